@@ -1,0 +1,35 @@
+"""What a detector finds, and what it must be able to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """One face, in pixels of the upright picture it was found in.
+
+    `box` is (x, y, width, height), clipped to the picture. `landmarks` is 5×2 float32 (x, y):
+    left eye, right eye, nose, left and right mouth corner, left and right as seen in the
+    picture; they are not clipped, so they may lie outside.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float  # 0 to 1
+    landmarks: np.ndarray
+
+    @property
+    def area(self) -> float:
+        return self.box[2] * self.box[3]
+
+
+@runtime_checkable
+class FaceDetector(Protocol):
+    """Used by several threads at once; must never fail on a valid picture."""
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        """Every face in an H×W×3 uint8 RGB picture, largest first; an empty list if none."""
+        ...
