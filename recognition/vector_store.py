@@ -1,4 +1,5 @@
-"""The whole of what Milvus is asked to do: keep vectors by integer id, find the nearest, forget them.
+"""The whole of what Milvus is asked to do: keep vectors by integer id, find the nearest, forget.
+
 
 One collection of one fixed schema; each pair of model and weights fingerprint has its own partition,
 so that vectors of different networks never meet. Lookups and deletes go by integer ids only: nothing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,14 @@ class Face:
     @property
     def area(self) -> float:
         return self.box[2] * self.box[3]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The face as JSON has it: box [x, y, w, h], score, five landmarks [x, y]; pixels."""
+        return {
+            "box": [round(float(value), 2) for value in self.box],
+            "score": round(float(self.score), 4),
+            "landmarks": [[round(float(x), 2), round(float(y), 2)] for x, y in self.landmarks],
+        }
 
 
 @runtime_checkable

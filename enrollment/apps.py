@@ -1,0 +1,12 @@
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class EnrollmentConfig(AppConfig):
+    name = "enrollment"
+    verbose_name = _("Enrolment")
+
+    def ready(self) -> None:
+        from enrollment.signals import register_signal_handlers
+
+        register_signal_handlers()

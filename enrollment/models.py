@@ -1,0 +1,193 @@
+"""People, their pictures, and what was computed from them: the truth that Milvus holds a copy of."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ValidationError
+from django.core.validators import ProhibitNullCharactersValidator
+from django.db import models
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PERSON_ID_MAX_LENGTH = 200
+PATH_MAX_LENGTH = 1000
+
+
+def validate_not_blank(value: str) -> None:
+    if not value.strip():
+        raise ValidationError(
+            _("The person's id is blank. Give a CPF, a name, or any text."), "blank"
+        )
+
+
+class Person(models.Model):
+    """Somebody enrolled. `person_id` is what clients call them: a CPF, a name, any text."""
+
+    person_id = models.CharField(
+        _("person id"),
+        max_length=PERSON_ID_MAX_LENGTH,
+        unique=True,
+        validators=[validate_not_blank, ProhibitNullCharactersValidator()],
+        help_text=_("What other programs call this person: a CPF, a name, any text."),
+        error_messages={
+            "unique": _("There is already a person with this id. Add the pictures there.")
+        },
+    )
+    name = models.CharField(_("name"), max_length=200, blank=True)
+    notes = models.TextField(_("notes"), blank=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated at"), auto_now=True)
+
+    class Meta:
+        verbose_name = _("person")
+        verbose_name_plural = _("persons")
+        ordering = ["person_id"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.person_id})" if self.name else self.person_id
+
+    @classmethod
+    def from_db(cls, db: str | None, field_names: Any, values: Any) -> Person:
+        person = super().from_db(db, field_names, values)
+        if "person_id" in field_names:
+            person._stored_person_id = person.person_id
+        return person
+
+    @property
+    def is_renamed(self) -> bool:
+        """Whether `person_id` differs from what SQL held when this object was read."""
+        return getattr(self, "_stored_person_id", self.person_id) != self.person_id
+
+
+def picture_path(face_image: FaceImage, filename: str) -> str:
+    """A name of our own: nothing of what the client called the file reaches the storage."""
+    extension = "jpg" if filename.lower().endswith(("jpg", "jpeg")) else "png"
+    return f"pictures/{timezone.now():%Y/%m}/{uuid.uuid4().hex}.{extension}"
+
+
+class FaceImage(models.Model):
+    """One enrolled picture of a person, stored upright or with its orientation, without metadata."""
+
+    class Source(models.TextChoices):
+        ADMIN = "admin", _("admin")
+        API = "api", _("API")
+        FOLDER = "folder", _("folder import")
+
+    person = models.ForeignKey(
+        Person, models.CASCADE, related_name="face_images", verbose_name=_("person")
+    )
+    image = models.ImageField(_("picture"), upload_to=picture_path, max_length=200)
+    original_path = models.CharField(
+        _("original path"),
+        max_length=PATH_MAX_LENGTH,
+        blank=True,
+        help_text=_("Where the client said the picture came from."),
+    )
+    content_hash = models.CharField(
+        _("content hash"),
+        max_length=64,
+        blank=True,
+        db_index=True,
+        help_text=_("SHA-256 of the file as it was uploaded."),
+    )
+    source = models.CharField(_("source"), max_length=10, choices=Source, default=Source.ADMIN)
+    use_face_detection = models.BooleanField(
+        _("use face detection"),
+        default=True,
+        help_text=_("Off: the whole picture is taken as an aligned crop of a face."),
+    )
+    width = models.PositiveIntegerField(_("width"), default=0, editable=False)
+    height = models.PositiveIntegerField(_("height"), default=0, editable=False)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = _("picture")
+        verbose_name_plural = _("pictures")
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return self.original_path or f"{self._meta.verbose_name} {self.pk}"
+
+    def get_absolute_url(self) -> str:
+        """Where those allowed to see it find the picture, whatever storage holds it."""
+        return reverse("picture", args=[self.pk])
+
+
+class FaceEmbedding(models.Model):
+    """What one network, with one weights file, computed from a picture. Its id is Milvus's key."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending", _("pending")
+        INDEXED = "indexed", _("indexed")
+        FAILED = "failed", _("failed")
+
+    face_image = models.ForeignKey(
+        FaceImage, models.CASCADE, related_name="embeddings", verbose_name=_("picture")
+    )
+    model = models.CharField(_("model"), max_length=50)
+    fingerprint = models.CharField(
+        _("weights fingerprint"),
+        max_length=40,
+        help_text=_("Which weights file made the vector; those of others are not comparable."),
+    )
+    vector = models.BinaryField(
+        null=True,
+        editable=False,
+        help_text="512 little-endian float32, length 1; null until computed",
+    )
+    face_detected = models.BooleanField(_("face detected"), null=True, editable=False)
+    face = models.JSONField(
+        null=True, editable=False, help_text="box [x, y, w, h], score and landmarks in pixels"
+    )
+    status = models.CharField(
+        _("status"), max_length=10, choices=Status, default=Status.PENDING, db_index=True
+    )
+    error = models.TextField(_("error"), blank=True)
+    indexed_at = models.DateTimeField(_("indexed at"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("embedding")
+        verbose_name_plural = _("embeddings")
+        ordering = ["pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["face_image", "model", "fingerprint"], name="one_embedding_per_weights"
+            )
+        ]
+        indexes = [models.Index(fields=["model", "fingerprint"], name="embedding_weights")]
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.pk}"
+
+    @property
+    def array(self) -> np.ndarray | None:
+        """The vector as 512 float32, or None when it was not computed yet."""
+        import numpy as np
+
+        return None if self.vector is None else np.frombuffer(self.vector, "<f4")
+
+    @array.setter
+    def array(self, vector: np.ndarray) -> None:
+        self.vector = vector.astype("<f4").tobytes()
+
+
+class VectorDeletion(models.Model):
+    """A vector that Milvus must still forget; written with the deletion, gone when Milvus did it."""
+
+    embedding_id = models.BigIntegerField()
+    partition = models.CharField(max_length=120)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("pending deletion")
+        verbose_name_plural = _("pending deletions")
+
+    def __str__(self) -> str:
+        return f"{self.partition} {self.embedding_id}"

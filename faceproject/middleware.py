@@ -1,0 +1,101 @@
+"""What every answer under /api/ owes its client, wherever in Django the failure happens."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils.translation import get_language, get_language_from_request, gettext, override
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+MIB = 1024 * 1024
+
+
+def error_body(code: str, message: str, **extra: object) -> dict[str, object]:
+    """The one shape of every error that the API answers."""
+    return {"success": False, "error": code, "message": message, **extra}
+
+
+def status_error(request: HttpRequest, status: int) -> dict[str, object]:
+    """The error body for a failure that never reached a view of ours."""
+    match status:
+        case 404:
+            code, message = (
+                "not_found",
+                gettext(
+                    "There is nothing at %(path)s. The calls of this API are listed at /api/docs."
+                )
+                % {"path": request.path},
+            )
+        case 405:
+            code, message = (
+                "method_not_allowed",
+                gettext("%(path)s does not answer to %(method)s. See /api/docs for how to call it.")
+                % {"path": request.path, "method": request.method},
+            )
+        case 413:
+            code, message = (
+                "request_too_large",
+                gettext(
+                    "The request is larger than the %(limit)d MB that one may have. "
+                    "Send fewer or smaller pictures at a time."
+                )
+                % {"limit": settings.MAX_REQUEST_BYTES // MIB},
+            )
+        case 500:
+            code, message = (
+                "internal_error",
+                gettext(
+                    "The server failed at this request and has logged why. "
+                    "Try again; if it stays, tell the administrator."
+                ),
+            )
+        case _:
+            code = HTTPStatus(status).phrase.lower().replace(" ", "_")
+            message = gettext("The request was refused (%(status)d). See /api/docs.") % {
+                "status": status
+            }
+    return error_body(code, message)
+
+
+class JsonApiErrorMiddleware:
+    """Turns every failure under /api/ into the JSON error body, in the client's language.
+
+    Stands before the middleware that can fail, so that a refused host, a broken upload or a URL
+    that leads nowhere is answered in the same shape as an error of a view.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if not request.path_info.startswith("/api/"):
+            return self.get_response(request)
+        if int(request.META.get("CONTENT_LENGTH") or 0) > settings.MAX_REQUEST_BYTES:
+            return self._error(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        response = self.get_response(request)
+        if response.status_code >= 400 and not hasattr(response, "data"):
+            if not response.get("Content-Type", "").startswith("application/json"):
+                return self._error(request, response.status_code)
+        return response
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if not request.path_info.startswith("/api/"):
+            return None
+        status = getattr(exception, "status_code", None)
+        if status is None and type(exception).__module__.startswith("django."):
+            return None
+        logger.exception("Failed at %s %s", request.method, request.path, exc_info=exception)
+        return self._error(request, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    @staticmethod
+    def _error(request: HttpRequest, status: int) -> JsonResponse:
+        with override(get_language_from_request(request) or get_language()):
+            return JsonResponse(status_error(request, status), status=status)

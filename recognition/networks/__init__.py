@@ -1,0 +1,25 @@
+"""The networks that turn an aligned face into an embedding: which there are, and how they load."""
+
+from recognition.networks.loader import (
+    LoadedNetwork,
+    WeightsFile,
+    find_weights,
+    has_weights,
+    load_network,
+    loaded_names,
+    usable_names,
+)
+from recognition.networks.registry import NETWORKS, FaceNetwork, get_network
+
+__all__ = [
+    "NETWORKS",
+    "FaceNetwork",
+    "LoadedNetwork",
+    "WeightsFile",
+    "find_weights",
+    "get_network",
+    "has_weights",
+    "load_network",
+    "loaded_names",
+    "usable_names",
+]

@@ -1,0 +1,199 @@
+"""Weights files and the networks loaded from them: one of each a process, loaded at first use.
+
+A user's checkpoint wins over the weights that come with the project. A file that is missing or does
+not fit is an error that says so; there are no random weights and no silent substitutes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext
+
+from recognition.conf import get_settings
+from recognition.exceptions import WeightsUnavailable
+from recognition.networks.registry import (
+    CROP_SIZE,
+    EMBEDDING_DIM,
+    NETWORKS,
+    FaceNetwork,
+    get_network,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+FINGERPRINT_LENGTH: Final = 16  # hexadecimal digits of the file's SHA-256
+_SUFFIXES: Final = (".ckpt", ".safetensors")  # the user's file first
+_STATE_DICT_KEYS: Final = ("model", "state_dict")
+
+_loaded: dict[str, LoadedNetwork] = {}
+_loading = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """A weights file on disk; `fingerprint` tells its contents from any other's."""
+
+    path: Path
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedNetwork:
+    """A network in evaluation mode on its device, with the weights it was loaded from."""
+
+    network: FaceNetwork
+    module: torch.nn.Module
+    weights: WeightsFile
+    device: torch.device
+
+
+def find_weights(name: str) -> WeightsFile:
+    """The weights file that serves the model `name`; raises `WeightsUnavailable` when there is none."""
+    network = get_network(name)
+    for suffix in _SUFFIXES:
+        path = get_settings().weights_dir / f"{network.weights_stem}{suffix}"
+        try:
+            stat = path.stat()
+            return WeightsFile(path, _fingerprint(path, stat.st_mtime_ns, stat.st_size))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise WeightsUnavailable(
+                gettext(
+                    "The weights file %(file)s of the model '%(name)s' cannot be read. Give the server's "
+                    "user the right to read it, then run 'manage.py check'."
+                )
+                % {"file": path.name, "name": name}
+            ) from error
+    raise WeightsUnavailable(
+        gettext(
+            "The model '%(name)s' has no weights on this server. Put its checkpoint into the weights "
+            "folder as %(stem)s.ckpt or %(stem)s.safetensors, then run 'manage.py reindex'."
+        )
+        % {"name": name, "stem": network.weights_stem}
+    )
+
+
+def has_weights(name: str) -> bool:
+    """Whether a weights file for the model is there (not whether it loads)."""
+    try:
+        return bool(find_weights(name))
+    except WeightsUnavailable:
+        return False
+
+
+def usable_names() -> list[str]:
+    """The models that have a weights file, the default one first."""
+    names = [name for name in NETWORKS if has_weights(name)]
+    return sorted(names, key=lambda name: name != get_settings().default_model)
+
+
+def loaded_names() -> list[str]:
+    """The models in this process's memory."""
+    return [name for name in NETWORKS if name in _loaded]
+
+
+def load_network(name: str) -> LoadedNetwork:
+    """The model `name`, loaded once a process and again when its weights file was replaced."""
+    weights = find_weights(name)
+    if (loaded := _loaded.get(name)) and loaded.weights == weights:
+        return loaded
+    with _loading:
+        if not (loaded := _loaded.get(name)) or loaded.weights != weights:
+            loaded = _loaded[name] = _load(get_network(name), weights)
+        return loaded
+
+
+def unload_networks() -> None:
+    """Forgets every loaded network, and with it its memory."""
+    with _loading:
+        _loaded.clear()
+
+
+@lru_cache(maxsize=16)
+def _fingerprint(path: Path, mtime_ns: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:FINGERPRINT_LENGTH]
+
+
+def _load(network: FaceNetwork, weights: WeightsFile) -> LoadedNetwork:
+    import torch
+
+    settings = get_settings()
+    if settings.torch_threads:
+        torch.set_num_threads(settings.torch_threads)
+    device = choose_device(settings.device)
+    module = import_string(network.builder)()
+    try:
+        module.load_state_dict(_read_state_dict(weights.path), strict=True)
+    except Exception as error:  # noqa: BLE001 (a damaged file fails in many ways; all mean the same)
+        logger.error("Weights of %s at %s do not load: %s", network.name, weights.path, error)
+        raise WeightsUnavailable(
+            gettext(
+                "The weights file %(file)s does not hold the model '%(name)s': it is damaged, incomplete "
+                "or of another network. Replace it, then run 'manage.py reindex'. The log names the cause."
+            )
+            % {"file": weights.path.name, "name": network.name}
+        ) from error
+    module.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
+    with torch.inference_mode():
+        output = module(torch.zeros(1, 3, CROP_SIZE, CROP_SIZE, device=device))
+    if output.shape != (1, EMBEDDING_DIM) or not bool(torch.isfinite(output).all()):
+        raise WeightsUnavailable(
+            gettext(
+                "The weights file %(file)s of the model '%(name)s' gives no usable embedding. Replace it, "
+                "then run 'manage.py reindex'."
+            )
+            % {"file": weights.path.name, "name": network.name}
+        )
+    logger.info("Loaded %s from %s on %s", network.name, weights.path.name, device)
+    return LoadedNetwork(network, module, weights, device)
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device to compute on: `auto` takes CUDA when present; a wish that cannot be met raises."""
+    import torch
+
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise WeightsUnavailable(
+            gettext(
+                "DEVICE=%(device)s is not to be had on this server. Set DEVICE to 'auto' or 'cpu' and "
+                "restart; 'manage.py check' says what is wrong."
+            )
+            % {"device": wanted}
+        ) from error
+    return device
+
+
+def _read_state_dict(path: Path) -> dict[str, Any]:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    import argparse
+
+    import torch
+
+    # Published training checkpoints carry their command line; nothing else but tensors is let in.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    for key in _STATE_DICT_KEYS:
+        if isinstance(content.get(key), dict):
+            content = content[key]
+    return {key.removeprefix("module."): value for key, value in content.items()}

@@ -1,0 +1,67 @@
+"""Every network the service knows. A new one is one file with a builder, and one entry here.
+
+Descriptors name their builder by dotted path, so that listing the networks costs no torch import.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Final
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from recognition.exceptions import UnknownModel
+
+EMBEDDING_DIM: Final = 512  # numbers an embedding has, in every network and in the collection
+CROP_SIZE: Final = 112  # pixels a side of the aligned crop that every network reads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaceNetwork:
+    """One network: what it is called, who builds it, which files hold its weights.
+
+    All read N×3×112×112 float32 RGB, (value/255 - 0.5) / 0.5, and give N×512 float32.
+    """
+
+    name: str
+    description: str | Promise
+    builder: str  # dotted path of a function that returns the torch module, untrained
+    weights_stem: str  # <stem>.ckpt is the user's, <stem>.safetensors comes with the project
+    paper: str  # where the architecture and its loss are described
+
+
+NETWORKS: Final[dict[str, FaceNetwork]] = {
+    network.name: network
+    for network in (
+        FaceNetwork(
+            name="mobilenetv3_large",
+            description=_("MobileNetV3-Large: small and fast, for processors without a GPU"),
+            builder="recognition.networks.mobilenetv3.mobilenetv3_large",
+            weights_stem="mobilenetv3_large",
+            paper="https://arxiv.org/abs/1905.02244",
+        ),
+        FaceNetwork(
+            name="cosface_resnet50",
+            description=_("ResNet-50 trained with the CosFace loss: larger and slower"),
+            builder="recognition.networks.resnet.cosface_resnet50",
+            weights_stem="resnet50_cosface",
+            paper="https://arxiv.org/abs/1801.09414",
+        ),
+    )
+}
+
+
+def get_network(name: str) -> FaceNetwork:
+    """The network of that name; `UnknownModel` lists the known ones and the likeliest meant."""
+    if network := NETWORKS.get(name):
+        return network
+    message = gettext("There is no model '%(name)s'. Known models: %(known)s.") % {
+        "name": name[:100],
+        "known": ", ".join(NETWORKS),
+    }
+    if close := get_close_matches(name, NETWORKS, n=1):
+        message += " " + gettext("Did you mean '%(close)s'?") % {"close": close[0]}
+    raise UnknownModel(message)

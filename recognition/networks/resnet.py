@@ -1,0 +1,19 @@
+"""ResNet-50 for aligned faces (He et al. 2016, arXiv:1512.03385), trained with CosFace."""
+
+from torch import nn
+
+
+def cosface_resnet50(embedding_dim: int = 512) -> nn.Module:
+    """ResNet-50 with an embedding layer instead of a classifier, untrained; 24.6 million parameters.
+
+    N×3×112×112 float32 RGB in [-1, 1] to N×D embeddings, not normalised. The margin head
+    (Wang et al. 2018, CosFace, arXiv:1801.09414) belongs to training only.
+    """
+    from torchvision.models import resnet50
+
+    network = resnet50(weights=None)
+    network.fc = nn.Sequential(
+        nn.Linear(network.fc.in_features, embedding_dim, bias=False),
+        nn.BatchNorm1d(embedding_dim),
+    )
+    return network

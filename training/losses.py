@@ -1,0 +1,61 @@
+"""What the network is taught by: a teacher's vectors, and who is on the picture.
+
+All vectors here are N×D float32 and normalised.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from training.faces import NOBODY
+
+
+def orthonormal_map(rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
+    """A random rows×columns matrix with orthonormal rows: it keeps every cosine."""
+    square = torch.randn(columns, rows, generator=generator)
+    return torch.linalg.qr(square).Q.T.contiguous()
+
+
+def fit_orthonormal_map(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The orthonormal map that carries `source` nearest to `target` (Schönemann 1966)."""
+    left, _, right = torch.linalg.svd(source.T @ target, full_matrices=False)
+    return left @ right
+
+
+def direction_loss(embeddings: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """One minus the mean cosine to the teacher's direction."""
+    return 1 - (embeddings * targets).sum(1).mean()
+
+
+def similarity_loss(embeddings: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference of all cosines inside the batch (Park et al. 2019, RKD)."""
+    difference = embeddings @ embeddings.T - targets @ targets.T
+    size = len(embeddings)
+    return difference.square().sum() / (size * max(size - 1, 1))
+
+
+class CosFaceHead(nn.Module):
+    """Softmax over people with a margin on the cosine of the right one (Wang et al. 2018)."""
+
+    def __init__(self, centres: torch.Tensor, scale: float, margin: float) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(centres)
+        self.scale, self.margin = scale, margin
+
+    def forward(self, embeddings: torch.Tensor, people: torch.Tensor) -> torch.Tensor:
+        """The mean loss of the pictures whose person is known; 0 when there is none."""
+        known = people != NOBODY
+        if not known.any():
+            return embeddings.sum() * 0
+        cosine = embeddings[known] @ functional.normalize(self.centres).T
+        right = functional.one_hot(people[known], len(self.centres))
+        return functional.cross_entropy(self.scale * (cosine - self.margin * right), people[known])
+
+
+def centres_of_people(targets: torch.Tensor, people: torch.Tensor, count: int) -> torch.Tensor:
+    """Each person's mean teacher direction: the head starts where the embeddings will be."""
+    known = people != NOBODY
+    centres = torch.zeros(count, targets.shape[1]).index_add_(0, people[known], targets[known])
+    return functional.normalize(centres)
