@@ -101,7 +101,9 @@ def _decode(content: bytes) -> np.ndarray:
 
 def _files(source: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
     """Every picture's path inside the source, in order, with its bytes."""
-    archive = next((p for p in (source, *source.parents) if p.suffix == ".zip" and p.is_file()), None)
+    archive = next(
+        (p for p in (source, *source.parents) if p.suffix == ".zip" and p.is_file()), None
+    )
     if archive is None:
         for path in sorted(source.rglob("*")):
             if path.suffix.lower() in SUFFIXES:

@@ -57,7 +57,9 @@ def pairs_of_file(
     wanted = {row[side] for row in rows for side in ("image_a", "image_b")}
     used = faces.subset(np.flatnonzero(np.isin(faces.names, list(wanted))))
     if missing := wanted - set(used.names.tolist()):
-        raise SystemExit(f"{len(missing)} pictures of the pairs are missing, {missing.pop()} first.")
+        raise SystemExit(
+            f"{len(missing)} pictures of the pairs are missing, {missing.pop()} first."
+        )
     place = {name: number for number, name in enumerate(used.names.tolist())}
     vectors = embed(network, used.images).numpy()
     left, right = ([place[row[side]] for row in rows] for side in ("image_a", "image_b"))

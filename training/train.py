@@ -95,7 +95,9 @@ class Trainer:
         sample = torch.randperm(len(faces), generator=generator)[:SAMPLE_FOR_MAP]
         outputs = embed(self.network.eval(), faces.images[sample.numpy()])
         targets = directions @ fit_orthonormal_map(directions[sample], outputs)
-        print(f"the start agrees with the teacher to {(targets[sample] * outputs).sum(1).mean():.3f}")
+        print(
+            f"the start agrees with the teacher to {(targets[sample] * outputs).sum(1).mean():.3f}"
+        )
         return targets
 
     def _head(self, faces: Faces, targets: torch.Tensor | None) -> CosFaceHead:
@@ -165,7 +167,9 @@ class Trainer:
 
     def save(self) -> None:
         """Writes the checkpoint; an interrupted write leaves the one before."""
-        state = {name: getattr(self, name).state_dict() for name in ("network", "head", "optimizer")}
+        state = {
+            name: getattr(self, name).state_dict() for name in ("network", "head", "optimizer")
+        }
         state |= {"average": self.average, "targets": self.data.targets, "step": self.step}
         state |= {"seconds": self.seconds, "random": self.generator.get_state()}
         state |= {"model": self.options.model}
@@ -205,7 +209,9 @@ def resize(images: torch.Tensor, size: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def update_average(average: dict[str, torch.Tensor], network: torch.nn.Module, decay: float) -> None:
+def update_average(
+    average: dict[str, torch.Tensor], network: torch.nn.Module, decay: float
+) -> None:
     """Moves the average a little towards the network, batch statistics included."""
     for name, value in network.state_dict().items():
         if value.is_floating_point():
@@ -217,8 +223,12 @@ def update_average(average: dict[str, torch.Tensor], network: torch.nn.Module, d
 def train(trainer: Trainer) -> None:
     """Runs the schedule to its end, with a checkpoint and a report every few minutes."""
     options = trainer.options
-    bar = tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}",
-               mininterval=10)
+    bar = tqdm(
+        total=100,
+        unit="%",
+        bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}",
+        mininterval=10,
+    )
     saved = time.monotonic()
     while trainer.progress() < 1:
         started = time.monotonic()
@@ -234,7 +244,9 @@ def train(trainer: Trainer) -> None:
             saved = time.monotonic()
     bar.close()
     trainer.save()
-    print(f"finished after {trainer.step} steps, {trainer.seconds / 60:.0f} min: {trainer.report()}")
+    print(
+        f"finished after {trainer.step} steps, {trainer.seconds / 60:.0f} min: {trainer.report()}"
+    )
 
 
 def main() -> None:
@@ -295,8 +307,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=1)
     add("--save-minutes", type=float, default=4)
     add("--compile", action="store_true", help="torch.compile: slow start, faster steps")
-    add("--amp", action=argparse.BooleanOptionalAction, default=torch.cuda.is_available(),
-        help="bfloat16 where it is safe")
+    add(
+        "--amp",
+        action=argparse.BooleanOptionalAction,
+        default=torch.cuda.is_available(),
+        help="bfloat16 where it is safe",
+    )
     return parser
 
 

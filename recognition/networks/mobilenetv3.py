@@ -83,8 +83,9 @@ class InvertedResidual(nn.Module):
     def __init__(self, channels: int, stage: Stage) -> None:
         super().__init__()
         wide = stage.expanded
-        depthwise = _conv_norm(channels=wide, out=wide, kernel=stage.kernel,
-                               stride=stage.stride, groups=wide)
+        depthwise = _conv_norm(
+            channels=wide, out=wide, kernel=stage.kernel, stride=stage.stride, groups=wide
+        )
         layers = []
         if wide != channels:
             expand = _conv_norm(channels, wide)
