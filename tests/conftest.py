@@ -1,0 +1,63 @@
+"""What every test starts from: an empty gallery of its own, and pictures to put into it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import pictures
+
+ROOT = Path(__file__).resolve().parent.parent
+FACES_DIR = Path(os.environ.get("FACES_DIR", ROOT.parent / "shared" / "faces"))
+
+
+@pytest.fixture(autouse=True)
+def _own_vector_store(settings, tmp_path: Path) -> Iterator[None]:
+    """An embedded Milvus that is made only when the test first asks for it."""
+    from recognition.vector_store import reset_vector_store
+
+    reset_vector_store()
+    settings.RECOGNITION = settings.RECOGNITION | {"MILVUS_URI": str(tmp_path / "milvus_face.db")}
+    yield
+    reset_vector_store()
+
+
+@pytest.fixture(autouse=True)
+def _own_pictures(settings, tmp_path: Path) -> None:
+    """Stored pictures go to a folder of the test's own."""
+    settings.MEDIA_ROOT = tmp_path / "media"
+    default = settings.STORAGES["default"]
+    options = default["OPTIONS"] | {"location": settings.MEDIA_ROOT}
+    settings.STORAGES = settings.STORAGES | {"default": default | {"OPTIONS": options}}
+
+
+@pytest.fixture
+def draw_picture() -> Callable[..., bytes]:
+    """`tests.pictures.draw_picture(size, colour, format, *, mode, seed)`: an encoded picture."""
+    return pictures.draw_picture
+
+
+@pytest.fixture
+def picture(draw_picture: Callable[..., bytes]) -> bytes:
+    """One valid JPEG without a face."""
+    return draw_picture()
+
+
+@pytest.fixture(scope="session")
+def faces() -> Path:
+    """The folder of real photos, one folder a person; they are not ours to commit."""
+    photos = FACES_DIR / "photos"
+    if not photos.is_dir():
+        pytest.skip(f"Real photos are not at {photos}: set FACES_DIR to the folder above photos/.")
+    return photos
+
+
+@pytest.fixture(scope="session")
+def weights() -> str:
+    """The name of the bundled model, loaded once a session."""
+    from recognition.networks import load_network
+
+    return load_network("mobilenetv3_large").network.name
