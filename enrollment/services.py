@@ -34,6 +34,15 @@ class Upload:
         return (self.original_path or self.filename)[:PATH_MAX_LENGTH]
 
 
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """An upload and whom it shows; `name` is given to a person who is new."""
+
+    person_id: str
+    upload: Upload
+    name: str = ""
+
+
 @dataclass(slots=True)
 class Outcome:
     """What became of one upload: the picture it made, or the error that refused it."""
@@ -62,6 +71,7 @@ class Enrollment:
 
 @dataclass(frozen=True, slots=True)
 class _Admitted:
+    submission: Submission
     outcome: Outcome
     picture: FaceImage
     content: bytes
@@ -91,40 +101,67 @@ def enroll_pictures(
     vectors can be found already. Raises `ValidationError` for a person id that cannot be one.
     """
     person_id = clean_person_id(person_id)
-    outcomes = [Outcome(upload.filename) for upload in uploads]
-    admitted = list(
-        _admit(uploads, outcomes, source=source, detect=use_face_detection, require=require_face)
+    outcomes = enroll_batch(
+        [Submission(person_id, upload, name) for upload in uploads],
+        source=source,
+        use_face_detection=use_face_detection,
+        require_face=require_face,
     )
-    if not admitted:
-        return Enrollment(None, outcomes)
-    person, ids = _store(person_id, name, admitted)
-    crops = {item.picture.pk: item.outcome.crop for item in admitted}
-    indexing.index(ids, crops)
-    _attach_embeddings(admitted)
-    return Enrollment(person, outcomes)
+    persons = (outcome.face_image.person for outcome in outcomes if outcome.face_image)
+    return Enrollment(next(persons, None), outcomes)
+
+
+def enroll_batch(
+    submissions: Sequence[Submission],
+    *,
+    source: str,
+    use_face_detection: bool = True,
+    require_face: bool = False,
+    dry_run: bool = False,
+) -> list[Outcome]:
+    """As `enroll_pictures`, for pictures of any number of persons, whose ids must be clean.
+
+    With `dry_run` the pictures are read and their faces looked for, and nothing is written.
+    """
+    outcomes = [Outcome(item.upload.filename) for item in submissions]
+    admitted = list(
+        _admit(
+            submissions, outcomes, source=source, detect=use_face_detection, require=require_face
+        )
+    )
+    if admitted and not dry_run:
+        ids = _store(admitted)
+        indexing.index(ids, {item.picture.pk: item.outcome.crop for item in admitted})
+        _attach_embeddings(admitted)
+    return outcomes
 
 
 def _admit(
-    uploads: Sequence[Upload], outcomes: list[Outcome], *, source: str, detect: bool, require: bool
+    submissions: Sequence[Submission],
+    outcomes: list[Outcome],
+    *,
+    source: str,
+    detect: bool,
+    require: bool,
 ) -> Iterator[_Admitted]:
     """Reads the uploads a few at a time; notes errors in the outcomes, yields what can be stored."""
-    files = ((upload.filename, upload.file.read()) for upload in uploads)
+    files = ((item.upload.filename, item.upload.file.read()) for item in submissions)
     results = crop_uploads(files, detect=detect, require_face=require)
-    for upload, outcome, result in zip(uploads, outcomes, results, strict=True):
+    for submission, outcome, result in zip(submissions, outcomes, results, strict=True):
         if isinstance(result, RecognitionError):
             outcome.error = result
             continue
         outcome.crop = result.crop
         content, extension = storable_bytes(result.data, result.image)
         picture = FaceImage(
-            original_path=upload.shown_path,
+            original_path=submission.upload.shown_path,
             content_hash=content_hash(result.data),
             source=source,
             use_face_detection=detect,
             width=result.image.width,
             height=result.image.height,
         )
-        yield _Admitted(outcome, picture, content, extension)
+        yield _Admitted(submission, outcome, picture, content, extension)
 
 
 def content_hash(content: bytes) -> str:
@@ -132,8 +169,11 @@ def content_hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _store(person_id: str, name: str, admitted: list[_Admitted]) -> tuple[Person, list[int]]:
-    """Writes files, then rows in one transaction; when the rows fail, the files go again."""
+def _store(admitted: list[_Admitted]) -> list[int]:
+    """Writes files, then rows in one transaction; when the rows fail, the files go again.
+
+    Returns the ids of the embeddings that are now to be made.
+    """
     saved: list[FaceImage] = []
     try:
         for item in admitted:
@@ -142,11 +182,9 @@ def _store(person_id: str, name: str, admitted: list[_Admitted]) -> tuple[Person
             )
             saved.append(item.picture)
         with transaction.atomic():
-            person, _created = Person.objects.get_or_create(
-                person_id=person_id, defaults={"name": name}
-            )
+            persons = _persons(item.submission for item in admitted)
             for item in admitted:
-                item.picture.person = person
+                item.picture.person = persons[item.submission.person_id]
             FaceImage.objects.bulk_create(saved)
             ids = indexing.create_pending(saved, usable_names())
     except BaseException:
@@ -154,7 +192,16 @@ def _store(person_id: str, name: str, admitted: list[_Admitted]) -> tuple[Person
         raise
     for item in admitted:
         item.outcome.face_image = item.picture
-    return person, ids
+    return ids
+
+
+def _persons(submissions: Iterable[Submission]) -> dict[str, Person]:
+    """The persons of the submissions by id; those that are new are made."""
+    names = {item.person_id: item.name for item in submissions}
+    return {
+        person_id: Person.objects.get_or_create(person_id=person_id, defaults={"name": name})[0]
+        for person_id, name in sorted(names.items())
+    }
 
 
 def _discard_files(pictures: Iterable[FaceImage]) -> None:
