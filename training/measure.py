@@ -68,7 +68,7 @@ def pairs_of_file(
 
 
 def pairs_of_people(network: torch.nn.Module, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
-    """Similarities and labels of all pairs of the faces, at most ten of one person."""
+    """Similarities and labels of all pairs, of at most five pictures of each person."""
     places = np.arange(len(faces))
     rank = np.array([(faces.people[:place] == faces.people[place]).sum() for place in places])
     few = faces.subset(places[rank < 5])

@@ -1,0 +1,32 @@
+"""A made-up set of faces: every person a colour pattern, every picture a noisy copy of it."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PEOPLE, PICTURES = 6, 4
+
+
+@pytest.fixture
+def crops(tmp_path):
+    """A folder with 6 people of 4 pictures each, 112×112."""
+    rng = np.random.default_rng(0)
+    for person in range(PEOPLE):
+        folder = tmp_path / "crops" / f"person_{person}"
+        folder.mkdir(parents=True)
+        pattern = rng.integers(0, 256, (4, 4, 3)).repeat(28, 0).repeat(28, 1)
+        for number in range(PICTURES):
+            noisy = (pattern + rng.normal(0, 10, pattern.shape)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(folder / f"p{person}_{number}.png")
+    return tmp_path / "crops"
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    """A teacher's file: 16 numbers for each picture, alike for pictures of one person."""
+    rng = np.random.default_rng(1)
+    names = [f"p{p}_{n}" for p in range(PEOPLE) for n in range(PICTURES)]
+    centres = rng.normal(size=(PEOPLE, 16)).repeat(PICTURES, 0)
+    embedding = (centres + rng.normal(0, 0.1, centres.shape)).astype(np.float16)
+    np.savez(tmp_path / "teacher.npz", names=np.array(names), embedding=embedding)
+    return tmp_path / "teacher.npz"
