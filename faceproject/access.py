@@ -40,6 +40,8 @@ def is_local(request: HttpRequest) -> bool:
     """Whether the request was made on this machine, straight to this server."""
     if any(header in request.headers for header in FORWARDING_HEADERS):
         return False
+    if request.META.get("SERVER_PROTOCOL") == "HTTP/1.0":
+        return False  # nginx as it comes: adds no header, sends its own Host, but speaks HTTP/1.0
     domain, _port = split_domain_port(request.get_host())
     return (
         is_loopback_name(settings.HOST)

@@ -81,9 +81,9 @@ class JsonApiErrorMiddleware:
         if int(request.META.get("CONTENT_LENGTH") or 0) > settings.MAX_REQUEST_BYTES:
             return self._error(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         response = self.get_response(request)
-        if response.status_code >= 400 and not hasattr(response, "data"):
-            if not response.get("Content-Type", "").startswith("application/json"):
-                return self._error(request, response.status_code)
+        is_json = response.get("Content-Type", "").startswith("application/json")
+        if response.status_code >= 400 and not hasattr(response, "data") and not is_json:
+            return self._error(request, response.status_code)
         return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:

@@ -4,47 +4,42 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import environ
 from django.utils.translation import gettext_lazy as _
 
+from faceproject.environment import Environment
 from faceproject.secret import stored_secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
-env.read_env(BASE_DIR / ".env")
+env = Environment(BASE_DIR)
 
 MIB = 1024 * 1024
 LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 
 
-def folder(name: str, default: str) -> Path:
-    """The folder that an environment variable names; relative ones start at the project's root."""
-    return BASE_DIR / env.str(name, default=default)
-
-
 # Where things are kept
 
-DATA_DIR = folder("DATA_DIR", "data")
+DATA_DIR = env.path("DATA_DIR", "data")
 DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 # Who may reach it
 
-DEBUG = env.bool("DEBUG", default=False)
-SECRET_KEY = env.str("SECRET_KEY", default="") or stored_secret_key(DATA_DIR / "secret_key")
-HOST = env.str("HOST", default="127.0.0.1")
-PORT = env.int("PORT", default=8000)
-THREADS = env.int("THREADS", default=8)
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=LOOPBACK_NAMES)
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+DEBUG = env.flag("DEBUG", False)
+SECRET_KEY = env.text("SECRET_KEY") or stored_secret_key(DATA_DIR / "secret_key")
+HOST = env.text("HOST", "127.0.0.1")
+PORT = env.integer("PORT", 8000)
+THREADS = env.integer("THREADS", 8)
+# The names of this machine always answer: its own clients and health checks use them.
+ALLOWED_HOSTS = [*LOOPBACK_NAMES, *env.words("ALLOWED_HOSTS")]
+CSRF_TRUSTED_ORIGINS = list(env.words("CSRF_TRUSTED_ORIGINS"))
 # None: open to programs and browsers on this machine, closed to everybody else.
-API_AUTH_REQUIRED = env.bool("API_AUTH_REQUIRED", default=None)
-HTTPS = env.bool("HTTPS", default=False)
+API_AUTH_REQUIRED = env.flag("API_AUTH_REQUIRED", None)
+HTTPS = env.flag("HTTPS", False)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
-SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=0)
+SECURE_HSTS_SECONDS = env.integer("SECURE_HSTS_SECONDS", 0)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-LOGIN_URL = "admin:login"
+LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "search"
 
 # Django
@@ -108,7 +103,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # SQL: the truth
 
-DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")}
+SQLITE = {"ENGINE": "django.db.backends.sqlite3", "NAME": DATA_DIR / "db.sqlite3"}
+DATABASES = {"default": env.database("DATABASE_URL", SQLITE)}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Readers go on while one writer writes; a transaction takes the write lock at its start, so it
     # waits its turn (20 s) instead of failing half way.
@@ -126,19 +122,21 @@ else:
 MEDIA_ROOT = DATA_DIR / "media"
 MEDIA_URL = "media/"
 STATIC_URL = "static/"
-STATIC_ROOT = DATA_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
 
-if S3_BUCKET := env.str("S3_BUCKET", default=""):
+S3 = {
+    "bucket_name": env.text("S3_BUCKET"),
+    "endpoint_url": env.text("S3_ENDPOINT_URL", None),
+    "region_name": env.text("S3_REGION", None),
+    "access_key": env.text("S3_ACCESS_KEY", None),
+    "secret_key": env.text("S3_SECRET_KEY", None),
+}
+if S3["bucket_name"]:
     PICTURE_STORAGE = {
         "BACKEND": "storages.backends.s3.S3Storage",
         "OPTIONS": {
-            "bucket_name": S3_BUCKET,
-            "endpoint_url": env.str("S3_ENDPOINT_URL", default=None),
-            "region_name": env.str("S3_REGION", default=None),
-            "access_key": env.str("S3_ACCESS_KEY", default=None),
-            "secret_key": env.str("S3_SECRET_KEY", default=None),
+            **S3,
             "default_acl": None,
             "file_overwrite": False,
             "querystring_auth": True,
@@ -160,39 +158,40 @@ STORAGES = {
 
 # Language and time
 
-LANGUAGE_CODE = env.str("LANGUAGE_CODE", default="en")
+LANGUAGE_CODE = env.text("LANGUAGE_CODE", "en")
 LANGUAGES = [("en", _("English")), ("pt-br", _("Brazilian Portuguese"))]
 LOCALE_PATHS = [BASE_DIR / "locale"]
-TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+TIME_ZONE = env.text("TIME_ZONE", "UTC")
 USE_I18N = True
 USE_TZ = True
 
 # Recognition (defaults and meaning: recognition/conf.py)
 
-MAX_REQUEST_BYTES = env.int("MAX_REQUEST_MB", default=50) * MIB
+MAX_REQUEST_BYTES = env.integer("MAX_REQUEST_MB", 50) * MIB
+MILVUS_URI = env.text("MILVUS_URI", str(DATA_DIR / "milvus_face.db"))
 RECOGNITION = {
-    "WEIGHTS_DIR": folder("WEIGHTS_DIR", "weights"),
-    "MILVUS_URI": env.str("MILVUS_URI", default=str(DATA_DIR / "milvus_face.db")),
+    "WEIGHTS_DIR": env.path("WEIGHTS_DIR", "weights"),
+    "MILVUS_URI": MILVUS_URI if ":/" in MILVUS_URI else str(BASE_DIR / MILVUS_URI),
     "MAX_REQUEST_BYTES": MAX_REQUEST_BYTES,
 }
 for name, read in {
-    "DEFAULT_MODEL": env.str,
-    "DEVICE": env.str,
-    "PRELOAD_MODELS": env.tuple,
-    "EMBED_BATCH_SIZE": env.int,
-    "TORCH_THREADS": env.int,
-    "MAX_IMAGE_PIXELS": env.int,
-    "MIN_IMAGE_SIDE": env.int,
-    "MAX_BATCH_SIZE": env.int,
-    "DETECTOR": env.str,
-    "DETECTION_MAX_SIDE": env.int,
-    "DETECTION_MIN_SCORE": env.float,
-    "NO_FACE_POLICY": env.str,
-    "MILVUS_TOKEN": env.str,
-    "MILVUS_TIMEOUT": env.float,
+    "DEFAULT_MODEL": env.text,
+    "DEVICE": env.text,
+    "PRELOAD_MODELS": env.words,
+    "EMBED_BATCH_SIZE": env.integer,
+    "TORCH_THREADS": env.integer,
+    "MAX_IMAGE_PIXELS": env.integer,
+    "MIN_IMAGE_SIDE": env.integer,
+    "MAX_BATCH_SIZE": env.integer,
+    "DETECTOR": env.text,
+    "DETECTION_MAX_SIDE": env.integer,
+    "DETECTION_MIN_SCORE": env.number,
+    "NO_FACE_POLICY": env.text,
+    "MILVUS_TOKEN": env.text,
+    "MILVUS_TIMEOUT": env.number,
 }.items():
-    if name in env.ENVIRON:
-        RECOGNITION[name] = read(name)
+    if (value := read(name, None)) is not None:
+        RECOGNITION[name] = value
 
 # Uploads: the count is checked by the API, which can say it in a sentence; this is the backstop.
 DATA_UPLOAD_MAX_NUMBER_FILES = 1000
@@ -242,6 +241,12 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
-    "loggers": {"django": {"level": "INFO", "handlers": ["console"], "propagate": False}},
+    "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO").upper()},
+    "loggers": {
+        "django": {"level": "INFO", "handlers": ["console"], "propagate": False},
+        # Both are loud about what is in order: a search for the fastest build, and a call of pymilvus
+        # that Milvus Lite does not know.
+        "faiss.loader": {"level": "WARNING"},
+        "grpc._server": {"level": "CRITICAL"},
+    },
 }

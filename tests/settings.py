@@ -2,14 +2,17 @@
 
 import atexit
 import os
+import re
 import shutil
 import tempfile
+from pathlib import Path
 
 _data = tempfile.mkdtemp(prefix="faceproject-tests-")
 atexit.register(shutil.rmtree, _data, ignore_errors=True)
-for _name in ("DATABASE_URL", "MILVUS_URI", "MILVUS_TOKEN", "WEIGHTS_DIR", "S3_BUCKET", "HOST"):
+_knobs = (Path(__file__).resolve().parent.parent / ".env.example").read_text()
+for _name in re.findall(r"^#? ?([A-Z][A-Z0-9_]+)=", _knobs, re.MULTILINE):
     os.environ.pop(_name, None)
-os.environ.update(DATA_DIR=_data, DEBUG="0", SECRET_KEY="tests-only", LOG_LEVEL="WARNING")
+os.environ.update(DATA_DIR=_data, SECRET_KEY="tests-only", LOG_LEVEL="WARNING", ENV_FILE=os.devnull)
 
 from faceproject.settings import *  # noqa: E402, F403
 

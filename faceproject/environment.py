@@ -1,0 +1,78 @@
+"""Reads the deploy knobs; a value that makes no sense stops the start with a sentence, not a guess."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+Value = TypeVar("Value")
+
+SECRETS = {"DATABASE_URL"}  # may hold a password: never repeated in a message
+
+FLAGS = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+
+
+class Environment:
+    """The environment over an optional `.env` file; an empty variable counts as not set."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.names: set[str] = set()  # every knob that was asked for, set or not
+        self.file = Path(os.environ.get("ENV_FILE") or base / ".env")
+        environ.Env.read_env(self.file)  # does not overwrite what the environment has
+
+    def text(self, name: str, default: Any = "") -> Any:
+        return self._read(name, default, str, "text")
+
+    def flag(self, name: str, default: bool | None) -> bool | None:
+        return self._read(name, default, lambda value: FLAGS[value.lower()], "1 or 0")
+
+    def integer(self, name: str, default: Any = None) -> Any:
+        return self._read(name, default, int, "a whole number")
+
+    def number(self, name: str, default: Any = None) -> Any:
+        return self._read(name, default, float, "a number")
+
+    def words(self, name: str, default: Any = ()) -> Any:
+        return self._read(name, default, _split, "words with commas between them")
+
+    def path(self, name: str, default: str) -> Path:
+        """A folder or file; a relative one starts at the project's root."""
+        return self.base / Path(self.text(name, default)).expanduser()
+
+    def database(self, name: str, default: dict[str, Any]) -> dict[str, Any]:
+        return self._read(name, default, _database, "an address like postgres://user:pass@host/db")
+
+    def _read(
+        self, name: str, default: Value, convert: Callable[[str], Value], expected: str
+    ) -> Value:
+        self.names.add(name)
+        value = os.environ.get(name, "").strip()
+        if not value:
+            return default
+        try:
+            return convert(value)
+        except (KeyError, ValueError, ImproperlyConfigured) as error:
+            given = name if name in SECRETS else f"{name}={value}"
+            raise ImproperlyConfigured(
+                f"{given} was given, in the environment or in {self.file.name}, but {expected} is "
+                "expected. See docs/configuration.md."
+            ) from error
+
+
+def _split(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _database(value: str) -> dict[str, Any]:
+    if value.partition(":")[0] not in environ.Env.DB_SCHEMES:
+        raise ValueError(value)
+    return environ.Env.db_url_config(value)

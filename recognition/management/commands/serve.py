@@ -1,0 +1,110 @@
+"""`manage.py serve`: the production server, in one process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import BaseCommand, CommandError, call_command
+from django.core.wsgi import get_wsgi_application
+from django.utils.translation import gettext
+
+from faceproject.access import is_loopback_name
+from faceproject.server import CannotListen, Server
+from recognition.conf import get_settings
+from recognition.exceptions import RecognitionError, VectorStoreLocked, VectorStoreUnavailable
+from recognition.networks import load_network
+from recognition.vector_store import get_vector_store, reset_vector_store
+
+logger = logging.getLogger(__name__)
+
+ANY_ADDRESS = {"0.0.0.0", "::", "*"}  # noqa: S104 (names to compare with, not to listen at)
+# Up to here a request is read and refused by us, with the limit in the answer; beyond, unread.
+READ_TO_REFUSE = 4
+
+
+class Command(BaseCommand):
+    help = "Serves the page, the admin and the API at HOST and PORT until SIGTERM or Ctrl-C."
+    requires_migrations_checks = True
+
+    def handle(self, **options: Any) -> None:
+        server = self._listen()
+        self._say_account()
+        self._open_store()
+        self._say_addresses(server.port)
+        threading.Thread(target=preload, name="preload", daemon=True).start()
+        try:
+            server.run()
+        finally:
+            self._say(gettext("Stopping: the vectors are written to disk."))
+            reset_vector_store()
+
+    def _say(self, line: str) -> None:
+        self.stdout.write(line)
+        self.stdout.flush()
+
+    def _listen(self) -> Server:
+        try:
+            return Server(
+                get_wsgi_application(),
+                host=settings.HOST,
+                port=settings.PORT,
+                threads=settings.THREADS,
+                max_body=READ_TO_REFUSE * settings.MAX_REQUEST_BYTES,
+            )
+        except CannotListen as error:
+            raise CommandError(str(error)) from error
+
+    def _say_account(self) -> None:
+        """Makes the account that the environment names; says how when nobody has one."""
+        users = get_user_model()
+        name = os.environ.get("DJANGO_SUPERUSER_USERNAME")
+        if name and os.environ.get("DJANGO_SUPERUSER_PASSWORD"):
+            if not users.objects.filter(username=name).exists():
+                os.environ.setdefault("DJANGO_SUPERUSER_EMAIL", "")
+                call_command("createsuperuser", interactive=False, verbosity=0)
+                self._say(gettext("Made the admin account '%(name)s'.") % {"name": name})
+        elif not users.objects.filter(is_superuser=True).exists():
+            self._say(
+                gettext(
+                    "There is no admin account yet. Make one, while this runs, with: "
+                    "script/manage createsuperuser"
+                )
+            )
+
+    def _open_store(self) -> None:
+        """A database that another process holds stops the start; a server that is away does not."""
+        try:
+            get_vector_store().ping()
+        except VectorStoreLocked as error:
+            raise CommandError(str(error)) from error
+        except VectorStoreUnavailable as error:
+            self.stderr.write(f"{error} {gettext('Until then searches answer 503.')}")
+
+    def _say_addresses(self, port: int) -> None:
+        host = settings.HOST
+        shown = "localhost" if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
+        root = f"http://{shown}:{port}"
+        self._say(gettext("Search page:  %(url)s") % {"url": f"{root}/"})
+        self._say(gettext("Admin:        %(url)s") % {"url": f"{root}/admin/"})
+        self._say(gettext("API:          %(url)s") % {"url": f"{root}/api/docs"})
+        if not is_loopback_name(host) and all(map(is_loopback_name, settings.ALLOWED_HOSTS)):
+            self._say(
+                gettext(
+                    "Other machines are answered 400 until ALLOWED_HOSTS lists the names and "
+                    "addresses by which they call this one."
+                )
+            )
+
+
+def preload() -> None:
+    """Loads the models of PRELOAD_MODELS, so that the first request need not wait for them."""
+    for name in get_settings().preload_models:
+        try:
+            load_network(name)
+        except RecognitionError as error:
+            logger.error("PRELOAD_MODELS: %s", error)
