@@ -427,8 +427,9 @@ def _vendor_errors_translated(embedded: bool) -> Iterator[None]:
         raise VectorStoreLocked(
             _(
                 "The embedded vector database is open in another process, usually the running "
-                "server. Stop that one first, or run a Milvus server and set MILVUS_URI to its "
-                "address (see `milvus-lite server --help`)."
+                "server. Stop that one first; or serve the database to both with `milvus-lite "
+                "server --host 127.0.0.1 --max-workers 1 --data-dir DATABASE` and set MILVUS_URI "
+                "to http://127.0.0.1:19530."
             )
         ) from error
     except vendor.errors as error:

@@ -1,0 +1,117 @@
+"""Servers to test against: `milvus-lite server`, and a real Milvus out of a package.
+
+The real one (`milvus==2.3.5`, 90 MB) lives in a virtual environment of its own, because its
+requirements are old: `MILVUS_SERVER_VENV`, by default `.venv-milvus` beside manage.py. It is made
+when `TEST_MILVUS_SERVER=1`, and used whenever it is there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PACKAGE = "milvus==2.3.5"
+ROOT = Path(__file__).resolve().parents[2]
+VENV = Path(os.environ.get("MILVUS_SERVER_VENV", ROOT / ".venv-milvus"))
+READY_SECONDS = 90
+STOP_SECONDS = 20
+
+
+def milvus_program() -> Path | None:
+    """The real server's program; None where it is neither installed nor asked for."""
+    program = VENV / "bin" / "milvus-server"
+    if not program.exists() and os.environ.get("TEST_MILVUS_SERVER") == "1":
+        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
+        subprocess.run([VENV / "bin" / "pip", "install", "-q", PACKAGE], check=True)
+    return program if program.exists() else None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def milvus_server(program: Path, folder: Path) -> Iterator[str]:
+    """A real Milvus on `folder`; yields its address."""
+    port = free_port()
+    command = [program, "--data", folder / "data", "--proxy-port", str(port)]
+    with _running(command, folder, port) as address:
+        yield address
+
+
+@contextmanager
+def lite_server(folder: Path, port: int | None = None) -> Iterator[str]:
+    """Milvus Lite as a server on `folder`; one worker, as its writes are not safe side by side."""
+    port = port or free_port()
+    program = Path(sys.executable).with_name("milvus-lite")
+    command = [program, "server", "--data-dir", folder / "data", "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--max-workers", "1"]
+    with _running(command, folder, port) as address:
+        yield address
+
+
+@contextmanager
+def _running(command: list[str | Path], folder: Path, port: int) -> Iterator[str]:
+    """In its own process group: the wrapper of the real server leaves that one behind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "server.log"
+    environment = {key: value for key, value in os.environ.items() if key != "MILVUS_URI"}
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env=environment, start_new_session=True
+        )
+    try:
+        _wait_until_ready(process, port, log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        _stop_group(process)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    from recognition.exceptions import VectorStoreUnavailable
+    from recognition.vector_store import MilvusVectorStore
+
+    store = MilvusVectorStore(f"http://127.0.0.1:{port}", timeout=5)
+    deadline = time.monotonic() + READY_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            store.ping()
+        except VectorStoreUnavailable:
+            time.sleep(0.2)
+        else:
+            store.close()
+            return
+    tail = log.read_text(errors="replace")[-2000:]
+    raise RuntimeError(f"{process.args[0]} did not get ready. Its log ends:\n{tail}")
+
+
+def _stop_group(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        if _group_ended(process):
+            break
+    process.wait()
+
+
+def _group_ended(process: subprocess.Popen[bytes]) -> bool:
+    deadline = time.monotonic() + STOP_SECONDS
+    while time.monotonic() < deadline:
+        process.poll()
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
