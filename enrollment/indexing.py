@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 BATCH_SIZE = (
     64  # embeddings computed and written at a time: bounds memory, and what a crash repeats
 )
+DELETIONS_AT_A_TIME = 1_000
 
 # Within a process one thread at a time copies rows to Milvus, so that what was read is still true
 # when it is written. Between processes `reindex` compares and mends.
@@ -62,15 +63,17 @@ def create_pending(face_images: Iterable[FaceImage], models: Iterable[str]) -> l
 
 
 def complete_rows(face_images: Sequence[FaceImage]) -> list[int]:
-    """Pending rows for the models, as their weights are now, that the pictures lack; their ids."""
+    """Pending rows for the models, as their weights are now, that the pictures lack; their ids.
+
+    Rows that wait for a vector of weights that were replaced since go: nothing can compute it now.
+    """
     created: list[int] = []
     for model in usable_names():
         fingerprint = find_weights(model).fingerprint
-        there = set(
-            FaceEmbedding.objects.filter(
-                face_image__in=face_images, model=model, fingerprint=fingerprint
-            ).values_list("face_image_id", flat=True)
-        )
+        rows = FaceEmbedding.objects.filter(face_image__in=face_images, model=model)
+        rows.filter(vector=None).exclude(fingerprint=fingerprint).delete()
+        current = rows.filter(fingerprint=fingerprint)
+        there = set(current.values_list("face_image_id", flat=True))
         created += create_pending([p for p in face_images if p.pk not in there], [model])
     return created
 
@@ -83,7 +86,7 @@ def request_embeddings(face_images: Iterable[FaceImage]) -> None:
 def request_upsert(embeddings: models.QuerySet[FaceEmbedding]) -> None:
     """Has Milvus told again what SQL now says of these embeddings, after the commit."""
     ids = list(embeddings.values_list("pk", flat=True))
-    FaceEmbedding.objects.filter(pk__in=ids).update(status=Status.PENDING)
+    embeddings.update(status=Status.PENDING)
     _enqueue_after_commit(ids)
 
 
@@ -93,7 +96,23 @@ def request_deletion(embedding: FaceEmbedding) -> None:
         embedding_id=embedding.pk,
         partition=partition_name(embedding.model, embedding.fingerprint),
     )
-    transaction.on_commit(delete_vectors.enqueue, robust=True)
+    _once_after_commit(delete_vectors.enqueue)
+
+
+def _once_after_commit(work: Callable[[], object]) -> None:
+    """Deleting a person with a thousand pictures must not call Milvus a thousand times.
+
+    What was asked for within a savepoint that is still open, or outside of any, will run if this does.
+    """
+    connection = transaction.get_connection()
+    open_savepoints = set(connection.savepoint_ids)
+    waiting = (
+        func
+        for savepoints, func, _robust in connection.run_on_commit
+        if savepoints <= open_savepoints
+    )
+    if work not in waiting:
+        transaction.on_commit(work, robust=True)
 
 
 def _enqueue_after_commit(ids: list[int]) -> None:
@@ -238,18 +257,18 @@ def _embed(model: str, rows: list[FaceEmbedding], crops: Mapping[int, FaceCrop])
 
 def _copy_to_milvus(ids: list[int]) -> int:
     """Upserts the rows as SQL has them now and marks them; returns how many are indexed."""
+    computed = FaceEmbedding.objects.filter(pk__in=ids, vector__isnull=False)
     with _writing:
-        rows = FaceEmbedding.objects.filter(pk__in=ids).select_related("face_image__person")
+        rows = list(computed.select_related("face_image__person"))
         by_partition = defaultdict(list)
         for row in rows:
             by_partition[partition_name(row.model, row.fingerprint)].append(row)
         store = get_vector_store()
         for partition, group in by_partition.items():
             store.upsert(partition, [vector_row(row) for row in group])
-        indexed = FaceEmbedding.objects.filter(pk__in=ids).update(
-            status=Status.INDEXED, error="", indexed_at=timezone.now()
-        )
-        if indexed < sum(len(group) for group in by_partition.values()):
+        written = FaceEmbedding.objects.filter(pk__in=[row.pk for row in rows])
+        indexed = written.update(status=Status.INDEXED, error="", indexed_at=timezone.now())
+        if indexed < len(rows):
             _forget_vanished(by_partition)
         return indexed
 
@@ -275,12 +294,14 @@ def _forget_vanished(by_partition: Mapping[str, list[FaceEmbedding]]) -> None:
 
 def apply_deletions() -> int:
     """Has Milvus forget the vectors noted for deletion; returns how many it was told."""
+    applied = 0
     with _writing:
-        notes = list(VectorDeletion.objects.order_by("pk"))
-        by_partition = defaultdict(list)
-        for note in notes:
-            by_partition[note.partition].append(note.embedding_id)
-        for partition, ids in by_partition.items():
-            get_vector_store().delete(partition, ids)
-        VectorDeletion.objects.filter(pk__in=[note.pk for note in notes]).delete()
-        return len(notes)
+        while notes := list(VectorDeletion.objects.order_by("pk")[:DELETIONS_AT_A_TIME]):
+            by_partition = defaultdict(list)
+            for note in notes:
+                by_partition[note.partition].append(note.embedding_id)
+            for partition, ids in by_partition.items():
+                get_vector_store().delete(partition, ids)
+            VectorDeletion.objects.filter(pk__in=[note.pk for note in notes]).delete()
+            applied += len(notes)
+    return applied

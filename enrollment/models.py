@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.core.exceptions import ValidationError
 from django.core.validators import ProhibitNullCharactersValidator
@@ -51,18 +51,6 @@ class Person(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.person_id})" if self.name else self.person_id
-
-    @classmethod
-    def from_db(cls, db: str | None, field_names: Any, values: Any) -> Person:
-        person = super().from_db(db, field_names, values)
-        if "person_id" in field_names:
-            person._stored_person_id = person.person_id
-        return person
-
-    @property
-    def is_renamed(self) -> bool:
-        """Whether `person_id` differs from what SQL held when this object was read."""
-        return getattr(self, "_stored_person_id", self.person_id) != self.person_id
 
 
 def picture_path(face_image: FaceImage, filename: str) -> str:

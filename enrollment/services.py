@@ -6,10 +6,12 @@ import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import IO
 
 from django.core.files.base import ContentFile
 from django.db import transaction
+from django.utils.translation import gettext
 
 from enrollment import indexing
 from enrollment.models import PATH_MAX_LENGTH, FaceEmbedding, FaceImage, Person
@@ -19,6 +21,13 @@ from recognition.imaging import storable_bytes
 from recognition.networks import usable_names
 
 logger = logging.getLogger(__name__)
+
+
+class StorageUnavailable(RecognitionError):
+    """The storage of the pictures takes no file."""
+
+    code = "storage_unavailable"
+    status = 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +186,10 @@ def _store(admitted: list[_Admitted]) -> list[int]:
     saved: list[FaceImage] = []
     try:
         for item in admitted:
-            item.picture.image.save(
-                f"picture.{item.extension}", ContentFile(item.content), save=False
-            )
+            _save_file(item)
             saved.append(item.picture)
-        with transaction.atomic():
+        # Within somebody else's transaction a search would find what may yet be rolled back.
+        with transaction.atomic(durable=True):
             persons = _persons(item.submission for item in admitted)
             for item in admitted:
                 item.picture.person = persons[item.submission.person_id]
@@ -193,6 +201,19 @@ def _store(admitted: list[_Admitted]) -> list[int]:
     for item in admitted:
         item.outcome.face_image = item.picture
     return ids
+
+
+def _save_file(item: _Admitted) -> None:
+    try:
+        item.picture.image.save(f"picture.{item.extension}", ContentFile(item.content), save=False)
+    except Exception as error:  # noqa: BLE001 (each storage fails with classes of its own)
+        logger.exception("The storage refuses a picture")
+        raise StorageUnavailable(
+            gettext(
+                "The storage of the pictures cannot be written to, so nothing was enrolled. Have the "
+                "administrator check its free space, its rights or its address, then send it again."
+            )
+        ) from error
 
 
 def _persons(submissions: Iterable[Submission]) -> dict[str, Person]:
@@ -219,8 +240,15 @@ def _attach_embeddings(admitted: list[_Admitted]) -> None:
 
 
 def sync_again(face_images: Iterable[FaceImage]) -> indexing.IndexReport:
-    """Makes and copies what these pictures lack: rows for new weights, vectors, Milvus's copy."""
-    pictures = list(face_images)
-    indexing.complete_rows(pictures)
-    ids = FaceEmbedding.objects.filter(face_image__in=pictures).values_list("pk", flat=True)
-    return indexing.index(list(ids))
+    """Makes and copies what these pictures lack: rows for new weights, vectors, Milvus's copy.
+
+    Also has Milvus forget what it could not be told to forget before.
+    """
+    indexing.delete_vectors.enqueue()
+    report = indexing.IndexReport()
+    remaining = iter(face_images)
+    while pictures := list(islice(remaining, indexing.BATCH_SIZE)):
+        indexing.complete_rows(pictures)
+        rows = FaceEmbedding.objects.filter(face_image__in=pictures)
+        report += indexing.index(list(rows.values_list("pk", flat=True)))
+    return report

@@ -6,13 +6,14 @@ from functools import partial
 from typing import Any
 
 from django.db import transaction
-from django.db.models.signals import post_delete, post_save
+from django.db.models.signals import post_delete, post_save, pre_save
 
 from enrollment import indexing
 from enrollment.models import FaceEmbedding, FaceImage, Person
 
 
 def register_signal_handlers() -> None:
+    pre_save.connect(person_about_to_be_saved, Person, dispatch_uid="person_about_to_be_saved")
     post_save.connect(person_saved, Person, dispatch_uid="person_saved")
     post_save.connect(face_image_saved, FaceImage, dispatch_uid="face_image_saved")
     post_delete.connect(face_image_deleted, FaceImage, dispatch_uid="face_image_deleted")
@@ -21,10 +22,14 @@ def register_signal_handlers() -> None:
     )
 
 
-def person_saved(instance: Person, created: bool, raw: bool, **kwargs: Any) -> None:
-    if not raw and not created and instance.is_renamed:
+def person_about_to_be_saved(instance: Person, raw: bool, **kwargs: Any) -> None:
+    same_person = Person.objects.filter(pk=instance.pk)
+    instance.is_renamed = not raw and same_person.exclude(person_id=instance.person_id).exists()
+
+
+def person_saved(instance: Person, **kwargs: Any) -> None:
+    if instance.is_renamed:
         indexing.request_upsert(FaceEmbedding.objects.filter(face_image__person=instance))
-        instance._stored_person_id = instance.person_id
 
 
 def face_image_saved(instance: FaceImage, created: bool, raw: bool, **kwargs: Any) -> None:
