@@ -11,12 +11,13 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from recognition.conf import get_settings
-from recognition.exceptions import WeightsUnavailable
-from recognition.networks import NETWORKS, find_weights, usable_names
+from recognition.networks import NETWORKS, has_weights, usable_names
 
 if TYPE_CHECKING:
     from django.core.files.uploadedfile import UploadedFile
     from django.utils.functional import Promise
+
+    from recognition.networks.registry import FaceNetwork
 
 DEFAULT_RESULTS: Final = 5
 MAX_RESULTS: Final = 50
@@ -34,17 +35,16 @@ class ModelOption:
 def model_options() -> list[ModelOption]:
     """Every model there is, also those that cannot answer for want of weights."""
     return [
-        ModelOption(network.name, network.description, _obstacle(network.name))
+        ModelOption(network.name, network.description, _obstacle(network))
         for network in NETWORKS.values()
     ]
 
 
-def _obstacle(name: str) -> str:
-    try:
-        find_weights(name)
-    except WeightsUnavailable as error:
-        return error.message
-    return ""
+def _obstacle(network: FaceNetwork) -> str:
+    if has_weights(network.name):
+        return ""
+    message = gettext("It cannot be chosen: this server has no weights file %(stem)s.ckpt.")
+    return message % {"stem": network.weights_stem}
 
 
 def _best_model() -> str:

@@ -127,7 +127,7 @@ def _find(*, image: Any, model: str, top_k: int) -> dict[str, Any]:
     if gallery_is_empty():
         return shown | {"gallery_is_empty": True}
     (hits,) = search_gallery(embed_crops([upload.crop.pixels], model), top_k)
-    summary = ngettext("%(count)d similar face", "%(count)d similar faces", len(hits))
+    summary = ngettext("The most similar face", "The %(count)d most similar faces", len(hits))
     return shown | {
         "hits": [ShownHit(hit) for hit in hits],
         "summary": summary % {"count": len(hits)},
