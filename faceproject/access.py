@@ -17,13 +17,16 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest
 from django.http.request import split_domain_port
 from django.urls import reverse
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
-from rest_framework.permissions import BasePermission
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FORWARDING_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via")
+FORWARDING_HEADERS = ("Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip")
+FORWARDING_PREFIXES = ("X-Forwarded-", "X-Original-", "Cf-")
 
 
 def is_loopback_name(host: str) -> bool:
@@ -36,9 +39,17 @@ def is_loopback_name(host: str) -> bool:
         return False
 
 
+def is_forwarded(request: HttpRequest) -> bool:
+    """Whether a proxy says that it passes on somebody else's request."""
+    return any(
+        name in FORWARDING_HEADERS or name.startswith(FORWARDING_PREFIXES)
+        for name in request.headers
+    )
+
+
 def is_local(request: HttpRequest) -> bool:
     """Whether the request was made on this machine, straight to this server."""
-    if any(header in request.headers for header in FORWARDING_HEADERS):
+    if is_forwarded(request):
         return False
     if request.META.get("SERVER_PROTOCOL") == "HTTP/1.0":
         return False  # nginx as it comes: adds no header, sends its own Host, but speaks HTTP/1.0
@@ -52,9 +63,11 @@ def is_local(request: HttpRequest) -> bool:
 
 def is_cross_site(request: HttpRequest) -> bool:
     """Whether a browser says that another site's page sent this request."""
+    origin = request.headers.get("Origin")
+    if origin in settings.CSRF_TRUSTED_ORIGINS:
+        return False
     if request.headers.get("Sec-Fetch-Site") == "cross-site":
         return True
-    origin = request.headers.get("Origin")
     return bool(origin) and urlsplit(origin).netloc != request.get_host()
 
 
@@ -66,7 +79,10 @@ def needs_account(request: HttpRequest) -> bool:
 
 
 class OpenOnLoopback(BasePermission):
-    """Lets users in, and everybody where no account is needed, but no other site's page."""
+    """Lets users in, and everybody where no account is needed, but no other site's page.
+
+    (A user's session is guarded by its CSRF token, and no other site can send a user's token.)
+    """
 
     message = _(
         "This needs an account: send the header 'Authorization: Token <your token>' "
@@ -76,7 +92,17 @@ class OpenOnLoopback(BasePermission):
     def has_permission(self, request: Any, view: Any) -> bool:
         if request.user and request.user.is_authenticated:
             return True
-        return not needs_account(request) and not is_cross_site(request)
+        if needs_account(request):
+            return False
+        # What is only read stays unreadable to other sites: no answer carries a CORS header.
+        if request.method not in SAFE_METHODS and is_cross_site(request):
+            raise PermissionDenied(
+                gettext(
+                    "Another site's page sent this request. Call the API from this server's own "
+                    "pages or from a program, or name the site in CSRF_TRUSTED_ORIGINS."
+                )
+            )
+        return True
 
 
 def page_access(view: Callable[..., Any]) -> Callable[..., Any]:

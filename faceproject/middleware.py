@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.utils.translation import get_language, get_language_from_request, gettext, override
+from django.utils.translation import get_language_from_request, gettext, override
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-logger = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
 
@@ -65,6 +62,16 @@ def status_error(request: HttpRequest, status: int) -> dict[str, object]:
     return error_body(code, message)
 
 
+def refusal_by_length(content_length: str) -> HTTPStatus | None:
+    """Why a request is refused before any of its body is read; None when it is not."""
+    if not (content_length.isascii() and content_length.isdigit()):
+        return HTTPStatus.BAD_REQUEST
+    # A number too long for int() is a number too large.
+    if len(content_length) > 18 or int(content_length) > settings.MAX_REQUEST_BYTES:
+        return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    return None
+
+
 class JsonApiErrorMiddleware:
     """Turns every failure under /api/ into the JSON error body, in the client's language.
 
@@ -76,26 +83,17 @@ class JsonApiErrorMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if not request.path_info.startswith("/api/"):
+        if not f"{request.path_info}/".startswith("/api/"):
             return self.get_response(request)
-        if int(request.META.get("CONTENT_LENGTH") or 0) > settings.MAX_REQUEST_BYTES:
-            return self._error(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        if refusal := refusal_by_length(request.META.get("CONTENT_LENGTH") or "0"):
+            return self._error(request, refusal)
         response = self.get_response(request)
         is_json = response.get("Content-Type", "").startswith("application/json")
         if response.status_code >= 400 and not hasattr(response, "data") and not is_json:
             return self._error(request, response.status_code)
         return response
 
-    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        if not request.path_info.startswith("/api/"):
-            return None
-        status = getattr(exception, "status_code", None)
-        if status is None and type(exception).__module__.startswith("django."):
-            return None
-        logger.exception("Failed at %s %s", request.method, request.path, exc_info=exception)
-        return self._error(request, HTTPStatus.INTERNAL_SERVER_ERROR)
-
     @staticmethod
     def _error(request: HttpRequest, status: int) -> JsonResponse:
-        with override(get_language_from_request(request) or get_language()):
+        with override(get_language_from_request(request)):
             return JsonResponse(status_error(request, status), status=status)

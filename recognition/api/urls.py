@@ -1,1 +1,24 @@
-urlpatterns = []
+"""The calls about pictures and models, and the document that describes all calls."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.urls import URLPattern, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from recognition.api import views
+
+
+def call(route: str, view: Callable[..., Any], name: str) -> list[URLPattern]:
+    """Answers with and without a trailing slash, without a redirect that would lose a POST's body."""
+    return [path(route, view, name=name), path(f"{route}/", view)]
+
+
+urlpatterns = [
+    *call("health", views.HealthView.as_view(), "api-health"),
+    *call("models", views.ModelsView.as_view(), "api-models"),
+    *call("embedding", views.EmbeddingView.as_view(), "api-embedding"),
+    *call("embeddings/batch", views.EmbeddingsBatchView.as_view(), "api-embeddings-batch"),
+    *call("schema", SpectacularAPIView.as_view(), "api-schema"),
+    *call("docs", SpectacularSwaggerView.as_view(url_name="api-schema"), "api-docs"),
+]

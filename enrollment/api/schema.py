@@ -1,0 +1,135 @@
+"""What the OpenAPI document says of the calls about the gallery."""
+
+from __future__ import annotations
+
+from drf_spectacular.utils import extend_schema
+
+from enrollment.api import serializers
+from recognition.api.schema import FACE, UPLOAD_ERRORS, answer, errors, request_example
+from recognition.vector_store import COLLECTION
+
+_INSERTED = {
+    "filename": "ana-1.jpg",
+    "success": True,
+    "id": 41,
+    "face_detected": True,
+    "face": FACE,
+    "stored": True,
+    "searchable": True,
+}
+_REFUSED = {
+    "filename": "empty.jpg",
+    "success": False,
+    "error": "invalid_image",
+    "message": "The file is empty. Send the bytes of a picture.",
+    "stored": False,
+    "searchable": False,
+}
+
+
+milvus_insert = extend_schema(
+    operation_id="milvus_insert",
+    tags=["gallery"],
+    request={"multipart/form-data": serializers.InsertFormSerializer},
+    responses={
+        200: answer(
+            serializers.InsertResponseSerializer,
+            {
+                "success": True,
+                "message": "1 embedding inserted successfully",
+                "inserted_count": 1,
+                "collection": COLLECTION,
+                "model": "mobilenetv3_large",
+                "person_id": "123.456.789-09",
+                "results": [_INSERTED, _REFUSED],
+            },
+        ),
+        **errors(*UPLOAD_ERRORS),
+        422: answer(
+            serializers.InsertFailureSerializer,
+            {
+                "success": False,
+                "error": "all_images_failed",
+                "message": "None of the 1 pictures could be used. First: The file is empty. "
+                "Send the bytes of a picture.",
+                "inserted_count": 0,
+                "collection": COLLECTION,
+                "model": "mobilenetv3_large",
+                "person_id": "123.456.789-09",
+                "results": [_REFUSED],
+            },
+            "Every picture was refused; nothing was stored.",
+        ),
+        503: answer(
+            serializers.InsertFailureSerializer,
+            {
+                "success": False,
+                "error": "not_searchable_yet",
+                "message": "1 of the stored pictures cannot be found by a search yet. Do not "
+                "send them again: 'manage.py reindex' makes them searchable.",
+                "inserted_count": 0,
+                "collection": COLLECTION,
+                "model": "mobilenetv3_large",
+                "person_id": "123.456.789-09",
+                "results": [_INSERTED | {"success": False, "searchable": False}],
+            },
+            "The model has no weights or the vector store does not answer: nothing was stored "
+            "(only `error` and `message`). Or it failed on the way: then `results` says which "
+            "pictures are stored and not to be sent again.",
+        ),
+    },
+    examples=[
+        request_example(
+            {
+                "images": ["ana-1.jpg", "empty.jpg"],
+                "person_id": "123.456.789-09",
+                "image_paths": '["/photos/ana-1.jpg", "/photos/empty.jpg"]',
+                "model": "mobilenetv3_large",
+            }
+        )
+    ],
+)
+
+milvus_search = extend_schema(
+    operation_id="milvus_search",
+    tags=["gallery"],
+    request={"multipart/form-data": serializers.SearchFormSerializer},
+    responses={
+        200: answer(
+            serializers.SearchResponseSerializer,
+            {
+                "success": True,
+                "model": "mobilenetv3_large",
+                "results": [
+                    {
+                        "id": 41,
+                        "person_id": "123.456.789-09",
+                        "person_name": "Ana",
+                        "image_path": "/photos/ana-1.jpg",
+                        "image_url": "http://127.0.0.1:8000/pictures/17",
+                        "created_at": "2026-11-23T23:45:00+00:00",
+                        "distance": 0.8213,
+                        "similarity": 0.8213,
+                    }
+                ],
+                "total": 1,
+                "face_detected": True,
+                "face": FACE,
+            },
+        ),
+        **errors(*UPLOAD_ERRORS, 422, 503),
+    },
+    examples=[request_example({"image": "who.jpg", "model": "mobilenetv3_large", "top_k": 5})],
+)
+
+milvus_stats = extend_schema(
+    operation_id="milvus_stats",
+    tags=["gallery"],
+    responses={
+        200: answer(
+            serializers.StatsResponseSerializer,
+            {"success": True, "collection": COLLECTION, "row_count": 404},
+        ),
+        **errors(401, 503),
+    },
+)

@@ -1,0 +1,146 @@
+"""What the calls about the gallery read, and what they answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from rest_framework import serializers
+
+from enrollment.models import PATH_MAX_LENGTH, PERSON_ID_MAX_LENGTH
+from enrollment.services import clean_person_id
+from recognition.api.fields import ImagesField
+from recognition.api.serializers import (
+    EmbeddingFormSerializer,
+    ErrorSerializer,
+    FaceDescriptionSerializer,
+    FileResultSerializer,
+    ImageOptionsSerializer,
+)
+
+DEFAULT_TOP_K: Final = 5
+MAX_TOP_K: Final = 1000
+
+
+class ImagePathsField(serializers.CharField):
+    """A JSON array of strings within a form field."""
+
+    default_error_messages = {
+        "not_json": _(
+            "This is not JSON. Send a JSON array of strings, one for each picture, such as "
+            '["a.jpg", "b.jpg"].'
+        ),
+        "not_strings": _(
+            "This is JSON, but not an array of strings. Send one string for each picture, such as "
+            '["a.jpg", "b.jpg"].'
+        ),
+        "too_long": _("A path has more than %(limit)d characters. Shorten it.")
+        % {"limit": PATH_MAX_LENGTH},
+    }
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        try:
+            paths = json.loads(super().to_internal_value(data))
+        except (ValueError, RecursionError):
+            self.fail("not_json")
+        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+            self.fail("not_strings")
+        if any(len(path) > PATH_MAX_LENGTH for path in paths):
+            self.fail("too_long")
+        for path in paths:
+            self.run_validators(path)  # no null characters, no lone surrogates
+        return paths
+
+
+class InsertFormSerializer(ImageOptionsSerializer):
+    images = ImagesField(help_text=_("Pictures of one person: PNG, JPEG, BMP or TIFF."))
+    person_id = serializers.CharField(
+        max_length=PERSON_ID_MAX_LENGTH,
+        help_text=_("What you call this person: a CPF, a name, any text."),
+        error_messages={
+            "required": _("The person's id is missing. Give a CPF, a name, or any text."),
+            "blank": _("The person's id is blank. Give a CPF, a name, or any text."),
+        },
+    )
+    image_paths = ImagePathsField(
+        required=False,
+        help_text=_("Where the pictures came from: a JSON array with one string for each picture."),
+    )
+
+    def validate_person_id(self, value: str) -> str:
+        return clean_person_id(value)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        count = len(attrs["images"])
+        paths = attrs.setdefault("image_paths", [""] * count)
+        if len(paths) != count:
+            message = gettext(
+                "%(paths)d paths were given for %(images)d pictures. Give one path for each, in "
+                "the same order, or leave the field out."
+            ) % {"paths": len(paths), "images": count}
+            raise serializers.ValidationError({"image_paths": message})
+        return attrs
+
+
+class InsertResultSerializer(FileResultSerializer):
+    id = serializers.IntegerField(
+        required=False, help_text="Of the embedding; what a search answers."
+    )
+    stored = serializers.BooleanField(help_text="The picture is kept; do not send it again.")
+    searchable = serializers.BooleanField(help_text="A search finds the picture.")
+
+
+class InsertResponseSerializer(serializers.Serializer):
+    success = serializers.BooleanField()
+    message = serializers.CharField(help_text="In the client's language.")
+    inserted_count = serializers.IntegerField(help_text="Pictures that a search now finds.")
+    collection = serializers.CharField()
+    model = serializers.CharField()
+    person_id = serializers.CharField()
+    results = InsertResultSerializer(many=True, help_text="In the order of the upload.")
+
+
+class InsertFailureSerializer(ErrorSerializer):
+    """Nothing was inserted, or what was stored cannot be found yet: then `results` tells."""
+
+    inserted_count = serializers.IntegerField(required=False)
+    collection = serializers.CharField(required=False)
+    model = serializers.CharField(required=False)
+    person_id = serializers.CharField(required=False)
+    results = InsertResultSerializer(many=True, required=False)
+
+
+class SearchFormSerializer(EmbeddingFormSerializer):
+    top_k = serializers.IntegerField(
+        default=DEFAULT_TOP_K,
+        initial=DEFAULT_TOP_K,
+        min_value=1,
+        max_value=MAX_TOP_K,
+        help_text=_("How many of the most similar pictures to answer."),
+    )
+
+
+class SearchHitSerializer(serializers.Serializer):
+    id = serializers.IntegerField()
+    person_id = serializers.CharField()
+    person_name = serializers.CharField(allow_blank=True)
+    image_path = serializers.CharField(allow_blank=True, help_text="Where the client said it was.")
+    image_url = serializers.CharField(help_text="Where the stored picture is.")
+    created_at = serializers.CharField(help_text="ISO 8601.")
+    distance = serializers.FloatField(help_text="The cosine similarity: higher is more similar.")
+    similarity = serializers.FloatField(help_text="The same number under its right name.")
+
+
+class SearchResponseSerializer(FaceDescriptionSerializer):
+    success = serializers.BooleanField()
+    model = serializers.CharField()
+    results = SearchHitSerializer(many=True, help_text="Best first.")
+    total = serializers.IntegerField()
+
+
+class StatsResponseSerializer(serializers.Serializer):
+    success = serializers.BooleanField()
+    collection = serializers.CharField()
+    row_count = serializers.IntegerField(help_text="Vectors: one for each picture and model.")

@@ -1,0 +1,151 @@
+"""Calls about the gallery: they parse, call the one service or selector, and present."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from django.utils.translation import gettext, ngettext
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from enrollment.api import schema, serializers
+from enrollment.models import FaceEmbedding, FaceImage
+from enrollment.selectors import SearchHit, search_gallery
+from enrollment.services import Outcome, Upload, enroll_pictures
+from faceproject.middleware import error_body
+from recognition.api.views import UploadView, embed_file, every_image_failed, refused
+from recognition.networks import load_network
+from recognition.vector_store import COLLECTION, get_vector_store
+
+NOT_SEARCHABLE_YET: Final = "not_searchable_yet"
+
+
+class InsertView(UploadView):
+    """Adds pictures to a person, who is made when new. A search finds them once this has answered."""
+
+    serializer_class = serializers.InsertFormSerializer
+
+    @schema.milvus_insert
+    def post(self, request: Request) -> Response:
+        form = self.read_form(request)
+        load_network(form["model"])  # what cannot be made searchable is not stored
+        get_vector_store().ping()
+        enrollment = enroll_pictures(
+            person_id=form["person_id"],
+            uploads=[
+                Upload(file.name, file, path)
+                for file, path in zip(form["images"], form["image_paths"], strict=True)
+            ],
+            source=FaceImage.Source.API,
+            use_face_detection=form["use_face_detection"],
+            require_face=form["require_face"],
+        )
+        return _inserted(enrollment.outcomes, form)
+
+
+def _inserted(outcomes: list[Outcome], form: dict[str, Any]) -> Response:
+    results = [_insert_result(outcome, form["model"]) for outcome in outcomes]
+    count = sum(result["searchable"] for result in results)
+    missing = sum(result["stored"] for result in results) - count
+    body = {
+        "inserted_count": count,
+        "collection": COLLECTION,
+        "model": form["model"],
+        "person_id": form["person_id"],
+    }
+    if missing:
+        return _not_searchable_yet(missing, results, body)
+    if not count:
+        return every_image_failed(results, **body)
+    message = ngettext(
+        "%(count)d embedding inserted successfully",
+        "%(count)d embeddings inserted successfully",
+        count,
+    ) % {"count": count}
+    return Response({"success": True, "message": message, **body, "results": results})
+
+
+def _insert_result(outcome: Outcome, model: str) -> dict[str, Any]:
+    if outcome.error:
+        return refused(outcome.filename, outcome.error) | {"stored": False, "searchable": False}
+    row = outcome.embedding(model)
+    searchable = bool(row) and row.status == FaceEmbedding.Status.INDEXED
+    result = {
+        "filename": outcome.filename,
+        "success": searchable,
+        **outcome.crop.describe(),
+        "stored": True,
+        "searchable": searchable,
+    }
+    if row:
+        result["id"] = row.pk
+    if not searchable:
+        reason = row.error if row else ""
+        result |= {"error": NOT_SEARCHABLE_YET, "message": reason or gettext("Not indexed yet.")}
+    return result
+
+
+def _not_searchable_yet(
+    missing: int, results: list[dict[str, Any]], body: dict[str, Any]
+) -> Response:
+    message = ngettext(
+        "%(count)d stored picture cannot be found by a search yet. Do not send it again: "
+        "'manage.py reindex' makes it searchable.",
+        "%(count)d stored pictures cannot be found by a search yet. Do not send them again: "
+        "'manage.py reindex' makes them searchable.",
+        missing,
+    ) % {"count": missing}
+    return Response(
+        error_body(NOT_SEARCHABLE_YET, message, **body, results=results),
+        status=HTTPStatus.SERVICE_UNAVAILABLE,
+    )
+
+
+class SearchView(UploadView):
+    """The enrolled pictures most similar to the largest face of one picture."""
+
+    serializer_class = serializers.SearchFormSerializer
+
+    @schema.milvus_search
+    def post(self, request: Request) -> Response:
+        form = self.read_form(request)
+        crop, embeddings = embed_file(form)
+        (hits,) = search_gallery(embeddings, form["top_k"])
+        return Response(
+            {
+                "success": True,
+                "model": embeddings.model,
+                "results": [_hit(hit, request) for hit in hits],
+                "total": len(hits),
+                **crop.describe(),
+            }
+        )
+
+
+def _hit(hit: SearchHit, request: Request) -> dict[str, Any]:
+    return {
+        "id": hit.id,
+        "person_id": hit.person.person_id,
+        "person_name": hit.person.name,
+        "image_path": hit.face_image.original_path,
+        "image_url": request.build_absolute_uri(hit.face_image.get_absolute_url()),
+        "created_at": hit.face_image.created_at.isoformat(),
+        "distance": hit.similarity,
+        "similarity": hit.similarity,
+    }
+
+
+class StatsView(APIView):
+    """How much the vector collection holds."""
+
+    @schema.milvus_stats
+    def get(self, request: Request) -> Response:
+        return Response(
+            {
+                "success": True,
+                "collection": COLLECTION,
+                "row_count": get_vector_store().row_count(),
+            }
+        )

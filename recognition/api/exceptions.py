@@ -1,0 +1,139 @@
+"""Every failure of a call as one JSON body: the only place that knows which answer belongs to what."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any, Final
+
+from django.core.exceptions import (
+    BadRequest,
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+    TooManyFilesSent,
+)
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.http import Http404, UnreadablePostError
+from django.utils.translation import gettext
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.serializers import as_serializer_error
+from rest_framework.views import set_rollback
+
+from faceproject.access import OpenOnLoopback
+from faceproject.middleware import error_body, status_error
+from recognition.conf import get_settings
+from recognition.exceptions import RecognitionError, UnknownModel
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS: Final = 30
+
+# What Django throws while it reads a request. The first class that fits decides.
+_STATUS_OF_DJANGO: Final = (
+    (Http404, HTTPStatus.NOT_FOUND),
+    (PermissionDenied, HTTPStatus.FORBIDDEN),
+    (RequestDataTooBig, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    ((SuspiciousOperation, BadRequest, UnreadablePostError), HTTPStatus.BAD_REQUEST),
+)
+# A field's own code that is also worth being the code of the whole answer.
+TOO_MANY_IMAGES: Final = "too_many_images"
+_TOLD_CODES: Final = {UnknownModel.code, TOO_MANY_IMAGES}
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
+    """The answer to a failed call; what nobody announced is logged and answered with 500."""
+    set_rollback()
+    if isinstance(error, DjangoValidationError):
+        error = exceptions.ValidationError(as_serializer_error(error))
+    if isinstance(error, RecognitionError):
+        return _answer(error.status, error_body(error.code, error.message))
+    if isinstance(error, exceptions.ValidationError):
+        return _answer(error.status_code, validation_body(error))
+    if isinstance(error, exceptions.APIException):
+        return _answer(error.status_code, _framework_body(error, context), _headers(error))
+    if isinstance(error, TooManyFilesSent):
+        return _answer(HTTPStatus.BAD_REQUEST, error_body(TOO_MANY_IMAGES, too_many_images()))
+    for kind, status in _STATUS_OF_DJANGO:
+        if isinstance(error, kind):
+            return _answer(status, status_error(context["request"], status))
+    return _unexpected(error, context)
+
+
+def validation_body(error: exceptions.ValidationError) -> dict[str, object]:
+    """What is wrong with each field, under `fields` and once more as one message."""
+    detail = error.detail if isinstance(error.detail, dict) else {"request": error.detail}
+    problems = {name: _problems(value) for name, value in detail.items()}
+    told = {problem.code for items in problems.values() for problem in items}
+    code = told.pop() if len(told) == 1 and told <= _TOLD_CODES else "validation_error"
+    fields = {name: [str(problem) for problem in items] for name, items in problems.items()}
+    message = " ".join(f"{name}: {' '.join(texts)}" for name, texts in fields.items())
+    return error_body(code, message, fields=fields)
+
+
+def too_many_images(given: int | None = None) -> str:
+    """The sentence for a request with more pictures than one may have."""
+    limit = get_settings().max_batch_size
+    if given is None:
+        return gettext(
+            "The request has too many files; at most %(limit)d pictures are accepted. "
+            "Send the rest in further requests."
+        ) % {"limit": limit}
+    return gettext(
+        "%(given)d pictures were sent; at most %(limit)d are accepted in one request. "
+        "Send the rest in further requests."
+    ) % {"given": given, "limit": limit}
+
+
+def _problems(detail: Any) -> list[exceptions.ErrorDetail]:
+    if isinstance(detail, dict):
+        detail = list(detail.values())
+    if isinstance(detail, list):
+        return [problem for item in detail for problem in _problems(item)]
+    return [detail]
+
+
+def _framework_body(error: exceptions.APIException, context: dict[str, Any]) -> dict[str, object]:
+    match error:
+        case exceptions.NotAuthenticated():
+            message = str(OpenOnLoopback.message)
+        case exceptions.NotFound() | exceptions.MethodNotAllowed():
+            return status_error(context["request"], error.status_code)
+        case exceptions.UnsupportedMediaType():
+            expected = ", ".join(parser.media_type for parser in context["view"].parser_classes)
+            message = gettext(
+                "The request's content type is '%(given)s'; expected is %(expected)s. "
+                "Send the pictures as multipart/form-data (curl: -F image=@face.jpg)."
+            ) % {"given": context["request"].content_type, "expected": expected}
+        case exceptions.ParseError():
+            message = gettext(
+                "The request's body cannot be read: %(cause)s. Send multipart/form-data as "
+                "curl -F or the form of a browser does."
+            ) % {"cause": str(error.detail).rstrip(".")}
+        case _:
+            message = str(error.detail)
+    return error_body(error.default_code, message)
+
+
+def _headers(error: exceptions.APIException) -> dict[str, str]:
+    headers = {}
+    if challenge := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = challenge
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(int(wait))
+    return headers
+
+
+def _answer(
+    status: int, body: dict[str, object], headers: dict[str, str] | None = None
+) -> Response:
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return Response(body, status=int(status), headers=headers)
+
+
+def _unexpected(error: Exception, context: dict[str, Any]) -> Response:
+    request = context["request"]
+    logger.error("Failed at %s %s", request.method, request.path, exc_info=error)
+    return _answer(500, status_error(request, 500))

@@ -1,0 +1,249 @@
+"""What the OpenAPI document says beyond what the serializers do: names, errors and examples."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
+
+from recognition.api import serializers
+
+SHORT_VECTOR: Final = [0.0312, -0.0147, 0.0581]
+FACE: Final = {
+    "box": [61.4, 66.1, 124.5, 157.7],
+    "score": 0.9998,
+    "landmarks": [
+        [93.8, 127.7],
+        [150.1, 126.3],
+        [121.2, 163.9],
+        [98.0, 190.2],
+        [146.4, 189.5],
+    ],
+}
+
+_ERRORS: Final = {
+    400: (
+        "Something in the request is wrong; `fields` says what.",
+        {
+            "success": False,
+            "error": "unknown_model",
+            "message": "model: There is no model 'resnet'. Known models: mobilenetv3_large, "
+            "cosface_resnet50.",
+            "fields": {
+                "model": [
+                    "There is no model 'resnet'. Known models: mobilenetv3_large, cosface_resnet50."
+                ]
+            },
+        },
+    ),
+    401: (
+        "An account is needed and none was named.",
+        {
+            "success": False,
+            "error": "not_authenticated",
+            "message": "This needs an account: send the header 'Authorization: Token <your "
+            "token>' (tokens are made in the admin), or log in.",
+        },
+    ),
+    403: (
+        "Another site's page, or a session without its CSRF token, sent the request.",
+        {
+            "success": False,
+            "error": "permission_denied",
+            "message": "CSRF Failed: CSRF token missing.",
+        },
+    ),
+    413: (
+        "The request is too large.",
+        {
+            "success": False,
+            "error": "request_too_large",
+            "message": "The request is larger than the 50 MB that one may have. "
+            "Send fewer or smaller pictures at a time.",
+        },
+    ),
+    415: (
+        "The content type is not multipart/form-data.",
+        {
+            "success": False,
+            "error": "unsupported_media_type",
+            "message": "The request's content type is 'application/json'; expected is "
+            "multipart/form-data, application/x-www-form-urlencoded. Send the pictures as "
+            "multipart/form-data (curl: -F image=@face.jpg).",
+        },
+    ),
+    422: (
+        "No face was found where one is required.",
+        {
+            "success": False,
+            "error": "no_face_detected",
+            "message": "No face was found in the picture, and one is required. Send a picture in "
+            "which a face is seen from the front, well lit and at least 40 pixels wide.",
+        },
+    ),
+    503: (
+        "The model has no usable weights, or the vector store does not answer.",
+        {
+            "success": False,
+            "error": "weights_unavailable",
+            "message": "The model 'cosface_resnet50' has no weights on this server. Put its "
+            "checkpoint into the weights folder as resnet50_cosface.ckpt or "
+            "resnet50_cosface.safetensors, then run 'manage.py reindex'.",
+        },
+    ),
+}
+
+
+def errors(*statuses: int) -> dict[int, OpenApiResponse]:
+    """The error answers of an operation, each with its example."""
+    return {
+        status: OpenApiResponse(
+            serializers.ErrorSerializer,
+            description=_ERRORS[status][0],
+            examples=[OpenApiExample(f"error_{status}", _ERRORS[status][1])],
+        )
+        for status in statuses
+    }
+
+
+def answer(serializer: Any, example: dict[str, Any], description: str = "") -> OpenApiResponse:
+    """An answer with its example; embeddings are shortened in it."""
+    return OpenApiResponse(
+        serializer, description=description, examples=[OpenApiExample("answer", example)]
+    )
+
+
+def request_example(value: dict[str, Any]) -> OpenApiExample:
+    """What the fields of a form can hold."""
+    return OpenApiExample("request", value, request_only=True, media_type="multipart/form-data")
+
+
+UPLOAD_ERRORS: Final = (400, 401, 403, 413, 415)
+
+
+def without_trailing_slash(endpoints: list[Any], **kwargs: Any) -> list[Any]:
+    """Every call answers with and without trailing slash; the document lists it once."""
+    return [endpoint for endpoint in endpoints if not endpoint[0].endswith("/")]
+
+
+health = extend_schema(
+    operation_id="health",
+    tags=["service"],
+    responses=answer(
+        serializers.HealthResponseSerializer,
+        {
+            "status": "healthy",
+            "models_loaded": ["mobilenetv3_large"],
+            "models_available": ["mobilenetv3_large"],
+            "milvus_connected": True,
+            "device": "cpu",
+            "problems": [],
+            "timestamp": "2026-11-23T23:45:00Z",
+        },
+        "Answers 200 also when degraded: `status` and `problems` tell.",
+    ),
+)
+
+models = extend_schema(
+    operation_id="models",
+    tags=["service"],
+    responses={
+        200: answer(
+            serializers.ModelsResponseSerializer,
+            {
+                "models": [
+                    {
+                        "name": "mobilenetv3_large",
+                        "embedding_dim": 512,
+                        "description": "MobileNetV3-Large: small and fast, for processors "
+                        "without a GPU",
+                        "loaded": True,
+                        "weight_exists": True,
+                    }
+                ],
+                "default": "mobilenetv3_large",
+            },
+        ),
+        **errors(401),
+    },
+)
+
+embedding = extend_schema(
+    operation_id="embedding",
+    tags=["embeddings"],
+    request={"multipart/form-data": serializers.EmbeddingFormSerializer},
+    responses={
+        200: answer(
+            serializers.EmbeddingResponseSerializer,
+            {
+                "success": True,
+                "model": "mobilenetv3_large",
+                "embedding": SHORT_VECTOR,
+                "embedding_dim": 512,
+                "face_detected": True,
+                "face": FACE,
+            },
+        ),
+        **errors(*UPLOAD_ERRORS, 422, 503),
+    },
+    examples=[request_example({"image": "face.jpg", "model": "mobilenetv3_large"})],
+)
+
+embeddings_batch = extend_schema(
+    operation_id="embeddings_batch",
+    tags=["embeddings"],
+    request={"multipart/form-data": serializers.EmbeddingsBatchFormSerializer},
+    responses={
+        200: answer(
+            serializers.EmbeddingsBatchResponseSerializer,
+            {
+                "success": True,
+                "model": "mobilenetv3_large",
+                "results": [
+                    {
+                        "filename": "ana.jpg",
+                        "embedding": SHORT_VECTOR,
+                        "success": True,
+                        "face_detected": True,
+                        "face": FACE,
+                    },
+                    {
+                        "filename": "notes.jpg",
+                        "success": False,
+                        "error": "invalid_image",
+                        "message": "The file is of type HTML; a picture in one of these "
+                        "formats was expected: JPEG, PNG, BMP, TIFF. Convert it to JPEG or "
+                        "PNG and send it again.",
+                    },
+                ],
+                "total": 2,
+                "successful": 1,
+                "failed": 1,
+            },
+        ),
+        **errors(*UPLOAD_ERRORS, 503),
+        422: answer(
+            serializers.EmbeddingsBatchFailureSerializer,
+            {
+                "success": False,
+                "error": "all_images_failed",
+                "message": "None of the 1 pictures could be used. First: The file is empty. "
+                "Send the bytes of a picture.",
+                "model": "mobilenetv3_large",
+                "total": 1,
+                "successful": 0,
+                "failed": 1,
+                "results": [
+                    {
+                        "filename": "empty.jpg",
+                        "success": False,
+                        "error": "invalid_image",
+                        "message": "The file is empty. Send the bytes of a picture.",
+                    }
+                ],
+            },
+            "Every picture failed.",
+        ),
+    },
+    examples=[request_example({"images": ["ana.jpg", "notes.jpg"], "model": "mobilenetv3_large"})],
+)

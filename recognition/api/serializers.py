@@ -1,0 +1,145 @@
+"""What the calls about pictures and models read, and what they answer."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext_lazy as _
+from rest_framework import serializers
+
+from recognition.api.fields import FlagField, ImageField, ImagesField, ModelField
+from recognition.networks.registry import EMBEDDING_DIM
+
+
+class ImageOptionsSerializer(serializers.Serializer):
+    """What can be said beside any picture."""
+
+    model = ModelField()
+    use_face_detection = FlagField(
+        default=True,
+        help_text=_("False: the picture is already a crop of one face; none is looked for."),
+    )
+    require_face = FlagField(
+        default=False, help_text=_("True: refuse a picture in which no face is found.")
+    )
+
+
+class EmbeddingFormSerializer(ImageOptionsSerializer):
+    image = ImageField(help_text=_("One picture: PNG, JPEG, BMP or TIFF."))
+
+
+class EmbeddingsBatchFormSerializer(ImageOptionsSerializer):
+    images = ImagesField(help_text=_("Pictures: PNG, JPEG, BMP or TIFF."))
+
+
+class ErrorSerializer(serializers.Serializer):
+    """The body of every error."""
+
+    success = serializers.BooleanField(help_text="false")
+    error = serializers.CharField(help_text="A code that stays the same in every language.")
+    message = serializers.CharField(
+        help_text="What was given, what was expected, what to do; in the client's language."
+    )
+    fields = serializers.DictField(
+        child=serializers.ListField(child=serializers.CharField()),
+        required=False,
+        help_text="What is wrong with each field of the request.",
+    )
+
+
+class FaceSerializer(serializers.Serializer):
+    box = serializers.ListField(
+        child=serializers.FloatField(),
+        min_length=4,
+        max_length=4,
+        help_text="x, y, width, height in pixels of the upright picture",
+    )
+    score = serializers.FloatField(help_text="How sure the detector is, 0 to 1")
+    landmarks = serializers.ListField(
+        child=serializers.ListField(child=serializers.FloatField(), min_length=2, max_length=2),
+        min_length=5,
+        max_length=5,
+        help_text="x, y of left eye, right eye, nose, left and right corner of the mouth",
+    )
+
+
+class FaceDescriptionSerializer(serializers.Serializer):
+    """Stands beside every embedding."""
+
+    face_detected = serializers.BooleanField(
+        help_text="False: no face was found or looked for, and the whole picture was embedded."
+    )
+    face = FaceSerializer(allow_null=True)
+
+
+class VectorField(serializers.ListField):
+    """512 numbers, together of length 1."""
+
+    child = serializers.FloatField()
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(min_length=EMBEDDING_DIM, max_length=EMBEDDING_DIM, **kwargs)
+
+
+class EmbeddingResponseSerializer(FaceDescriptionSerializer):
+    success = serializers.BooleanField()
+    model = serializers.CharField()
+    embedding = VectorField()
+    embedding_dim = serializers.IntegerField()
+
+
+class FileResultSerializer(serializers.Serializer):
+    """What became of one file; `error` and `message` say why it failed."""
+
+    filename = serializers.CharField()
+    success = serializers.BooleanField()
+    error = serializers.CharField(required=False)
+    message = serializers.CharField(required=False)
+    face_detected = serializers.BooleanField(required=False)
+    face = FaceSerializer(required=False, allow_null=True)
+
+
+class EmbeddingResultSerializer(FileResultSerializer):
+    embedding = VectorField(required=False)
+
+
+class EmbeddingsBatchResponseSerializer(serializers.Serializer):
+    success = serializers.BooleanField()
+    model = serializers.CharField()
+    results = EmbeddingResultSerializer(many=True, help_text="In the order of the upload.")
+    total = serializers.IntegerField()
+    successful = serializers.IntegerField()
+    failed = serializers.IntegerField()
+
+
+class EmbeddingsBatchFailureSerializer(ErrorSerializer):
+    """Every picture failed; `results` tells why."""
+
+    model = serializers.CharField()
+    results = EmbeddingResultSerializer(many=True)
+    total = serializers.IntegerField()
+    successful = serializers.IntegerField()
+    failed = serializers.IntegerField()
+
+
+class HealthResponseSerializer(serializers.Serializer):
+    status = serializers.ChoiceField(choices=["healthy", "degraded"])
+    models_loaded = serializers.ListField(child=serializers.CharField())
+    models_available = serializers.ListField(child=serializers.CharField())
+    milvus_connected = serializers.BooleanField()
+    device = serializers.CharField(help_text="What the networks run on: cpu, cuda, unavailable.")
+    problems = serializers.ListField(
+        child=serializers.CharField(), help_text="Why the service is degraded, and what mends it."
+    )
+    timestamp = serializers.DateTimeField()
+
+
+class ModelSerializer(serializers.Serializer):
+    name = serializers.CharField()
+    embedding_dim = serializers.IntegerField()
+    description = serializers.CharField()
+    loaded = serializers.BooleanField(help_text="In the memory of the server.")
+    weight_exists = serializers.BooleanField(help_text="Its weights file is on the server.")
+
+
+class ModelsResponseSerializer(serializers.Serializer):
+    models = ModelSerializer(many=True)
+    default = serializers.CharField()

@@ -1,0 +1,196 @@
+"""Calls about pictures and models: they parse, call one function, and present."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import numpy as np
+from django.core.files.uploadedfile import UploadedFile
+from django.utils import timezone
+from django.utils.translation import gettext
+from rest_framework.parsers import FormParser, MultiPartParser
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from faceproject.middleware import error_body
+from recognition.api import schema, serializers
+from recognition.api.fields import default_model
+from recognition.conf import get_settings
+from recognition.embedding import Embeddings, FaceCrop, embed_uploads
+from recognition.exceptions import RecognitionError
+from recognition.networks import NETWORKS, has_weights, loaded_names, usable_names
+from recognition.networks.loader import choose_device
+from recognition.networks.registry import EMBEDDING_DIM
+from recognition.vector_store import get_vector_store
+
+
+class UploadView(APIView):
+    """A call that reads a form with pictures; `serializer_class` is also what a browser fills in."""
+
+    parser_classes = [MultiPartParser, FormParser]
+
+    def read_form(self, request: Request) -> dict[str, Any]:
+        """The checked fields of the form; `ValidationError` otherwise."""
+        form = self.serializer_class(data=request.data)
+        form.is_valid(raise_exception=True)
+        return form.validated_data
+
+
+def embed_files(
+    files: Sequence[UploadedFile], form: dict[str, Any]
+) -> tuple[list[FaceCrop | RecognitionError], Embeddings]:
+    """A crop or an error for each file, and the embeddings of the crops, as the form asks for."""
+    contents = ((file.name, file.read()) for file in files)
+    return embed_uploads(
+        contents,
+        form["model"],
+        detect=form["use_face_detection"],
+        require_face=form["require_face"],
+    )
+
+
+def embed_file(form: dict[str, Any]) -> tuple[FaceCrop, Embeddings]:
+    """The crop of the form's one `image` and its embedding; raises what is wrong with it."""
+    (outcome,), embeddings = embed_files([form["image"]], form)
+    if isinstance(outcome, RecognitionError):
+        raise outcome
+    return outcome, embeddings
+
+
+def refused(filename: str, error: RecognitionError) -> dict[str, Any]:
+    """The result of a file that failed."""
+    return {"filename": filename, "success": False, "error": error.code, "message": error.message}
+
+
+def every_image_failed(results: Sequence[dict[str, Any]], **extra: Any) -> Response:
+    """A request of which nothing came is no success; what was wrong stands with each file."""
+    message = gettext("None of the %(count)d pictures could be used. First: %(reason)s") % {
+        "count": len(results),
+        "reason": results[0]["message"],
+    }
+    body = error_body("all_images_failed", message, **extra, results=results)
+    return Response(body, status=HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+class HealthView(APIView):
+    """Whether the service can do its work. Open to all, so that what watches it needs no account."""
+
+    permission_classes = [AllowAny]
+
+    @schema.health
+    def get(self, request: Request) -> Response:
+        problems = []
+        connected = _noting(problems, lambda: get_vector_store().ping(), otherwise=False)
+        device = _noting(
+            problems, lambda: str(choose_device(get_settings().device)), otherwise="unavailable"
+        )
+        available = usable_names()
+        if default_model() not in available:
+            problems.append(
+                gettext(
+                    "The default model '%(name)s' has no weights. Put its file into the weights "
+                    "folder; 'manage.py check' names it."
+                )
+                % {"name": default_model()}
+            )
+        return Response(
+            {
+                "status": "degraded" if problems else "healthy",
+                "models_loaded": loaded_names(),
+                "models_available": available,
+                "milvus_connected": connected,
+                "device": device,
+                "problems": problems,
+                "timestamp": timezone.now(),
+            }
+        )
+
+
+def _noting(problems: list[str], action: Any, *, otherwise: Any) -> Any:
+    try:
+        return action()
+    except RecognitionError as error:
+        problems.append(error.message)
+        return otherwise
+
+
+class ModelsView(APIView):
+    """The models that turn a face into an embedding."""
+
+    @schema.models
+    def get(self, request: Request) -> Response:
+        loaded = loaded_names()
+        models = [
+            {
+                "name": network.name,
+                "embedding_dim": EMBEDDING_DIM,
+                "description": str(network.description),
+                "loaded": network.name in loaded,
+                "weight_exists": has_weights(network.name),
+            }
+            for network in NETWORKS.values()
+        ]
+        return Response({"models": models, "default": default_model()})
+
+
+class EmbeddingView(UploadView):
+    """The embedding of the largest face in one picture."""
+
+    serializer_class = serializers.EmbeddingFormSerializer
+
+    @schema.embedding
+    def post(self, request: Request) -> Response:
+        form = self.read_form(request)
+        crop, embeddings = embed_file(form)
+        return Response(
+            {
+                "success": True,
+                "model": embeddings.model,
+                "embedding": embeddings.vectors[0].tolist(),
+                "embedding_dim": EMBEDDING_DIM,
+                **crop.describe(),
+            }
+        )
+
+
+class EmbeddingsBatchView(UploadView):
+    """The embeddings of many pictures. A picture that fails does not stop the others."""
+
+    serializer_class = serializers.EmbeddingsBatchFormSerializer
+
+    @schema.embeddings_batch
+    def post(self, request: Request) -> Response:
+        form = self.read_form(request)
+        outcomes, embeddings = embed_files(form["images"], form)
+        names = [file.name for file in form["images"]]
+        results = list(_batch_results(names, outcomes, embeddings.vectors))
+        body = {"model": embeddings.model, **_counts(results)}
+        if not body["successful"]:
+            return every_image_failed(results, **body)
+        return Response({"success": True, **body, "results": results})
+
+
+def _batch_results(
+    names: Iterable[str], outcomes: Iterable[FaceCrop | RecognitionError], vectors: np.ndarray
+) -> Iterator[dict[str, Any]]:
+    """One result for each file; `vectors` (N×512 float32) are those of the N crops, in order."""
+    remaining = iter(vectors)
+    for name, outcome in zip(names, outcomes, strict=True):
+        if isinstance(outcome, RecognitionError):
+            yield refused(name, outcome)
+            continue
+        embedding = next(remaining).tolist()
+        yield {"filename": name, "embedding": embedding, "success": True, **outcome.describe()}
+
+
+def _counts(results: Sequence[dict[str, Any]]) -> dict[str, int]:
+    successful = sum(result["success"] for result in results)
+    return {
+        "total": len(results),
+        "successful": successful,
+        "failed": len(results) - successful,
+    }
