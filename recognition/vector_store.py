@@ -19,7 +19,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -105,11 +105,17 @@ class MilvusVectorStore:
         self._token = token
         self._timeout = timeout if self._address else SLOW_SECONDS
         self._lock = threading.RLock()
+        self._turn = threading.Lock()
         self._embedded: _EmbeddedServer | None = None
         self._client: MilvusClient | None = None
         self._is_lite = False
         self._prepared = False
         self._unflushed = 0
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether this process alone can write, as long as the database is open."""
+        return self._folder is not None
 
     def upsert(self, partition: str, rows: Sequence[VectorRow]) -> None:
         """Write rows, replacing those of the same id; the next search finds them."""
@@ -117,13 +123,16 @@ class MilvusVectorStore:
         data = [_as_entity(row) for row in unique]
         for batch in _batches(data):
             self._run(lambda client, batch=batch: self._upsert_batch(client, partition, batch))
-        self._run(self._settle)
+        if data:
+            self._run(self._settle)
 
     def delete(self, partition: str, ids: Iterable[int]) -> None:
         """Forget these ids; absent ones and an absent partition are fine."""
-        for batch in _batches([int(id_) for id_ in ids]):
+        wanted = [int(id_) for id_ in ids]
+        for batch in _batches(wanted):
             self._run(lambda client, batch=batch: self._delete_batch(client, partition, batch))
-        self._run(self._settle)
+        if wanted:
+            self._run(self._settle)
 
     def search(self, partition: str, vectors: np.ndarray, limit: int) -> list[list[VectorHit]]:
         """The `limit` nearest rows to each of (N, 512) float32 vectors, best first."""
@@ -211,9 +220,21 @@ class MilvusVectorStore:
             self._prepared = False
             return action(self._open(prepare))
 
-    def _exclusive(self) -> AbstractContextManager[Any]:
-        """Milvus Lite allows one writer, and a search during a flush would miss the moving rows."""
-        return self._lock if self._folder or self._is_lite else nullcontext()
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Milvus Lite allows one writer, and a search during a flush would miss the moving rows.
+
+        Who waits holds the turn, so that a long upsert cannot take the lock back before them.
+        """
+        if self._address and not self._is_lite:
+            yield
+            return
+        with self._turn:
+            self._lock.acquire()
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _open(self, prepare: bool) -> MilvusClient:
         if self._address:
@@ -242,13 +263,23 @@ class MilvusVectorStore:
         if client.has_collection(COLLECTION, timeout=self._timeout):
             _check_schema(client.describe_collection(COLLECTION, timeout=self._timeout))
         else:
-            self._create_collection(client)
+            with self._unless_made(client.has_collection, COLLECTION):
+                self._create_collection(client)
         if not client.list_indexes(COLLECTION, timeout=self._timeout):
             self._create_index(client)
         client.load_collection(COLLECTION, timeout=SLOW_SECONDS)
         if self._is_lite:
             # Rows recovered from the write-ahead log are searched one by one until flushed.
             self._flush(client)
+
+    @contextmanager
+    def _unless_made(self, exists: Callable[..., bool], *names: str) -> Iterator[None]:
+        """Another process may make the same thing at the same moment; that is as good."""
+        try:
+            yield
+        except _vendor().MilvusException:
+            if not exists(*names, timeout=self._timeout):
+                raise
 
     def _create_collection(self, client: MilvusClient) -> None:
         types = _vendor().DataType
@@ -268,7 +299,7 @@ class MilvusVectorStore:
         """
         index = client.prepare_index_params()
         index.add_index("embedding", index_type="FLAT", metric_type="COSINE")
-        client.create_index(COLLECTION, index, timeout=SLOW_SECONDS)
+        client.create_index(COLLECTION, index, sync=False, timeout=SLOW_SECONDS)
 
     def _drop_collection(self, client: MilvusClient) -> None:
         client.drop_collection(COLLECTION, timeout=self._timeout)
@@ -309,9 +340,12 @@ class MilvusVectorStore:
         self, client: MilvusClient, partition: str, batch: list[dict[str, Any]]
     ) -> None:
         if not self._has_partition(client, partition):
-            client.create_partition(COLLECTION, partition, timeout=self._timeout)
+            with self._unless_made(client.has_partition, COLLECTION, partition):
+                client.create_partition(COLLECTION, partition, timeout=self._timeout)
         client.upsert(COLLECTION, batch, partition_name=partition, timeout=self._timeout)
         self._unflushed += len(batch)
+        if self._is_lite:
+            self._settle(client)
 
     def _delete_batch(self, client: MilvusClient, partition: str, batch: list[int]) -> None:
         if self._has_partition(client, partition):

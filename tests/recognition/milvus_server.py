@@ -90,8 +90,9 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) ->
         else:
             store.close()
             return
-    tail = log.read_text(errors="replace")[-2000:]
-    raise RuntimeError(f"{process.args[0]} did not get ready. Its log ends:\n{tail}")
+    logs = [log, *log.parent.glob("data/logs/*.log")]
+    tails = "\n".join(f"{path.name}: {path.read_text(errors='replace')[-2000:]}" for path in logs)
+    raise RuntimeError(f"{process.args[0]} did not get ready.\n{tails}")
 
 
 def _stop_group(process: subprocess.Popen[bytes]) -> None:
