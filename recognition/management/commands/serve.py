@@ -11,6 +11,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import BaseCommand, CommandError, call_command
 from django.core.wsgi import get_wsgi_application
+from django.db import DatabaseError
 from django.utils.translation import gettext
 
 from faceproject.access import is_loopback_name
@@ -33,7 +34,13 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         server = self._listen()
-        self._say_account()
+        try:
+            self._say_account()
+        except DatabaseError as error:
+            raise CommandError(
+                f"The SQL database does not answer as it should ({error}). Bring it up to date with "
+                "'script/manage migrate'; see DATABASE_URL in docs/configuration.md."
+            ) from error
         self._open_store()
         self._say_addresses(server.port)
         threading.Thread(target=preload, name="preload", daemon=True).start()

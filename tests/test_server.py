@@ -1,0 +1,266 @@
+"""The production server as its users meet it: a process of its own, over HTTP."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.pictures import draw_picture
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60
+STOP_SECONDS = 40
+
+
+def environment(data: Path, **knobs: str) -> dict[str, str]:
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
+    base = {name: os.environ[name] for name in kept if name in os.environ}
+    return base | {
+        "DATA_DIR": str(data),
+        "ENV_FILE": os.devnull,
+        "PORT": "0",
+        "TORCH_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+        **knobs,
+    }
+
+
+def manage(data: Path, *words: str, **knobs: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), *words],
+        env=environment(data, **knobs),
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+    )
+
+
+class Served:
+    """`manage.py serve` on a free port; `url` once it says where it listens."""
+
+    def __init__(self, data: Path, **knobs: str) -> None:
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "manage.py"), "serve"],
+            env=environment(data, **knobs),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.url = self._await_url()
+        self._reader = threading.Thread(target=self._read_on, daemon=True)
+        self._reader.start()
+
+    def _await_url(self) -> str:
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if line.startswith("API:"):
+                return line.split()[-1].removesuffix("/api/docs")
+        raise AssertionError(f"The server ended before it listened: {self.output}")
+
+    def _read_on(self) -> None:
+        self.lines.extend(self.process.stdout)
+
+    @property
+    def output(self) -> str:
+        return "".join(self.lines)
+
+    def post(self, path: str, *, headers: dict[str, str] | None = None, **fields: str):
+        files = [("images" if "insert" in path else "image", ("me.png", PICTURE, "image/png"))]
+        return requests.post(
+            self.url + path, files=files, data=fields, headers=headers, timeout=START_SECONDS
+        )
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        status = self.process.wait(STOP_SECONDS)
+        self._reader.join(STOP_SECONDS)
+        return status
+
+
+PICTURE = draw_picture(format="PNG")
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder as `migrate` leaves it, to copy."""
+    folder = tmp_path_factory.mktemp("migrated")
+    done = manage(folder, "migrate", "--verbosity", "0")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of `served`."""
+    return Path(shutil.copytree(migrated, tmp_path_factory.mktemp("data") / "data"))
+
+
+@pytest.fixture(scope="module")
+def served(data: Path) -> Iterator[Served]:
+    """One server for the tests that only ask."""
+    server = Served(
+        data, DJANGO_SUPERUSER_USERNAME="boss", DJANGO_SUPERUSER_PASSWORD="a long pass phrase"
+    )
+    yield server
+    server.process.kill()
+
+
+@pytest.fixture
+def start(migrated: Path, tmp_path: Path) -> Iterator[Callable[[], Served]]:
+    """Starts servers on one data folder of the test's own; none outlives the test."""
+    folder = Path(shutil.copytree(migrated, tmp_path / "data"))
+    started: list[Served] = []
+
+    def begin() -> Served:
+        started.append(Served(folder))
+        return started[-1]
+
+    yield begin
+    for server in started:
+        server.process.kill()
+
+
+def test_says_where_it_listens_and_makes_the_named_account(served: Served) -> None:
+    assert "Made the admin account 'boss'." in served.output
+    assert f"Search page:  {served.url}/" in served.output
+    assert "a long pass phrase" not in served.output
+
+
+def test_health_names_what_works(served: Served) -> None:
+    answer = requests.get(f"{served.url}/api/health", timeout=START_SECONDS).json()
+    assert answer["milvus_connected"] is True
+
+
+def test_embeds_an_upload(served: Served) -> None:
+    answer = served.post("/api/embedding").json()
+    assert answer["success"] is True
+    assert len(answer["embedding"]) == 512
+
+
+def test_serves_style_sheets_and_the_login_page(served: Served) -> None:
+    login = requests.get(f"{served.url}/admin/", timeout=START_SECONDS)
+    style = requests.get(f"{served.url}/static/admin/css/base.css", timeout=START_SECONDS)
+    assert 'name="password"' in login.text
+    assert (style.status_code, style.headers["Content-Type"]) == (200, 'text/css; charset="utf-8"')
+
+
+def test_logs_in_with_the_account_from_the_environment(served: Served) -> None:
+    session = requests.Session()
+    url = f"{served.url}/admin/login/"
+    session.get(url, timeout=START_SECONDS)
+    form = {
+        "username": "boss",
+        "password": "a long pass phrase",
+        "csrfmiddlewaretoken": session.cookies["csrftoken"],
+        "next": "/admin/",
+    }
+    page = session.post(url, data=form, timeout=START_SECONDS)
+    assert page.url == f"{served.url}/admin/"
+
+
+@pytest.mark.parametrize(
+    "header", ["X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "X-Real-IP", "Via"]
+)
+def test_forwarded_request_is_not_local(served: Served, header: str) -> None:
+    """Waitress strips these by default, which would make a reverse proxy look like this machine."""
+    answer = served.post("/api/embedding", headers={header: "127.0.0.1"})
+    assert (answer.status_code, answer.json()["success"]) == (401, False)
+
+
+def test_http_1_0_is_not_local(served: Served) -> None:
+    """nginx as it comes sends no forwarding header and its own Host, in HTTP/1.0."""
+    assert "401" in raw_request(served, "GET /api/models HTTP/1.0\r\nHost: localhost\r\n\r\n")[:20]
+
+
+def test_foreign_host_is_refused_in_json(served: Served) -> None:
+    answer = requests.get(
+        f"{served.url}/api/models", headers={"Host": "evil.example"}, timeout=START_SECONDS
+    )
+    assert (answer.status_code, answer.json()["success"]) == (400, False)
+
+
+def raw_request(served: Served, request: str) -> str:
+    host, _colon, port = served.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), START_SECONDS) as connection:
+        connection.sendall(request.encode())
+        return connection.makefile(encoding="utf-8").read()
+
+
+def test_too_large_request_is_told_the_limit_in_json(served: Served) -> None:
+    body = {"image": ("big.png", PICTURE + b"\0" * 51 * 1024 * 1024, "image/png")}
+    answer = requests.post(f"{served.url}/api/embedding", files=body, timeout=START_SECONDS)
+    assert answer.status_code == 413
+    assert answer.json()["error"] == "request_too_large"
+    assert "50 MB" in answer.json()["message"]
+
+
+def test_absurdly_large_request_is_refused_unread_in_json(served: Served) -> None:
+    head = "POST /api/embedding HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n"
+    answer = raw_request(served, head)
+    assert answer.startswith("HTTP/1.1 413")
+    assert '"error": "request_too_large"' in answer
+
+
+def test_second_server_on_the_same_data_is_told_why(served: Served, data: Path) -> None:
+    second = manage(data, "serve")
+    assert second.returncode == 1
+    assert "open in another process" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_taken_port_is_told_in_a_sentence(served: Served, tmp_path: Path) -> None:
+    port = served.url.rpartition(":")[2]
+    second = manage(tmp_path, "serve", PORT=port)
+    assert second.returncode == 1
+    assert (
+        f"Cannot listen at 127.0.0.1:{port}: another program is listening there." in second.stderr
+    )
+
+
+def test_gallery_outlives_a_restart(start: Callable[[], Served]) -> None:
+    first = start()
+    assert "script/manage createsuperuser" in first.output
+    inserted = first.post("/api/milvus/insert", person_id="Ana d'Ávila 100%")
+    assert inserted.json()["inserted_count"] == 1
+    assert first.stop() == 0
+
+    second = start()
+    found = second.post("/api/milvus/search").json()["results"]
+    assert second.stop(signal.SIGINT) == 0
+    assert [hit["person_id"] for hit in found] == ["Ana d'Ávila 100%"]
+    assert found[0]["distance"] == pytest.approx(1, abs=1e-3)
+
+
+def test_request_in_progress_is_answered_before_the_end(start: Callable[[], Served]) -> None:
+    server = start()
+    answers: list[requests.Response] = []
+    # The first request loads torch and the network: seconds in which to stop the server.
+    client = threading.Thread(target=lambda: answers.append(server.post("/api/embedding")))
+    client.start()
+    await_busy(server)
+    assert server.stop() == 0
+    client.join(STOP_SECONDS)
+    assert [answer.status_code for answer in answers] == [200]
+
+
+def await_busy(server: Served) -> None:
+    """Returns when the server's process has begun to load torch."""
+    maps = Path(f"/proc/{server.process.pid}/maps")
+    if not maps.exists():
+        pytest.skip("Needs /proc to see that the request has begun.")
+    deadline = time.monotonic() + START_SECONDS
+    while "libtorch" not in maps.read_text():
+        assert time.monotonic() < deadline, "The request never began to load torch."
+        time.sleep(0.01)
