@@ -1,0 +1,156 @@
+"""`manage.py enroll FOLDER`: enrols pictures from disk, a folder for each person."""
+
+from __future__ import annotations
+
+import csv
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.utils.translation import gettext as _
+
+from enrollment.folder_import import FileResult, FileStatus, find_files, import_files
+from enrollment.services import clean_person_id
+from recognition.conf import get_settings
+from recognition.exceptions import RecognitionError
+from recognition.management.progress import add_progress_argument, progress_bar
+from recognition.networks import find_weights, load_network, usable_names
+from recognition.vector_store import get_vector_store
+
+
+@dataclass(slots=True)
+class _Tally:
+    persons: set[str] = field(default_factory=set)
+    counts: dict[FileStatus, int] = field(default_factory=lambda: dict.fromkeys(FileStatus, 0))
+    without_face: int = 0
+    unsearchable: int = 0
+
+    def add(self, result: FileResult) -> None:
+        self.counts[result.status] += 1
+        self.unsearchable += not result.searchable
+        if result.status is FileStatus.ENROLLED:
+            self.persons.add(result.person_id)
+            self.without_face += not result.face_detected
+
+
+class Command(BaseCommand):
+    help = (
+        "Enrols the pictures of FOLDER: each folder in it is a person, its name the person's id. "
+        "Pictures enrolled before are skipped, so it may be interrupted and run again."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("folder", type=Path, metavar="FOLDER")
+        parser.add_argument("--person-id", help="Everything in FOLDER shows this one person.")
+        parser.add_argument("--dry-run", action="store_true", help="Look at all, write nothing.")
+        faces = parser.add_mutually_exclusive_group()
+        faces.add_argument(
+            "--require-face", action="store_true", help="Refuse pictures in which no face is found."
+        )
+        faces.add_argument(
+            "--no-face-detection",
+            action="store_true",
+            help="The pictures are aligned crops of faces already.",
+        )
+        parser.add_argument(
+            "--report", type=Path, metavar="FILE.csv", help="Write what became of each file here."
+        )
+        add_progress_argument(parser)
+
+    def handle(self, **options: Any) -> None:
+        folder, person_id = options["folder"], _clean(options["person_id"])
+        if not folder.is_dir():
+            raise CommandError(_("%(folder)s is not a folder.") % {"folder": folder})
+        if not options["dry_run"]:
+            _check_readiness()
+        tally = _Tally()
+        try:
+            self._import(folder, person_id, options, tally)
+        except RecognitionError as error:
+            self._summarise(tally, options["dry_run"])
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            self._summarise(tally, options["dry_run"])
+            message = _("Interrupted. What was enrolled is kept; run it again to go on.")
+            raise CommandError(message, returncode=130) from None
+        self._summarise(tally, options["dry_run"])
+        if tally.unsearchable:
+            message = _("%(count)d pictures cannot be found yet. Run 'manage.py reindex'.")
+            raise CommandError(message % {"count": tally.unsearchable})
+
+    def _import(
+        self, folder: Path, person_id: str | None, options: dict[str, Any], tally: _Tally
+    ) -> None:
+        files = find_files(folder, person_id)
+        results = import_files(
+            files,
+            use_face_detection=not options["no_face_detection"],
+            require_face=options["require_face"],
+            dry_run=options["dry_run"],
+        )
+        track = progress_bar(options["no_progress"])
+        with _report(options["report"]) as write:
+            for result in track(results, _("Enrolling"), len(files)):
+                tally.add(result)
+                if write:
+                    write(result)
+                elif result.status is FileStatus.REFUSED:
+                    self.stderr.write(f"{result.shown_path}: {result.reason}")
+
+    def _summarise(self, tally: _Tally, dry_run: bool) -> None:
+        message = _(
+            "%(enrolled)d pictures of %(persons)d persons enrolled (%(faceless)d without a face), "
+            "%(skipped)d skipped, %(refused)d refused, %(ignored)d ignored."
+        )
+        if dry_run:
+            message = _("Dry run, nothing written: ") + message
+        counts = {status.value: count for status, count in tally.counts.items()}
+        counts |= {"persons": len(tally.persons), "faceless": tally.without_face}
+        self.stdout.write(message % counts)
+
+
+def _clean(person_id: str | None) -> str | None:
+    try:
+        return None if person_id is None else clean_person_id(person_id)
+    except ValidationError as error:
+        raise CommandError(" ".join(error.messages)) from error
+
+
+def _check_readiness() -> None:
+    """Whatever would fail for every picture fails before the first is stored."""
+    try:
+        find_weights(get_settings().default_model)
+        for name in usable_names():
+            load_network(name)
+        get_vector_store().ping()
+    except RecognitionError as error:
+        raise CommandError(str(error)) from error
+
+
+@contextmanager
+def _report(path: Path | None) -> Iterator[Any]:
+    if path is None:
+        yield None
+        return
+    try:
+        file = path.open("w", newline="", encoding="utf-8")
+    except OSError as error:
+        message = _("The report %(path)s cannot be written: %(error)s.")
+        raise CommandError(message % {"path": path, "error": error.strerror}) from error
+    with file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "person_id", "status", "reason", "face_detected"])
+        yield lambda result: writer.writerow(
+            [
+                result.shown_path,
+                result.person_id,
+                result.status,
+                result.reason,
+                result.face_detected,
+            ]
+        )
