@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
-from django.dispatch import receiver
 from django.utils.module_loading import import_string
 
 from recognition.conf import get_settings
@@ -42,9 +39,3 @@ def _detector(path: str) -> FaceDetector:
 def detect_many(images: Sequence[np.ndarray]) -> list[list[Face]]:
     """The faces of each picture, in the order of `images` (each H×W×3 uint8 RGB)."""
     return [get_detector().detect(image) for image in images]
-
-
-@receiver(setting_changed)
-def _forget_detector(*, setting: str, **kwargs: Any) -> None:
-    if setting == "RECOGNITION":
-        _detector.cache_clear()

@@ -26,14 +26,6 @@ class Face:
         return self.box[2] * self.box[3]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers for JSON, in hundredths of a pixel."""
-        return {
-            "box": [round(value, 2) for value in self.box],
-            "score": round(self.score, 4),
-            "landmarks": [[round(float(v), 2) for v in point] for point in self.landmarks],
-        }
-
-    def as_dict(self) -> dict[str, Any]:
         """The face as JSON has it: box [x, y, w, h], score, five landmarks [x, y]; pixels."""
         return {
             "box": [round(float(value), 2) for value in self.box],
