@@ -3,19 +3,22 @@
 from recognition.networks.loader import (
     LoadedNetwork,
     WeightsFile,
+    build,
     find_weights,
     has_weights,
     load_network,
     loaded_names,
     usable_names,
 )
-from recognition.networks.registry import NETWORKS, FaceNetwork, get_network
+from recognition.networks.registry import NETWORKS, FaceNetwork, PublishedWeights, get_network
 
 __all__ = [
     "NETWORKS",
     "FaceNetwork",
     "LoadedNetwork",
+    "PublishedWeights",
     "WeightsFile",
+    "build",
     "find_weights",
     "get_network",
     "has_weights",

@@ -58,30 +58,41 @@ class LoadedNetwork:
     device: torch.device
 
 
+def weights_files(name: str) -> list[WeightsFile]:
+    """Every weights file of the model that is there, the one in use first."""
+    network = get_network(name)
+    folder = get_settings().weights_dir
+    paths = [folder / f"{network.weights_stem}{suffix}" for suffix in _SUFFIXES]
+    return [file for path in paths if (file := _weights_file(path))]
+
+
+def _weights_file(path: Path) -> WeightsFile | None:
+    try:
+        stat = path.stat()
+        return WeightsFile(path, _fingerprint(path, stat.st_mtime_ns, stat.st_size))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise WeightsUnavailable(
+            gettext(
+                "The weights file %(file)s cannot be read. Give the server's user the right to read it, "
+                "then run 'manage.py check'."
+            )
+            % {"file": path.name}
+        ) from error
+
+
 def find_weights(name: str) -> WeightsFile:
     """The weights file that serves the model `name`; raises `WeightsUnavailable` when there is none."""
-    network = get_network(name)
-    for suffix in _SUFFIXES:
-        path = get_settings().weights_dir / f"{network.weights_stem}{suffix}"
-        try:
-            stat = path.stat()
-            return WeightsFile(path, _fingerprint(path, stat.st_mtime_ns, stat.st_size))
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise WeightsUnavailable(
-                gettext(
-                    "The weights file %(file)s of the model '%(name)s' cannot be read. Give the server's "
-                    "user the right to read it, then run 'manage.py check'."
-                )
-                % {"file": path.name, "name": name}
-            ) from error
+    if files := weights_files(name):
+        return files[0]
     raise WeightsUnavailable(
         gettext(
-            "The model '%(name)s' has no weights on this server. Put its checkpoint into the weights "
-            "folder as %(stem)s.ckpt or %(stem)s.safetensors, then run 'manage.py reindex'."
+            "The model '%(name)s' has no weights on this server. Run 'manage.py fetch_weights %(name)s', "
+            "or put its checkpoint into the weights folder as %(stem)s.ckpt or %(stem)s.safetensors; "
+            "then run 'manage.py reindex'."
         )
-        % {"name": name, "stem": network.weights_stem}
+        % {"name": name, "stem": get_network(name).weights_stem}
     )
 
 
@@ -134,31 +145,45 @@ def _load(network: FaceNetwork, weights: WeightsFile) -> LoadedNetwork:
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
     device = choose_device(settings.device)
+    module = build(network, weights.path)
+    module.to(device=device, memory_format=torch.channels_last)
+    logger.info("Loaded %s from %s on %s", network.name, weights.path.name, device)
+    return LoadedNetwork(network, module, weights, device)
+
+
+def build(network: FaceNetwork, path: Path) -> torch.nn.Module:
+    """The network with the weights in `path`, in evaluation mode on the processor.
+
+    Every tensor must be there and fit, and a trial crop must come out as an embedding;
+    `WeightsUnavailable` otherwise.
+    """
+    import torch
+
     module = import_string(network.builder)()
     try:
-        module.load_state_dict(_read_state_dict(weights.path), strict=True)
+        module.load_state_dict(_read_state_dict(path), strict=True)
     except Exception as error:  # noqa: BLE001 (a damaged file fails in many ways; all mean the same)
-        logger.error("Weights of %s at %s do not load: %s", network.name, weights.path, error)
+        logger.warning("Weights of %s at %s do not load: %s", network.name, path, error)
         raise WeightsUnavailable(
             gettext(
                 "The weights file %(file)s does not hold the model '%(name)s': it is damaged, incomplete "
-                "or of another network. Replace it, then run 'manage.py reindex'. The log names the cause."
+                "or of another network. Replace it ('manage.py fetch_weights %(name)s' downloads a "
+                "published one), then run 'manage.py reindex'. The log names the cause."
             )
-            % {"file": weights.path.name, "name": network.name}
+            % {"file": path.name, "name": network.name}
         ) from error
-    module.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
+    module.eval().requires_grad_(False)
     with torch.inference_mode():
-        output = module(torch.zeros(1, 3, CROP_SIZE, CROP_SIZE, device=device))
+        output = module(torch.zeros(1, 3, CROP_SIZE, CROP_SIZE))
     if output.shape != (1, EMBEDDING_DIM) or not bool(torch.isfinite(output).all()):
         raise WeightsUnavailable(
             gettext(
                 "The weights file %(file)s of the model '%(name)s' gives no usable embedding. Replace it, "
                 "then run 'manage.py reindex'."
             )
-            % {"file": weights.path.name, "name": network.name}
+            % {"file": path.name, "name": network.name}
         )
-    logger.info("Loaded %s from %s on %s", network.name, weights.path.name, device)
-    return LoadedNetwork(network, module, weights, device)
+    return module
 
 
 def choose_device(wanted: str) -> torch.device:

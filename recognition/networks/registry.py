@@ -19,6 +19,16 @@ EMBEDDING_DIM: Final = 512  # numbers an embedding has, in every network and in 
 CROP_SIZE: Final = 112  # pixels a side of the aligned crop that every network reads
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedWeights:
+    """A checkpoint that somebody else publishes; `sha256` where it is known."""
+
+    name: str
+    url: str
+    licence: str
+    sha256: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaceNetwork:
     """One network: what it is called, who builds it, which files hold its weights.
@@ -31,6 +41,9 @@ class FaceNetwork:
     builder: str  # dotted path of a function that returns the torch module, untrained
     weights_stem: str  # <stem>.ckpt is the user's, <stem>.safetensors comes with the project
     paper: str  # where the architecture and its loss are described
+    published: tuple[
+        PublishedWeights, ...
+    ]  # what `manage.py fetch_weights` can install, best first
 
 
 NETWORKS: Final[dict[str, FaceNetwork]] = {
@@ -42,6 +55,20 @@ NETWORKS: Final[dict[str, FaceNetwork]] = {
             builder="recognition.networks.mobilenetv3.mobilenetv3_large",
             weights_stem="mobilenetv3_large",
             paper="https://arxiv.org/abs/1905.02244",
+            published=(
+                PublishedWeights(
+                    "yakhyo",
+                    "https://github.com/yakhyo/face-recognition/releases/download/v0.0.1/"
+                    "mobilenetv3_large_mcp.pth",
+                    "MIT; trained on MS1MV2, 99.53 % on LFW as published",
+                ),
+                PublishedWeights(
+                    "noleak",
+                    "https://huggingface.co/NoLeak/Embeddings-Models/resolve/main/"
+                    "mobilenetv3_large.ckpt",
+                    "not stated",
+                ),
+            ),
         ),
         FaceNetwork(
             name="cosface_resnet50",
@@ -49,6 +76,14 @@ NETWORKS: Final[dict[str, FaceNetwork]] = {
             builder="recognition.networks.resnet.cosface_resnet50",
             weights_stem="resnet50_cosface",
             paper="https://arxiv.org/abs/1801.09414",
+            published=(
+                PublishedWeights(
+                    "noleak",
+                    "https://huggingface.co/NoLeak/Embeddings-Models/resolve/main/"
+                    "resnet50_cosface.ckpt",
+                    "not stated",
+                ),
+            ),
         ),
     )
 }

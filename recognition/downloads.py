@@ -1,0 +1,146 @@
+"""Brings a published checkpoint into the weights folder: whole, verified, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from recognition.exceptions import RecognitionError, WeightsUnavailable
+from recognition.networks import FaceNetwork, build
+
+if TYPE_CHECKING:
+    from requests import Response
+
+logger = logging.getLogger(__name__)
+
+CHUNK_BYTES: Final = 64 * 1024  # what a cut can cost
+CONNECT_SECONDS: Final = 10
+READ_SECONDS: Final = 30  # without a byte
+ATTEMPTS: Final = 4
+MAX_BYTES: Final = 2 * 1024**3
+
+Progress = Callable[[int, int | None], None]  # bytes there, bytes in all (None: not said)
+
+
+class DownloadError(RecognitionError):
+    """The checkpoint could not be fetched or is not what was expected; nothing was replaced."""
+
+    code = "download_failed"
+    status = 503
+
+
+def install(
+    network: FaceNetwork,
+    url: str,
+    folder: Path,
+    *,
+    sha256: str = "",
+    progress: Progress = lambda done, total: None,
+) -> tuple[Path, str]:
+    """Downloads `url` and puts it in place as the network's `.ckpt`; returns its path and SHA-256.
+
+    A download that broke off goes on where it stopped, also in a later run. The file replaces the
+    old one only after its hash was compared and every tensor was loaded; on any failure the old
+    file stays. Raises `DownloadError`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{network.weights_stem}.ckpt"
+    partial = folder / f"{network.weights_stem}.{_short_hash(url)}.part"
+    download(url, partial, progress)
+    found = _file_hash(partial)
+    if sha256 and found != sha256.lower():
+        partial.unlink()
+        raise DownloadError(
+            f"The file downloaded has SHA-256 {found}, and {sha256.lower()} was expected. It was "
+            "thrown away; the weights in place are untouched. Try again; if it stays, the "
+            "publisher's file has changed: look at it before you pin the new hash with --sha256."
+        )
+    try:
+        build(network, partial)
+    except WeightsUnavailable as error:
+        partial.unlink()
+        raise DownloadError(
+            f"The file downloaded does not hold the model '{network.name}' (a web page instead of a "
+            "checkpoint, another network, or a damaged file). It was thrown away; the weights in "
+            "place are untouched. Check the address and try again."
+        ) from error
+    partial.replace(target)
+    return target, found
+
+
+def download(url: str, partial: Path, progress: Progress) -> None:
+    """Fetches `url` into `partial`, going on from what is there, trying a few times."""
+    import requests
+
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            if _fetch(url, partial, progress):
+                return
+            problem: object = "the connection ended before the whole file had come"
+        except requests.RequestException as error:
+            if (response := error.response) is not None and 400 <= response.status_code < 500:
+                raise DownloadError(
+                    f"The server answered {response.status_code} to {url}. Check the address, or give "
+                    "another with --url."
+                ) from error
+            problem = type(error).__name__
+        logger.warning("Download of %s, attempt %d of %d: %s", url, attempt, ATTEMPTS, problem)
+    raise DownloadError(
+        f"{url} could not be downloaded in {ATTEMPTS} attempts; the last ended with: {problem}. What "
+        "came is kept: run the command again to go on, or download the file by other means and put "
+        "it into the weights folder."
+    )
+
+
+def _fetch(url: str, partial: Path, progress: Progress) -> bool:
+    """One attempt; whether the file is whole afterwards."""
+    import requests
+
+    have = partial.stat().st_size if partial.exists() else 0
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(
+        url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)
+    ) as response:
+        if response.status_code == 416:  # nothing after what we have, or it has become shorter
+            if _total(response, 0) == have:
+                return True
+            partial.unlink()
+            return False
+        response.raise_for_status()
+        start = have if response.status_code == 206 else 0
+        total = _total(response, start)
+        if total and total > MAX_BYTES:
+            raise DownloadError(
+                f"{url} has {total:,} bytes; a checkpoint has at most {MAX_BYTES:,}."
+            )
+        with partial.open("ab" if start else "wb") as file:
+            for chunk in response.iter_content(CHUNK_BYTES):
+                file.write(chunk)
+                start += len(chunk)
+                progress(start, total)
+                if start > MAX_BYTES:
+                    raise DownloadError(
+                        f"{url} does not end; a checkpoint has at most {MAX_BYTES:,} bytes."
+                    )
+    return total is None or start == total
+
+
+def _total(response: Response, start: int) -> int | None:
+    """How long the whole file is, as the server says."""
+    whole = response.headers.get("Content-Range", "").rpartition("/")[2]
+    if whole.isdigit():
+        return int(whole)
+    length = response.headers.get("Content-Length", "")
+    return start + int(length) if length.isdigit() else None
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

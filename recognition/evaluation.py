@@ -1,0 +1,276 @@
+"""Measures models on labelled pictures: verification of pairs, and identification of people.
+
+The pictures take the same path as everybody's: read, detect, align, embed. The arithmetic of the
+figures is in `recognition.metrics`.
+"""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from recognition.conf import get_settings
+from recognition.embedding import CroppedUpload, crop_uploads, embed_crops
+from recognition.metrics import (
+    equal_error_rate,
+    rank_k_rate,
+    tar_at_far,
+    threshold_at_far,
+    verification_accuracy,
+)
+from recognition.networks.descriptor import Threshold
+
+FOLDS: Final = 10
+FARS: Final = (0.01, 0.001)
+CHUNK: Final = 256  # crops held before they are embedded
+
+Wrapper = Callable[[Iterable[Any], int], Iterable[Any]]
+
+
+class EvaluationError(Exception):
+    """The pictures or pairs given cannot be measured; the text says why and what to give."""
+
+
+class Pair(NamedTuple):
+    """Two pictures by file stem, and whether they show one person."""
+
+    first: str
+    second: str
+    same: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSet:
+    """Pictures of a folder or zip archive, by file stem; the person is the folder one is in."""
+
+    root: Path
+    members: dict[str, str]  # stem → path inside
+    people: dict[str, str]  # stem → person
+
+    def read(self, stems: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """File name and bytes of each picture, in order."""
+        if self.root.is_dir():
+            for stem in stems:
+                path = self.root / self.members[stem]
+                yield path.name, path.read_bytes()
+            return
+        with zipfile.ZipFile(self.root) as archive:
+            for stem in stems:
+                yield PurePath(self.members[stem]).name, archive.read(self.members[stem])
+
+
+def open_pictures(root: Path) -> PictureSet:
+    """The pictures of a folder (searched deeply) or of a zip archive."""
+    if root.is_dir():
+        names = [str(p.relative_to(root)) for p in sorted(root.rglob("*")) if p.is_file()]
+    elif zipfile.is_zipfile(root):
+        with zipfile.ZipFile(root) as archive:
+            names = sorted(archive.namelist())
+    else:
+        raise EvaluationError(f"{root} is neither a folder nor a zip archive of pictures.")
+    allowed = get_settings().allowed_extensions
+    paths = [PurePath(n) for n in names if n.lower().rsplit(".", 1)[-1] in allowed]
+    members: dict[str, str] = {}
+    for path in paths:
+        if path.stem in members:
+            raise EvaluationError(f"Two pictures are called {path.stem}; file names must differ.")
+        members[path.stem] = str(path)
+    if not members:
+        raise EvaluationError(f"There is no picture in {root}; expected: {', '.join(allowed)}.")
+    return PictureSet(root, members, {path.stem: path.parent.name for path in paths})
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Pairs of a CSV (image_a, image_b, same: 1 or 0) or of LFW's `pairs.txt`."""
+    lines = path.read_text("utf-8").splitlines()
+    if lines and lines[0].replace(" ", "").lower().startswith("image_a,"):
+        pairs = [
+            Pair(row["image_a"], row["image_b"], row["same"].strip() == "1")
+            for row in csv.DictReader(lines, skipinitialspace=True)
+        ]
+    else:
+        pairs = [
+            _lfw_pair(line, number) for number, line in enumerate(lines[1:], 2) if line.strip()
+        ]
+    if not pairs:
+        raise EvaluationError(f"There is no pair in {path.name}.")
+    return pairs
+
+
+def _lfw_pair(line: str, number: int) -> Pair:
+    match line.split("\t") if "\t" in line else line.split():
+        case [name, first, second] if first.isdigit() and second.isdigit():
+            return Pair(f"{name}_{int(first):04d}", f"{name}_{int(second):04d}", True)
+        case [name, first, other, second] if first.isdigit() and second.isdigit():
+            return Pair(f"{name}_{int(first):04d}", f"{other}_{int(second):04d}", False)
+    raise EvaluationError(
+        f"Line {number} of the pairs is neither 'name n m' nor 'name n other m', and the file does "
+        "not start with the CSV header image_a,image_b,same."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Embeddings of pictures by every model: N×512 float32 each, rows in the order of `stems`."""
+
+    stems: list[str]
+    vectors: dict[str, np.ndarray]
+    fingerprints: dict[str, str]
+    without_face: int
+
+    @property
+    def places(self) -> dict[str, int]:
+        return {stem: place for place, stem in enumerate(self.stems)}
+
+
+def embed_pictures(
+    pictures: PictureSet,
+    stems: Sequence[str],
+    models: Sequence[str],
+    *,
+    detect: bool,
+    track: Wrapper = lambda items, total: items,
+) -> Gallery:
+    """Embeds the pictures by each of the models; faces are looked for once for all of them."""
+    parts: dict[str, list[np.ndarray]] = {model: [] for model in models}
+    fingerprints: dict[str, str] = {}
+    held: list[np.ndarray] = []
+    without_face = 0
+
+    def embed_held() -> None:
+        for model in models:
+            embeddings = embed_crops(held, model)
+            parts[model].append(embeddings.vectors)
+            fingerprints[model] = embeddings.fingerprint
+        held.clear()
+
+    items = crop_uploads(pictures.read(stems), detect=detect)
+    for stem, item in zip(stems, track(items, len(stems)), strict=True):
+        if not isinstance(item, CroppedUpload):
+            raise EvaluationError(f"{pictures.members[stem]}: {item}")
+        without_face += item.crop.face is None
+        held.append(item.crop.pixels)
+        if len(held) == CHUNK:
+            embed_held()
+    embed_held()
+    vectors = {model: np.concatenate(arrays) for model, arrays in parts.items()}
+    return Gallery(list(stems), vectors, fingerprints, without_face)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Scores of pairs and the figures drawn from them; rates are shares, thresholds cosines."""
+
+    similarities: np.ndarray
+    same: np.ndarray
+
+    def figures(self, far: float) -> dict[str, Any]:
+        accuracy = verification_accuracy(self.similarities, self.same, FOLDS)
+        error = equal_error_rate(self.similarities, self.same)
+        return {
+            "genuine_pairs": int(self.same.sum()),
+            "impostor_pairs": int((~self.same).sum()),
+            "accuracy": accuracy.mean,
+            "accuracy_standard_error": accuracy.standard_error,
+            "accuracy_threshold": accuracy.threshold,
+            "eer": error.rate,
+            **{
+                f"tar_at_far_{rate:g}": tar_at_far(self.similarities, self.same, rate)
+                for rate in FARS
+            },
+            "far": far,
+            "threshold_at_far": threshold_at_far(self.similarities, self.same, far),
+            "tar_at_threshold": tar_at_far(self.similarities, self.same, far),
+        }
+
+
+def verify_pairs(
+    vectors: np.ndarray, places: dict[str, int], pairs: Sequence[Pair]
+) -> Verification:
+    """The similarity of every pair; vectors are N×D of length 1, `places` finds a stem's row."""
+    first = vectors[[places[pair.first] for pair in pairs]]
+    second = vectors[[places[pair.second] for pair in pairs]]
+    return Verification((first * second).sum(1), np.array([pair.same for pair in pairs]))
+
+
+def missing_pictures(pairs: Iterable[Pair], known: Iterable[str]) -> list[str]:
+    """The pictures that pairs name and nobody has."""
+    return sorted({stem for pair in pairs for stem in pair[:2]} - set(known))
+
+
+def impostor_threshold(vectors: np.ndarray, people: Sequence[str], far: float) -> Threshold:
+    """The lowest similarity that at most the share `far` of all pairs of different people reach."""
+    labels = np.asarray(people)
+    first, second = np.triu_indices(len(labels), 1)
+    different = labels[first] != labels[second]
+    scores = (vectors @ vectors.T)[first[different], second[different]]
+    if len(scores) * far < 10:
+        raise EvaluationError(
+            f"A threshold for a false accept rate of {far:g} needs at least {int(10 / far):,} pairs of "
+            f"different people; these pictures make {len(scores):,}. Give more pictures or a larger rate."
+        )
+    allowed = int(len(scores) * far)
+    value = float(np.partition(scores, -allowed - 1)[-allowed - 1])
+    return Threshold(round(float(np.nextafter(value, 2)) + 5e-5, 4), far, len(scores))
+
+
+def identification(vectors: np.ndarray, people: Sequence[str]) -> dict[str, Any]:
+    """Closed-set identification: each person's first picture is the gallery, the others are probes."""
+    labels = np.asarray(people)
+    _names, first = np.unique(labels, return_index=True)
+    gallery = np.zeros(len(labels), bool)
+    gallery[first] = True
+    if gallery.all():
+        raise EvaluationError("Identification needs persons with two pictures or more.")
+    scores = vectors[~gallery] @ vectors[gallery].T
+    rates = {f"rank_{k}": rank_k_rate(scores, labels[~gallery], labels[gallery], k) for k in (1, 5)}
+    return {"persons": int(gallery.sum()), "probes": int((~gallery).sum()), **rates}
+
+
+def read_descriptors(path: Path) -> tuple[dict[str, int], np.ndarray]:
+    """Ready-made vectors to measure beside the models: an .npz of `names` and `embedding` (N×D).
+
+    They are centred on their mean and normalised, as their cosine is compared.
+    """
+    with np.load(path) as content:
+        names, vectors = content["names"], content["embedding"].astype(np.float32)
+    vectors -= vectors.mean(0)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return {str(name): place for place, name in enumerate(names)}, vectors
+
+
+def plot(results: dict[str, Verification], path: Path) -> None:
+    """Draws ROC curves (false accept rate on a logarithmic axis) and score histograms as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6 * (1 + len(results)), 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    roc, *histograms = figure.subplots(1, 1 + len(results), squeeze=False)[0]
+    for (name, result), axes in zip(results.items(), histograms, strict=True):
+        scores, same = result.similarities, result.same
+        order = np.argsort(-scores)
+        accepted = np.cumsum(~same[order]) / (~same).sum()
+        roc.plot(accepted, np.cumsum(same[order]) / same.sum(), label=name)
+        bins = np.linspace(scores.min(), scores.max(), 60)
+        axes.hist(scores[~same], bins, alpha=0.6, label="different people")
+        axes.hist(scores[same], bins, alpha=0.6, label="same person")
+        axes.set(title=name, xlabel="cosine similarity", ylabel="pairs")
+        axes.legend()
+    roc.set(
+        xscale="log",
+        xlim=(1e-4, 1),
+        ylim=(0, 1.01),
+        xlabel="false accept rate (FAR)",
+        ylabel="true accept rate (TAR)",
+        title="ROC",
+    )
+    roc.grid(alpha=0.3)
+    roc.legend()
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,190 @@
+"""Measures the models on labelled pictures, and stores the thresholds that follow from it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from argparse import ArgumentParser
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from recognition.evaluation import (
+    EvaluationError,
+    Gallery,
+    Pair,
+    PictureSet,
+    Verification,
+    embed_pictures,
+    identification,
+    impostor_threshold,
+    missing_pictures,
+    open_pictures,
+    plot,
+    read_descriptors,
+    read_pairs,
+    verify_pairs,
+)
+from recognition.exceptions import RecognitionError
+from recognition.management.progress import add_progress_argument, progress_bar
+from recognition.networks import NETWORKS, find_weights, usable_names
+from recognition.networks.descriptor import (
+    WeightsDescriptor,
+    full_hash,
+    read_descriptor,
+    write_descriptor,
+)
+
+REVIEW_FAR_FACTOR = 10  # `review` starts where ten times as many strangers would come through
+
+
+class Command(BaseCommand):
+    help = (
+        "Measures models on a folder or zip of pictures (one folder a person): verification of the "
+        "pairs in a CSV (image_a,image_b,same) or LFW's pairs.txt, and closed-set identification."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("pictures", type=Path, help="folder or zip, a folder for each person")
+        parser.add_argument("--pairs", type=Path, help="pairs to verify")
+        parser.add_argument("--identify", action="store_true", help="measure rank-1 and rank-5")
+        parser.add_argument(
+            "--model", action="append", choices=list(NETWORKS), help="default: all with weights"
+        )
+        parser.add_argument(
+            "--aligned", action="store_true", help="the pictures are 112×112 aligned crops already"
+        )
+        parser.add_argument("--far", type=float, default=0.001, help="rate to find a threshold for")
+        parser.add_argument(
+            "--compare", type=Path, help=".npz of names and embedding: another system's vectors"
+        )
+        parser.add_argument("--plot", type=Path, help="write ROC and histograms as PNG")
+        parser.add_argument("--json", type=Path, help="write the figures as JSON")
+        parser.add_argument(
+            "--save", action="store_true", help="store figures and thresholds with the weights"
+        )
+        add_progress_argument(parser)
+
+    def handle(self, **options: Any) -> None:
+        if not 0 < options["far"] < 1:
+            raise CommandError(f"--far is a share between 0 and 1, not {options['far']}.")
+        try:
+            self._evaluate(options)
+        except (EvaluationError, RecognitionError, OSError) as error:
+            raise CommandError(str(error)) from error
+
+    def _evaluate(self, options: dict[str, Any]) -> None:
+        pictures = open_pictures(options["pictures"])
+        pairs = read_pairs(options["pairs"]) if options["pairs"] else []
+        if missing := missing_pictures(pairs, pictures.members):
+            raise CommandError(
+                f"{len(missing)} pictures of the pairs are not in {options['pictures']}, the first "
+                f"of them {missing[0]}."
+            )
+        in_pairs = {stem for pair in pairs for stem in pair[:2]}
+        whole = options["identify"] or options["save"] or not pairs
+        stems = sorted(pictures.members if whole else in_pairs)
+        track = progress_bar(options["no_progress"])
+        gallery = embed_pictures(
+            pictures,
+            stems,
+            options["model"] or usable_names(),
+            detect=not options["aligned"],
+            track=lambda items, total: track(items, "pictures", total),
+        )
+        verifications = self._verifications(options, gallery, pairs)
+        figures = self._figures(options, pictures, gallery, verifications)
+        self._print(gallery, figures)
+        if options["plot"] and verifications:
+            plot(verifications, options["plot"])
+        if options["json"]:
+            options["json"].write_text(json.dumps(figures, indent=1) + "\n")
+        if options["save"]:
+            for model in gallery.vectors:
+                self._save(model, options, pictures, gallery, figures[model])
+
+    def _verifications(
+        self, options: dict[str, Any], gallery: Gallery, pairs: list[Pair]
+    ) -> dict[str, Verification]:
+        if not pairs:
+            return {}
+        results = {
+            model: verify_pairs(vectors, gallery.places, pairs)
+            for model, vectors in gallery.vectors.items()
+        }
+        if options["compare"]:
+            places, vectors = read_descriptors(options["compare"])
+            if missing := missing_pictures(pairs, places):
+                raise CommandError(f"{options['compare']} has no vector of {missing[0]}.")
+            results[options["compare"].stem] = verify_pairs(vectors, places, pairs)
+        return results
+
+    def _figures(
+        self,
+        options: dict[str, Any],
+        pictures: PictureSet,
+        gallery: Gallery,
+        verifications: dict[str, Verification],
+    ) -> dict[str, dict[str, Any]]:
+        figures = {name: result.figures(options["far"]) for name, result in verifications.items()}
+        if options["identify"] or not verifications:
+            people = [pictures.people[stem] for stem in gallery.stems]
+            for model, vectors in gallery.vectors.items():
+                figures.setdefault(model, {}).update(identification(vectors, people))
+        return figures
+
+    def _print(self, gallery: Gallery, figures: dict[str, dict[str, Any]]) -> None:
+        rows = list(dict.fromkeys(key for values in figures.values() for key in values))
+        width = max(map(len, rows))
+        self.stdout.write(
+            f"{len(gallery.stems)} pictures, {gallery.without_face} taken whole (no face found or "
+            "looked for)"
+        )
+        self.stdout.write(" " * width + "".join(f"  {name:>20}" for name in figures))
+        for row in rows:
+            values = "".join(f"  {_shown(row, item.get(row)):>20}" for item in figures.values())
+            self.stdout.write(f"{row:<{width}}{values}")
+
+    def _save(
+        self,
+        model: str,
+        options: dict[str, Any],
+        pictures: PictureSet,
+        gallery: Gallery,
+        figures: dict[str, Any],
+    ) -> None:
+        weights = find_weights(model)
+        people = [pictures.people[stem] for stem in gallery.stems]
+        vectors, far = gallery.vectors[model], options["far"]
+        known = read_descriptor(weights) or WeightsDescriptor(sha256=full_hash(weights))
+        command = shlex.join(["manage.py", *(Path(part).name for part in sys.argv[1:])])
+        descriptor = replace(
+            known,
+            match=impostor_threshold(vectors, people, far),
+            review=impostor_threshold(vectors, people, min(far * REVIEW_FAR_FACTOR, 0.5)),
+            measured={
+                **figures,
+                "pictures": len(gallery.stems),
+                "people": len(set(people)),
+                "aligned": options["aligned"],
+                "command": command,
+            },
+        )
+        path = write_descriptor(weights, descriptor)
+        self.stdout.write(
+            f"{model}: match from {descriptor.match.similarity}, review from "
+            f"{descriptor.review.similarity}, stored in {path.name}"
+        )
+        if options["verbosity"] > 1:
+            self.stdout.write(json.dumps(asdict(descriptor), indent=1))
+
+
+def _shown(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float) and "threshold" not in name.replace("tar_at_threshold", ""):
+        return f"{value:.2%}"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,74 @@
+"""What is known of a weights file: where it is from, how well it recognises, when a match is one.
+
+It stands beside the file as `<file name>.json`, and speaks only for the contents whose SHA-256 it
+names: other weights under the same name have no descriptor until they are measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from recognition.networks.loader import FINGERPRINT_LENGTH, WeightsFile
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A cosine similarity, and the false accept rate it was measured to have."""
+
+    similarity: float
+    far: float  # share of impostor pairs at or above it
+    impostor_pairs: int  # on how many it was measured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsDescriptor:
+    """`match` and `review` part hits into match, review and unknown; None where not measured."""
+
+    sha256: str
+    source: str = ""
+    trained_on: str = ""
+    licence: str = ""
+    match: Threshold | None = None
+    review: Threshold | None = None
+    measured: dict[str, Any] = field(default_factory=dict)  # figures, data and command
+
+
+def full_hash(weights: WeightsFile) -> str:
+    """The SHA-256 of a weights file, whole; the fingerprint is its beginning."""
+    with weights.path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def descriptor_path(weights_path: Path) -> Path:
+    """Where the descriptor of a weights file stands."""
+    return weights_path.with_name(f"{weights_path.name}.json")
+
+
+def read_descriptor(weights: WeightsFile) -> WeightsDescriptor | None:
+    """The descriptor of exactly these weights; None when there is none, or it speaks of others."""
+    try:
+        content = json.loads(descriptor_path(weights.path).read_text("utf-8"))
+        known = {item.name for item in fields(WeightsDescriptor)}
+        values = {key: value for key, value in content.items() if key in known}
+        for name in ("match", "review"):
+            if values.get(name):
+                values[name] = Threshold(**values[name])
+        descriptor = WeightsDescriptor(**values)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    if descriptor.sha256[:FINGERPRINT_LENGTH] != weights.fingerprint:
+        return None
+    return descriptor
+
+
+def write_descriptor(weights: WeightsFile, descriptor: WeightsDescriptor) -> Path:
+    """Puts the descriptor beside its file, whole or not at all."""
+    path = descriptor_path(weights.path)
+    fresh = path.with_name(f"{path.name}.part")
+    fresh.write_text(json.dumps(asdict(descriptor), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    fresh.replace(path)
+    return path

@@ -1,0 +1,176 @@
+"""fetch_weights against a server on this machine that misbehaves in every way they do."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from django.core.management import CommandError, call_command
+
+from recognition.downloads import CHUNK_BYTES
+from recognition.embedding import embed_crops
+from recognition.networks import find_weights
+
+MODEL = "mobilenetv3_large"
+
+
+@dataclass
+class Publisher:
+    """What the server does: each answer ends after `cuts[n]` bytes, the last ones are whole."""
+
+    content: bytes
+    cuts: list[int] = field(default_factory=list)
+    extra_length: int = 0
+    status: int = 200
+    ranges: bool = True
+    asked: list[str | None] = field(default_factory=list)
+    url: str = ""
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        wanted = handler.headers.get("Range")
+        self.asked.append(wanted)
+        start = (
+            int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.ranges else 0
+        )
+        if start >= len(self.content):
+            handler.send_response(416)
+            handler.send_header("Content-Range", f"bytes */{len(self.content)}")
+            handler.end_headers()
+            return
+        body = self.content[start:]
+        handler.send_response(206 if start else self.status)
+        if start:
+            last = len(self.content) - 1
+            handler.send_header("Content-Range", f"bytes {start}-{last}/{len(self.content)}")
+        handler.send_header("Content-Length", str(len(body) + self.extra_length))
+        handler.end_headers()
+        handler.wfile.write(body[: self.cuts.pop(0)] if self.cuts else body)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> bytes:
+    """A training checkpoint as they are published: under a key, with `module.` and a Namespace."""
+    import torch
+    from safetensors.torch import load_file
+
+    bundled = Path(__file__).parents[2] / "weights" / f"{MODEL}.safetensors"
+    state = {f"module.{key}": value for key, value in load_file(bundled).items()}
+    path = tmp_path_factory.mktemp("published") / "checkpoint.pth"
+    torch.save({"state_dict": state, "args": argparse.Namespace(lr=0.1)}, path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def publisher(checkpoint):
+    """A publisher on loopback; change its fields to make it misbehave."""
+    state = Publisher(checkpoint)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            state.answer(self)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    state.url = f"http://127.0.0.1:{server.server_port}/checkpoint.pth"
+    yield state
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def folder(settings, tmp_path):
+    """An empty weights folder."""
+    settings.RECOGNITION = {**settings.RECOGNITION, "WEIGHTS_DIR": tmp_path / "weights"}
+    return tmp_path / "weights"
+
+
+def fetch(publisher: Publisher, **options: str) -> None:
+    call_command("fetch_weights", MODEL, url=publisher.url, no_progress=True, **options)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_installed_checkpoint_is_the_one_published(publisher, folder, checkpoint, capsys):
+    fetch(publisher)
+    assert names(folder) == [f"{MODEL}.ckpt"]
+    assert find_weights(MODEL).path.read_bytes() == checkpoint
+    assert hashlib.sha256(checkpoint).hexdigest() in capsys.readouterr().out
+
+
+def test_installed_checkpoint_embeds(publisher, folder):
+    fetch(publisher)
+    crop = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
+    vectors = embed_crops([crop], MODEL).vectors
+    assert np.linalg.norm(vectors[0]) == pytest.approx(1, abs=1e-5)
+
+
+def test_broken_download_goes_on_where_it_stopped(publisher, folder, checkpoint):
+    publisher.cuts = [2 * CHUNK_BYTES, 3 * CHUNK_BYTES]
+    fetch(publisher)
+    assert publisher.asked == [None, f"bytes={2 * CHUNK_BYTES}-", f"bytes={5 * CHUNK_BYTES}-"]
+    assert find_weights(MODEL).path.read_bytes() == checkpoint
+
+
+def test_later_run_goes_on_with_what_came(publisher, folder, checkpoint):
+    publisher.cuts = [2 * CHUNK_BYTES, 1, 1, 1]
+    with pytest.raises(CommandError):
+        fetch(publisher)
+    fetch(publisher)
+    assert publisher.asked[-1] == f"bytes={2 * CHUNK_BYTES}-"
+    assert find_weights(MODEL).path.read_bytes() == checkpoint
+
+
+def test_server_without_ranges_starts_over(publisher, folder, checkpoint):
+    publisher.ranges = False
+    publisher.cuts = [100_000]
+    fetch(publisher)
+    assert find_weights(MODEL).path.read_bytes() == checkpoint
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "said"),
+    [
+        pytest.param({"extra_length": 5}, "could not be downloaded", id="lies about its length"),
+        pytest.param({"content": b"<html>Sign in</html>"}, "does not hold the model", id="html"),
+        pytest.param({"status": 404}, "answered 404", id="missing"),
+        pytest.param({"status": 503}, "could not be downloaded", id="unavailable"),
+    ],
+)
+def test_failed_download_leaves_the_old_file(publisher, folder, misbehaviour, said, capsys):
+    folder.mkdir()
+    (folder / f"{MODEL}.ckpt").write_bytes(b"the old one")
+    for name, value in misbehaviour.items():
+        setattr(publisher, name, value)
+    with pytest.raises(CommandError, match="1 of 1 checkpoints were not installed"):
+        fetch(publisher)
+    assert said in capsys.readouterr().err
+    assert (folder / f"{MODEL}.ckpt").read_bytes() == b"the old one"
+
+
+def test_wrong_hash_is_thrown_away(publisher, folder, capsys):
+    with pytest.raises(CommandError):
+        fetch(publisher, sha256="0" * 64)
+    assert "0" * 64 in capsys.readouterr().err
+    assert names(folder) == []
+
+
+def test_pinned_hash_lets_its_file_in(publisher, folder, checkpoint):
+    fetch(publisher, sha256=hashlib.sha256(checkpoint).hexdigest().upper())
+    assert names(folder) == [f"{MODEL}.ckpt"]
+
+
+def test_nobody_answers(folder, capsys):
+    with pytest.raises(CommandError):
+        call_command("fetch_weights", MODEL, url="http://127.0.0.1:9/none", no_progress=True)
+    assert "could not be downloaded" in capsys.readouterr().err

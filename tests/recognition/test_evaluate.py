@@ -1,0 +1,156 @@
+"""Pairs, figures and thresholds, on drawn pictures and on faces where they are at hand."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from django.core.management import CommandError, call_command
+
+from recognition.evaluation import (
+    EvaluationError,
+    Pair,
+    identification,
+    impostor_threshold,
+    open_pictures,
+    read_pairs,
+)
+from recognition.networks import find_weights
+from recognition.networks.descriptor import read_descriptor
+
+MODEL = "mobilenetv3_large"
+
+
+@pytest.fixture
+def own_weights(settings, tmp_path):
+    """A weights folder that a test may write to, with the bundled file."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    shutil.copy(Path(__file__).parents[2] / "weights" / f"{MODEL}.safetensors", folder)
+    settings.RECOGNITION = {**settings.RECOGNITION, "WEIGHTS_DIR": folder}
+    return folder
+
+
+@pytest.fixture
+def people(tmp_path, draw_picture):
+    """Twelve made-up persons with two near-identical drawings each, as a folder per person."""
+    root = tmp_path / "people"
+    for number in range(12):
+        folder = root / f"Person_{number}"
+        folder.mkdir(parents=True)
+        for copy in (1, 2):
+            colour = (number * 20, 255 - number * 20, (number * 77) % 256)
+            content = draw_picture(seed=number, colour=colour, size=(112 + copy, 112))
+            (folder / f"Person_{number}_{copy:04d}.png").write_bytes(content)
+    return root
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Every genuine pair of `people`, and as many impostor pairs."""
+    path = tmp_path / "pairs.csv"
+    rows = [f"Person_{n}_0001,Person_{n}_0002,1" for n in range(12)]
+    rows += [f"Person_{n}_0001,Person_{(n + 1) % 12}_0002,0" for n in range(12)]
+    path.write_text("\n".join(["image_a,image_b,same", *rows]))
+    return path
+
+
+def test_pairs_of_csv(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text("image_a,image_b,same\nA_0001,A_0002,1\nA_0001,B_0001,0\n")
+    assert read_pairs(path) == [Pair("A_0001", "A_0002", True), Pair("A_0001", "B_0001", False)]
+
+
+def test_pairs_of_lfw(tmp_path):
+    path = tmp_path / "pairs.txt"
+    path.write_text("10\t300\nAbel_Pacheco\t1\t4\nAbdel_Madi_Shabneh\t1\tDean_Barker\t12\n")
+    assert read_pairs(path) == [
+        Pair("Abel_Pacheco_0001", "Abel_Pacheco_0004", True),
+        Pair("Abdel_Madi_Shabneh_0001", "Dean_Barker_0012", False),
+    ]
+
+
+def test_line_that_is_no_pair_is_named(tmp_path):
+    path = tmp_path / "pairs.txt"
+    path.write_text("1\nA 1 2\nA one two\n")
+    with pytest.raises(EvaluationError, match="Line 3"):
+        read_pairs(path)
+
+
+def test_zip_and_folder_are_the_same_pictures(people, tmp_path):
+    path = tmp_path / "people.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for picture in people.rglob("*.png"):
+            archive.write(picture, picture.relative_to(people))
+    packed, plain = open_pictures(path), open_pictures(people)
+    stems = sorted(plain.members)
+    assert packed.people == plain.people
+    assert list(packed.read(stems)) == list(plain.read(stems))
+
+
+def test_threshold_lets_through_the_chosen_share_of_strangers():
+    vectors = np.random.default_rng(1).normal(size=(300, 512)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = impostor_threshold(vectors, [str(n // 3) for n in range(300)], 0.01)
+    first, second = np.triu_indices(300, 1)
+    scores = (vectors @ vectors.T)[first, second][first // 3 != second // 3]
+    assert found.impostor_pairs == len(scores) == 300 * 299 // 2 - 300
+    assert 0.008 < (scores >= found.similarity).mean() <= 0.01
+
+
+def test_threshold_refuses_to_stand_on_too_few_pairs():
+    with pytest.raises(EvaluationError, match="at least 10,000 pairs"):
+        impostor_threshold(np.eye(512, dtype=np.float32)[:20], [str(n) for n in range(20)], 0.001)
+
+
+def test_identification_counts_the_person_not_the_picture():
+    vectors = np.eye(8, dtype=np.float32)[[0, 0, 1, 1, 2, 0]]
+    found = identification(vectors, ["a", "a", "b", "b", "c", "c"])
+    assert found == {"persons": 3, "probes": 3, "rank_1": pytest.approx(2 / 3), "rank_5": 1.0}
+
+
+def test_command_measures_compares_and_draws(people, pairs, own_weights, tmp_path, capsys):
+    other = tmp_path / "other.npz"
+    stems = sorted(open_pictures(people).members)
+    perfect = np.eye(16)[[int(stem.split("_")[1]) for stem in stems]]
+    np.savez(other, names=stems, embedding=perfect)
+    call_command(
+        "evaluate", people, pairs=pairs, aligned=True, identify=True, compare=other,
+        json=tmp_path / "figures.json", plot=tmp_path / "roc.png", no_progress=True,
+    )  # fmt: skip
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["other"]["accuracy"] == 1
+    assert figures[MODEL]["accuracy"] > 0.8
+    assert figures[MODEL]["rank_1"] > 0.8
+    assert (tmp_path / "roc.png").read_bytes().startswith(b"\x89PNG")
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_saved_thresholds_belong_to_these_weights_alone(people, own_weights):
+    call_command("evaluate", people, aligned=True, far=0.04, save=True, no_progress=True)
+    saved = read_descriptor(find_weights(MODEL))
+    assert saved.match.far == 0.04
+    assert saved.review.similarity <= saved.match.similarity
+    assert saved.measured["rank_1"] > 0.8
+    (own_weights / f"{MODEL}.safetensors").write_bytes(b"other weights")
+    assert read_descriptor(find_weights(MODEL)) is None
+
+
+def test_picture_that_pairs_name_and_nobody_has(people, pairs, own_weights):
+    (people / "Person_3" / "Person_3_0002.png").unlink()
+    with pytest.raises(CommandError, match="1 pictures of the pairs.*Person_3_0002"):
+        call_command("evaluate", people, pairs=pairs, aligned=True, no_progress=True)
+
+
+def test_verify_weights_tells_good_from_bad(own_weights, capsys):
+    call_command("verify_weights", MODEL)
+    assert "yes, 512 numbers" in capsys.readouterr().out
+    (own_weights / f"{MODEL}.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(CommandError, match="1 weights files do not load"):
+        call_command("verify_weights", MODEL)
+    output = capsys.readouterr().out
+    assert output.index(f"{MODEL}.ckpt") < output.index(f"{MODEL}.safetensors")
