@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import pictures
+
+if TYPE_CHECKING:
+    from rest_framework.test import APIClient
 
 ROOT = Path(__file__).resolve().parent.parent
 FACES_DIR = Path(os.environ.get("FACES_DIR", ROOT.parent / "shared" / "faces"))
@@ -61,3 +65,27 @@ def weights() -> str:
     from recognition.networks import load_network
 
     return load_network("mobilenetv3_large").network.name
+
+
+@pytest.fixture
+def api() -> APIClient:
+    """A program on this machine that calls the API; it is let in without an account."""
+    from rest_framework.test import APIClient
+
+    return APIClient(headers={"host": "localhost"})
+
+
+@pytest.fixture
+def no_weights(settings, tmp_path: Path) -> None:
+    """A server whose weights folder is empty."""
+    folder = tmp_path / "no-weights"
+    folder.mkdir()
+    settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": folder}
+
+
+@pytest.fixture
+def no_store(settings, tmp_path: Path) -> None:
+    """A server whose vector store cannot be opened."""
+    blocked = tmp_path / "a-file"
+    blocked.write_bytes(b"not a folder")
+    settings.RECOGNITION = settings.RECOGNITION | {"MILVUS_URI": str(blocked)}

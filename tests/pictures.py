@@ -6,6 +6,7 @@ import io
 import random
 from typing import Any
 
+from django.core.files.uploadedfile import SimpleUploadedFile
 from PIL import Image, ImageDraw
 
 
@@ -33,3 +34,8 @@ def draw_picture(
     buffer = io.BytesIO()
     image.convert(mode).save(buffer, format, **options)
     return buffer.getvalue()
+
+
+def upload(content: bytes | None = None, name: str = "face.jpg") -> SimpleUploadedFile:
+    """A file to send in a form; a drawn picture unless its content is given."""
+    return SimpleUploadedFile(name, draw_picture() if content is None else content, "image/jpeg")
