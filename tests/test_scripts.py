@@ -1,0 +1,132 @@
+"""The scripts on a project of a few lines, so that installing it needs no network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TIMEOUT_SECONDS = 120
+# All that script/env may count on besides Python and git.
+TOOLS = ("bash", "cat", "dirname", "env", "flock", "ls", "mkdir", "rm", "touch")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in a folder with a blank in its name, after its first run."""
+    root = make_project(tmp_path_factory.mktemp("scripts") / "my project")
+    first = run(root)
+    assert first.returncode == 0, first.stderr
+    assert "Making the virtual environment .venv" in first.stderr
+    return root
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project that was never run."""
+    return make_project(tmp_path / "my project")
+
+
+def make_project(root: Path) -> Path:
+    shutil.copytree(ROOT / "script", root / "script")
+    (root / "requirements.txt").write_text("# nothing\n")
+    (root / "manage.py").write_text("import sys; print(sys.prefix, sys.argv[1:])\n")
+    return root
+
+
+def run(root: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(root / "script" / "manage"), *words],
+        env=environment(variables),
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+    )
+
+
+def environment(variables: dict[str, str]) -> dict[str, str]:
+    hidden = {"VENV", "REQUIREMENTS", "PYTHON"}
+    base = {name: value for name, value in os.environ.items() if name not in hidden}
+    return base | {"PIP_NO_INDEX": "1"} | variables
+
+
+def test_second_run_installs_nothing_and_passes_its_words_on(installed: Path) -> None:
+    again = run(installed, "enroll", "a b", "*")
+    assert again.stdout == f"{installed / '.venv'} ['enroll', 'a b', '*']\n"
+    assert "nstalling" not in again.stderr
+
+
+def test_changed_requirements_are_installed(installed: Path) -> None:
+    with (installed / "requirements.txt").open("a") as file:
+        file.write("# changed\n")
+    assert "Installing requirements.txt into .venv" in run(installed).stderr
+    assert "nstalling" not in run(installed).stderr
+
+
+def test_failed_install_says_so_and_is_tried_again(installed: Path) -> None:
+    missing = installed / "missing.txt"
+    missing.write_text("no-such-package-of-ours==1\n")
+    refused = run(installed, REQUIREMENTS="missing.txt")
+    assert refused.returncode == 1
+    assert "pip could not install missing.txt" in refused.stderr
+    missing.write_text("# nothing any more\n")
+    mended = run(installed, REQUIREMENTS="missing.txt")
+    assert mended.returncode == 0
+    assert "Making the virtual environment" not in mended.stderr
+
+
+def test_interrupted_install_is_made_anew(installed: Path) -> None:
+    (installed / ".venv" / "installed").unlink(missing_ok=True)
+    (installed / ".venv" / "installing").touch()
+    again = run(installed)
+    assert again.returncode == 0, again.stderr
+    assert "Making the virtual environment .venv" in again.stderr
+
+
+def test_two_first_runs_at_once_share_one_install(project: Path) -> None:
+    both = [
+        subprocess.Popen(
+            [str(project / "script" / "manage")],
+            env=environment({}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _each in range(2)
+    ]
+    said = [process.communicate(timeout=TIMEOUT_SECONDS)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sum("Making the virtual environment" in text for text in said) == 1
+    assert sum("waiting for it" in text for text in said) <= 1
+
+
+def test_folder_that_is_no_environment_is_left_alone(project: Path, tmp_path: Path) -> None:
+    """`venv --clear` would empty it."""
+    precious = tmp_path / "home" / "thesis.txt"
+    precious.parent.mkdir()
+    precious.write_text("all my work")
+    refused = run(project, VENV=str(precious.parent))
+    assert refused.returncode == 1
+    assert "is not empty and no virtual environment" in refused.stderr
+    assert precious.read_text() == "all my work"
+
+
+def test_missing_python_is_told_in_a_sentence(project: Path, tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in TOOLS:
+        (tools / name).symlink_to(shutil.which(name))
+    refused = run(project, PATH=str(tools))
+    assert refused.returncode == 1
+    assert "No Python 3.11 or newer" in refused.stderr
+    assert "command not found" not in refused.stderr
+
+
+def test_ci_runs_the_same_script_as_a_developer() -> None:
+    last = (ROOT / ".ci" / "run").read_text().strip().splitlines()[-1]
+    assert last.endswith('/../script/test"')
