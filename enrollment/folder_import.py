@@ -55,13 +55,16 @@ class FoundFile:
 
 @dataclass(slots=True)
 class FileResult:
-    """What became of a file; `searchable` is False when its vectors are still to be made."""
+    """What became of a file; `searchable` is False when its vectors are still to be made.
+
+    `face_detected` is None where none was looked for.
+    """
 
     shown_path: str
     person_id: str
     status: FileStatus
     reason: str = ""
-    face_detected: bool = False
+    face_detected: bool | None = None
     searchable: bool = True
 
 
@@ -175,7 +178,7 @@ class _Import:
         submissions = [_submission(picture) for picture, _result in fresh]
         outcomes = enroll_batch(submissions, source=FaceImage.Source.FOLDER, **self.options)
         for (_picture, result), outcome in zip(fresh, outcomes, strict=True):
-            _apply(outcome, result)
+            _apply(outcome, result, self.options["use_face_detection"])
         if not self.dry_run:
             _finish(pictures, results)
         return results
@@ -212,10 +215,10 @@ def _submission(picture: _Picture) -> Submission:
     return Submission(found.person_id, upload, found.name)
 
 
-def _apply(outcome: Outcome, result: FileResult) -> None:
+def _apply(outcome: Outcome, result: FileResult, looked_for: bool) -> None:
     if outcome.error:
         result.status, result.reason = FileStatus.REFUSED, str(outcome.error)
-    else:
+    elif looked_for:
         result.face_detected = outcome.crop.face is not None
 
 

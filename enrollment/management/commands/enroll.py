@@ -35,7 +35,7 @@ class _Tally:
         self.unsearchable += not result.searchable
         if result.status is FileStatus.ENROLLED:
             self.persons.add(result.person_id)
-            self.without_face += not result.face_detected
+            self.without_face += result.face_detected is False
 
 
 class Command(BaseCommand):

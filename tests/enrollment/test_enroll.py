@@ -1,0 +1,281 @@
+"""`manage.py enroll`: a folder of pictures becomes persons, and every file is accounted for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from enrollment.folder_import import FileStatus, find_files
+from enrollment.models import FaceEmbedding, FaceImage, Person
+from enrollment.selectors import search_gallery
+from recognition.embedding import embed_uploads
+from recognition.vector_store import get_vector_store
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, draw_picture) -> Path:
+    """Two persons with two pictures and one."""
+    for path, seed in {"Ana_Lima/1.jpg": 1, "Ana_Lima/2.jpg": 2, "12345678900/a.jpg": 3}.items():
+        file = tmp_path / "people" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(draw_picture(seed=seed))
+    return tmp_path / "people"
+
+
+def enroll(folder: Path, *arguments: str) -> tuple[str, str]:
+    output, errors = io.StringIO(), io.StringIO()
+    call_command(
+        "enroll", str(folder), "--no-face-detection", *arguments, stdout=output, stderr=errors
+    )
+    return output.getvalue(), errors.getvalue()
+
+
+def reasons(folder: Path, *arguments: str) -> dict[str, tuple[str, str]]:
+    """The status and reason of each file, from the report."""
+    report = folder.parent / "report.csv"
+    enroll(folder, "--report", str(report), *arguments)
+    with report.open(newline="", encoding="utf-8") as file:
+        return {row["file"]: (row["status"], row["reason"]) for row in csv.DictReader(file)}
+
+
+def test_folders_become_persons_that_can_be_found(folder, weights):
+    output, errors = enroll(folder)
+    assert output.startswith("3 pictures of 2 persons enrolled")
+    assert errors == ""
+    assert list(Person.objects.values_list("person_id", "name")) == [
+        ("12345678900", ""),
+        ("Ana_Lima", "Ana Lima"),
+    ]
+    assert set(FaceImage.objects.values_list("original_path", "source")) == {
+        ("Ana_Lima/1.jpg", "folder"),
+        ("Ana_Lima/2.jpg", "folder"),
+        ("12345678900/a.jpg", "folder"),
+    }
+    probe = [("2.jpg", (folder / "Ana_Lima/2.jpg").read_bytes())]
+    _crops, embeddings = embed_uploads(probe, weights, detect=False)
+    ((hit,),) = search_gallery(embeddings, 1)
+    assert hit.face_image.original_path == "Ana_Lima/2.jpg"
+    assert hit.similarity == pytest.approx(1, abs=1e-4)
+
+
+def test_pictures_of_several_persons_share_a_batch(folder, monkeypatch, weights):
+    from enrollment import indexing
+
+    sizes, embed_crops = [], indexing.embed_crops
+
+    def counting(crops, model):
+        sizes.append(len(crops))
+        return embed_crops(crops, model)
+
+    monkeypatch.setattr(indexing, "embed_crops", counting)
+    enroll(folder)
+    assert sizes == [3]
+
+
+def test_second_run_skips_what_is_enrolled(folder, draw_picture, weights):
+    enroll(folder)
+    (folder / "Ana_Lima/3.jpg").write_bytes(draw_picture(seed=4))
+    output, _errors = enroll(folder)
+    assert output.startswith("1 pictures of 1 persons enrolled (0 without a face), 3 skipped")
+    assert FaceImage.objects.count() == 4
+
+
+def test_second_run_finishes_an_interrupted_one(folder, weights):
+    enroll(folder)
+    cut_off = FaceEmbedding.objects.first()
+    get_vector_store().clear()
+    FaceEmbedding.objects.filter(pk=cut_off.pk).update(status="pending", vector=None)
+    enroll(folder)
+    cut_off.refresh_from_db()
+    assert cut_off.status == "indexed"
+    assert get_vector_store().row_count() == 1
+
+
+def test_dry_run_writes_nothing(folder, tmp_path, settings):
+    output, _errors = enroll(folder, "--dry-run")
+    assert output.startswith("Dry run, nothing written: 3 pictures of 2 persons")
+    assert not Person.objects.exists()
+    assert not FaceImage.objects.exists()
+    assert not Path(settings.MEDIA_ROOT).exists()
+    assert not Path(settings.RECOGNITION["MILVUS_URI"]).exists()
+
+
+def test_dry_run_refuses_what_a_run_refuses(folder, draw_picture, weights):
+    (folder / "Ana_Lima/notes.txt").write_text("hello")
+    (folder / "Ana_Lima/again.jpg").write_bytes(draw_picture(seed=3))
+    assert reasons(folder, "--dry-run") == reasons(folder)
+
+
+@pytest.fixture
+def odd_files(folder: Path, tmp_path: Path, draw_picture) -> Path:
+    """Files of every kind that cannot be enrolled beside those that can."""
+    ana = folder / "Ana_Lima"
+    (ana / ".DS_Store").write_bytes(b"x")
+    (ana / "Thumbs.db").write_bytes(b"x")
+    (ana / "notes.txt").write_text("hello")
+    (ana / "page.jpg").write_text("<html></html>")
+    (ana / "empty.png").write_bytes(b"")
+    (ana / "twin.jpg").write_bytes(draw_picture(seed=1))
+    (ana / "other.jpg").write_bytes(draw_picture(seed=3))
+    (ana / "out.jpg").symlink_to(tmp_path / "outside.jpg")
+    (tmp_path / "outside.jpg").write_bytes(draw_picture(seed=9))
+    (ana / "within.jpg").symlink_to(ana / "2.jpg")
+    (ana / "loop").symlink_to(folder)
+    os.mkfifo(ana / "pipe.jpg")
+    (ana / "deeper").mkdir()
+    (ana / "deeper/5.jpg").write_bytes(draw_picture(seed=5))
+    (folder / "loose.jpg").write_bytes(draw_picture(seed=6))
+    (folder / ("x" * 201)).mkdir()
+    (folder / ("x" * 201) / "7.jpg").write_bytes(draw_picture(seed=7))
+    return folder
+
+
+def test_every_file_has_a_status_and_a_reason(odd_files, weights):
+    results = reasons(odd_files)
+    assert {path: status for path, (status, _reason) in results.items()} == {
+        "12345678900/a.jpg": "enrolled",
+        "Ana_Lima/.DS_Store": "ignored",
+        "Ana_Lima/1.jpg": "enrolled",
+        "Ana_Lima/2.jpg": "enrolled",
+        "Ana_Lima/Thumbs.db": "ignored",
+        "Ana_Lima/deeper/5.jpg": "enrolled",
+        "Ana_Lima/empty.png": "refused",
+        "Ana_Lima/loop": "refused",
+        "Ana_Lima/notes.txt": "refused",
+        "Ana_Lima/other.jpg": "refused",
+        "Ana_Lima/out.jpg": "refused",
+        "Ana_Lima/page.jpg": "refused",
+        "Ana_Lima/pipe.jpg": "refused",
+        "Ana_Lima/twin.jpg": "skipped",
+        "Ana_Lima/within.jpg": "skipped",
+        "loose.jpg": "refused",
+        f"{'x' * 201}/7.jpg": "refused",
+    }
+    assert all(reason for status, reason in results.values() if status != "enrolled")
+    assert results["Ana_Lima/other.jpg"][1].endswith("another person: 12345678900.")
+    assert results["Ana_Lima/twin.jpg"][1] == "The same picture as Ana_Lima/1.jpg."
+    assert "Links" in results["Ana_Lima/out.jpg"][1]
+    assert "--person-id" in results["loose.jpg"][1]
+    assert "HTML" in results["Ana_Lima/page.jpg"][1]
+    assert list(results) == sorted(results)
+
+
+def test_refusals_are_printed_without_a_report(odd_files, weights):
+    output, errors = enroll(odd_files)
+    assert "2 skipped, 9 refused, 2 ignored" in output
+    assert len(errors.splitlines()) == 9
+    assert "Ana_Lima/page.jpg: The file is of type HTML" in errors
+
+
+def test_flat_folder_is_one_person(folder, weights):
+    (folder / "flat.jpg").write_bytes((folder / "Ana_Lima/1.jpg").read_bytes())
+    enroll(folder, "--person-id", " bia ")
+    assert list(Person.objects.values_list("person_id", flat=True)) == ["bia"]
+    assert FaceImage.objects.count() == 3
+
+
+def test_blank_person_id_is_refused(folder):
+    with pytest.raises(CommandError, match="blank"):
+        enroll(folder, "--person-id", "  ")
+
+
+def test_decomposed_folder_name_is_the_composed_person(folder):
+    (folder / unicodedata.normalize("NFD", "José")).mkdir()
+    (folder / unicodedata.normalize("NFD", "José") / "1.jpg").write_bytes(b"x")
+    assert "José" in {found.person_id for found in find_files(folder)}
+
+
+def test_folder_name_that_is_no_text_is_refused(folder):
+    bad = os.fsencode(folder) + b"/caf\xe9"
+    Path(os.fsdecode(bad)).mkdir()
+    Path(os.fsdecode(bad + b"/1.jpg")).write_bytes(b"x")
+    (found,) = (item for item in find_files(folder) if "caf" in item.shown_path)
+    assert found.status is FileStatus.REFUSED
+    assert "UTF-8" in found.reason
+    assert found.shown_path == "caf\ufffd/1.jpg"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="The superuser reads every file.")
+def test_unreadable_file_is_refused(folder, weights):
+    (folder / "Ana_Lima/1.jpg").chmod(0)
+    assert reasons(folder)["Ana_Lima/1.jpg"] == (
+        "refused",
+        "The file cannot be read: Permission denied.",
+    )
+
+
+def test_vanished_file_is_refused(folder, monkeypatch, weights):
+    files = find_files(folder)
+    (folder / "Ana_Lima/1.jpg").unlink()
+    monkeypatch.setattr("enrollment.management.commands.enroll.find_files", lambda *args: files)
+    assert reasons(folder)["Ana_Lima/1.jpg"] == (
+        "refused",
+        "The file cannot be read: No such file or directory.",
+    )
+
+
+def test_file_larger_than_a_request_is_refused(folder, settings, weights):
+    settings.RECOGNITION = settings.RECOGNITION | {"MAX_REQUEST_BYTES": 1024**2}
+    with (folder / "Ana_Lima/1.jpg").open("ab") as file:
+        file.truncate(1024**2 + 1)
+    assert "MAX_REQUEST_MB" in reasons(folder)["Ana_Lima/1.jpg"][1]
+
+
+def test_missing_weights_stop_it_before_anything_is_stored(folder, settings, tmp_path):
+    settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": tmp_path / "none"}
+    with pytest.raises(CommandError, match="has no weights"):
+        enroll(folder)
+    assert not Person.objects.exists()
+
+
+def test_folder_that_is_none_is_refused(tmp_path):
+    with pytest.raises(CommandError, match="is not a folder"):
+        enroll(tmp_path / "nowhere")
+
+
+def test_interrupt_keeps_what_was_enrolled(folder, monkeypatch, weights):
+    from enrollment import folder_import
+
+    monkeypatch.setattr(folder_import, "BATCH_PICTURES", 1)
+    enroll_batch, calls = folder_import.enroll_batch, []
+
+    def interrupted(*args, **options):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return enroll_batch(*args, **options)
+
+    monkeypatch.setattr(folder_import, "enroll_batch", interrupted)
+    with pytest.raises(CommandError, match="Interrupted") as error:
+        enroll(folder)
+    assert error.value.returncode == 130
+    assert FaceEmbedding.objects.filter(status="indexed").count() == 2
+
+
+def test_pictures_without_a_face_are_counted_or_refused(folder, weights):
+    output = io.StringIO()
+    call_command("enroll", str(folder), "--require-face", stdout=output, stderr=io.StringIO())
+    assert output.getvalue().startswith("0 pictures of 0 persons enrolled")
+    call_command("enroll", str(folder), stdout=output)
+    assert "3 pictures of 2 persons enrolled (3 without a face)" in output.getvalue()
+
+
+def test_real_people_are_enrolled_with_their_faces(faces, tmp_path, weights):
+    people = tmp_path / "people"
+    people.mkdir()
+    for person in sorted(path for path in faces.iterdir() if path.is_dir())[:3]:
+        (people / person.name).mkdir()
+        for photo in sorted(person.iterdir())[:2]:
+            (people / person.name / photo.name).write_bytes(photo.read_bytes())
+    output = io.StringIO()
+    call_command("enroll", str(people), stdout=output)
+    assert output.getvalue().startswith("6 pictures of 3 persons enrolled (0 without a face)")
+    assert set(FaceEmbedding.objects.values_list("status", "face_detected")) == {("indexed", True)}
