@@ -110,26 +110,37 @@ def test_search_with_a_script_does_not_reload(open_page, photo: Path) -> None:
 
 def test_keyboard_alone_is_enough(open_page, photo: Path) -> None:
     page = open_page()
+    page.get_by_label("Picture").set_input_files(photo)  # the chooser is the system's own
     page.get_by_label("Picture").focus()
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(photo)
-    page.get_by_label("Number of results").focus()
+    visited = []
+    for _ in range(4):
+        visited.append(page.evaluate("document.activeElement.name || document.activeElement.id"))
+        page.keyboard.press("Tab")
+    assert visited == ["image", "model", "top_k", "search-button"]
+    page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
     assert_found(page)
 
 
-def test_picture_can_be_dropped(open_page, photo: Path) -> None:
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param('new DragEvent("drop", { dataTransfer: files, bubbles: true })', id="drop"),
+        pytest.param(
+            'new ClipboardEvent("paste", { clipboardData: files, bubbles: true })', id="paste"
+        ),
+    ],
+)
+def test_picture_can_be_dropped_and_pasted(open_page, photo: Path, event: str) -> None:
     page = open_page()
-    drop = """(content) => {
+    give = f"""(content) => {{
         const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
         const files = new DataTransfer();
-        files.items.add(new File([bytes], "dropped.jpg", { type: "image/jpeg" }));
-        const zone = document.querySelector("#drop-zone");
-        zone.dispatchEvent(new DragEvent("drop", { dataTransfer: files, bubbles: true }));
-    }"""
-    page.evaluate(drop, base64.b64encode(photo.read_bytes()).decode())
-    playwright.expect(page.locator("#file-name")).to_have_text("dropped.jpg")
+        files.items.add(new File([bytes], "given.jpg", {{ type: "image/jpeg" }}));
+        document.querySelector("#drop-zone").dispatchEvent({event});
+    }}"""
+    page.evaluate(give, base64.b64encode(photo.read_bytes()).decode())
+    playwright.expect(page.locator("#file-name")).to_have_text("given.jpg")
     page.get_by_role("button", name="Search").click()
     assert_found(page)
 
