@@ -467,7 +467,8 @@ def _vendor_errors_translated(embedded: bool) -> Iterator[None]:
             )
         ) from error
     except vendor.errors as error:
-        logger.warning("Milvus failed: %s: %s", type(error).__name__, error)
+        first_line = next(iter(str(error).splitlines()), "")
+        logger.warning("Milvus failed: %s: %s", type(error).__name__, first_line)
         raise VectorStoreUnavailable(_way_out(error, embedded)) from error
 
 
