@@ -105,7 +105,7 @@ def _framework_body(error: exceptions.APIException, context: dict[str, Any]) -> 
             message = gettext(
                 "The request's content type is '%(given)s'; expected is %(expected)s. "
                 "Send the pictures as multipart/form-data (curl: -F image=@face.jpg)."
-            ) % {"given": context["request"].content_type, "expected": expected}
+            ) % {"given": context["request"].content_type[:100], "expected": expected}
         case exceptions.ParseError():
             message = gettext(
                 "The request's body cannot be read: %(cause)s. Send multipart/form-data as "

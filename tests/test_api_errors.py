@@ -1,0 +1,334 @@
+"""What the API answers to everything that is wrong: JSON, a code, a sentence, and no secrets."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import pytest
+from django.http import UnreadablePostError
+from rest_framework.test import APIClient
+
+from recognition.exceptions import OutOfDeviceMemory
+from tests.pictures import draw_picture, upload
+
+pytestmark = pytest.mark.django_db
+
+EMBEDDING = "/api/embedding"
+IMAGE_CALLS = [
+    "/api/embedding",
+    "/api/embeddings/batch",
+    "/api/milvus/insert",
+    "/api/milvus/search",
+]
+BOUNDARY = {"content_type": "multipart/form-data; boundary=edge"}
+
+
+def assert_error(response, status: int, code: str | None = None) -> dict:
+    """The one shape of an error; returns its body."""
+    assert response["Content-Type"].startswith("application/json")
+    body = response.json()
+    assert response.status_code == status, body
+    assert body["success"] is False
+    assert body["message"].endswith((".", "?"))
+    assert code is None or body["error"] == code, body
+    assert "Traceback" not in response.text and "/work/" not in response.text
+    return body
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims its size and holds next to nothing."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * 100)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        pytest.param(b"", "a.jpg", id="zero bytes"),
+        pytest.param(b"<!doctype html><p>404</p>", "a.jpg", id="HTML named jpg"),
+        pytest.param(draw_picture()[:-400], "a.jpg", id="truncated JPEG"),
+        pytest.param(draw_picture((1, 1), format="PNG"), "a.png", id="one pixel"),
+        pytest.param(png_header(30_000, 30_000), "a.png", id="decompression bomb"),
+        pytest.param(draw_picture(), "a.gif", id="wrong extension"),
+        pytest.param(draw_picture(), "a.jpg.exe", id="two extensions"),
+        pytest.param(draw_picture(), "noextension", id="no extension"),
+        pytest.param(b"\0" * 5000, "a.bmp", id="zeros"),
+        pytest.param(b"\xff\xd8\xff\xe0" + b"\xff" * 100, "a.jpg", id="JPEG start only"),
+    ],
+)
+def test_files_that_are_no_pictures_are_refused(api, content, name):
+    assert_error(api.post(EMBEDDING, {"image": upload(content, name)}), 400, "invalid_image")
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/api/embedding", "image"),
+        ("/api/embeddings/batch", "images"),
+        ("/api/milvus/search", "image"),
+        ("/api/milvus/insert", "images"),
+    ],
+)
+def test_a_missing_picture_names_its_field(api, path, field):
+    body = assert_error(api.post(path, {"person_id": "x"}), 400, "validation_error")
+    assert list(body["fields"]) == [field]
+    assert body["message"].startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize("path", IMAGE_CALLS)
+def test_text_instead_of_a_file_is_refused(api, path):
+    form = {"image": "face.jpg", "images": "face.jpg", "person_id": "x"}
+    assert_error(api.post(path, form), 400, "validation_error")
+
+
+@pytest.mark.parametrize("path", IMAGE_CALLS)
+def test_an_empty_request_is_refused(api, path):
+    assert_error(api.generic("POST", path), 400, "validation_error")
+
+
+@pytest.mark.parametrize("name", ["resnet", "mobilenet_v3", "../../etc/passwd", "x" * 5000, "é\n"])
+def test_an_unknown_model_is_told_the_known_ones(api, name):
+    body = assert_error(api.post(EMBEDDING, {"image": upload(), "model": name}), 400)
+    assert body["error"] == "unknown_model"
+    assert "mobilenetv3_large, cosface_resnet50" in body["message"]
+    assert list(body["fields"]) == ["model"]
+    assert len(body["message"]) < 400
+
+
+def test_an_empty_model_is_the_default(api):
+    body = api.post(EMBEDDING, {"image": upload(), "model": ""}).json()
+    assert body["model"] == "mobilenetv3_large"
+
+
+@pytest.mark.parametrize("path", ["/api/embeddings/batch", "/api/milvus/insert"])
+def test_too_many_pictures_says_both_numbers(api, path):
+    images = [upload(b"x", f"{number}.jpg") for number in range(101)]
+    body = assert_error(api.post(path, {"images": images, "person_id": "x"}), 400)
+    assert body["error"] == "too_many_images"
+    assert "101" in body["message"] and "100" in body["message"]
+
+
+def test_a_hundred_pictures_are_accepted(api):
+    images = [upload(b"x", f"{number}.jpg") for number in range(100)]
+    assert_error(api.post("/api/embeddings/batch", {"images": images}), 422, "all_images_failed")
+
+
+def test_more_files_than_django_reads_are_refused(api, settings):
+    settings.DATA_UPLOAD_MAX_NUMBER_FILES = 3
+    images = [upload(b"x") for _ in range(4)]
+    assert_error(api.post("/api/embeddings/batch", {"images": images}), 400, "too_many_images")
+
+
+def test_more_fields_than_django_reads_are_refused(api, settings):
+    settings.DATA_UPLOAD_MAX_NUMBER_FIELDS = 3
+    form = {f"field{number}": "x" for number in range(4)}
+    assert_error(api.post(EMBEDDING, form), 400)
+
+
+def test_fields_larger_than_django_reads_are_refused(api, settings):
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
+    assert_error(api.post(EMBEDDING, {"model": "x" * 2000}), 413, "request_too_large")
+
+
+def test_a_request_that_is_too_large_is_refused_unread(api, settings):
+    class Unread(io.BytesIO):
+        def read(self, *args):
+            raise AssertionError("The body was read.")
+
+    length = settings.MAX_REQUEST_BYTES + 1
+    response = api.generic(
+        "POST", EMBEDDING, CONTENT_LENGTH=str(length), **{"wsgi.input": Unread()}
+    )
+    body = assert_error(response, 413, "request_too_large")
+    assert "50 MB" in body["message"]
+
+
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [("-1", 400), ("abc", 400), ("1e3", 400), ("١٢", 400), ("9" * 5000, 413)],
+)
+def test_a_content_length_that_is_none_is_refused(api, length, status):
+    assert_error(api.generic("POST", EMBEDDING, CONTENT_LENGTH=length), status)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("path", IMAGE_CALLS)
+def test_other_methods_are_405(api, path, method):
+    response = api.generic(method, path)
+    assert_error(response, 405, "method_not_allowed")
+    assert "POST" in response["Allow"]
+
+
+@pytest.mark.parametrize("path", ["/api/health", "/api/models", "/api/milvus/stats"])
+def test_posting_to_what_is_read_is_405(api, path):
+    assert_error(api.post(path), 405, "method_not_allowed")
+
+
+@pytest.mark.parametrize(
+    "path", ["/api", "/api/", "/api/x", "/api/x/", "/api/health/x", "/api/%00", "/api/é"]
+)
+@pytest.mark.parametrize("debug", [False, True])
+def test_unknown_paths_are_404(api, path, debug, settings):
+    settings.DEBUG = debug
+    body = assert_error(api.get(path), 404, "not_found")
+    assert "/api/docs" in body["message"]
+
+
+def test_a_json_body_is_415_and_says_what_is_expected(api):
+    body = assert_error(api.post(EMBEDDING, {"image": "x"}, format="json"), 415)
+    assert body["error"] == "unsupported_media_type"
+    assert "multipart/form-data" in body["message"] and "application/json" in body["message"]
+
+
+def test_an_invalid_json_body_is_415(api):
+    response = api.generic("POST", EMBEDDING, "{not json", content_type="application/json")
+    assert_error(response, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        pytest.param("multipart/form-data", id="no boundary"),
+        pytest.param("multipart/form-data; boundary=", id="empty boundary"),
+        pytest.param("multipart/form-data; boundary=é\n", id="strange boundary"),
+    ],
+)
+def test_a_malformed_boundary_is_refused(api, content_type):
+    assert_error(api.generic("POST", EMBEDDING, b"--edge\r\n", content_type=content_type), 400)
+
+
+def test_a_boundary_that_is_too_long_is_refused(api):
+    content_type = "multipart/form-data; boundary=" + "x" * 5000
+    body = assert_error(api.generic("POST", EMBEDDING, b"x", content_type=content_type), 415)
+    assert len(body["message"]) < 500
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"no parts at all", id="no parts"),
+        pytest.param(
+            b'--edge\r\nContent-Disposition: form-data; name="image"; filename="a.jpg', id="cut off"
+        ),
+        pytest.param(b"--edge\r\n\r\n\r\n--edge--", id="no name"),
+        pytest.param(
+            b'--edge\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n'
+            b"Content-Transfer-Encoding: base64\r\n\r\n!!!\r\n--edge--",
+            id="broken base64",
+        ),
+    ],
+)
+def test_a_malformed_form_is_refused(api, body):
+    assert_error(api.generic("POST", EMBEDDING, body, **BOUNDARY), 400)
+
+
+def send_named(api, filename: bytes):
+    head = b'--edge\r\nContent-Disposition: form-data; name="images"; filename="' + filename + b'"'
+    body = head + b"\r\nContent-Type: image/jpeg\r\n\r\n" + draw_picture() + b"\r\n--edge--\r\n"
+    return api.generic("POST", "/api/embeddings/batch", body, **BOUNDARY)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("../../etc/passwd.jpg", "passwd.jpg"),
+        ("C:\\photos\\ana.jpg", "ana.jpg"),
+        ("josé 😀.jpg", "josé 😀.jpg"),
+        ("a&amp;b.jpg", "a&b.jpg"),
+    ],
+)
+def test_file_names_lose_their_folders_only(api, given, told):
+    response = send_named(api, given.encode())
+    assert response.status_code == 200
+    assert response.json()["results"][0]["filename"] == told
+
+
+def test_a_long_file_name_is_shortened(api):
+    name = send_named(api, b"x" * 600 + b".jpg").json()["results"][0]["filename"]
+    assert len(name) <= 255 and name.endswith(".jpg")
+
+
+def test_a_file_name_of_five_thousand_characters_is_refused(api):
+    assert_error(send_named(api, b"x" * 5000 + b".jpg"), 400, "parse_error")
+
+
+def test_missing_weights_are_503_and_name_the_way_out(api, no_weights):
+    response = api.post(EMBEDDING, {"image": upload()})
+    body = assert_error(response, 503, "weights_unavailable")
+    assert "mobilenetv3_large.ckpt" in body["message"] and "manage.py" in body["message"]
+    assert int(response["Retry-After"]) > 0
+
+
+def test_damaged_weights_are_503(api, settings, no_weights):
+    folder = settings.RECOGNITION["WEIGHTS_DIR"]
+    (folder / "mobilenetv3_large.ckpt").write_bytes(b"no checkpoint")
+    body = assert_error(api.post(EMBEDDING, {"image": upload()}), 503, "weights_unavailable")
+    assert str(folder) not in body["message"]
+
+
+def test_too_little_device_memory_is_503(api, monkeypatch):
+    def fail(*args):
+        raise OutOfDeviceMemory("The GPU has too little memory.")
+
+    monkeypatch.setattr("recognition.embedding._forward", fail)
+    assert_error(api.post(EMBEDDING, {"image": upload()}), 503, "out_of_device_memory")
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_unforeseen_failure_is_500_without_details_and_logged(
+    api, monkeypatch, settings, caplog, debug
+):
+    def fail(*args, **kwargs):
+        raise RuntimeError("secret in /srv/private")
+
+    settings.DEBUG = debug
+    monkeypatch.setattr("recognition.api.views.embed_uploads", fail)
+    response = api.post(EMBEDDING, {"image": upload()})
+    assert_error(response, 500, "internal_error")
+    assert "secret" not in response.text and "RuntimeError" not in response.text
+    assert "secret in /srv/private" in caplog.text
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_failure_outside_the_views_is_json_too(settings, monkeypatch, debug):
+    def fail(*args, **kwargs):
+        raise RuntimeError("secret")
+
+    settings.DEBUG = debug
+    monkeypatch.setattr("django.middleware.locale.LocaleMiddleware.process_request", fail)
+    client = APIClient(headers={"host": "localhost"}, raise_request_exception=False)
+    response = client.get("/api/health")
+    assert_error(response, 500, "internal_error")
+    assert "secret" not in response.text
+
+
+def test_a_client_that_hangs_up_is_not_our_failure(api, monkeypatch):
+    def hang_up(*args, **kwargs):
+        raise UnreadablePostError("gone")
+
+    monkeypatch.setattr("rest_framework.parsers.MultiPartParser.parse", hang_up)
+    assert_error(api.post(EMBEDDING, {"image": upload()}), 400)
+
+
+def test_an_unknown_host_is_refused_in_json(api):
+    assert_error(api.get("/api/health", headers={"host": "evil.example"}), 400)
+
+
+def test_an_answer_that_nobody_can_give_is_406(api):
+    assert_error(api.get("/api/models", headers={"accept": "application/xml"}), 406)
+
+
+def test_pages_keep_their_own_errors(client):
+    response = client.get("/no/such/page", headers={"host": "localhost"})
+    assert response.status_code == 404
+    assert response["Content-Type"].startswith("text/html")

@@ -1,0 +1,164 @@
+"""The OpenAPI document is valid, works offline, and says what the calls really answer."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import jsonschema
+import pytest
+import yaml
+from django.contrib.staticfiles import finders
+from django.core.management import call_command
+
+from tests.pictures import draw_picture, upload
+
+pytestmark = pytest.mark.django_db
+
+OPERATIONS = {
+    "get /api/health": "health",
+    "get /api/models": "models",
+    "post /api/embedding": "embedding",
+    "post /api/embeddings/batch": "embeddings_batch",
+    "post /api/milvus/insert": "milvus_insert",
+    "post /api/milvus/search": "milvus_search",
+    "get /api/milvus/stats": "milvus_stats",
+}
+
+
+@pytest.fixture
+def document() -> dict:
+    out = io.StringIO()
+    call_command("spectacular", "--validate", "--fail-on-warn", stdout=out)
+    return yaml.safe_load(out.getvalue())
+
+
+def operations(document: dict) -> dict[str, dict]:
+    return {
+        f"{method} {path}": operation
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    }
+
+
+def test_every_call_is_described_once_and_keeps_its_name(document):
+    names = {call: op["operationId"] for call, op in operations(document).items()}
+    assert names | OPERATIONS == names
+    assert not [path for path in document["paths"] if path.endswith("/")]
+
+
+def test_pictures_are_binary_parts_of_a_form(document):
+    for call in ("post /api/embedding", "post /api/milvus/insert"):
+        content = operations(document)[call]["requestBody"]["content"]
+        assert list(content) == ["multipart/form-data"]
+        assert content["multipart/form-data"]["examples"]
+    forms = document["components"]["schemas"]
+    binary = {"type": "string", "format": "binary"}
+    image = forms["EmbeddingFormRequest"]["properties"]["image"]
+    images = forms["InsertFormRequest"]["properties"]["images"]
+    assert image.items() >= binary.items()
+    assert images["type"] == "array" and images["items"].items() >= binary.items()
+    assert set(forms["InsertFormRequest"]["required"]) == {"images", "person_id"}
+
+
+def test_every_call_shows_an_answer_and_its_errors(document):
+    for call, operation in operations(document).items():
+        if call not in OPERATIONS:
+            continue
+        answer = operation["responses"]["200"]["content"]["application/json"]
+        assert answer["examples"], call
+        if call.startswith("post"):
+            assert {"400", "401", "413", "415", "422", "503"} <= set(operation["responses"]), call
+
+
+def test_examples_fit_their_schemas(document):
+    for operation in operations(document).values():
+        for response in operation["responses"].values():
+            for content in response.get("content", {}).values():
+                for example in content.get("examples", {}).values():
+                    check(document, content["schema"], shortened_vectors_filled(example["value"]))
+
+
+def shortened_vectors_filled(value):
+    """The example with 512 numbers where it shows a few."""
+    if isinstance(value, dict):
+        return {
+            key: item[:1] * 512 if key == "embedding" else shortened_vectors_filled(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [shortened_vectors_filled(item) for item in value]
+    return value
+
+
+def check(document: dict, schema: dict, value: object) -> None:
+    """Validates as JSON Schema; OpenAPI 3.0's `nullable` becomes its `anyOf`."""
+    whole = resolve_nullable({**schema, "components": document["components"]})
+    jsonschema.validate(value, whole)
+
+
+def resolve_nullable(node):
+    if isinstance(node, list):
+        return [resolve_nullable(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    node = {key: resolve_nullable(item) for key, item in node.items()}
+    if node.pop("nullable", False):
+        return {"anyOf": [node, {"type": "null"}]}
+    return node
+
+
+def call_all(api, photo: bytes) -> dict[str, object]:
+    """One real answer of each call."""
+    files = [upload(photo), upload(b"", "empty.jpg"), upload(draw_picture())]
+    return {
+        "post /api/milvus/insert": api.post(
+            "/api/milvus/insert", {"images": files, "person_id": "ana"}
+        ),
+        "post /api/milvus/search": api.post("/api/milvus/search", {"image": upload(photo)}),
+        "post /api/embedding": api.post("/api/embedding", {"image": upload(photo)}),
+        "post /api/embeddings/batch": api.post(
+            "/api/embeddings/batch", {"images": [upload(photo), upload(b"", "empty.jpg")]}
+        ),
+        "get /api/health": api.get("/api/health"),
+        "get /api/models": api.get("/api/models"),
+        "get /api/milvus/stats": api.get("/api/milvus/stats"),
+    }
+
+
+def test_real_answers_fit_the_document(api, document, faces):
+    photo = next((faces / "Ann_Veneman").iterdir()).read_bytes()
+    for call, response in call_all(api, photo).items():
+        assert response.status_code == 200, response.content
+        described = operations(document)[call]["responses"]["200"]["content"]["application/json"]
+        check(document, described["schema"], response.json())
+        name = described["schema"]["$ref"].rpartition("/")[2]
+        undescribed = set(response.json()) - set(
+            document["components"]["schemas"][name]["properties"]
+        )
+        assert not undescribed, call
+
+
+def test_real_failures_fit_the_document(api, document):
+    for path in ("/api/embeddings/batch", "/api/milvus/insert"):
+        for form, status in (({}, "400"), ({"images": upload(b""), "person_id": "x"}, "422")):
+            response = api.post(path, form)
+            assert response.status_code == int(status)
+            described = operations(document)[f"post {path}"]["responses"][status]
+            check(document, described["content"]["application/json"]["schema"], response.json())
+
+
+def test_the_document_is_served(api):
+    response = api.get("/api/schema")
+    assert response.status_code == 200
+    assert yaml.safe_load(response.content)["openapi"].startswith("3.")
+
+
+def test_the_page_of_the_document_loads_nothing_from_elsewhere(api):
+    page = api.get("/api/docs", headers={"accept": "text/html"})
+    html = page.content.decode()
+    assert page.status_code == 200
+    assert "swagger-ui-bundle.js" in html
+    assert not re.findall(r"(?:src|href)=[\"'](?:https?:)?//", html)
+    for asset in re.findall(r"/static/([^\"'?]+)", html):
+        assert finders.find(asset), asset
