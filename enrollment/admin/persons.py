@@ -1,0 +1,133 @@
+"""Persons in the admin: their list, and the page where they and their pictures are enrolled."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Exists, OuterRef, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from enrollment import services
+from enrollment.admin.common import GalleryAdmin, thumbnail
+from enrollment.admin.enrolling import enroll_files, say_synced
+from enrollment.admin.forms import PersonForm
+from enrollment.admin.pictures import FaceImageInline
+from enrollment.admin.states import SyncState, person_badges, person_sync_state, with_pictures
+from enrollment.models import FaceImage, Person
+
+UPLOAD_FIELDS = ["pictures", "use_face_detection"]
+
+
+class PersonStateFilter(admin.SimpleListFilter):
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return SyncState.choices
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Person]) -> QuerySet[Person]:
+        if self.value() in SyncState:
+            return queryset.alias(sync_state=person_sync_state()).filter(sync_state=self.value())
+        return queryset
+
+
+class HasPicturesFilter(admin.SimpleListFilter):
+    title = _("pictures")
+    parameter_name = "pictures"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("Yes")), ("no", _("No"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Person]) -> QuerySet[Person]:
+        having = Exists(FaceImage.objects.filter(person=OuterRef("pk")))
+        if self.value() == "yes":
+            return queryset.filter(having)
+        return queryset.filter(~having) if self.value() == "no" else queryset
+
+
+@admin.register(Person)
+class PersonAdmin(GalleryAdmin):
+    form = PersonForm
+    list_display = ["thumbnail", "person_id", "name", "picture_count", "states", "created_at"]
+    list_display_links = ["person_id"]
+    list_filter = [PersonStateFilter, HasPicturesFilter, "created_at"]
+    search_fields = ["person_id", "name"]
+    inlines = [FaceImageInline]
+    readonly_fields = ["all_pictures"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Person]:
+        return with_pictures(super().get_queryset(request))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Person | None = None) -> Any:
+        described = ["person_id", "name", "notes"] + (["all_pictures"] if obj else [])
+        fieldsets = [(None, {"fields": described})]
+        if self._may_upload(request, obj):
+            fieldsets.append((_("Add pictures"), {"fields": UPLOAD_FIELDS}))
+        return fieldsets
+
+    def get_inlines(self, request: HttpRequest, obj: Person | None) -> list[Any]:
+        return self.inlines if obj else []
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = super().changeform_view(request, *args, **kwargs)
+        # The person is committed now; only what is may be copied to Milvus.
+        if hasattr(request, "enrol_pictures"):
+            request.enrol_pictures()
+        return response
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        person, files = form.instance, form.cleaned_data.get("pictures")
+        if files and self._may_upload(request, person if change else None):
+            detect = form.cleaned_data["use_face_detection"]
+            request.enrol_pictures = partial(enroll_files, request, person.person_id, files, detect)
+
+    def _may_upload(self, request: HttpRequest, person: Person | None) -> bool:
+        writes = (
+            self.has_change_permission(request, person)
+            if person
+            else self.has_add_permission(request)
+        )
+        return writes and request.user.has_perm("enrollment.add_faceimage")
+
+    def sync_again(self, request: HttpRequest, queryset: QuerySet[Person]) -> None:
+        pictures = FaceImage.objects.filter(person__in=queryset.values("pk"))
+        say_synced(request, services.sync_again(pictures))
+
+    def describe_deletion(self, person: Person) -> str:
+        text = ngettext(
+            "%(person)s with %(count)d picture, its file and its vectors",
+            "%(person)s with %(count)d pictures, their files and their vectors",
+            person.picture_count,
+        )
+        return text % {"person": person, "count": person.picture_count}
+
+    @admin.display(description="")
+    def thumbnail(self, person: Person) -> SafeString | str:
+        return thumbnail(person.first_picture) if person.first_picture else ""
+
+    @admin.display(description=_("pictures"), ordering="picture_count")
+    def picture_count(self, person: Person) -> int:
+        return person.picture_count
+
+    @admin.display(description=_("state"))
+    def states(self, person: Person) -> SafeString:
+        return person_badges(person)
+
+    @admin.display(description=_("all pictures"))
+    def all_pictures(self, person: Person) -> SafeString:
+        text = ngettext("%(count)d picture", "%(count)d pictures", person.picture_count)
+        return format_html(
+            '<a href="{}?person__id__exact={}">{}</a> {}',
+            reverse("admin:enrollment_faceimage_changelist"),
+            person.pk,
+            text % {"count": person.picture_count},
+            person_badges(person),
+        )

@@ -1,0 +1,207 @@
+"""Pictures in the admin: their list, their page, and their rows on a person's page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Exists, OuterRef, Prefetch, QuerySet
+from django.forms import BaseInlineFormSet
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from enrollment import services
+from enrollment.admin.common import GalleryAdmin, thumbnail
+from enrollment.admin.enrolling import say_synced
+from enrollment.admin.states import SyncState, badge, picture_badges, sync_state
+from enrollment.models import FaceEmbedding, FaceImage, Person
+from recognition.networks import NETWORKS
+
+SHOWN_WITH_PERSON = 100
+
+
+def with_embeddings(pictures: QuerySet[FaceImage]) -> QuerySet[FaceImage]:
+    """Prefetches the embeddings without their vectors."""
+    rows = FaceEmbedding.objects.defer("vector")
+    return pictures.prefetch_related(Prefetch("embeddings", rows))
+
+
+class NewestPicturesFormSet(BaseInlineFormSet):
+    """A form may have 1,000 fields; a person may have more pictures."""
+
+    def __init__(self, data: Any = None, *args: Any, **kwargs: Any) -> None:
+        if data is None:
+            pictures = FaceImage.objects.filter(person=kwargs["instance"].pk).order_by("-pk")
+            newest = list(pictures.values_list("pk", flat=True)[:SHOWN_WITH_PERSON])
+            kwargs["queryset"] = kwargs["queryset"].filter(pk__in=newest)
+        super().__init__(data, *args, **kwargs)
+
+
+class FaceImageInline(admin.TabularInline):
+    model = FaceImage
+    formset = NewestPicturesFormSet
+    verbose_name_plural = _("newest pictures")
+    fields = readonly_fields = ["thumbnail", "states", "source", "created_at"]
+    ordering = ["-pk"]
+    extra = 0
+    show_change_link = True
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[FaceImage]:
+        return with_embeddings(super().get_queryset(request))
+
+    def has_add_permission(self, request: HttpRequest, obj: Person | None = None) -> bool:
+        return False
+
+    @admin.display(description=_("picture"))
+    def thumbnail(self, picture: FaceImage) -> SafeString:
+        return thumbnail(picture.pk)
+
+    @admin.display(description=_("state"))
+    def states(self, picture: FaceImage) -> SafeString:
+        return picture_badges(picture)
+
+
+class FaceEmbeddingInline(admin.TabularInline):
+    """What each model made of the picture; the vector itself is shown to nobody."""
+
+    model = FaceEmbedding
+    fields = readonly_fields = [
+        "model",
+        "fingerprint",
+        "state",
+        "face_detected",
+        "error",
+        "indexed_at",
+    ]
+    can_delete = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[FaceEmbedding]:
+        return super().get_queryset(request).defer("vector")
+
+    def has_add_permission(self, request: HttpRequest, obj: FaceImage | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: FaceImage | None = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: FaceImage | None = None) -> bool:
+        return True  # part of the picture's page, which has its own permission
+
+    @admin.display(description=_("state"))
+    def state(self, row: FaceEmbedding) -> SafeString:
+        return badge(row.status, row.get_status_display())
+
+
+class PictureStateFilter(admin.SimpleListFilter):
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return SyncState.choices
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[FaceImage]) -> QuerySet[FaceImage]:
+        if self.value() in SyncState:
+            return queryset.alias(sync_state=sync_state()).filter(sync_state=self.value())
+        return queryset
+
+
+class ModelFilter(admin.SimpleListFilter):
+    title = _("indexed by the model")
+    parameter_name = "model"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in NETWORKS]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[FaceImage]) -> QuerySet[FaceImage]:
+        return _having(queryset, model=self.value(), status="indexed") if self.value() else queryset
+
+
+class FaceFoundFilter(admin.SimpleListFilter):
+    title = _("face found")
+    parameter_name = "face"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("Yes")), ("no", _("No, the whole picture was taken"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[FaceImage]) -> QuerySet[FaceImage]:
+        found = {"yes": True, "no": False}.get(self.value())
+        return queryset if found is None else _having(queryset, face_detected=found)
+
+
+def _having(pictures: QuerySet[FaceImage], **embedding: Any) -> QuerySet[FaceImage]:
+    rows = FaceEmbedding.objects.filter(face_image=OuterRef("pk"), **embedding)
+    return pictures.filter(Exists(rows))
+
+
+@admin.register(FaceImage)
+class FaceImageAdmin(GalleryAdmin):
+    list_display = ["thumbnail", "__str__", "person_link", "source", "states", "created_at"]
+    list_display_links = ["__str__"]
+    list_filter = [PictureStateFilter, FaceFoundFilter, ModelFilter, "source", "created_at"]
+    list_select_related = ["person"]
+    search_fields = ["person__person_id", "person__name", "original_path", "content_hash"]
+    date_hierarchy = "created_at"
+    autocomplete_fields = ["person"]
+    inlines = [FaceEmbeddingInline]
+    fields = ["person", "shown", "faces", "original_path", "source", "use_face_detection"]
+    fields += ["size", "content_hash", "created_at"]
+    readonly_fields = fields[1:]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[FaceImage]:
+        return with_embeddings(super().get_queryset(request))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False  # pictures are added on their person's page
+
+    def sync_again(self, request: HttpRequest, queryset: QuerySet[FaceImage]) -> None:
+        say_synced(request, services.sync_again(queryset))
+
+    def describe_deletion(self, picture: FaceImage) -> str:
+        return gettext("%(picture)s of %(person)s, its file and its vectors") % {
+            "picture": picture,
+            "person": picture.person,
+        }
+
+    @admin.display(description="")
+    def thumbnail(self, picture: FaceImage) -> SafeString:
+        return thumbnail(picture.pk)
+
+    @admin.display(description=_("person"), ordering="person__person_id")
+    def person_link(self, picture: FaceImage) -> SafeString:
+        url = reverse("admin:enrollment_person_change", args=[picture.person_id])
+        return format_html('<a href="{}">{}</a>', url, picture.person)
+
+    @admin.display(description=_("state"))
+    def states(self, picture: FaceImage) -> SafeString:
+        return picture_badges(picture)
+
+    @admin.display(description=_("picture"))
+    def shown(self, picture: FaceImage) -> str:
+        context = {"picture": picture, "faces": _faces(picture)}
+        return render_to_string("admin/enrollment/faceimage/picture.html", context)
+
+    @admin.display(description=_("face"))
+    def faces(self, picture: FaceImage) -> str:
+        context = {"faces": _faces(picture), "embeddings": picture.embeddings.all()}
+        return render_to_string("admin/enrollment/faceimage/faces.html", context)
+
+    @admin.display(description=_("size"))
+    def size(self, picture: FaceImage) -> str:
+        return gettext("%(width)d×%(height)d pixels") % {
+            "width": picture.width,
+            "height": picture.height,
+        }
+
+
+def _faces(picture: FaceImage) -> list[dict[str, Any]]:
+    """Each face once, though every model's embedding has it."""
+    found: list[dict[str, Any]] = []
+    for row in picture.embeddings.all():
+        if row.face and row.face not in found:
+            found.append(row.face)
+    return found

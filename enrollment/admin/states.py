@@ -1,0 +1,125 @@
+"""How far pictures are copied to Milvus: as SQL expressions for lists, and as badges."""
+
+from __future__ import annotations
+
+from django.db.models import (
+    Case,
+    Count,
+    Exists,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    TextChoices,
+    Value,
+    When,
+)
+from django.db.models.functions import Coalesce
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from enrollment.models import FaceEmbedding, FaceImage, Person
+from recognition.networks import find_weights, usable_names
+
+Status = FaceEmbedding.Status
+
+
+class SyncState(TextChoices):
+    """A picture's state; a person's is the worst of their pictures'."""
+
+    INDEXED = "indexed", _("all indexed")
+    PENDING = "pending", _("pending")
+    FAILED = "failed", _("failed")
+
+
+def is_failed() -> Q:
+    """Of a picture: an embedding could not be made or copied."""
+    return Q(Exists(_embeddings().filter(status=Status.FAILED)))
+
+
+def is_pending() -> Q:
+    """Of a picture: an embedding waits, or there is none yet for weights that are here."""
+    pending = ~Exists(_embeddings()) | Exists(_embeddings().filter(status=Status.PENDING))
+    for model in usable_names():
+        current = _embeddings().filter(model=model, fingerprint=find_weights(model).fingerprint)
+        pending |= ~Exists(current)
+    return pending & ~is_failed()
+
+
+def _embeddings() -> QuerySet[FaceEmbedding]:
+    return FaceEmbedding.objects.filter(face_image=OuterRef("pk"))
+
+
+def sync_state() -> Case:
+    """The state of a picture, as an annotation."""
+    return Case(
+        When(is_failed(), then=Value(SyncState.FAILED)),
+        When(is_pending(), then=Value(SyncState.PENDING)),
+        default=Value(SyncState.INDEXED),
+    )
+
+
+def person_sync_state() -> Case:
+    """The state of a person who has pictures, as an annotation."""
+    pictures = FaceImage.objects.filter(person=OuterRef("pk"))
+    return Case(
+        When(Exists(pictures.filter(is_failed())), then=Value(SyncState.FAILED)),
+        When(Exists(pictures.filter(is_pending())), then=Value(SyncState.PENDING)),
+        When(Exists(pictures), then=Value(SyncState.INDEXED)),
+        default=Value(""),
+    )
+
+
+def with_pictures(persons: QuerySet[Person]) -> QuerySet[Person]:
+    """Annotates the number of pictures, of those failed and pending, and the first one's id."""
+    pictures = FaceImage.objects.filter(person=OuterRef("pk")).order_by()
+    return persons.annotate(
+        picture_count=_count(pictures),
+        failed_count=_count(pictures.filter(is_failed())),
+        pending_count=_count(pictures.filter(is_pending())),
+        first_picture=Subquery(pictures.order_by("pk").values("pk")[:1]),
+    )
+
+
+def _count(pictures: QuerySet[FaceImage]) -> Coalesce:
+    counted = pictures.values("person").annotate(count=Count("pk")).values("count")
+    return Coalesce(Subquery(counted), 0)
+
+
+def badge(state: str, text: str, title: str = "") -> SafeString:
+    """A coloured word; `title` is shown under the pointer."""
+    return format_html('<span class="sync-{}" title="{}">{}</span>', state, title, text)
+
+
+def person_badges(person: Person) -> SafeString:
+    """The state of a person from `with_pictures`."""
+    failed, pending = person.failed_count, person.pending_count
+    if not person.picture_count:
+        return badge("none", gettext("no pictures"))
+    if not failed and not pending:
+        return badge(SyncState.INDEXED, SyncState.INDEXED.label)
+    badges = []
+    if failed:
+        text = ngettext("%(count)d failed", "%(count)d failed", failed) % {"count": failed}
+        badges.append((badge(SyncState.FAILED, text),))
+    if pending:
+        text = ngettext("%(count)d pending", "%(count)d pending", pending) % {"count": pending}
+        badges.append((badge(SyncState.PENDING, text),))
+    return format_html_join(" ", "{}", badges)
+
+
+def picture_badges(picture: FaceImage) -> SafeString:
+    """The state of each of a picture's embeddings; wants them prefetched."""
+    rows = picture.embeddings.all()
+    if not rows:
+        return badge(SyncState.PENDING, gettext("no embedding yet"))
+    return format_html_join(
+        SafeString("<br>"),
+        "{}",
+        (
+            (badge(row.status, f"{row.model}: {row.get_status_display()}", row.error),)
+            for row in rows
+        ),
+    )
