@@ -7,6 +7,7 @@ class EnrollmentConfig(AppConfig):
     verbose_name = _("Enrolment")
 
     def ready(self) -> None:
+        from enrollment import checks  # noqa: F401 (registers the system checks)
         from enrollment.signals import register_signal_handlers
 
         register_signal_handlers()

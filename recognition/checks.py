@@ -1,1 +1,265 @@
 """System checks of the recognition settings; they open no connection and import no torch."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from django.core.checks import CheckMessage, Error, Info, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+
+from recognition.conf import RecognitionSettings, get_settings
+from recognition.networks.registry import NETWORKS, FaceNetwork
+
+SERVER_SCHEMES: Final = ("http", "https", "tcp", "unix")
+NO_FACE_POLICIES: Final = ("embed", "error")
+NVIDIA_TRACES: Final = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
+# Smallest and largest value that makes sense; beyond it a unit was mistaken.
+LIMITS: Final[dict[str, tuple[float, float]]] = {
+    "embed_batch_size": (1, 4_096),
+    "torch_threads": (0, 1_024),
+    "max_image_pixels": (112 * 112, 2_000_000_000),
+    "min_image_side": (1, 1_024),
+    "max_batch_size": (1, 1_000),
+    "max_request_bytes": (1024**2, 4 * 1024**3),
+    "detection_max_side": (112, 20_000),
+    "detection_min_score": (0, 1),
+    "milvus_timeout": (0.1, 3_600),
+}
+
+
+@register("recognition")
+def check_recognition(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        settings = get_settings()
+    except (ImproperlyConfigured, TypeError) as error:
+        hint = "Correct RECOGNITION in faceproject/settings.py."
+        return [Error(str(error), hint=hint, id="recognition.E008")]
+    return [
+        *check_model_names(settings),
+        *check_weights(settings),
+        *check_detector(settings.detector),
+        *check_device(settings.device),
+        *check_no_face_policy(settings.no_face_policy),
+        *check_limits(settings),
+        *check_milvus(settings),
+    ]
+
+
+def check_model_names(settings: RecognitionSettings) -> Iterator[CheckMessage]:
+    named = {"DEFAULT_MODEL": [settings.default_model], "PRELOAD_MODELS": settings.preload_models}
+    for setting, names in named.items():
+        for name in names:
+            if name not in NETWORKS:
+                yield Error(
+                    f"{setting} names the model {name!r}, which does not exist.",
+                    hint=f"Set {setting} to one of: {', '.join(NETWORKS)}.",
+                    id="recognition.E002",
+                )
+
+
+def check_weights(settings: RecognitionSettings) -> Iterator[CheckMessage]:
+    for network in NETWORKS.values():
+        found = _weights_files(network, settings)
+        if found and not _is_readable(found[0]):
+            yield Error(
+                f"The weights file {found[0]} of the model {network.name} is empty or cannot be read.",
+                hint="Replace it, or give the user who runs the server the right to read it.",
+                id="recognition.E009",
+            )
+        elif not found and network.name == settings.default_model:
+            message, hint = _missing_weights(network, settings)
+            yield Error(message, hint=hint, id="recognition.E001")
+        elif not found and network.name in settings.preload_models:
+            message, hint = _missing_weights(network, settings)
+            hint = f"Take it out of PRELOAD_MODELS. Or: {hint}"
+            yield Warning(message, hint=hint, id="recognition.W003")
+
+
+@register("recognition_notes")
+def note_weights(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """What is no fault, but explains what the service does."""
+    try:
+        settings = get_settings()
+    except (ImproperlyConfigured, TypeError):  # check_recognition tells of it
+        return []
+    notes: list[CheckMessage] = []
+    for network in NETWORKS.values():
+        found = _weights_files(network, settings)
+        if not found and network.name not in (settings.default_model, *settings.preload_models):
+            message, hint = _missing_weights(network, settings)
+            notes.append(Info(message, hint=f"To use it: {hint}", id="recognition.I001"))
+        if len(found) > 1:
+            message = f"{found[0].name} serves the model {network.name}, not {found[1].name}."
+            hint = f"To go back: rm {found[0]}, then 'manage.py reindex'."
+            notes.append(Info(message, hint=hint, id="recognition.I002"))
+    return notes
+
+
+def _weights_files(network: FaceNetwork, settings: RecognitionSettings) -> list[Path]:
+    """The files there are for a model; the first one is used."""
+    names = (f"{network.weights_stem}.ckpt", f"{network.weights_stem}.safetensors")
+    return [path for name in names if (path := settings.weights_dir / name).exists()]
+
+
+def _is_readable(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.R_OK) and path.stat().st_size > 0
+
+
+def _missing_weights(network: FaceNetwork, settings: RecognitionSettings) -> tuple[str, str]:
+    """What is wrong, and what to do."""
+    target = settings.weights_dir / f"{network.weights_stem}.ckpt"
+    return (
+        f"The model {network.name} has no weights file in {settings.weights_dir}.",
+        f"Put its checkpoint there, cp CHECKPOINT {target} (or as .safetensors), then run "
+        "'manage.py reindex'. WEIGHTS_DIR names another folder.",
+    )
+
+
+def check_detector(path: str) -> Iterator[CheckMessage]:
+    """Finds the class without importing its module, which may be a heavy one."""
+    module, _dot, name = path.rpartition(".")
+    spec = _find_module(module.split(".")) if module else None
+    if spec is None or (_names_in(spec) and name not in _names_in(spec)):
+        yield Error(
+            f"DETECTOR is {path!r}, which is not the dotted path of a class.",
+            hint="Set it to recognition.detection.mtcnn.MtcnnDetector, or to the path of a class with "
+            "a detect() method; a detector of your own must lie on the Python path.",
+            id="recognition.E003",
+        )
+
+
+def _find_module(parts: Sequence[str]) -> ModuleSpec | None:
+    folders: Any = None
+    spec = None
+    for end in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:end]), folders)
+        if spec is None:
+            return None
+        folders = spec.submodule_search_locations or []
+    return spec
+
+
+def _names_in(spec: ModuleSpec) -> set[str]:
+    """The names that a module's source defines or imports; empty when it cannot be told."""
+    if not spec.origin or not spec.origin.endswith(".py"):
+        return set()
+    names: set[str] = set()
+    for node in ast.parse(Path(spec.origin).read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names.update(alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.Assign):
+            names.update(target.id for target in node.targets if isinstance(target, ast.Name))
+    return set() if "*" in names else names
+
+
+def check_device(device: str) -> Iterator[CheckMessage]:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        yield Error(
+            f"DEVICE is {device!r}, which names no device.",
+            hint="Set it to auto, cpu, cuda or cuda:N, as in cuda:0.",
+            id="recognition.E004",
+        )
+    elif device.startswith("cuda") and not has_nvidia_driver():
+        yield Warning(
+            f"DEVICE is {device!r}, but no NVIDIA driver is found on this machine.",
+            hint="Set DEVICE to auto or cpu, or install the driver: until then every model answers 503.",
+            id="recognition.W001",
+        )
+
+
+def has_nvidia_driver() -> bool:
+    """Whether a driver has left its traces; asking torch would cost seconds."""
+    return bool(shutil.which("nvidia-smi")) or any(path.exists() for path in NVIDIA_TRACES)
+
+
+def check_no_face_policy(policy: str) -> Iterator[CheckMessage]:
+    if policy not in NO_FACE_POLICIES:
+        yield Error(
+            f"NO_FACE_POLICY is {policy!r}, which is not known.",
+            hint="Set it to embed (the whole picture is taken as a crop) or error (it is refused).",
+            id="recognition.E005",
+        )
+
+
+def check_limits(settings: RecognitionSettings) -> Iterator[CheckMessage]:
+    for name, (least, most) in LIMITS.items():
+        value = getattr(settings, name)
+        if not least <= value <= most:
+            setting = "MAX_REQUEST_MB, in bytes," if name == "max_request_bytes" else name.upper()
+            yield Error(
+                f"{setting} is {value}, outside of what can work.",
+                hint=f"Set a value from {least} to {most}, or leave it out for the default.",
+                id="recognition.E006",
+            )
+
+
+def check_milvus(settings: RecognitionSettings) -> Iterator[CheckMessage]:
+    uri = str(settings.milvus_uri)
+    if "://" in uri or uri.startswith("unix:"):
+        yield from _check_address(uri)
+        return
+    yield from _check_folder(Path(uri))
+    if settings.milvus_token:
+        yield Warning(
+            "MILVUS_TOKEN is set, but MILVUS_URI names a folder, which knows no tokens.",
+            hint="Set MILVUS_URI to the server's address, or leave MILVUS_TOKEN out.",
+            id="recognition.W002",
+        )
+    if (processes := os.environ.get("WEB_CONCURRENCY", "1")) not in ("", "0", "1"):
+        yield Warning(
+            f"WEB_CONCURRENCY={processes} asks for several processes, and the embedded vector "
+            "database belongs to one.",
+            hint="Use one process with THREADS, or run a Milvus server and set MILVUS_URI to it.",
+            id="recognition.W004",
+        )
+
+
+def _check_address(uri: str) -> Iterator[CheckMessage]:
+    try:
+        parts = urlsplit(uri)
+        whole = parts.path if parts.scheme == "unix" else parts.hostname
+        valid = parts.scheme in SERVER_SCHEMES and bool(whole) and (parts.port or 1) > 0
+    except ValueError:
+        valid = False
+    if not valid:
+        # The address may hold a password, so it is not repeated.
+        yield Error(
+            "MILVUS_URI is not the address of a server.",
+            hint="Write it as http://host:19530 (https:// with TLS), or name a folder.",
+            id="recognition.E007",
+        )
+
+
+def _check_folder(folder: Path) -> Iterator[CheckMessage]:
+    problem = hint = ""
+    if re.search(r":\d+$", folder.name):
+        problem = "looks like a server's address without its beginning"
+        hint = f"Write MILVUS_URI=http://{folder.name}."
+    elif folder.exists() and not folder.is_dir():
+        problem = "is a file, and the embedded database is a folder"
+        hint = "Move the file away (an older Milvus Lite made it); then run 'manage.py reindex'."
+    elif not is_writable(folder):
+        problem = "cannot be written to"
+        hint = (
+            "Give the user who runs the server the right to write there, or set another MILVUS_URI."
+        )
+    if problem:
+        yield Error(
+            f"MILVUS_URI names {folder}, which {problem}.", hint=hint, id="recognition.E007"
+        )
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether the folder can be written to, or made."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)

@@ -44,6 +44,8 @@ class Command(BaseCommand):
         "Pictures enrolled before are skipped, so it may be interrupted and run again."
     )
 
+    requires_system_checks = ["recognition", "files"]  # without the notes: those stand in 'check'
+
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("folder", type=Path, metavar="FOLDER")
         parser.add_argument("--person-id", help="Everything in FOLDER shows this one person.")

@@ -21,6 +21,8 @@ class Command(BaseCommand):
         "what was made with replaced weights. May be interrupted and run again."
     )
 
+    requires_system_checks = ["recognition", "files"]  # without the notes: those stand in 'check'
+
     def add_arguments(self, parser: ArgumentParser) -> None:
         mode = parser.add_mutually_exclusive_group()
         mode.add_argument(

@@ -1,0 +1,158 @@
+"""System checks of where the gallery is kept and who may reach it; they open no connection."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+
+from faceproject.access import is_loopback_name
+from recognition.checks import is_writable
+
+S3_BACKEND: Final = "storages.backends.s3.S3Storage"
+SECRET_KEY_LENGTH: Final = 32  # characters; a guessed key forges sessions
+MOST_THREADS: Final = 256
+
+
+@register(Tags.files)
+def check_storage(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    return [*check_data_folder(settings.DATA_DIR), *check_picture_storage()]
+
+
+@register(Tags.security)
+def check_access(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    messages = [*check_server_numbers(), *check_secret_key(settings.SECRET_KEY)]
+    if not is_loopback_name(settings.HOST):
+        messages += check_open_host()
+    return messages
+
+
+@register(Tags.security, deploy=True)
+def check_deployment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    if settings.HTTPS or is_loopback_name(settings.HOST):
+        return []
+    return [
+        Warning(
+            f"HOST={settings.HOST} serves other machines without HTTPS: pictures, passwords and "
+            "tokens cross the network readable.",
+            hint="Put a proxy with TLS in front that sets X-Forwarded-Proto, and set HTTPS=1.",
+            id="enrollment.W005",
+        )
+    ]
+
+
+def check_data_folder(folder: Path) -> Iterator[CheckMessage]:
+    if not is_writable(folder):
+        yield Error(
+            f"DATA_DIR is {folder}, which cannot be written to.",
+            hint="Give the user who runs the server the right to write there, or set DATA_DIR.",
+            id="enrollment.E001",
+        )
+    elif folder.exists() and folder.stat().st_mode & (stat.S_IROTH | stat.S_IXOTH):
+        yield Warning(
+            f"DATA_DIR is {folder}, which every user of this machine can read: it holds faces.",
+            hint=f"chmod o-rwx {folder}",
+            id="enrollment.W001",
+        )
+
+
+def check_picture_storage() -> Iterator[CheckMessage]:
+    storage = settings.STORAGES["default"]
+    options = storage.get("OPTIONS", {})
+    if storage["BACKEND"] == S3_BACKEND:
+        yield from check_s3(options)
+        return
+    if any(settings.S3.values()):
+        yield Warning(
+            "S3 settings are given, but no S3_BUCKET: pictures are stored on disk.",
+            hint="Set S3_BUCKET, or leave the other S3 settings out.",
+            id="enrollment.W002",
+        )
+    location = Path(options.get("location", settings.MEDIA_ROOT))
+    if not is_writable(location):
+        yield Error(
+            f"Pictures are stored in {location}, which cannot be written to.",
+            hint="Give the user who runs the server the right to write there.",
+            id="enrollment.E002",
+        )
+
+
+def check_s3(options: dict[str, Any]) -> Iterator[CheckMessage]:
+    if bool(options.get("access_key")) != bool(options.get("secret_key")):
+        yield Error(
+            "Only one of S3_ACCESS_KEY and S3_SECRET_KEY is set.",
+            hint="Set both, or neither to use the usual AWS sources of credentials.",
+            id="enrollment.E003",
+        )
+    endpoint = options.get("endpoint_url")
+    if endpoint and not (
+        urlsplit(endpoint).scheme in ("http", "https") and urlsplit(endpoint).netloc
+    ):
+        yield Error(
+            "S3_ENDPOINT_URL is not a web address.",
+            hint="Write it as https://host or http://host:9000; leave it out for Amazon's own.",
+            id="enrollment.E004",
+        )
+    if not find_spec("storages") or not find_spec("boto3"):
+        yield Error(
+            "S3_BUCKET is set, but django-storages or boto3 is not installed.",
+            hint="pip install -r requirements.txt",
+            id="enrollment.E005",
+        )
+
+
+def check_server_numbers() -> Iterator[CheckMessage]:
+    # 0 lets the system choose a free port.
+    for name, least, most in (("PORT", 0, 65535), ("THREADS", 1, MOST_THREADS)):
+        value = getattr(settings, name)
+        if not least <= value <= most:
+            yield Error(
+                f"{name} is {value}.",
+                hint=f"Set {name} to a whole number from {least} to {most}.",
+                id="enrollment.E006",
+            )
+    if settings.SECURE_HSTS_SECONDS and not settings.HTTPS:
+        yield Warning(
+            "SECURE_HSTS_SECONDS is set, but HTTPS is not: browsers are never told.",
+            hint="Set HTTPS=1 behind a proxy with TLS, or leave SECURE_HSTS_SECONDS out.",
+            id="enrollment.W006",
+        )
+
+
+def check_secret_key(key: str) -> Iterator[CheckMessage]:
+    if len(key) < SECRET_KEY_LENGTH:
+        yield Warning(
+            f"SECRET_KEY has {len(key)} characters; at least {SECRET_KEY_LENGTH} were expected.",
+            hint="Leave it out to have one made and kept in DATA_DIR, or set a long random one.",
+            id="enrollment.W007",
+        )
+
+
+def check_open_host() -> Iterator[CheckMessage]:
+    if settings.DEBUG:
+        yield Error(
+            f"DEBUG is on while HOST={settings.HOST} serves other machines: error pages show settings "
+            "and pictures' data to them.",
+            hint="Set DEBUG=0, or HOST=127.0.0.1.",
+            id="enrollment.E007",
+        )
+    if settings.API_AUTH_REQUIRED is False:
+        yield Warning(
+            f"API_AUTH_REQUIRED=0 while HOST={settings.HOST} serves other machines: whoever reaches "
+            "the server can search and change the gallery.",
+            hint="Leave API_AUTH_REQUIRED out and give each client a token, or set HOST=127.0.0.1.",
+            id="enrollment.W003",
+        )
+    if all(is_loopback_name(name) for name in settings.ALLOWED_HOSTS):
+        yield Warning(
+            f"HOST={settings.HOST} serves other machines, but ALLOWED_HOSTS names none: they are "
+            "answered 400.",
+            hint="Set ALLOWED_HOSTS to the names and addresses by which clients call this machine.",
+            id="enrollment.W004",
+        )
