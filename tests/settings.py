@@ -17,3 +17,5 @@ os.environ.update(DATA_DIR=_data, SECRET_KEY="tests-only", LOG_LEVEL="WARNING", 
 from faceproject.settings import *  # noqa: E402, F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# A file: threads that share an in-memory database do not wait for each other's locks.
+DATABASES["default"]["TEST"] = {"NAME": f"{_data}/test.sqlite3"}  # noqa: F405

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from enrollment.models import FaceEmbedding, Person, VectorDeletion
+from enrollment.selectors import gallery_is_empty, search_gallery
+from recognition.embedding import Embeddings
+from recognition.vector_store import VectorRow, get_vector_store, partition_name
+from tests.enrollment.gallery import MODEL, enrol
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
+
+
+def probe_of(row: FaceEmbedding) -> Embeddings:
+    return Embeddings(row.array[None], row.model, row.fingerprint)
+
+
+@pytest.fixture
+def row(picture) -> FaceEmbedding:
+    return enrol("ana", picture).outcomes[0].embeddings[0]
+
+
+def add_ghosts(row: FaceEmbedding, ids: range) -> None:
+    """Vectors like the row's, nearer than it, that no embedding accounts for."""
+    vectors = [VectorRow(pk, row.array, "ghost", "", "") for pk in ids]
+    get_vector_store().upsert(partition_name(row.model, row.fingerprint), vectors)
+
+
+def test_ghosts_are_never_found_and_displace_nobody(row):
+    add_ghosts(row, range(10_000, 10_040))
+    for limit in (1, 5):
+        (hits,) = search_gallery(probe_of(row), limit)
+        assert [(hit.id, hit.person.person_id) for hit in hits] == [(row.pk, "ana")]
+        assert hits[0].similarity == pytest.approx(1, abs=1e-5)
+
+
+def test_vector_under_the_id_of_another_models_row_is_a_ghost(row):
+    """Two databases on one Milvus, or a restored backup: the id is somebody else's."""
+    other = FaceEmbedding.objects.create(
+        face_image=row.face_image, model="cosface_resnet50", fingerprint="f"
+    )
+    add_ghosts(row, range(other.pk, other.pk + 1))
+    (hits,) = search_gallery(probe_of(row), 5)
+    assert [hit.id for hit in hits] == [row.pk]
+
+
+def test_deleted_person_is_not_found_before_milvus_forgot(row):
+    probe = probe_of(row)
+    Person.objects.all().delete()
+    assert VectorDeletion.objects.exists()
+    assert search_gallery(probe, 5) == [[]]
+
+
+def test_hits_come_best_first_with_their_cosine(row, draw_picture):
+    enrol("bia", *(draw_picture(seed=n) for n in range(1, 6)))
+    (hits,) = search_gallery(probe_of(row), 4)
+    assert len(hits) == 4 and hits[0].id == row.pk
+    rows = FaceEmbedding.objects.in_bulk()
+    cosines = [float(row.array @ rows[hit.id].array) for hit in hits]
+    np.testing.assert_allclose([hit.similarity for hit in hits], cosines, atol=1e-4)
+    assert cosines == sorted(cosines, reverse=True)
+
+
+def test_other_weights_find_nothing_of_ours(row):
+    assert search_gallery(Embeddings(row.array[None], MODEL, "0" * 16), 5) == [[]]
+
+
+def test_hits_cost_one_query_however_many(row, draw_picture, django_assert_num_queries):
+    enrol("bia", *(draw_picture(seed=n) for n in range(1, 6)))
+    with django_assert_num_queries(1):
+        (hits,) = search_gallery(probe_of(row), 6)
+        assert {hit.person.person_id for hit in hits} == {"ana", "bia"}
+
+
+def test_gallery_is_empty_until_somebody_has_a_picture(picture):
+    Person.objects.create(person_id="ana")
+    assert gallery_is_empty()
+    enrol("ana", picture)
+    assert not gallery_is_empty()

@@ -1,0 +1,149 @@
+"""Saved and deleted rows: what Milvus is told, when, and when not."""
+
+from __future__ import annotations
+
+import pytest
+from django.core import serializers
+from django.core.files.base import ContentFile
+from django.db import transaction
+
+from enrollment import indexing
+from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
+from tests.enrollment.gallery import enrol, found, stored
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
+
+
+@pytest.fixture
+def commits(django_capture_on_commit_callbacks):
+    return lambda: django_capture_on_commit_callbacks(execute=True)
+
+
+class Undo(Exception):
+    pass
+
+
+def test_picture_saved_by_the_orm_is_found_after_the_commit(commits, picture):
+    person = Person.objects.create(person_id="ana")
+    with commits():
+        face_image = FaceImage(person=person)
+        face_image.image.save("x.jpg", ContentFile(picture))
+        assert face_image.embeddings.get().status == "pending"
+        assert stored() == []
+    assert face_image.embeddings.get().status == "indexed"
+    assert found(picture) == ["ana"]
+
+
+def test_rollback_leaves_milvus_and_files_untouched(commits, picture, draw_picture, settings):
+    person = enrol("ana", picture).person
+    before = stored()
+    with commits(), pytest.raises(Undo), transaction.atomic():
+        person.person_id = "bia"
+        person.save()
+        FaceImage(person=person).image.save("x.jpg", ContentFile(draw_picture(seed=3)))
+        person.face_images.first().delete()
+        person.delete()
+        raise Undo
+    assert stored() == before
+    assert found(picture) == ["ana"]
+    assert not VectorDeletion.objects.exists()
+    kept = Person.objects.get().face_images.get()
+    assert kept.image.storage.exists(kept.image.name)
+
+
+def test_deleted_person_takes_rows_files_and_vectors(commits, draw_picture, settings):
+    person = enrol("ana", draw_picture(seed=1), draw_picture(seed=2)).person
+    enrol("bia", draw_picture(seed=3))
+    with commits():
+        person.delete()
+    assert [row.person_id for row in stored()] == ["bia"]
+    assert FaceEmbedding.objects.count() == 1
+    assert not VectorDeletion.objects.exists()
+    assert len([path for path in settings.MEDIA_ROOT.rglob("*") if path.is_file()]) == 1
+
+
+def test_milvus_is_asked_once_for_many_deletions(django_capture_on_commit_callbacks, draw_picture):
+    """Each deleted vector used to ask on its own: a server that is away made it n time-outs."""
+    person = enrol("ana", *(draw_picture(seed=n) for n in range(4))).person
+    with django_capture_on_commit_callbacks(execute=True) as callbacks:
+        person.delete()
+    assert callbacks.count(indexing.delete_vectors.enqueue) == 1
+    assert stored() == []
+
+
+def test_deletion_after_a_rolled_back_one_still_reaches_milvus(commits, draw_picture):
+    one, two = enrol("ana", draw_picture(seed=1), draw_picture(seed=2)).person.face_images.all()
+    with commits():
+        with pytest.raises(Undo), transaction.atomic():
+            one.delete()
+            raise Undo
+        two.delete()
+    assert [row.image_path for row in stored()] == ["0.jpg"]
+
+
+@pytest.mark.parametrize("new_id", ["bia", 'o\'hara "100%"', "x" * 200, "李雷"])
+def test_rename_reaches_milvus(commits, draw_picture, new_id):
+    person = enrol("ana", draw_picture(seed=1), draw_picture(seed=2)).person
+    enrol("caio", draw_picture(seed=3))
+    with commits():
+        person.person_id = new_id
+        person.save()
+    assert [row.person_id for row in stored()] == [new_id, new_id, "caio"]
+    assert set(FaceEmbedding.objects.values_list("status", flat=True)) == {"indexed"}
+
+
+def test_rename_by_the_object_that_made_the_person_reaches_milvus(commits, picture):
+    """The old id used to be known only to objects that were read from SQL."""
+    person = Person.objects.create(person_id="ana")
+    enrol("ana", picture)
+    with commits():
+        person.person_id = "bia"
+        person.save(update_fields=["person_id"])
+    assert [row.person_id for row in stored()] == ["bia"]
+
+
+def test_rename_tried_again_after_a_rollback_reaches_milvus(commits, picture):
+    person = enrol("ana", picture).person
+    with commits():
+        with pytest.raises(Undo), transaction.atomic():
+            person.person_id = "bia"
+            person.save()
+            raise Undo
+        person.save()
+    assert [row.person_id for row in stored()] == ["bia"]
+
+
+def test_saving_a_person_under_the_same_id_asks_nothing(
+    django_capture_on_commit_callbacks, picture
+):
+    person = enrol("ana", picture).person
+    with django_capture_on_commit_callbacks() as callbacks:
+        person.notes = "tall"
+        person.save()
+    assert callbacks == []
+    assert FaceEmbedding.objects.get().status == "indexed"
+
+
+def test_picture_moved_to_another_person_moves_in_milvus(commits, draw_picture):
+    picture = draw_picture(seed=1)
+    moved = enrol("ana", picture).person.face_images.get()
+    bia = enrol("bia", draw_picture(seed=2)).person
+    with commits():
+        moved.person = bia
+        moved.save()
+    assert {row.person_id for row in stored()} == {"bia"}
+    assert set(found(picture)) == {"bia"}
+
+
+def test_fixtures_are_loaded_as_they_are(django_capture_on_commit_callbacks, picture):
+    enrol("ana", picture)
+    rows = [*Person.objects.all(), *FaceImage.objects.all()]
+    dump = serializers.serialize("json", rows).replace('"ana"', '"bia"')
+    before = stored()
+    with django_capture_on_commit_callbacks(execute=True) as callbacks:
+        for loaded in serializers.deserialize("json", dump):
+            loaded.save()
+    assert callbacks == []
+    assert Person.objects.get().person_id == "bia"
+    assert FaceEmbedding.objects.count() == 1
+    assert stored() == before
