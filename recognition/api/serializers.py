@@ -10,8 +10,6 @@ from recognition.networks.registry import EMBEDDING_DIM
 
 
 class ImageOptionsSerializer(serializers.Serializer):
-    """What can be said beside any picture."""
-
     model = ModelField()
     use_face_detection = FlagField(
         default=True,
@@ -62,8 +60,6 @@ class FaceSerializer(serializers.Serializer):
 
 
 class FaceDescriptionSerializer(serializers.Serializer):
-    """Stands beside every embedding."""
-
     face_detected = serializers.BooleanField(
         help_text="False: no face was found or looked for, and the whole picture was embedded."
     )
