@@ -19,6 +19,8 @@ TEMPLATE: Final = np.array(
     dtype=np.float64,
 )
 TEMPLATE_SIZE: Final = 112
+# Scale from picture to crop under which bilinear sampling would skip pixels.
+_AVERAGED_BELOW: Final = 0.5
 # Root mean square distance from their centre below which five points are one point.
 _MIN_SPREAD: Final = 0.5  # pixels
 
@@ -67,19 +69,36 @@ def similarity_transform(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 def _reduced_source(
     image: np.ndarray, matrix: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`image` averaged down where the warp would skip pixels, and the matrix to go with it."""
+    """The part of `image` under the crop, averaged down where the warp would skip pixels.
+
+    Comes with the matrix to go with it. Only a part also keeps OpenCV below its 32,767 pixels.
+    """
     import cv2
 
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    if scale >= 0.5:
-        return image, matrix
-    height, width = image.shape[:2]
-    new_size = max(1, round(width * scale)), max(1, round(height * scale))
-    fx, fy = new_size[0] / width, new_size[1] / height
-    reduced = cv2.resize(image, new_size, interpolation=cv2.INTER_AREA)
-    # Pixel centres: x_reduced = (x + 0.5) * fx - 0.5
-    back = np.array([[1 / fx, 0, 0.5 / fx - 0.5], [0, 1 / fy, 0.5 / fy - 0.5], [0, 0, 1]])
-    return reduced, matrix @ back
+    left, top, right, bottom = _bounds_under_crop(matrix, size, image.shape)
+    part = image[top:bottom, left:right]
+    height, width = part.shape[:2]
+    new_width, new_height = width, height
+    if scale < _AVERAGED_BELOW:
+        new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
+        part = cv2.resize(part, (new_width, new_height), interpolation=cv2.INTER_AREA)
+    x, y = width / new_width, height / new_height  # pixels of `image` in one of `part`
+    to_image = np.array([[x, 0, left + x / 2 - 0.5], [0, y, top + y / 2 - 0.5], [0, 0, 1]])
+    return part, matrix @ to_image
+
+
+def _bounds_under_crop(
+    matrix: np.ndarray, size: int, shape: tuple[int, ...]
+) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of what the crop covers, two crop pixels wider, one pixel at least."""
+    corners = np.array([[-2, -2], [size + 2, -2], [-2, size + 2], [size + 2, size + 2]])
+    covered = np.linalg.solve(matrix[:, :2], (corners - matrix[:, 2]).T)
+    limits = np.array([[shape[1]], [shape[0]]])
+    low = np.clip(np.floor(covered.min(1, keepdims=True)), 0, limits - 1)
+    high = np.clip(np.ceil(covered.max(1, keepdims=True)) + 1, low + 1, limits)
+    (left, top), (right, bottom) = low.astype(int).ravel(), high.astype(int).ravel()
+    return int(left), int(top), int(right), int(bottom)
 
 
 def whole_picture(image: np.ndarray, size: int = 112) -> np.ndarray:

@@ -201,7 +201,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _deep_grey_to_8_bits(image: Image.Image) -> Image.Image:
@@ -211,12 +211,11 @@ def _deep_grey_to_8_bits(image: Image.Image) -> Image.Image:
     not state theirs: the smallest of 1 (float only), 255, 65535 that holds every value is taken,
     else the maximum itself; negative values are black.
     """
-    values = np.asarray(image)
+    values = np.asarray(image).astype(np.float32)
     if not np.isfinite(values).all():
         raise _damaged()
-    top = _full_scale(image, float(values.max()))
-    scaled = np.clip(values, 0, top) * np.float32(255 / top)
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+    values *= 255 / _full_scale(image, float(values.max()))
+    return Image.fromarray(np.rint(values, out=values).clip(0, 255).astype(np.uint8))
 
 
 def _full_scale(image: Image.Image, maximum: float) -> float:
