@@ -245,9 +245,10 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO").upper()},
     "loggers": {
         "django": {"level": "INFO", "handlers": ["console"], "propagate": False},
-        # Both are loud about what is in order: a search for the fastest build, and a call of pymilvus
-        # that Milvus Lite does not know.
+        # Loud about what is in order: a search for the fastest build, a call of pymilvus that Milvus
+        # Lite does not know, its housekeeping.
         "faiss.loader": {"level": "WARNING"},
         "grpc._server": {"level": "CRITICAL"},
+        "milvus_lite": {"level": "WARNING"},
     },
 }
