@@ -8,16 +8,22 @@ import numpy as np
 from django.db.models import QuerySet
 
 from enrollment.models import FaceEmbedding, FaceImage, Person
+from recognition.decision import Decision, decide, thresholds_of
 from recognition.embedding import Embeddings
-from recognition.vector_store import VectorHit, get_vector_store, partition_name
+from recognition.networks.descriptor import WeightsDescriptor
+from recognition.vector_store import MAX_HITS, VectorHit, get_vector_store, partition_name
 
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
-    """An enrolled picture that resembles the probe; `similarity` is the cosine, -1 to 1."""
+    """An enrolled picture that resembles the probe; `similarity` is the cosine, -1 to 1.
+
+    `decision` is None when the weights in use were never measured.
+    """
 
     id: int  # of the embedding, and so of the vector
     similarity: float
+    decision: Decision | None
     face_image: FaceImage
 
     @property
@@ -25,34 +31,53 @@ class SearchHit:
         return self.face_image.person
 
 
-def search_gallery(probe: Embeddings, limit: int) -> list[list[SearchHit]]:
+def search_gallery(
+    probe: Embeddings, limit: int, *, threshold: float = -1.0, group_by_person: bool = False
+) -> list[list[SearchHit]]:
     """The `limit` most similar enrolled pictures for each probe vector, best first.
 
+    None is less similar than `threshold` (a cosine). With `group_by_person` a person counts once, by
+    the most similar picture.
     Looks only among vectors that the same weights made. A vector whose row is gone or is not this
     gallery's is never returned; what it would have displaced is.
     """
     rows = FaceEmbedding.objects.filter(model=probe.model, fingerprint=probe.fingerprint)
     rows = rows.select_related("face_image__person").defer("vector")
     partition = partition_name(probe.model, probe.fingerprint)
-    return [_search(partition, rows, vector, limit) for vector in probe.vectors]
+    thresholds = thresholds_of(probe.model)
+
+    def hits_of(vector: np.ndarray) -> list[SearchHit]:
+        wanted = limit
+        while True:
+            (found,) = get_vector_store().search(partition, vector[None], wanted)
+            similar = [hit for hit in found if hit.similarity >= threshold]
+            hits = _with_rows(similar, rows, thresholds)
+            if group_by_person:
+                hits = _best_of_each_person(hits)
+            if len(hits) >= limit or len(similar) < wanted or wanted >= MAX_HITS:
+                return hits[:limit]
+            wanted = min(wanted * 4, MAX_HITS)
+
+    return [hits_of(vector) for vector in probe.vectors]
 
 
-def _search(
-    partition: str, rows: QuerySet[FaceEmbedding], vector: np.ndarray, limit: int
+def _best_of_each_person(hits: list[SearchHit]) -> list[SearchHit]:
+    best: dict[int, SearchHit] = {}
+    for hit in hits:
+        best.setdefault(hit.face_image.person_id, hit)
+    return list(best.values())
+
+
+def _with_rows(
+    found: list[VectorHit],
+    rows: QuerySet[FaceEmbedding],
+    thresholds: WeightsDescriptor | None,
 ) -> list[SearchHit]:
-    wanted = limit
-    while True:
-        (found,) = get_vector_store().search(partition, vector[None], wanted)
-        hits = _with_rows(found, rows)
-        if len(hits) >= limit or len(found) < wanted:
-            return hits[:limit]
-        wanted *= 2
-
-
-def _with_rows(found: list[VectorHit], rows: QuerySet[FaceEmbedding]) -> list[SearchHit]:
     by_id = rows.in_bulk([hit.id for hit in found])
     return [
-        SearchHit(hit.id, hit.similarity, by_id[hit.id].face_image)
+        SearchHit(
+            hit.id, hit.similarity, decide(hit.similarity, thresholds), by_id[hit.id].face_image
+        )
         for hit in found
         if hit.id in by_id
     ]
