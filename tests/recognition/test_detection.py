@@ -1,0 +1,190 @@
+"""Detectors find faces in pictures of any shape, from many threads, and never fail."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from PIL import Image
+
+from recognition.detection import Face, FaceDetector, detect_many, get_detector
+from recognition.detection.mtcnn import MtcnnDetector
+from recognition.detection.none import NoDetector
+from tests.pictures import draw_picture
+
+NONE = "recognition.detection.none.NoDetector"
+
+
+@pytest.fixture(scope="module")
+def detector() -> MtcnnDetector:
+    return MtcnnDetector()
+
+
+@pytest.fixture
+def photo(faces) -> np.ndarray:
+    """350×350, one face that fills it."""
+    return np.asarray(Image.open(min(faces.glob("*/*.jpg"))).convert("RGB"))
+
+
+def on_canvas(photo: np.ndarray, side: int, at: tuple[int, int], size: tuple[int, int]):
+    canvas = Image.new("RGB", size, (90, 100, 110))
+    canvas.paste(Image.fromarray(photo).resize((side, side), Image.Resampling.LANCZOS), at)
+    return np.asarray(canvas)
+
+
+def awkward_pictures() -> list[np.ndarray]:
+    chance = np.random.default_rng(5)
+    shapes = [(16, 16), (17, 40), (16, 3000), (3000, 16), (48, 48), (200, 130)]
+    noise = [chance.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    flat = [np.full((*shape, 3), value, np.uint8) for shape in shapes[:5] for value in (0, 255)]
+    return noise + flat
+
+
+@pytest.mark.parametrize("kind", [MtcnnDetector, NoDetector])
+def test_detectors_keep_the_contract(kind):
+    found = kind()
+
+    assert isinstance(found, FaceDetector)
+    for picture in awkward_pictures():
+        assert found.detect(picture) == []
+
+
+def test_read_only_pictures_are_fine(detector):
+    from recognition.imaging import read_image
+
+    assert detector.detect(read_image(draw_picture()).pixels) == []
+
+
+def test_landmarks_are_in_template_order(detector, photo):
+    (face,) = detector.detect(photo)
+
+    left_eye, right_eye, nose, mouth_left, mouth_right = face.landmarks
+    assert face.landmarks.shape == (5, 2)
+    assert face.landmarks.dtype == np.float32
+    assert left_eye[0] < nose[0] < right_eye[0]
+    assert mouth_left[0] < mouth_right[0]
+    assert max(left_eye[1], right_eye[1]) < nose[1] < min(mouth_left[1], mouth_right[1])
+    assert 0.9 <= face.score <= 1
+
+
+def test_largest_face_comes_first(detector, photo):
+    canvas = np.array(on_canvas(photo, 90, (20, 20), (600, 400)))
+    canvas[60:310, 250:500] = on_canvas(photo, 250, (0, 0), (250, 250))
+
+    large, small = detector.detect(canvas)
+
+    assert large.area > small.area
+    assert large.box[0] > 200 > small.box[0]
+
+
+@pytest.mark.parametrize("factor", [3, 6])
+def test_coordinates_are_of_the_full_picture(detector, photo, factor):
+    """A picture above `detection_max_side` gives the same places as its small twin, times factor."""
+    small = on_canvas(photo, 300, (60, 30), (400, 400))
+    large = np.asarray(Image.fromarray(small).resize((400 * factor,) * 2, Image.Resampling.BICUBIC))
+
+    expected, found = detector.detect(small)[0], detector.detect(large)[0]
+
+    assert np.abs(found.landmarks / factor - expected.landmarks).max() < 6
+    assert np.abs(np.array(found.box) / factor - expected.box).max() < 25
+
+
+def test_boxes_are_clipped_to_the_picture(detector, photo):
+    for cut in (photo[:, 70:], photo[40:], photo[:, :290], photo[:310]):
+        height, width = cut.shape[:2]
+        for face in detector.detect(np.ascontiguousarray(cut)):
+            x, y, w, h = face.box
+            assert min(x, y) >= 0
+            assert x + w <= width
+            assert y + h <= height
+
+
+@pytest.mark.parametrize("side", [24, 32, 48, 112])
+def test_faces_in_small_crops_are_found(detector, photo, side):
+    small = np.asarray(Image.fromarray(photo).resize((side, side), Image.Resampling.BOX))
+
+    (face,) = detector.detect(small)
+
+    (whole,) = detector.detect(photo)
+    assert np.abs(face.landmarks * (350 / side) - whole.landmarks).max() < 25
+
+
+def test_faces_that_fill_the_frame_are_found(detector, faces):
+    photos = [
+        np.asarray(Image.open(path).convert("RGB")) for path in sorted(faces.glob("*/*.jpg"))[::11]
+    ]
+
+    assert [len(found) for found in map(detector.detect, photos)] == [1] * len(photos)
+
+
+def test_minimum_score_is_obeyed(detector, photo, settings):
+    score = detector.detect(photo)[0].score
+    settings.RECOGNITION = settings.RECOGNITION | {"DETECTION_MIN_SCORE": 1.01}
+
+    assert score <= 1
+    assert detector.detect(photo) == []
+
+
+def test_eight_threads_agree_with_one(detector, faces):
+    photos = [
+        np.asarray(Image.open(path).convert("RGB").resize((100 + 7 * n, 120)))
+        for n, path in enumerate(sorted(faces.glob("*/*.jpg"))[:12])
+    ]
+    expected = [[face.box for face in detector.detect(photo)] for photo in photos]
+
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(detector.detect, photos * 4))
+
+    assert [[face.box for face in faces_] for faces_ in found] == expected * 4
+
+
+def test_detect_many_keeps_the_order(photo):
+    blank = np.zeros((60, 60, 3), np.uint8)
+
+    counts = [len(found) for found in detect_many([blank, photo, blank])]
+
+    assert counts == [0, 1, 0]
+
+
+def test_detector_is_one_a_process_until_the_setting_changes(settings):
+    first = get_detector()
+    assert isinstance(first, MtcnnDetector)
+    assert get_detector() is first
+
+    settings.RECOGNITION = settings.RECOGNITION | {"DETECTOR": NONE}
+
+    assert isinstance(get_detector(), NoDetector)
+
+
+@pytest.mark.parametrize(
+    "path", ["nowhere.Detector", "recognition.detection.none.Missing", "nodots", "builtins.dict"]
+)
+def test_bad_detector_path_names_the_setting(path, settings):
+    settings.RECOGNITION = settings.RECOGNITION | {"DETECTOR": path}
+
+    with pytest.raises(ImproperlyConfigured, match="DETECTOR") as caught:
+        get_detector()
+
+    assert path in str(caught.value)
+
+
+def test_face_as_json_holds_plain_numbers():
+    face = Face((1.234, 2, 3, 4.5), np.float32(0.98765), np.full((5, 2), 1.005, np.float32))
+
+    plain = face.as_dict()
+
+    assert plain["box"] == [1.23, 2.0, 3.0, 4.5]
+    assert {type(plain["score"]), *(type(v) for row in plain["landmarks"] for v in row)} == {float}
+
+
+def test_import_does_not_load_opencv():
+    code = "import sys, recognition.detection.mtcnn as m; m.MtcnnDetector(); print('cv2' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+
+    assert result.stdout.strip() == "False"
