@@ -1,0 +1,36 @@
+"""The documentation names files and commands that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.core.management import get_commands
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "README.pt-BR.md", ROOT / "weights" / "README.md"]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+LINK = re.compile(r'\]\(([^)\s]+)\)|click \w+ "([^"]+)"')
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = [first or second for first, second in LINK.findall(page.read_text())]
+    files = [target.partition("#")[0] for target in targets if "://" not in target]
+    missing = [file for file in files if file and not (page.parent / file).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_exist(page: Path) -> None:
+    named = re.findall(r"(?:script/manage|manage\.py) ([a-z_]{3,})", page.read_text())
+    assert set(named) <= set(get_commands())
+
+
+def test_both_readmes_tell_the_same_commands_and_figures() -> None:
+    english, portuguese = (
+        re.findall(r"^(?:script/\S+|curl -F \S+)", page.read_text(), re.MULTILINE)
+        for page in PAGES[:2]
+    )
+    assert [line.split("@")[0] for line in english] == [line.split("@")[0] for line in portuguese]
