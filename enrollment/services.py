@@ -219,8 +219,10 @@ def _save_file(item: _Admitted) -> None:
 def _persons(submissions: Iterable[Submission]) -> dict[str, Person]:
     """The persons of the submissions by id; those that are new are made."""
     names = {item.person_id: item.name for item in submissions}
+    # Locked, so that nobody deletes the person before the pictures are there.
+    persons = Person.objects.select_for_update()
     return {
-        person_id: Person.objects.get_or_create(person_id=person_id, defaults={"name": name})[0]
+        person_id: persons.get_or_create(person_id=person_id, defaults={"name": name})[0]
         for person_id, name in sorted(names.items())
     }
 

@@ -1,0 +1,121 @@
+"""The same races on PostgreSQL, where transactions really overlap."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+USER = "postgres"  # the server refuses to run as root
+
+RACE = """
+import io, threading
+from concurrent.futures import ThreadPoolExecutor
+import django
+django.setup()
+from django.core.management import call_command
+from django.db import connections
+from enrollment import services
+from enrollment.models import FaceEmbedding, FaceImage, Person
+from recognition.vector_store import get_vector_store, reset_vector_store
+from tests.pictures import draw_picture
+
+call_command("migrate", verbosity=0)
+start = threading.Barrier(4)
+
+def enrol(seed):
+    try:
+        start.wait()
+        upload = services.Upload("x.jpg", io.BytesIO(draw_picture(seed=seed)))
+        done = services.enroll_pictures(person_id="o'hara", uploads=[upload], source="api")
+        return len(done.accepted)
+    finally:
+        connections.close_all()
+
+with ThreadPoolExecutor(4) as pool:
+    accepted = sum(pool.map(enrol, range(4)))
+states = FaceEmbedding.objects.values_list("status", flat=True)
+vectors = get_vector_store().row_count()
+print(Person.objects.count(), accepted, FaceImage.objects.count(), sorted(set(states)), vectors)
+person = Person.objects.get()
+person.person_id = "bia"
+person.save()
+store = get_vector_store()
+print({row.person_id for row in store.iterate(store.partitions()[0])})
+person.delete()
+print(FaceImage.objects.count(), get_vector_store().row_count())
+reset_vector_store()
+"""
+
+
+def server_programs() -> Path | None:
+    if found := shutil.which("initdb"):
+        return Path(found).parent
+    return next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+
+
+@pytest.fixture(scope="module")
+def database_url(tmp_path_factory) -> Iterator[str]:
+    """An empty PostgreSQL of the test's own."""
+    programs = server_programs()
+    if not programs or not (programs / "initdb").exists():
+        pytest.skip("No PostgreSQL server on this machine: install postgresql to run this.")
+    owner = {}
+    folder = Path(f"/tmp/postgresql-tests-{os.getpid()}")
+    folder.mkdir(mode=0o700)
+    if os.getuid() == 0:
+        try:
+            account = pwd.getpwnam(USER)
+        except KeyError:
+            pytest.skip(f"PostgreSQL does not run as root, and there is no account {USER!r}.")
+        owner = {"user": account.pw_uid, "group": account.pw_gid, "cwd": "/tmp"}
+        os.chown(folder, account.pw_uid, account.pw_gid)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def run(program: str, *arguments: str) -> None:
+        subprocess.run(
+            [programs / program, "-D", folder, *arguments],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            timeout=120,
+            **owner,
+        )
+
+    run("initdb", "-U", "faces", "--auth=trust", "--no-sync")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+    run("pg_ctl", "-w", "-l", f"{folder}/log", "-o", options, "start")
+    yield f"postgres://faces@127.0.0.1:{port}/postgres"
+    run("pg_ctl", "-m", "immediate", "stop")
+    shutil.rmtree(folder)
+
+
+def test_people_are_enrolled_renamed_and_deleted(database_url, tmp_path):
+    environment = {
+        "DJANGO_SETTINGS_MODULE": "faceproject.settings",
+        "DATABASE_URL": database_url,
+        "DATA_DIR": str(tmp_path),
+        "WEIGHTS_DIR": str(ROOT / "weights"),
+        "ENV_FILE": os.devnull,
+        "PYTHONPATH": str(ROOT),
+        "PATH": os.environ["PATH"],
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", RACE],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["1 4 4 ['indexed'] 4", "{'bia'}", "0 0"]

@@ -1,0 +1,211 @@
+"""The one write path: what is kept of an upload, what is refused, and what a failure leaves."""
+
+from __future__ import annotations
+
+import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import connection, connections, transaction
+from django.db.utils import DatabaseError
+from PIL import Image
+
+from enrollment import services
+from enrollment.models import FaceEmbedding, FaceImage, Person
+from enrollment.services import StorageUnavailable, Submission, Upload, content_hash
+from recognition.exceptions import InvalidImage, NoFaceDetected
+from recognition.imaging import read_image
+from tests.enrollment.gallery import enrol, found, stored
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
+
+
+def files(settings) -> list:
+    return [path for path in settings.MEDIA_ROOT.rglob("*") if path.is_file()]
+
+
+def test_new_person_is_found_on_return(picture, draw_picture):
+    enrollment = enrol("ana", picture, draw_picture(seed=1), name="Ana")
+    assert (enrollment.person.person_id, enrollment.person.name) == ("ana", "Ana")
+    assert [outcome.face_image.original_path for outcome in enrollment.accepted] == [
+        "0.jpg",
+        "1.jpg",
+    ]
+    first = FaceImage.objects.first()
+    assert (first.source, first.width, first.height) == ("api", 160, 160)
+    assert first.content_hash == content_hash(picture)
+    assert enrollment.outcomes[0].embedding("mobilenetv3_large").status == "indexed"
+    assert enrollment.outcomes[0].embedding("cosface_resnet50") is None
+    assert found(picture) == ["ana", "ana"]
+
+
+def test_second_time_adds_to_the_same_person(picture, draw_picture):
+    first = enrol("ana", picture, name="Ana").person
+    second = enrol("  ana ", draw_picture(seed=1), name="Another").person
+    assert second == first and Person.objects.get().name == "Ana"
+    assert first.face_images.count() == 2
+
+
+@pytest.mark.parametrize(
+    "person_id", ["o'hara", '100% "sure"', "id in [1] or true", "x" * 200, "李雷", "../../etc"]
+)
+def test_person_id_may_be_any_text(picture, person_id):
+    enrol(person_id, picture)
+    assert [row.person_id for row in stored()] == [person_id]
+    assert found(picture) == [person_id]
+
+
+@pytest.mark.parametrize("person_id", ["", "   ", "x" * 201, "a\0b"])
+def test_person_id_that_cannot_be_one_stores_nothing(picture, person_id, settings):
+    with pytest.raises(ValidationError):
+        enrol(person_id, picture)
+    assert not Person.objects.exists() and files(settings) == []
+
+
+def test_refused_files_say_why_and_stop_no_other(picture, settings):
+    hostile = [b"", b"<html>", picture[:500], picture, b"\xff\xd8\xff"]
+    enrollment = enrol("ana", *hostile)
+    assert [isinstance(outcome.error, InvalidImage) for outcome in enrollment.outcomes] == [
+        True,
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert [outcome.filename for outcome in enrollment.accepted] == ["3.jpg"]
+    assert enrollment.person.face_images.count() == len(files(settings)) == 1
+
+
+def test_no_person_is_made_when_every_picture_is_refused(settings):
+    enrollment = enrol("ana", b"", b"no picture")
+    assert enrollment.person is None and enrollment.accepted == []
+    assert not Person.objects.exists() and files(settings) == []
+
+
+def test_required_face_refuses_pictures_without_one(picture):
+    enrollment = enrol("ana", picture, require_face=True)
+    assert isinstance(enrollment.outcomes[0].error, NoFaceDetected)
+    assert not Person.objects.exists()
+
+
+def test_real_photo_is_aligned_to_its_face(faces):
+    photos = sorted(next(folder for folder in sorted(faces.iterdir())).glob("*.jpg"))
+    enrollment = enrol("somebody", photos[0].read_bytes())
+    row = enrollment.outcomes[0].embeddings[0]
+    assert row.face_detected and len(row.face["landmarks"]) == 5
+    assert found(photos[1].read_bytes()) == ["somebody"]
+
+
+def test_one_batch_may_hold_pictures_of_many_persons(picture, draw_picture):
+    contents = [picture, draw_picture(seed=1), draw_picture(seed=2)]
+    submissions = [
+        Submission(person_id, Upload("x.jpg", io.BytesIO(content)), name)
+        for person_id, content, name in zip("aba", contents, ["Ana", "Bia", "Ana"], strict=True)
+    ]
+    outcomes = services.enroll_batch(submissions, source="folder")
+    assert [outcome.face_image.person.name for outcome in outcomes] == ["Ana", "Bia", "Ana"]
+    assert [row.person_id for row in stored()] == ["a", "b", "a"]
+
+
+def test_dry_run_reads_and_writes_nothing(picture, settings):
+    submissions = [Submission("ana", Upload("x.jpg", io.BytesIO(data))) for data in (picture, b"")]
+    outcomes = services.enroll_batch(submissions, source="folder", dry_run=True)
+    assert [outcome.error is None for outcome in outcomes] == [True, False]
+    assert not Person.objects.exists() and files(settings) == [] and stored() == []
+
+
+def test_stored_file_has_no_gps_and_stays_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "SecretCamera"
+    exif.get_ifd(0x8825)[1] = "N"
+    exif.get_ifd(0x8825)[2] = (23.0, 33.0, 1.0)
+    buffer = io.BytesIO()
+    gradient = np.linspace(0, 255, 120 * 80 * 3).reshape(120, 80, 3).astype(np.uint8)
+    Image.fromarray(gradient).save(buffer, "JPEG", exif=exif)
+    face_image = enrol("ana", buffer.getvalue()).outcomes[0].face_image
+
+    content = face_image.image.open("rb").read()
+    kept = Image.open(io.BytesIO(content)).getexif()
+    assert b"SecretCamera" not in content
+    assert dict(kept) == {0x0112: 6} and not kept.get_ifd(0x8825)
+    assert (face_image.width, face_image.height) == (120, 80)
+    assert np.array_equal(read_image(content).pixels, read_image(buffer.getvalue()).pixels)
+
+
+def test_files_go_again_when_the_rows_fail(picture, settings):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON enrollment_faceimage "
+            "BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+        )
+    with pytest.raises(DatabaseError, match="disk full"):
+        enrol("ana", picture, picture)
+    assert files(settings) == []
+    assert not Person.objects.exists() and stored() == []
+
+
+def test_storage_that_takes_no_file_is_a_sentence_without_a_path(picture, settings):
+    settings.MEDIA_ROOT.write_text("a file where the folder should be")
+    with pytest.raises(StorageUnavailable) as refused:
+        enrol("ana", picture)
+    assert refused.value.status == 503
+    assert str(settings.MEDIA_ROOT) not in refused.value.message
+    assert not Person.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_enrolling_within_a_transaction_is_refused(picture, settings):
+    """A rollback would leave vectors and files behind that no row accounts for."""
+    with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
+        enrol("ana", picture)
+    assert files(settings) == [] and stored() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_simultaneous_enrolments_make_one_person(draw_picture):
+    contents = [draw_picture(seed=seed) for seed in range(8)]
+    start = threading.Barrier(4)
+
+    def work(own: list[bytes]) -> None:
+        try:
+            start.wait()
+            for content in own:
+                assert enrol("ana", content).accepted
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, [contents[n::4] for n in range(4)]))
+    assert Person.objects.get().face_images.count() == 8
+    assert set(FaceEmbedding.objects.values_list("status", flat=True)) == {"indexed"}
+    assert len(stored()) == 8
+
+
+@pytest.mark.django_db(transaction=True)
+def test_persons_deleted_while_pictures_come_leave_no_ghosts(draw_picture, settings):
+    contents = [draw_picture(seed=seed) for seed in range(6)]
+    done = threading.Event()
+
+    def delete_all() -> None:
+        try:
+            while not done.is_set():
+                if FaceEmbedding.objects.exists():
+                    Person.objects.all().delete()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        deleting = pool.submit(delete_all)
+        try:
+            for content in contents:
+                enrol("ana", content)
+        finally:
+            done.set()
+        deleting.result()
+    kept = set(FaceEmbedding.objects.values_list("pk", flat=True))
+    assert {row.id for row in stored()} == kept
+    assert len(files(settings)) == FaceImage.objects.count()
