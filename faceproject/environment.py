@@ -35,8 +35,20 @@ class Environment:
     def flag(self, name: str, default: bool | None) -> bool | None:
         return self._read(name, default, lambda value: FLAGS[value.lower()], "1 or 0")
 
-    def integer(self, name: str, default: Any = None) -> Any:
-        return self._read(name, default, int, "a whole number")
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        """One of `choices`, in any case."""
+        known = {choice.lower(): choice for choice in choices}
+        expected = f"one of {', '.join(choices)}"
+        return self._read(name, default, lambda value: known[value.lower()], expected)
+
+    def integer(self, name: str, default: Any = None, *, least: int | None = None) -> Any:
+        def convert(value: str) -> int:
+            if least is not None and int(value) < least:
+                raise ValueError(value)
+            return int(value)
+
+        limit = "" if least is None else f" of {least} or more"
+        return self._read(name, default, convert, f"a whole number{limit}")
 
     def number(self, name: str, default: Any = None) -> Any:
         return self._read(name, default, float, "a number")

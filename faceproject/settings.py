@@ -26,8 +26,8 @@ DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
 DEBUG = env.flag("DEBUG", False)
 SECRET_KEY = env.text("SECRET_KEY") or stored_secret_key(DATA_DIR / "secret_key")
 HOST = env.text("HOST", "127.0.0.1")
-PORT = env.integer("PORT", 8000)
-THREADS = env.integer("THREADS", 8)
+PORT = env.integer("PORT", 8000, least=0)
+THREADS = env.integer("THREADS", 8, least=1)
 # The names of this machine always answer: its own clients and health checks use them.
 ALLOWED_HOSTS = [*LOOPBACK_NAMES, *env.words("ALLOWED_HOSTS")]
 CSRF_TRUSTED_ORIGINS = list(env.words("CSRF_TRUSTED_ORIGINS"))
@@ -167,7 +167,7 @@ USE_TZ = True
 
 # Recognition (defaults and meaning: recognition/conf.py)
 
-MAX_REQUEST_BYTES = env.integer("MAX_REQUEST_MB", 50) * MIB
+MAX_REQUEST_BYTES = env.integer("MAX_REQUEST_MB", 50, least=1) * MIB
 MILVUS_URI = env.text("MILVUS_URI", str(DATA_DIR / "milvus_face.db"))
 RECOGNITION = {
     "WEIGHTS_DIR": env.path("WEIGHTS_DIR", "weights"),
@@ -237,12 +237,13 @@ SPECTACULAR_SETTINGS = {
 
 # Logs
 
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO").upper()},
+    "root": {"handlers": ["console"], "level": env.choice("LOG_LEVEL", "INFO", LOG_LEVELS)},
     "loggers": {
         "django": {"level": "INFO", "handlers": ["console"], "propagate": False},
         # Loud about what is in order: a search for the fastest build, a call of pymilvus that Milvus

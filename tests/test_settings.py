@@ -83,6 +83,17 @@ def test_senseless_value_is_named_with_what_was_expected(
         getattr(env, read)("KNOB", None)
 
 
+def test_number_below_the_least_and_unknown_choice_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    env = environment(monkeypatch, tmp_path, THREADS="0", LEVEL="loud", LOWER="debug")
+    with pytest.raises(ImproperlyConfigured, match="THREADS=0 .* a whole number of 1 or more"):
+        env.integer("THREADS", 8, least=1)
+    with pytest.raises(ImproperlyConfigured, match="LEVEL=loud .* one of DEBUG, INFO"):
+        env.choice("LEVEL", "INFO", ("DEBUG", "INFO"))
+    assert env.choice("LOWER", "INFO", ("DEBUG", "INFO")) == "DEBUG"
+
+
 def test_password_in_a_bad_database_address_is_not_repeated(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
