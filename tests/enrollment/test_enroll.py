@@ -16,6 +16,7 @@ from enrollment.models import FaceEmbedding, FaceImage, Person
 from enrollment.selectors import search_gallery
 from recognition.embedding import embed_uploads
 from recognition.vector_store import get_vector_store
+from tests.enrollment.holder import held_by_another_process
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -232,6 +233,15 @@ def test_file_larger_than_a_request_is_refused(folder, settings, weights):
 def test_missing_weights_stop_it_before_anything_is_stored(folder, settings, tmp_path):
     settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": tmp_path / "none"}
     with pytest.raises(CommandError, match="has no weights"):
+        enroll(folder)
+    assert not Person.objects.exists()
+
+
+def test_database_of_another_process_stops_it_before_anything_is_stored(folder, settings, weights):
+    with (
+        held_by_another_process(settings.RECOGNITION["MILVUS_URI"]),
+        pytest.raises(CommandError, match="open in another process"),
+    ):
         enroll(folder)
     assert not Person.objects.exists()
 

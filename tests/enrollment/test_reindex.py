@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +19,7 @@ from enrollment.services import Upload, enroll_pictures
 from recognition.embedding import Embeddings
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store, partition_name, reset_vector_store
+from tests.enrollment.holder import held_by_another_process
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MODEL = "mobilenetv3_large"
@@ -326,32 +325,14 @@ def test_database_of_another_process_is_left_alone(gallery, settings):
     is_pending(gallery)
     before = rows_of_sql()
     reset_vector_store()
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, settings.RECOGNITION["MILVUS_URI"]],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    try:
-        assert holder.stdout.readline() == b"open\n"
+    with held_by_another_process(settings.RECOGNITION["MILVUS_URI"]):
         for arguments in (), ("--check",), ("--rebuild",):
             with pytest.raises(CommandError, match="open in another process") as error:
                 reindex(*arguments)
             assert error.value.returncode == 1
-        assert rows_of_sql() == before
-    finally:
-        holder.communicate(b"\n")
+    assert rows_of_sql() == before
     reindex()
     assert found() == {}
-
-
-HOLD = """
-import sys
-from milvus_lite import MilvusLite
-database = MilvusLite(sys.argv[1])
-print("open", flush=True)
-sys.stdin.readline()
-database.close()
-"""
 
 
 def test_unknown_model_is_refused(db):
