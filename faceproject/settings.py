@@ -251,5 +251,6 @@ LOGGING = {
         "faiss.loader": {"level": "WARNING"},
         "grpc._server": {"level": "CRITICAL"},
         "milvus_lite": {"level": "WARNING"},
+        "django_tasks": {"level": "WARNING"},
     },
 }
