@@ -41,6 +41,16 @@ class Person(models.Model):
     )
     name = models.CharField(_("name"), max_length=200, blank=True)
     notes = models.TextField(_("notes"), blank=True)
+    cover = models.ForeignKey(
+        "FaceImage",
+        models.SET_NULL,
+        related_name="+",
+        null=True,
+        blank=True,
+        editable=False,
+        verbose_name=_("cover picture"),
+        help_text=_("The picture of this person that lists show; without one, the first."),
+    )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 

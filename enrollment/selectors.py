@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from django.db.models import QuerySet
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from recognition.decision import Decision, decide, thresholds_of
@@ -86,3 +87,29 @@ def _with_rows(
 def gallery_is_empty() -> bool:
     """Whether nobody has a picture yet."""
     return not FaceImage.objects.exists()
+
+
+def pictures_of_each() -> QuerySet[FaceImage]:
+    """The pictures of each person, within a query for persons."""
+    return FaceImage.objects.filter(person=OuterRef("pk")).order_by()
+
+
+def count_of(pictures: QuerySet[FaceImage]) -> Coalesce:
+    """How many of `pictures_of_each()` there are, as an annotation."""
+    counted = pictures.values("person").annotate(count=Count("pk")).values("count")
+    return Coalesce(Subquery(counted), 0)
+
+
+def with_pictures(persons: QuerySet[Person]) -> QuerySet[Person]:
+    """Annotates the number of pictures and the id of the one to show: the cover, or else the first."""
+    first = pictures_of_each().order_by("pk").values("pk")[:1]
+    return persons.annotate(
+        picture_count=count_of(pictures_of_each()),
+        shown_picture=Coalesce("cover_id", Subquery(first)),
+    )
+
+
+def find_persons(text: str = "") -> QuerySet[Person]:
+    """Persons whose id or name holds every word of the text, as `with_pictures`; by their ids."""
+    words = (Q(person_id__icontains=word) | Q(name__icontains=word) for word in text.split())
+    return with_pictures(Person.objects.filter(*words))

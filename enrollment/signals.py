@@ -38,6 +38,7 @@ def face_image_saved(instance: FaceImage, created: bool, raw: bool, **kwargs: An
     if created:
         indexing.request_embeddings([instance])
     else:
+        Person.objects.filter(cover=instance).exclude(pk=instance.person_id).update(cover=None)
         indexing.request_upsert(instance.embeddings.all())
 
 

@@ -111,7 +111,7 @@ class PersonAdmin(GalleryAdmin):
 
     @admin.display(description="")
     def thumbnail(self, person: Person) -> SafeString | str:
-        return thumbnail(person.first_picture) if person.first_picture else ""
+        return thumbnail(person.shown_picture) if person.shown_picture else ""
 
     @admin.display(description=_("pictures"), ordering="picture_count")
     def picture_count(self, person: Person) -> int:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from django.db.models import (
     Case,
-    Count,
     Exists,
     OuterRef,
     Q,
     QuerySet,
-    Subquery,
     TextChoices,
     Value,
     When,
 )
-from django.db.models.functions import Coalesce
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from enrollment import selectors
 from enrollment.models import FaceEmbedding, FaceImage, Person
+from enrollment.selectors import count_of, pictures_of_each
 from recognition.networks import find_weights, usable_names
 
 Status = FaceEmbedding.Status
@@ -73,19 +72,12 @@ def person_sync_state() -> Case:
 
 
 def with_pictures(persons: QuerySet[Person]) -> QuerySet[Person]:
-    """Annotates the number of pictures, of those failed and pending, and the first one's id."""
-    pictures = FaceImage.objects.filter(person=OuterRef("pk")).order_by()
-    return persons.annotate(
-        picture_count=_count(pictures),
-        failed_count=_count(pictures.filter(is_failed())),
-        pending_count=_count(pictures.filter(is_pending())),
-        first_picture=Subquery(pictures.order_by("pk").values("pk")[:1]),
+    """Annotates the pictures of `selectors.with_pictures` and how many failed or are pending."""
+    pictures = pictures_of_each()
+    return selectors.with_pictures(persons).annotate(
+        failed_count=count_of(pictures.filter(is_failed())),
+        pending_count=count_of(pictures.filter(is_pending())),
     )
-
-
-def _count(pictures: QuerySet[FaceImage]) -> Coalesce:
-    counted = pictures.values("person").annotate(count=Count("pk")).values("count")
-    return Coalesce(Subquery(counted), 0)
 
 
 def badge(state: str, text: str, title: str = "") -> SafeString:
