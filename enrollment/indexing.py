@@ -247,8 +247,8 @@ def _embed(model: str, rows: list[FaceEmbedding], crops: Mapping[int, FaceCrop])
             )
             continue
         row.array = vector
-        description = crops[row.face_image_id].describe()
-        row.face_detected, row.face = description["face_detected"], description["face"]
+        crop = crops[row.face_image_id]
+        row.face_detected, row.face = crop.face is not None, crop.face_record()
     done = [row for row in rows if row.pk not in failures]
     with transaction.atomic():
         FaceEmbedding.objects.bulk_update(done, ["vector", "face_detected", "face"])

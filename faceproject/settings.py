@@ -186,6 +186,7 @@ for name, read in {
     "DETECTOR": env.text,
     "DETECTION_MAX_SIDE": env.integer,
     "DETECTION_MIN_SCORE": env.number,
+    "DETECTION_MIN_SIZE": env.integer,
     "NO_FACE_POLICY": env.text,
     "MILVUS_TOKEN": env.text,
     "MILVUS_TIMEOUT": env.number,

@@ -31,6 +31,7 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "max_request_bytes": (1024**2, 4 * 1024**3),
     "detection_max_side": (112, 20_000),
     "detection_min_score": (0, 1),
+    "detection_min_size": (0, 10_000),
     "milvus_timeout": (0.1, 3_600),
 }
 

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 import numpy as np
 from django.utils.translation import gettext
 
 from recognition.alignment import align_face, whole_picture
 from recognition.conf import get_settings
-from recognition.detection import Face, detect_many
+from recognition.detection import Face, detect_faces
 from recognition.exceptions import NoFaceDetected, OutOfDeviceMemory, RecognitionError
 from recognition.imaging import DecodedImage, read_image
 from recognition.networks import load_network
 from recognition.networks.registry import EMBEDDING_DIM
+from recognition.quality import FaceQuality, crop_quality, face_quality
 
 PIXELS_AT_A_TIME: Final = 16_000_000  # decoded at once; 3 bytes each
+
+
+class CropOptions(TypedDict, total=False):
+    """Which faces are cut out of a picture; what is left out or None is as the settings say."""
+
+    detect: bool  # False: the picture is a crop already (the default is True)
+    require_face: bool  # no face is an error
+    min_score: float | None  # faces found with less certainty do not count, 0 to 1
+    min_size: float | None  # nor do those whose box has a shorter side, in pixels of the picture
+    all_faces: bool  # every face, not the largest alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +40,34 @@ class FaceCrop:
 
     pixels: np.ndarray
     face: Face | None
+    quality: FaceQuality
 
     def describe(self) -> dict[str, Any]:
-        """The fields that stand beside every embedding, ready for JSON."""
-        return {
-            "face_detected": self.face is not None,
-            "face": self.face.as_dict() if self.face else None,
-        }
+        """The fields that stand beside every embedding, ready for JSON, in the language in force.
+
+        The quality stands within the face, or beside it when there is none.
+        """
+        quality = {"quality": self.quality.as_dict()}
+        if self.face is None:
+            return {"face_detected": False, "face": None, **quality}
+        return {"face_detected": True, "face": self.face.as_dict() | quality}
+
+    def face_record(self) -> dict[str, Any] | None:
+        """What is stored of the face: as `describe` has it, but in no language."""
+        return self.face and self.face.as_dict() | {"quality": self.quality.as_record()}
 
 
 @dataclass(frozen=True, slots=True)
 class CroppedUpload:
-    """An upload that was read: its bytes, its upright pixels, and the crop of its face."""
+    """An upload that was read: its bytes, its upright pixels, and what was cut out, largest first."""
 
     data: bytes
     image: DecodedImage
-    crop: FaceCrop
+    crops: list[FaceCrop]
+
+    @property
+    def crop(self) -> FaceCrop:
+        return self.crops[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +86,35 @@ class Embeddings:
 
 
 def crop_faces(
-    images: Sequence[np.ndarray], *, detect: bool = True, require_face: bool = False
-) -> list[FaceCrop | NoFaceDetected]:
-    """The largest face of each H×W×3 uint8 RGB picture, aligned; in the order given.
+    images: Sequence[np.ndarray], **options: Unpack[CropOptions]
+) -> list[list[FaceCrop] | NoFaceDetected]:
+    """The faces of each H×W×3 uint8 RGB picture, aligned, largest first; in the order given.
 
     Where no face is found the whole picture stands for an aligned crop, or, with `require_face` or
     `NO_FACE_POLICY=error`, the error stands in its place.
     """
-    required = require_face or (detect and get_settings().no_face_policy == "error")
-    found = detect_many(images) if detect or required else [[] for _ in images]
-    return [_crop(image, faces, required) for image, faces in zip(images, found, strict=True)]
+    detect = options.get("detect", True)
+    required = options.get("require_face", False)
+    required = required or (detect and get_settings().no_face_policy == "error")
+    results: list[list[FaceCrop] | NoFaceDetected] = []
+    for image in images:
+        crops = _face_crops(image, **options) if detect or required else []
+        if not crops and required:
+            results.append(_no_face())
+        else:
+            results.append(crops or [_whole_picture(image, looked_for_face=detect)])
+    return results
+
+
+def crop_all_faces(
+    image: np.ndarray, *, min_score: float | None = None, min_size: float | None = None
+) -> list[FaceCrop]:
+    """Every face of an H×W×3 uint8 RGB picture, aligned, largest first; none when there is none."""
+    return _face_crops(image, min_score=min_score, min_size=min_size, all_faces=True)
 
 
 def crop_uploads(
-    files: Iterable[tuple[str | None, bytes]], *, detect: bool = True, require_face: bool = False
+    files: Iterable[tuple[str | None, bytes]], **options: Unpack[CropOptions]
 ) -> Iterator[CroppedUpload | RecognitionError]:
     """Reads uploads (file name, bytes) and crops their faces; yields one entry for each, in order.
 
@@ -84,14 +122,10 @@ def crop_uploads(
     """
     for group in _read_in_groups(files):
         images = [item for item in group if isinstance(item, _ReadUpload)]
-        crops = iter(
-            crop_faces(
-                [item.image.pixels for item in images], detect=detect, require_face=require_face
-            )
-        )
+        results = iter(crop_faces([item.image.pixels for item in images], **options))
         for item in group:
-            result = next(crops) if isinstance(item, _ReadUpload) else item
-            if isinstance(result, FaceCrop):
+            result = next(results) if isinstance(item, _ReadUpload) else item
+            if isinstance(result, list):
                 yield CroppedUpload(item.data, item.image, result)
             else:
                 yield result
@@ -117,20 +151,37 @@ def _read_in_groups(
         yield group
 
 
-def _crop(image: np.ndarray, faces: list[Face], required: bool) -> FaceCrop | NoFaceDetected:
+def _face_crops(image: np.ndarray, **options: Unpack[CropOptions]) -> list[FaceCrop]:
+    """The faces that can be aligned, largest first; the largest alone unless `all_faces`."""
+    all_faces = options.get("all_faces", False)
+    faces = detect_faces(
+        image, min_score=options.get("min_score"), min_size=options.get("min_size")
+    )
+    crops: list[FaceCrop] = []
     for face in faces:
         try:
-            return FaceCrop(align_face(image, face.landmarks), face)
+            pixels = align_face(image, face.landmarks)
         except ValueError:  # landmarks that no face can have: not a face
             continue
-    if required:
-        return NoFaceDetected(
-            gettext(
-                "No face was found in the picture, and one is required. Send a picture in which a face "
-                "is seen from the front, well lit and at least 40 pixels wide."
-            )
+        among = () if all_faces else faces
+        crops.append(FaceCrop(pixels, face, face_quality(pixels, face, among)))
+        if not all_faces:
+            break
+    return crops
+
+
+def _whole_picture(image: np.ndarray, *, looked_for_face: bool) -> FaceCrop:
+    pixels = whole_picture(image)
+    return FaceCrop(pixels, None, crop_quality(pixels, looked_for_face=looked_for_face))
+
+
+def _no_face() -> NoFaceDetected:
+    return NoFaceDetected(
+        gettext(
+            "No face was found in the picture, and one is required. Send a picture in which a face "
+            "is seen from the front, well lit and at least 40 pixels wide."
         )
-    return FaceCrop(whole_picture(image), None)
+    )
 
 
 def embed_crops(crops: Sequence[np.ndarray], model: str) -> Embeddings:
@@ -162,20 +213,16 @@ def _forward(loaded: Any, crops: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def embed_uploads(
-    files: Iterable[tuple[str | None, bytes]],
-    model: str,
-    *,
-    detect: bool = True,
-    require_face: bool = False,
+    files: Iterable[tuple[str | None, bytes]], model: str, **options: Unpack[CropOptions]
 ) -> tuple[list[FaceCrop | RecognitionError], Embeddings]:
-    """Reads, crops and embeds uploads (file name, bytes).
+    """Reads and crops uploads (file name, bytes), and embeds the largest face of each.
 
     Returns a crop or an error for each upload, and the embeddings of those that are crops, in order.
     """
     load_network(model)  # a model that cannot answer says so before any picture is looked at
     outcomes = [
         item.crop if isinstance(item, CroppedUpload) else item
-        for item in crop_uploads(files, detect=detect, require_face=require_face)
+        for item in crop_uploads(files, **options)
     ]
     pixels = [item.pixels for item in outcomes if isinstance(item, FaceCrop)]
     return outcomes, embed_crops(pixels, model)

@@ -152,6 +152,7 @@ def test_unknown_no_face_policy(recognition):
         ("MAX_REQUEST_BYTES", 0),
         ("DETECTION_MAX_SIDE", 10),
         ("DETECTION_MIN_SCORE", 90.0),
+        ("DETECTION_MIN_SIZE", -1),
         ("DETECTION_MIN_SCORE", float("nan")),
         ("MILVUS_TIMEOUT", 0.0),
     ],

@@ -9,6 +9,25 @@ from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from recognition.api import serializers
 
 SHORT_VECTOR: Final = [0.0312, -0.0147, 0.0581]
+QUALITY: Final = {
+    "score": 0.9998,
+    "width": 124.5,
+    "eye_distance": 56.3,
+    "sharpness": 118.4,
+    "brightness": 131.0,
+    "contrast": 41.2,
+    "yaw": 44.9,
+    "roll": -1.4,
+    "faces": 1,
+    "share": 1.0,
+    "reasons": [
+        {
+            "code": "turned_away",
+            "message": "The face is turned to the side by about 45 degrees; at most 40 are "
+            "expected. Send a picture in which the face looks into the camera.",
+        }
+    ],
+}
 FACE: Final = {
     "box": [61.4, 66.1, 124.5, 157.7],
     "score": 0.9998,
@@ -19,6 +38,7 @@ FACE: Final = {
         [98.0, 190.2],
         [146.4, 189.5],
     ],
+    "quality": QUALITY,
 }
 
 _ERRORS: Final = {

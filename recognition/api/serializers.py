@@ -43,6 +43,37 @@ class ErrorSerializer(serializers.Serializer):
     )
 
 
+class QualityReasonSerializer(serializers.Serializer):
+    code = serializers.CharField(help_text="Stays the same in every language.")
+    message = serializers.CharField(
+        help_text="What was measured, what was expected, what to do; in the client's language."
+    )
+
+
+class QualitySerializer(serializers.Serializer):
+    """How fit a face is to be recognised; null where there was no face to measure."""
+
+    score = serializers.FloatField(allow_null=True, help_text="How sure the detector is, 0 to 1.")
+    width = serializers.FloatField(allow_null=True, help_text="Of the face's box, in pixels.")
+    eye_distance = serializers.FloatField(allow_null=True, help_text="In pixels.")
+    sharpness = serializers.FloatField(help_text="Variance of the Laplacian of the crop.")
+    brightness = serializers.FloatField(help_text="Mean grey level of the crop, 0 to 255.")
+    contrast = serializers.FloatField(help_text="Standard deviation of the crop's grey levels.")
+    yaw = serializers.FloatField(
+        allow_null=True,
+        help_text="Degrees, about; positive when the face looks to the right of the picture.",
+    )
+    roll = serializers.FloatField(allow_null=True, help_text="Degrees, positive clockwise.")
+    faces = serializers.IntegerField(
+        allow_null=True,
+        help_text="How many are in the picture; null where each face is answered for itself.",
+    )
+    share = serializers.FloatField(
+        allow_null=True, help_text="The face's part of the area of all faces, 0 to 1."
+    )
+    reasons = QualityReasonSerializer(many=True, help_text="To doubt it; none when it is good.")
+
+
 class FaceSerializer(serializers.Serializer):
     box = serializers.ListField(
         child=serializers.FloatField(),
@@ -57,6 +88,7 @@ class FaceSerializer(serializers.Serializer):
         max_length=5,
         help_text="x, y of left eye, right eye, nose, left and right corner of the mouth",
     )
+    quality = QualitySerializer()
 
 
 class FaceDescriptionSerializer(serializers.Serializer):
@@ -64,6 +96,9 @@ class FaceDescriptionSerializer(serializers.Serializer):
         help_text="False: no face was found or looked for, and the whole picture was embedded."
     )
     face = FaceSerializer(allow_null=True)
+    quality = QualitySerializer(
+        required=False, help_text="Of the whole picture; only where there is no face."
+    )
 
 
 class VectorField(serializers.ListField):
@@ -82,7 +117,7 @@ class EmbeddingResponseSerializer(FaceDescriptionSerializer):
     embedding_dim = serializers.IntegerField()
 
 
-class FileResultSerializer(serializers.Serializer):
+class FileResultSerializer(FaceDescriptionSerializer):
     """What became of one file; `error` and `message` say why it failed."""
 
     filename = serializers.CharField()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -12,7 +11,7 @@ from django.utils.module_loading import import_string
 from recognition.conf import get_settings
 from recognition.detection.base import Face, FaceDetector
 
-__all__ = ["Face", "FaceDetector", "detect_many", "get_detector"]
+__all__ = ["Face", "FaceDetector", "detect_faces", "get_detector"]
 
 
 def get_detector() -> FaceDetector:
@@ -36,6 +35,16 @@ def _detector(path: str) -> FaceDetector:
     return detector
 
 
-def detect_many(images: Sequence[np.ndarray]) -> list[list[Face]]:
-    """The faces of each picture, in the order of `images` (each H×W×3 uint8 RGB)."""
-    return [get_detector().detect(image) for image in images]
+def detect_faces(
+    image: np.ndarray, *, min_score: float | None = None, min_size: float | None = None
+) -> list[Face]:
+    """The faces of an H×W×3 uint8 RGB picture, largest first.
+
+    Faces below `min_score` (0 to 1), or whose box has a side shorter than `min_size` (pixels of the
+    picture), are left out; None takes `DETECTION_MIN_SCORE` and `DETECTION_MIN_SIZE`.
+    """
+    settings = get_settings()
+    score = settings.detection_min_score if min_score is None else min_score
+    size = settings.detection_min_size if min_size is None else min_size
+    faces = get_detector().detect(image, score)
+    return [face for face in faces if min(face.box[2:]) >= size]

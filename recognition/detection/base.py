@@ -38,6 +38,6 @@ class Face:
 class FaceDetector(Protocol):
     """Used by several threads at once; must never fail on a valid picture."""
 
-    def detect(self, image: np.ndarray) -> list[Face]:
-        """Every face in an H×W×3 uint8 RGB picture, largest first; an empty list if none."""
+    def detect(self, image: np.ndarray, min_score: float) -> list[Face]:
+        """Every face of at least `min_score` in an H×W×3 uint8 RGB picture, largest first."""
         ...

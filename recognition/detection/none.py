@@ -10,5 +10,5 @@ from recognition.detection.base import Face
 class NoDetector:
     """Never finds a face, so that every picture is embedded whole."""
 
-    def detect(self, image: np.ndarray) -> list[Face]:
+    def detect(self, image: np.ndarray, min_score: float) -> list[Face]:
         return []

@@ -146,7 +146,7 @@ def test_photo_path_matches_aligned_crops(faces):
     import io
     import zipfile
 
-    from recognition.detection import get_detector
+    from recognition.detection import detect_faces
     from recognition.imaging import read_image
 
     archive = faces.parent / "aligned.zip"
@@ -157,7 +157,7 @@ def test_photo_path_matches_aligned_crops(faces):
         differences = []
         for photo in sorted(faces.glob("*/*.jpg"))[::40]:
             picture = read_image(photo.read_bytes(), photo.name)
-            crop = align_face(picture.pixels, get_detector().detect(picture.pixels)[0].landmarks)
+            crop = align_face(picture.pixels, detect_faces(picture.pixels)[0].landmarks)
             other = Image.open(io.BytesIO(crops.read(wanted[photo.name]))).convert("RGB")
             differences.append(np.abs(crop.astype(int) - np.asarray(other)).mean())
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from recognition.networks.loader import unload_networks
+from recognition.networks.loader import load_network, unload_networks
 from tests.pictures import draw_picture, upload
 
 pytestmark = pytest.mark.django_db
@@ -55,6 +55,7 @@ def test_health_is_degraded_when_the_device_is_absent(api, settings):
 
 
 def test_models_lists_all_and_says_which_are_there(api, weights):
+    load_network(weights)  # another test may have unloaded it
     body = api.get("/api/models").json()
     assert body["default"] == "mobilenetv3_large"
     assert [model["name"] for model in body["models"]] == ["mobilenetv3_large", "cosface_resnet50"]
@@ -77,12 +78,14 @@ def test_embedding_of_a_real_photo(api, faces):
     assert body["face_detected"] is True
     assert len(body["face"]["box"]) == 4 and len(body["face"]["landmarks"]) == 5
     assert 0.9 < body["face"]["score"] <= 1
+    assert body["face"]["quality"]["width"] == pytest.approx(body["face"]["box"][2], abs=0.1)
 
 
 def test_embedding_without_a_face_says_so(api, picture):
     body = api.post("/api/embedding", {"image": upload(picture)}).json()
     assert body["success"] is True
     assert body["face_detected"] is False and body["face"] is None
+    assert [reason["code"] for reason in body["quality"]["reasons"]] == ["no_face"]
 
 
 def test_a_required_face_that_is_not_there_is_422(api, picture):

@@ -11,17 +11,12 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from PIL import Image
 
-from recognition.detection import Face, FaceDetector, detect_many, get_detector
+from recognition.detection import Face, FaceDetector, detect_faces, get_detector
 from recognition.detection.mtcnn import MtcnnDetector
 from recognition.detection.none import NoDetector
 from tests.pictures import draw_picture
 
 NONE = "recognition.detection.none.NoDetector"
-
-
-@pytest.fixture(scope="module")
-def detector() -> MtcnnDetector:
-    return MtcnnDetector()
 
 
 @pytest.fixture
@@ -50,17 +45,17 @@ def test_detectors_keep_the_contract(kind):
 
     assert isinstance(found, FaceDetector)
     for picture in awkward_pictures():
-        assert found.detect(picture) == []
+        assert found.detect(picture, 0.0) == []
 
 
-def test_read_only_pictures_are_fine(detector):
+def test_read_only_pictures_are_fine():
     from recognition.imaging import read_image
 
-    assert detector.detect(read_image(draw_picture()).pixels) == []
+    assert detect_faces(read_image(draw_picture()).pixels) == []
 
 
-def test_landmarks_are_in_template_order(detector, photo):
-    (face,) = detector.detect(photo)
+def test_landmarks_are_in_template_order(photo):
+    (face,) = detect_faces(photo)
 
     left_eye, right_eye, nose, mouth_left, mouth_right = face.landmarks
     assert face.landmarks.shape == (5, 2)
@@ -71,32 +66,32 @@ def test_landmarks_are_in_template_order(detector, photo):
     assert 0.9 <= face.score <= 1
 
 
-def test_largest_face_comes_first(detector, photo):
+def test_largest_face_comes_first(photo):
     canvas = np.array(on_canvas(photo, 90, (20, 20), (600, 400)))
     canvas[60:310, 250:500] = on_canvas(photo, 250, (0, 0), (250, 250))
 
-    large, small = detector.detect(canvas)
+    large, small = detect_faces(canvas)
 
     assert large.area > small.area
     assert large.box[0] > 200 > small.box[0]
 
 
 @pytest.mark.parametrize("factor", [3, 6])
-def test_coordinates_are_of_the_full_picture(detector, photo, factor):
+def test_coordinates_are_of_the_full_picture(photo, factor):
     """A picture above `detection_max_side` gives the same places as its small twin, times factor."""
     small = on_canvas(photo, 300, (60, 30), (400, 400))
     large = np.asarray(Image.fromarray(small).resize((400 * factor,) * 2, Image.Resampling.BICUBIC))
 
-    expected, found = detector.detect(small)[0], detector.detect(large)[0]
+    expected, found = detect_faces(small)[0], detect_faces(large)[0]
 
     assert np.abs(found.landmarks / factor - expected.landmarks).max() < 6
     assert np.abs(np.array(found.box) / factor - expected.box).max() < 25
 
 
-def test_boxes_are_clipped_to_the_picture(detector, photo):
+def test_boxes_are_clipped_to_the_picture(photo):
     for cut in (photo[:, 70:], photo[40:], photo[:, :290], photo[:310]):
         height, width = cut.shape[:2]
-        for face in detector.detect(np.ascontiguousarray(cut)):
+        for face in detect_faces(np.ascontiguousarray(cut)):
             x, y, w, h = face.box
             assert min(x, y) >= 0
             assert x + w <= width
@@ -104,50 +99,62 @@ def test_boxes_are_clipped_to_the_picture(detector, photo):
 
 
 @pytest.mark.parametrize("side", [24, 32, 48, 112])
-def test_faces_in_small_crops_are_found(detector, photo, side):
+def test_faces_in_small_crops_are_found(photo, side):
     small = np.asarray(Image.fromarray(photo).resize((side, side), Image.Resampling.BOX))
 
-    (face,) = detector.detect(small)
+    (face,) = detect_faces(small)
 
-    (whole,) = detector.detect(photo)
+    (whole,) = detect_faces(photo)
     assert np.abs(face.landmarks * (350 / side) - whole.landmarks).max() < 25
 
 
-def test_faces_that_fill_the_frame_are_found(detector, faces):
+def test_faces_that_fill_the_frame_are_found(faces):
     photos = [
         np.asarray(Image.open(path).convert("RGB")) for path in sorted(faces.glob("*/*.jpg"))[::11]
     ]
 
-    assert [len(found) for found in map(detector.detect, photos)] == [1] * len(photos)
+    assert [len(found) for found in map(detect_faces, photos)] == [1] * len(photos)
 
 
-def test_minimum_score_is_obeyed(detector, photo, settings):
-    score = detector.detect(photo)[0].score
+def test_minimum_score_is_obeyed(photo, settings):
+    score = detect_faces(photo)[0].score
     settings.RECOGNITION = settings.RECOGNITION | {"DETECTION_MIN_SCORE": 1.01}
 
     assert score <= 1
-    assert detector.detect(photo) == []
+    assert detect_faces(photo) == []
 
 
-def test_eight_threads_agree_with_one(detector, faces):
+def test_eight_threads_agree_with_one(faces):
     photos = [
         np.asarray(Image.open(path).convert("RGB").resize((100 + 7 * n, 120)))
         for n, path in enumerate(sorted(faces.glob("*/*.jpg"))[:12])
     ]
-    expected = [[face.box for face in detector.detect(photo)] for photo in photos]
+    expected = [[face.box for face in detect_faces(photo)] for photo in photos]
 
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(detector.detect, photos * 4))
+        found = list(threads.map(detect_faces, photos * 4))
 
     assert [[face.box for face in faces_] for faces_ in found] == expected * 4
 
 
-def test_detect_many_keeps_the_order(photo):
-    blank = np.zeros((60, 60, 3), np.uint8)
+def test_a_request_may_ask_for_more_or_less_certain_faces(photo, settings):
+    settings.RECOGNITION = settings.RECOGNITION | {"DETECTION_MIN_SCORE": 1.01}
 
-    counts = [len(found) for found in detect_many([blank, photo, blank])]
+    assert len(detect_faces(photo, min_score=0.5)) == 1
+    assert detect_faces(photo, min_score=1.01) == []
 
-    assert counts == [0, 1, 0]
+
+def test_small_faces_are_left_out_on_demand(photo, settings):
+    canvas = np.array(on_canvas(photo, 90, (20, 20), (600, 400)))
+    canvas[60:310, 250:500] = on_canvas(photo, 250, (0, 0), (250, 250))
+    large, small = detect_faces(canvas)
+    between = (min(large.box[2:]) + min(small.box[2:])) / 2
+
+    assert [face.box for face in detect_faces(canvas, min_size=between)] == [large.box]
+
+    settings.RECOGNITION = settings.RECOGNITION | {"DETECTION_MIN_SIZE": round(between)}
+    assert len(detect_faces(canvas)) == 1
+    assert len(detect_faces(canvas, min_size=0)) == 2
 
 
 def test_detector_is_one_a_process_until_the_setting_changes(settings):

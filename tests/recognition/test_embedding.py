@@ -1,0 +1,109 @@
+"""Which faces of a picture are cut out, and what is told and stored of them."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recognition.embedding import CroppedUpload, crop_all_faces, crop_faces, crop_uploads
+from recognition.exceptions import NoFaceDetected
+from tests.pictures import draw_picture
+
+
+@pytest.fixture(scope="module")
+def group(faces) -> np.ndarray:
+    """700×320×3 RGB: two people, the one on the right larger."""
+    people = sorted(faces.iterdir())[:2]
+    first, second = (Image.open(min(person.iterdir())).convert("RGB") for person in people)
+    canvas = Image.new("RGB", (700, 320), (90, 100, 110))
+    canvas.paste(first.resize((200, 200)), (40, 60))
+    canvas.paste(second.resize((300, 300)), (360, 10))
+    return np.asarray(canvas)
+
+
+def test_the_largest_face_is_cut_out(group):
+    ((crop,),) = crop_faces([group])
+
+    assert crop.pixels.shape == (112, 112, 3)
+    assert crop.face.box[0] > 300
+    assert crop.quality.faces == 2
+    assert [reason.code for reason in crop.quality.reasons] == ["several_faces"]
+
+
+def test_all_faces_are_cut_out_and_none_is_doubted_for_the_others(group):
+    crops = crop_all_faces(group)
+
+    assert [crop.face.box[0] > 300 for crop in crops] == [True, False]
+    assert [crop.quality.share for crop in crops] == [None, None]
+    (asked,) = crop_faces([group], all_faces=True)
+    assert [crop.face.box for crop in asked] == [crop.face.box for crop in crops]
+
+
+def test_faces_too_small_for_the_request_do_not_count(group):
+    large, small = (min(crop.face.box[2:]) for crop in crop_all_faces(group))
+
+    assert len(crop_all_faces(group, min_size=(large + small) / 2)) == 1
+    assert crop_all_faces(group, min_size=large + 1) == []
+    (refused,) = crop_faces([group], min_size=large + 1, require_face=True)
+    assert isinstance(refused, NoFaceDetected)
+
+
+def test_a_picture_without_a_face_is_one_crop(picture):
+    (upload,) = crop_uploads([("a.jpg", picture)], all_faces=True)
+
+    assert isinstance(upload, CroppedUpload)
+    assert [crop.face for crop in upload.crops] == [None]
+    assert crop_all_faces(upload.image.pixels) == []
+
+
+def test_options_reach_the_uploads(group):
+    buffer = io.BytesIO()
+    Image.fromarray(group).save(buffer, "PNG")
+
+    (upload,) = crop_uploads([("group.png", buffer.getvalue())], all_faces=True, min_size=20)
+
+    assert len(upload.crops) == 2
+    assert upload.crop is upload.crops[0]
+
+
+def test_quality_stands_within_the_face(group):
+    ((crop,),) = crop_faces([group])
+
+    described = json.loads(json.dumps(crop.describe()))
+
+    assert list(described) == ["face_detected", "face"]
+    assert list(described["face"]) == ["box", "score", "landmarks", "quality"]
+    (reason,) = described["face"]["quality"]["reasons"]
+    assert reason["code"] == "several_faces" and "several faces" in reason["message"]
+
+
+def test_quality_stands_beside_a_face_that_is_not_there(picture):
+    (upload,) = crop_uploads([("a.jpg", picture)])
+
+    described = upload.crop.describe()
+
+    assert (described["face_detected"], described["face"]) == (False, None)
+    assert described["quality"]["reasons"][0]["code"] == "no_face"
+
+
+def test_a_crop_that_was_sent_as_such_is_not_doubted_for_want_of_a_face():
+    (upload,) = crop_uploads([("a.jpg", draw_picture())], detect=False)
+
+    codes = [reason["code"] for reason in upload.crop.describe()["quality"]["reasons"]]
+
+    assert "no_face" not in codes
+
+
+def test_what_is_stored_is_in_no_language(group, picture):
+    ((crop,),) = crop_faces([group])
+    (upload,) = crop_uploads([("a.jpg", picture)])
+
+    record = crop.face_record()
+
+    assert record["quality"] == crop.quality.as_record()
+    assert "message" not in json.dumps(record)
+    assert upload.crop.face_record() is None
