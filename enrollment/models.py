@@ -12,6 +12,9 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from recognition.decision import Thresholds
+from recognition.networks.descriptor import Threshold
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -174,6 +177,40 @@ class FaceEmbedding(models.Model):
     @array.setter
     def array(self, vector: np.ndarray) -> None:
         self.vector = vector.astype("<f4").tobytes()
+
+
+class Calibration(models.Model):
+    """Thresholds measured on this gallery; they win over those that came with the weights."""
+
+    model = models.CharField(max_length=50)
+    fingerprint = models.CharField(max_length=40)
+    match = models.FloatField()
+    match_far = models.FloatField()
+    review = models.FloatField()
+    review_far = models.FloatField()
+    genuine_pairs = models.PositiveIntegerField()
+    impostor_pairs = models.PositiveIntegerField()
+    persons = models.PositiveIntegerField()
+    created_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name = _("calibration")
+        verbose_name_plural = _("calibrations")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model", "fingerprint"], name="one_calibration_per_weights"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.fingerprint}"
+
+    @property
+    def thresholds(self) -> Thresholds:
+        return Thresholds(
+            match=Threshold(self.match, self.match_far, self.impostor_pairs),
+            review=Threshold(self.review, self.review_far, self.impostor_pairs),
+        )
 
 
 class VectorDeletion(models.Model):

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
-from enrollment.models import FaceEmbedding, FaceImage, Person
-from recognition.decision import Decision, decide, thresholds_of
+from enrollment.models import Calibration, FaceEmbedding, FaceImage, Person
+from recognition.conf import get_settings
+from recognition.decision import Decision, Thresholds, decide, thresholds_of
 from recognition.embedding import Embeddings
-from recognition.networks.descriptor import WeightsDescriptor
-from recognition.vector_store import MAX_HITS, VectorHit, get_vector_store, partition_name
+from recognition.networks import find_weights, usable_names
+from recognition.vector_store import (
+    EMBEDDING_DIM,
+    MAX_HITS,
+    VectorHit,
+    get_vector_store,
+    partition_name,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,7 @@ def search_gallery(
     rows = FaceEmbedding.objects.filter(model=probe.model, fingerprint=probe.fingerprint)
     rows = rows.select_related("face_image__person").defer("vector")
     partition = partition_name(probe.model, probe.fingerprint)
-    thresholds = thresholds_of(probe.model)
+    thresholds = thresholds_in_force(probe.model)
 
     def hits_of(vector: np.ndarray) -> list[SearchHit]:
         wanted = limit
@@ -72,7 +81,7 @@ def _best_of_each_person(hits: list[SearchHit]) -> list[SearchHit]:
 def _with_rows(
     found: list[VectorHit],
     rows: QuerySet[FaceEmbedding],
-    thresholds: WeightsDescriptor | None,
+    thresholds: Thresholds | None,
 ) -> list[SearchHit]:
     by_id = rows.in_bulk([hit.id for hit in found])
     return [
@@ -82,6 +91,68 @@ def _with_rows(
         for hit in found
         if hit.id in by_id
     ]
+
+
+class Weights(NamedTuple):
+    """Whose vectors are compared with each other."""
+
+    model: str
+    fingerprint: str
+
+    @property
+    def partition(self) -> str:
+        return partition_name(self.model, self.fingerprint)
+
+    @property
+    def rows(self) -> QuerySet[FaceEmbedding]:
+        """The embeddings that they computed."""
+        return FaceEmbedding.objects.filter(
+            model=self.model, fingerprint=self.fingerprint, vector__isnull=False
+        )
+
+
+def compared_weights(model: str | None = None) -> Weights | None:
+    """The weights of `model`; else of the default model, or of the first that has any."""
+    usable = usable_names()
+    wanted = model or get_settings().default_model
+    if wanted not in usable and not model and usable:
+        wanted = usable[0]
+    return Weights(wanted, find_weights(wanted).fingerprint) if wanted in usable else None
+
+
+def thresholds_in_force(model: str) -> Thresholds | None:
+    """What decides on the model's similarities: the gallery's own calibration, else the weights' thresholds.
+
+    None when neither was measured for the weights in use.
+    """
+    fingerprint = find_weights(model).fingerprint
+    own = Calibration.objects.filter(model=model, fingerprint=fingerprint).first()
+    return own.thresholds if own else thresholds_of(model)
+
+
+class GalleryVectors(NamedTuple):
+    """Embeddings of N pictures, sorted by person: N ids of each, and N×512 float32 of length 1."""
+
+    pictures: np.ndarray
+    persons: np.ndarray
+    vectors: np.ndarray
+
+
+def gallery_vectors(rows: QuerySet[FaceEmbedding]) -> GalleryVectors:
+    """The vectors of rows of one weights file; 100,000 of them take 0.2 GB."""
+    count = rows.count()
+    ids = np.empty((count, 2), np.int64)
+    vectors = np.empty((count, EMBEDDING_DIM), np.float32)
+    values = rows.order_by("face_image__person_id", "face_image_id").values_list(
+        "face_image_id", "face_image__person_id", "vector"
+    )
+    read = 0
+    # More may have come since they were counted.
+    for picture, person, vector in islice(values.iterator(), count):
+        ids[read] = picture, person
+        vectors[read] = np.frombuffer(vector, "<f4")
+        read += 1
+    return GalleryVectors(ids[:read, 0], ids[:read, 1], vectors[:read])
 
 
 def gallery_is_empty() -> bool:

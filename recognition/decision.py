@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 from recognition.networks import find_weights
-from recognition.networks.descriptor import WeightsDescriptor, read_descriptor
+from recognition.networks.descriptor import Threshold, read_descriptor
 
 
 class Decision(StrEnum):
@@ -16,16 +17,24 @@ class Decision(StrEnum):
     UNKNOWN = "unknown"
 
 
-def thresholds_of(model: str) -> WeightsDescriptor | None:
-    """The descriptor whose `match` and `review` judge the model's similarities.
+class Thresholds(NamedTuple):
+    """From which similarity on two faces match, and from which on somebody should look."""
 
-    None when nobody measured the weights in use: then there is no honest decision.
+    match: Threshold
+    review: Threshold
+
+
+def thresholds_of(model: str) -> Thresholds | None:
+    """The thresholds measured with the model's weights; None when nobody measured those in use.
+
+    Then there is no honest decision. A gallery's own calibration wins over these: see
+    `enrollment.selectors.thresholds_in_force`.
     """
     known = read_descriptor(find_weights(model))
-    return known if known and known.match and known.review else None
+    return Thresholds(known.match, known.review) if known and known.match and known.review else None
 
 
-def decide(similarity: float, thresholds: WeightsDescriptor | None) -> Decision | None:
+def decide(similarity: float, thresholds: Thresholds | None) -> Decision | None:
     """What a cosine similarity (-1 to 1) means; None without thresholds."""
     if thresholds is None:
         return None

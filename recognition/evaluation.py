@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Final, NamedTuple
@@ -28,6 +28,8 @@ from recognition.networks.descriptor import Threshold
 
 FOLDS: Final = 10
 FARS: Final = (0.01, 0.001)
+REVIEW_FAR_FACTOR: Final = 10
+FALSE_ACCEPTS: Final = 10  # that a threshold must stand on: fewer are chance
 CHUNK: Final = 256  # crops held before they are embedded
 
 Wrapper = Callable[[Iterable[Any], int], Iterable[Any]]
@@ -204,16 +206,26 @@ def missing_pictures(pairs: Iterable[Pair], known: Iterable[str]) -> list[str]:
     return sorted({stem for pair in pairs for stem in pair[:2]} - set(known))
 
 
+def review_far(far: float) -> float:
+    """`review` starts where ten times as many strangers would come through as at `match`."""
+    return min(far * REVIEW_FAR_FACTOR, 0.5)
+
+
 def impostor_threshold(vectors: np.ndarray, people: Sequence[str], far: float) -> Threshold:
     """The lowest similarity that at most the share `far` of all pairs of different people reach."""
     labels = np.asarray(people)
     first, second = np.triu_indices(len(labels), 1)
     different = labels[first] != labels[second]
-    scores = (vectors @ vectors.T)[first[different], second[different]]
-    if len(scores) * far < 10:
+    return threshold_of_impostors((vectors @ vectors.T)[first[different], second[different]], far)
+
+
+def threshold_of_impostors(scores: np.ndarray, far: float) -> Threshold:
+    """The lowest similarity, in steps of 0.0001, that at most the share `far` of the scores reach."""
+    if len(scores) * far < FALSE_ACCEPTS:
         raise EvaluationError(
-            f"A threshold for a false accept rate of {far:g} needs at least {int(10 / far):,} pairs of "
-            f"different people; these pictures make {len(scores):,}. Give more pictures or a larger rate."
+            f"A threshold for a false accept rate of {far:g} needs at least {int(FALSE_ACCEPTS / far):,} "
+            f"pairs of different people; these pictures make {len(scores):,}. Give more pictures or a "
+            "larger rate."
         )
     allowed = int(len(scores) * far)
     value = float(np.partition(scores, -allowed - 1)[-allowed - 1])
@@ -245,8 +257,15 @@ def read_descriptors(path: Path) -> tuple[dict[str, int], np.ndarray]:
     return {str(name): place for place, name in enumerate(names)}, vectors
 
 
-def plot(results: dict[str, Verification], path: Path) -> None:
-    """Draws ROC curves (false accept rate on a logarithmic axis) and score histograms as a PNG."""
+def plot(
+    results: dict[str, Verification],
+    path: Path,
+    thresholds: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
+    """Draws ROC curves (false accept rate on a logarithmic axis) and score histograms as a PNG.
+
+    `thresholds` are similarities to mark in the histogram of each result, by their names.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -259,9 +278,13 @@ def plot(results: dict[str, Verification], path: Path) -> None:
         accepted = np.cumsum(~same[order]) / (~same).sum()
         roc.plot(accepted, np.cumsum(same[order]) / same.sum(), label=name)
         bins = np.linspace(scores.min(), scores.max(), 60)
-        axes.hist(scores[~same], bins, alpha=0.6, label="different people")
-        axes.hist(scores[same], bins, alpha=0.6, label="same person")
-        axes.set(title=name, xlabel="cosine similarity", ylabel="pairs")
+        # By shares: there are many more pairs of different people than of the same person.
+        axes.hist(scores[~same], bins, density=True, alpha=0.6, label="different people")
+        axes.hist(scores[same], bins, density=True, alpha=0.6, label="same person")
+        for label, value in (thresholds or {}).get(name, {}).items():
+            axes.axvline(value, linestyle="--", color="black", alpha=0.6)
+            axes.text(value, axes.get_ylim()[1], f"{label} ", rotation=90, ha="right", va="top")
+        axes.set(title=name, xlabel="cosine similarity", ylabel="density of pairs")
         axes.legend()
     roc.set(
         xscale="log",

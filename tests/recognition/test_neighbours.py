@@ -15,7 +15,9 @@ def gallery(labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def one_by_one(vectors, labels, place, same: bool) -> int:
-    candidates = [n for n in range(len(labels)) if n != place and (labels[n] == labels[place]) == same]
+    candidates = [
+        n for n in range(len(labels)) if n != place and (labels[n] == labels[place]) == same
+    ]
     return max(candidates, key=lambda n: vectors[n] @ vectors[place], default=NOWHERE)
 
 

@@ -26,6 +26,7 @@ from recognition.evaluation import (
     plot,
     read_descriptors,
     read_pairs,
+    review_far,
     verify_pairs,
 )
 from recognition.exceptions import RecognitionError
@@ -37,8 +38,6 @@ from recognition.networks.descriptor import (
     read_descriptor,
     write_descriptor,
 )
-
-REVIEW_FAR_FACTOR = 10  # `review` starts where ten times as many strangers would come through
 
 
 class Command(BaseCommand):
@@ -164,7 +163,7 @@ class Command(BaseCommand):
         descriptor = replace(
             known,
             match=impostor_threshold(vectors, people, far),
-            review=impostor_threshold(vectors, people, min(far * REVIEW_FAR_FACTOR, 0.5)),
+            review=impostor_threshold(vectors, people, review_far(far)),
             measured={
                 **figures,
                 "pictures": len(gallery.stems),

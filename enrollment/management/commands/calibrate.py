@@ -1,0 +1,155 @@
+"""`manage.py calibrate`: thresholds measured on one's own gallery."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.utils.translation import gettext as _
+
+from enrollment.calibration import Measurement, measure, save
+from enrollment.models import Calibration
+from enrollment.selectors import Weights, compared_weights, thresholds_in_force
+from recognition.decision import Thresholds
+from recognition.evaluation import plot
+from recognition.exceptions import RecognitionError
+from recognition.networks import NETWORKS
+
+
+class Command(BaseCommand):
+    help = (
+        "Compares pairs of enrolled pictures, of one person and of different persons, draws their "
+        "similarities as a PNG, and proposes from which similarity on two faces match. The running "
+        "server may stay up: Milvus is not needed."
+    )
+
+    requires_system_checks = ["recognition", "files"]  # without the notes: those stand in 'check'
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--model", choices=list(NETWORKS), help="Default: DEFAULT_MODEL.")
+        parser.add_argument(
+            "--far",
+            type=float,
+            default=0.001,
+            help="Share of pairs of different persons that may be taken for one (default 0.001).",
+        )
+        parser.add_argument("--seed", type=int, default=0, help="Draw other pairs.")
+        parser.add_argument(
+            "--plot",
+            type=Path,
+            metavar="FILE.png",
+            help="Where the picture goes; by default calibration-MODEL.png in DATA_DIR.",
+        )
+        store = parser.add_mutually_exclusive_group()
+        store.add_argument(
+            "--save", action="store_true", help="Have the proposed thresholds decide from now on."
+        )
+        store.add_argument(
+            "--forget",
+            action="store_true",
+            help="Go back to the thresholds that came with the weights.",
+        )
+
+    def handle(self, **options: Any) -> None:
+        if not 0 < options["far"] < 0.5:
+            message = _("--far is a share between 0 and 0.5, not %(far)g.")
+            raise CommandError(message % {"far": options["far"]})
+        weights = compared_weights(options["model"])
+        if weights is None:
+            raise CommandError(_("No model has weights here: put a weights file into WEIGHTS_DIR."))
+        try:
+            if options["forget"]:
+                self._forget(weights)
+            else:
+                self._calibrate(weights, options)
+        except (RecognitionError, OSError) as error:
+            raise CommandError(str(error)) from error
+
+    def _calibrate(self, weights: Weights, options: dict[str, Any]) -> None:
+        measurement = measure(weights, options["far"], options["seed"])
+        path = options["plot"] or settings.DATA_DIR / f"calibration-{weights.model}.png"
+        _draw(measurement, path)
+        self._tell(measurement)
+        self.stdout.write(_("The similarities are drawn in %(path)s.") % {"path": path})
+        self._tell_in_force(weights)
+        if options["save"]:
+            save(measurement)
+            self.stdout.write(_("Stored: the proposed thresholds decide from now on."))
+        else:
+            self.stdout.write(_("Nothing is stored. Add --save to have them decide."))
+
+    def _tell(self, measurement: Measurement) -> None:
+        message = _(
+            "%(model)s: %(genuine)d pairs of one person and %(impostors)d of different persons, from "
+            "%(pictures)d pictures of %(persons)d persons."
+        )
+        self.stdout.write(
+            message
+            % {
+                "model": measurement.weights.model,
+                "genuine": measurement.genuine_pairs,
+                "impostors": measurement.impostor_pairs,
+                "pictures": measurement.pictures,
+                "persons": measurement.persons,
+            }
+        )
+        for name in ("match", "review"):
+            threshold = getattr(measurement, name)
+            message = _(
+                "Proposed: %(name)s from %(similarity).4f. %(far)g of the pairs of different persons "
+                "reach it at most, and %(recognised).1f %% of the pairs of one person."
+            )
+            self.stdout.write(
+                message
+                % {
+                    "name": name,
+                    "similarity": threshold.similarity,
+                    "far": threshold.far,
+                    "recognised": 100 * measurement.recognised(threshold),
+                }
+            )
+        self.stdout.write(
+            _(
+                "The pictures of different persons that are most alike. If two of them show one person, "
+                "correct that ('manage.py doctor' finds more) and calibrate again:"
+            )
+        )
+        for pair in measurement.most_alike:
+            message = _("  pictures %(first)d and %(second)d: %(similarity).4f")
+            self.stdout.write(message % pair._asdict())
+
+    def _tell_in_force(self, weights: Weights) -> None:
+        thresholds = thresholds_in_force(weights.model)
+        if thresholds is None:
+            self.stdout.write(_("In force until now: none."))
+            return
+        message = _("In force until now: match from %(match).4f, review from %(review).4f.")
+        self.stdout.write(message % _similarities(thresholds))
+
+    def _forget(self, weights: Weights) -> None:
+        Calibration.objects.filter(model=weights.model, fingerprint=weights.fingerprint).delete()
+        thresholds = thresholds_in_force(weights.model)
+        if thresholds is None:
+            message = _("Forgotten. The weights came with no thresholds: nothing decides now.")
+        else:
+            message = _(
+                "Forgotten. In force now: match from %(match).4f, review from %(review).4f."
+            )
+            message %= _similarities(thresholds)
+        self.stdout.write(message)
+
+
+def _similarities(thresholds: Thresholds) -> dict[str, float]:
+    return {name: item.similarity for name, item in thresholds._asdict().items()}
+
+
+def _draw(measurement: Measurement, path: Path) -> None:
+    name = measurement.weights.model
+    marks = {
+        "match": measurement.match.similarity,
+        "review": measurement.review.similarity,
+    }
+    plot({name: measurement.verification}, path, {name: marks})

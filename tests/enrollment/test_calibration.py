@@ -1,0 +1,140 @@
+"""Thresholds from one's own gallery: what they stand on, when they are refused, what they decide."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from django.core.management import CommandError, call_command
+from PIL import Image
+
+from enrollment.calibration import TooFewPairs, measure, save
+from enrollment.models import Calibration, FaceEmbedding, FaceImage
+from enrollment.selectors import compared_weights, search_gallery, thresholds_in_force
+from recognition.decision import Decision, thresholds_of
+from recognition.embedding import Embeddings
+from recognition.vector_store import get_vector_store
+from tests.enrollment.gallery import MODEL, add_vectors
+
+pytestmark = pytest.mark.django_db
+THIRTY = {f"p{number}": 4 for number in range(30)}
+
+
+def calibrate(*arguments: str) -> str:
+    output = io.StringIO()
+    call_command("calibrate", *arguments, stdout=output)
+    return output.getvalue()
+
+
+def test_thresholds_keep_the_rate_on_all_pairs():
+    pictures = add_vectors(THIRTY)
+    found = measure(compared_weights(), far=0.01)
+    rows = FaceEmbedding.objects.order_by("pk")
+    vectors = np.stack([row.array for row in rows])
+    persons = np.array([picture.person_id for picture in pictures])
+    first, second = np.triu_indices(len(persons), 1)
+    scores, same = (
+        (vectors @ vectors.T)[first, second],
+        (persons[:, None] == persons)[first, second],
+    )
+    assert (found.genuine_pairs, found.impostor_pairs) == (30 * 6, 120 * 119 // 2 - 30 * 6)
+    assert (scores[~same] >= found.match.similarity).mean() <= 0.01
+    assert (scores[~same] >= found.match.similarity - 0.001).mean() > 0.01
+    assert found.review.far == pytest.approx(0.1)
+    assert found.review.similarity < found.match.similarity
+    assert found.recognised(found.match) == (scores[same] >= found.match.similarity).mean() == 1
+
+
+def test_the_same_seed_draws_the_same_pairs(monkeypatch):
+    monkeypatch.setattr("enrollment.calibration.MOST_PAIRS", 2_000)
+    add_vectors({"many": 50} | THIRTY)
+    one, again, other = (measure(compared_weights(), 0.01, seed) for seed in (1, 1, 2))
+    assert one.match == again.match != other.match
+    assert one.impostor_pairs == 2_000
+    assert one.pictures == 140  # at most 20 of one person
+
+
+def test_a_small_gallery_is_refused_with_what_it_lacks():
+    add_vectors({"ana": 12, "bia": 12})
+    with pytest.raises(TooFewPairs, match="132 pairs of pictures of one person and 144") as refused:
+        measure(compared_weights(), far=0.001)
+    assert "at least 50 and 10000 are needed" in refused.value.message
+
+
+def test_persons_with_one_picture_make_no_genuine_pairs():
+    add_vectors({f"p{number}": 1 for number in range(60)})
+    with pytest.raises(TooFewPairs, match="makes 0 pairs of pictures of one person"):
+        measure(compared_weights(), far=0.01)
+
+
+def test_copies_and_pictures_without_a_face_are_left_out():
+    pictures = add_vectors(THIRTY)
+    FaceImage.objects.filter(pk__in=[picture.pk for picture in pictures[:3]]).update(
+        content_hash="a" * 64
+    )
+    faceless = FaceEmbedding.objects.filter(face_image=pictures[-1])
+    faceless.update(face_detected=False)
+    found = measure(compared_weights(), far=0.01)
+    assert (found.genuine_pairs, found.pictures) == (30 * 6 - 3 - 3, 119)
+    pictures[-1].use_face_detection = False  # a crop, and known for one
+    pictures[-1].save()
+    assert measure(compared_weights(), far=0.01).pictures == 120
+
+
+def test_mistaken_persons_are_named():
+    pictures = add_vectors(THIRTY)
+    wrong = pictures[0]
+    FaceImage.objects.filter(pk=wrong.pk).update(person=pictures[-1].person_id)
+    most_alike = measure(compared_weights(), far=0.01).most_alike
+    assert all(wrong.pk in pair[:2] for pair in most_alike[:3])
+
+
+def test_saved_thresholds_decide():
+    (picture, *_others) = add_vectors(THIRTY)
+    assert thresholds_in_force(MODEL) == thresholds_of(MODEL)
+    save(measure(compared_weights(), far=0.01))
+    row = FaceEmbedding.objects.select_related("face_image__person").get(face_image=picture)
+    from enrollment.indexing import vector_row
+
+    get_vector_store().upsert(compared_weights().partition, [vector_row(row)])
+    stranger = np.roll(row.array, 1)
+    probe = Embeddings(np.stack([row.array, stranger]), row.model, row.fingerprint)
+    decisions = [hits[0].decision for hits in search_gallery(probe, 1)]
+    assert decisions == [Decision.MATCH, Decision.UNKNOWN]
+
+
+def test_a_calibration_is_bound_to_its_weights():
+    add_vectors(THIRTY)
+    save(measure(compared_weights(), far=0.01))
+    Calibration.objects.update(fingerprint="0" * 16)
+    assert thresholds_in_force(MODEL) == thresholds_of(MODEL)
+
+
+def test_command_proposes_draws_and_saves_only_when_told(tmp_path):
+    add_vectors(THIRTY)
+    drawn = tmp_path / "scores.png"
+    text = calibrate("--far=0.01", f"--plot={drawn}")
+    assert "180 pairs of one person and 6960 of different persons" in text
+    assert "from 120 pictures of 30 persons" in text and "In force until now: " in text
+    assert Image.open(drawn).format == "PNG"
+    assert "Add --save" in text and not Calibration.objects.exists()
+
+    calibrate("--far=0.01", f"--plot={drawn}", "--save")
+    calibrate("--far=0.02", f"--plot={drawn}", "--save")
+    stored = Calibration.objects.get()
+    assert (stored.match_far, stored.review_far, stored.impostor_pairs) == (0.02, 0.2, 6960)
+    assert thresholds_in_force(MODEL) == stored.thresholds
+    assert f"match from {stored.match:.4f}" in calibrate("--far=0.01", f"--plot={drawn}")
+
+    assert "Forgotten." in calibrate("--forget")
+    assert thresholds_in_force(MODEL) == thresholds_of(MODEL)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"), [("--far=0", "between 0 and 0.5"), ("--far=0.01", "are needed")]
+)
+def test_command_refuses_in_a_sentence(argument, message, tmp_path):
+    with pytest.raises(CommandError, match=message):
+        calibrate(argument, f"--plot={tmp_path / 'x.png'}")
+    assert not list(tmp_path.glob("*.png"))
