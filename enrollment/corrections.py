@@ -17,32 +17,12 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext
 
 from enrollment import indexing
+from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
 from enrollment.models import FaceEmbedding, FaceImage, Person
-from recognition.exceptions import RecognitionError
+from enrollment.selectors import picture_of
 
 IDS_A_QUERY: Final = 10_000  # SQLite takes 32,766 parameters
 CHANGEABLE: Final = frozenset({"person_id", "name", "notes"})
-
-
-class PersonExists(RecognitionError):
-    """The person id is somebody else's."""
-
-    code = "person_exists"
-    status = 409
-
-
-class PersonNotFound(RecognitionError):
-    """Nobody has this id, or not any more."""
-
-    code = "person_not_found"
-    status = 404
-
-
-class PictureNotFound(RecognitionError):
-    """The person has no such picture, or not any more."""
-
-    code = "picture_not_found"
-    status = 404
 
 
 def create_person(person_id: str, *, name: str = "", notes: str = "") -> Person:
@@ -128,6 +108,14 @@ def _move_checked(picture_ids: Sequence[int], person: Person) -> int:
     return _move(pictures.exclude(person=person), person)
 
 
+def delete_person(person: Person) -> int:
+    """Deletes the person with rows, files and vectors; returns how many pictures went."""
+    with transaction.atomic():
+        person = _locked([person.pk])[person.pk]
+        _total, by_model = person.delete()
+    return by_model.get(FaceImage._meta.label, 0)
+
+
 def _move(pictures: QuerySet[FaceImage], person: Person) -> int:
     """Of pictures whose owners are locked."""
     ids = list(pictures.values_list("pk", flat=True))
@@ -139,14 +127,14 @@ def _move(pictures: QuerySet[FaceImage], person: Person) -> int:
     return len(ids)
 
 
-def set_cover(person: Person, picture_id: int) -> None:
-    """Has lists show this picture of the person; `PictureNotFound` when it is not theirs."""
+def set_cover(person: Person, picture_id: int | None) -> None:
+    """Has lists show this picture of the person; `PictureNotFound` when it is not theirs.
+
+    None: the first one, as without a choice.
+    """
     with transaction.atomic():
         person = _locked([person.pk])[person.pk]
-        person.cover = person.face_images.filter(pk=picture_id).first()
-        if person.cover is None:
-            message = gettext("%(person)s has no such picture. Reload and choose again.")
-            raise PictureNotFound(message % {"person": person})
+        person.cover = None if picture_id is None else picture_of(person, picture_id)
         person.save(update_fields=["cover", "updated_at"])
 
 

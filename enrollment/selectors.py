@@ -7,9 +7,11 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
+from django.utils.translation import gettext
 
+from enrollment.exceptions import PersonNotFound, PictureNotFound
 from enrollment.models import Calibration, FaceEmbedding, FaceImage, Person
 from recognition.conf import get_settings
 from recognition.decision import Decision, Thresholds, decide, thresholds_of
@@ -184,3 +186,27 @@ def find_persons(text: str = "") -> QuerySet[Person]:
     """Persons whose id or name holds every word of the text, as `with_pictures`; by their ids."""
     words = (Q(person_id__icontains=word) | Q(name__icontains=word) for word in text.split())
     return with_pictures(Person.objects.filter(*words))
+
+
+def get_person(person_id: str) -> Person:
+    """The person with this id, as `with_pictures`; raises `PersonNotFound`."""
+    person = with_pictures(Person.objects.filter(person_id=person_id.strip())).first()
+    if person is None:
+        message = gettext("Nobody has the id '%(person_id)s'. Look for it in the list of persons.")
+        raise PersonNotFound(message % {"person_id": person_id})
+    return person
+
+
+def pictures_of(person: Person) -> QuerySet[FaceImage]:
+    """The person's pictures, newest first, with their embeddings but not the vectors."""
+    rows = FaceEmbedding.objects.defer("vector")
+    return person.face_images.order_by("-pk").prefetch_related(Prefetch("embeddings", rows))
+
+
+def picture_of(person: Person, picture_id: int) -> FaceImage:
+    """One picture of the person; raises `PictureNotFound` when it is not theirs."""
+    picture = person.face_images.filter(pk=picture_id).first()
+    if picture is None:
+        message = gettext("%(person)s has no picture %(id)d, or not any more.")
+        raise PictureNotFound(message % {"person": person, "id": picture_id})
+    return picture

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Final
 
+from django.core.cache import caches
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
@@ -172,7 +173,11 @@ def picture(request: HttpRequest, pk: int) -> HttpResponse:
     """A stored picture, or with `?size=thumb` a JPEG of at most 320 pixels a side."""
     if is_cross_site(request):
         raise PermissionDenied
-    face_image = get_object_or_404(FaceImage, pk=pk)
+    return picture_response(request, get_object_or_404(FaceImage, pk=pk))
+
+
+def picture_response(request: HttpRequest, face_image: FaceImage) -> HttpResponse:
+    """The stored file, or with `?size=thumb` the small JPEG; nothing when the asker has it already."""
     small = request.GET.get("size") == "thumb"
     # A file's name is never used twice, so it stands for the content.
     etag = quote_etag(f"{face_image.image.name}{'?thumb' if small else ''}")
@@ -188,9 +193,9 @@ def picture(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _picture(face_image: FaceImage, small: bool) -> HttpResponse:
     try:
-        content = read_picture(face_image)
         if small:
-            return HttpResponse(thumbnail(content), content_type="image/jpeg")
+            return HttpResponse(_thumbnail(face_image), content_type="image/jpeg")
+        content = read_picture(face_image)
     except PictureMissing as error:
         return _plain_not_found(error.message)
     except (OSError, SyntaxError, ValueError):
@@ -198,6 +203,16 @@ def _picture(face_image: FaceImage, small: bool) -> HttpResponse:
         return _plain_not_found(gettext("The stored file of this picture is damaged."))
     is_jpeg = face_image.image.name.endswith("jpg")
     return HttpResponse(content, content_type="image/jpeg" if is_jpeg else "image/png")
+
+
+def _thumbnail(face_image: FaceImage) -> bytes:
+    """From the memory of this process, which forgets it at its end: no second file to delete."""
+    made = caches["thumbnails"]
+    content = made.get(face_image.image.name)
+    if content is None:
+        content = thumbnail(read_picture(face_image))
+        made.set(face_image.image.name, content)
+    return content
 
 
 def _plain_not_found(message: str) -> HttpResponse:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.http import HttpRequest
 from django.http.request import split_domain_port
 from django.urls import reverse
@@ -78,10 +79,27 @@ def needs_account(request: HttpRequest) -> bool:
     return not is_local(request)
 
 
+def may(user: Any, permission: str) -> bool:
+    """Whether one who was let in may do this: a user what their groups allow, who needs no account all.
+
+    Logging in can so take rights away on the machine itself: a user is held to what they are.
+    """
+    return not user.is_authenticated or user.has_perm(permission)
+
+
+def lacking_permission(permission: str) -> str:
+    """The sentence for a user who may not do this."""
+    return gettext(
+        "Your account lacks the permission %(permission)s. The administrator gives it, best by putting "
+        "the account into the group Operator or Administrator."
+    ) % {"permission": permission}
+
+
 class OpenOnLoopback(BasePermission):
     """Lets users in, and everybody where no account is needed, but no other site's page.
 
     (A user's session is guarded by its CSRF token, and no other site can send a user's token.)
+    A view's `permissions` name what a user needs for each method; without one, any account will do.
     """
 
     message = _(
@@ -91,6 +109,10 @@ class OpenOnLoopback(BasePermission):
 
     def has_permission(self, request: Any, view: Any) -> bool:
         if request.user and request.user.is_authenticated:
+            method = "GET" if request.method == "HEAD" else request.method
+            permission = getattr(view, "permissions", {}).get(method)
+            if permission and not request.user.has_perm(permission):
+                raise PermissionDenied(lacking_permission(permission))
             return True
         if needs_account(request):
             return False
@@ -115,3 +137,19 @@ def page_access(view: Callable[..., Any]) -> Callable[..., Any]:
         return view(request, *args, **kwargs)
 
     return guarded
+
+
+def page_permission(permission: str) -> Callable[..., Any]:
+    """As `page_access`; a user without the permission gets the page that says so (403)."""
+
+    def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
+        @page_access
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            if not may(request.user, permission):
+                raise DjangoPermissionDenied(lacking_permission(permission))
+            return view(request, *args, **kwargs)
+
+        return guarded
+
+    return decorate

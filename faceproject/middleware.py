@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MIB = 1024 * 1024
+ENCODED_SLASH = "\0"
+PERSONS = "/api/persons/"
 
 
 def error_body(code: str, message: str, **extra: object) -> dict[str, object]:
@@ -70,6 +74,25 @@ def refusal_by_length(content_length: str) -> HTTPStatus | None:
     if len(content_length) > 18 or int(content_length) > settings.MAX_REQUEST_BYTES:
         return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     return None
+
+
+class EncodedSlashMiddleware:
+    """Keeps a slash within an id apart from those between the parts of a path.
+
+    WSGI decodes a path before Django sees it, so `a%2Fimages` would be a call on the person `a`.
+    Where the server tells the path as it was sent, an encoded slash becomes `ENCODED_SLASH`, which
+    no id holds; otherwise it stays a slash.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        sent = request.META.get("REQUEST_URI", "").partition("?")[0]
+        if request.path_info.startswith(PERSONS) and "%2f" in sent.lower():
+            path = unquote(re.sub("%2f", ENCODED_SLASH, sent, flags=re.IGNORECASE))
+            request.path_info = path[path.index(PERSONS) :] if PERSONS in path else path
+        return self.get_response(request)
 
 
 class JsonApiErrorMiddleware:

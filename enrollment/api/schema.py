@@ -27,57 +27,59 @@ _REFUSED = {
 }
 
 
+milvus_insert_responses = {
+    200: answer(
+        serializers.InsertResponseSerializer,
+        {
+            "success": True,
+            "message": "1 embedding inserted successfully",
+            "inserted_count": 1,
+            "collection": COLLECTION,
+            "model": "mobilenetv3_large",
+            "person_id": "123.456.789-09",
+            "results": [_INSERTED, _REFUSED],
+        },
+    ),
+    **errors(*UPLOAD_ERRORS),
+    422: answer(
+        serializers.InsertFailureSerializer,
+        {
+            "success": False,
+            "error": "all_images_failed",
+            "message": "None of the 1 pictures could be used. First: The file is empty. "
+            "Send the bytes of a picture.",
+            "inserted_count": 0,
+            "collection": COLLECTION,
+            "model": "mobilenetv3_large",
+            "person_id": "123.456.789-09",
+            "results": [_REFUSED],
+        },
+        "Every picture was refused; nothing was stored.",
+    ),
+    503: answer(
+        serializers.InsertFailureSerializer,
+        {
+            "success": False,
+            "error": "not_searchable_yet",
+            "message": "1 of the stored pictures cannot be found by a search yet. Do not "
+            "send them again: 'manage.py reindex' makes them searchable.",
+            "inserted_count": 0,
+            "collection": COLLECTION,
+            "model": "mobilenetv3_large",
+            "person_id": "123.456.789-09",
+            "results": [_INSERTED | {"success": False, "searchable": False}],
+        },
+        "The model has no weights or the vector store does not answer: nothing was stored "
+        "(only `error` and `message`). Or it failed on the way: then `results` says which "
+        "pictures are stored and not to be sent again.",
+    ),
+}
+
 milvus_insert = extend_schema(
     operation_id="milvus_insert",
     tags=["gallery"],
     request={"multipart/form-data": serializers.InsertFormSerializer},
-    responses={
-        200: answer(
-            serializers.InsertResponseSerializer,
-            {
-                "success": True,
-                "message": "1 embedding inserted successfully",
-                "inserted_count": 1,
-                "collection": COLLECTION,
-                "model": "mobilenetv3_large",
-                "person_id": "123.456.789-09",
-                "results": [_INSERTED, _REFUSED],
-            },
-        ),
-        **errors(*UPLOAD_ERRORS),
-        422: answer(
-            serializers.InsertFailureSerializer,
-            {
-                "success": False,
-                "error": "all_images_failed",
-                "message": "None of the 1 pictures could be used. First: The file is empty. "
-                "Send the bytes of a picture.",
-                "inserted_count": 0,
-                "collection": COLLECTION,
-                "model": "mobilenetv3_large",
-                "person_id": "123.456.789-09",
-                "results": [_REFUSED],
-            },
-            "Every picture was refused; nothing was stored.",
-        ),
-        503: answer(
-            serializers.InsertFailureSerializer,
-            {
-                "success": False,
-                "error": "not_searchable_yet",
-                "message": "1 of the stored pictures cannot be found by a search yet. Do not "
-                "send them again: 'manage.py reindex' makes them searchable.",
-                "inserted_count": 0,
-                "collection": COLLECTION,
-                "model": "mobilenetv3_large",
-                "person_id": "123.456.789-09",
-                "results": [_INSERTED | {"success": False, "searchable": False}],
-            },
-            "The model has no weights or the vector store does not answer: nothing was stored "
-            "(only `error` and `message`). Or it failed on the way: then `results` says which "
-            "pictures are stored and not to be sent again.",
-        ),
-    },
+    responses=milvus_insert_responses,
     examples=[
         request_example(
             {

@@ -1,10 +1,31 @@
 """The calls about the gallery."""
 
-from enrollment.api import views
+from django.urls import register_converter
+
+from enrollment.api import persons, views
+from enrollment.api.paths import PersonIdConverter
 from recognition.api.urls import call
+
+register_converter(PersonIdConverter, "person_id")
 
 urlpatterns = [
     *call("milvus/insert", views.InsertView.as_view(), "api-milvus-insert"),
     *call("milvus/search", views.SearchView.as_view(), "api-milvus-search"),
     *call("milvus/stats", views.StatsView.as_view(), "api-milvus-stats"),
+    *call("persons", persons.PersonsView.as_view(), "api-persons"),
+    # The longer ones first: an id may hold slashes.
+    *call(
+        "persons/<person_id:person_id>/images/<int:image_id>",
+        persons.PersonImageView.as_view(),
+        "api-person-image",
+    ),
+    *call(
+        "persons/<person_id:person_id>/images",
+        persons.PersonImagesView.as_view(),
+        "api-person-images",
+    ),
+    *call(
+        "persons/<person_id:person_id>/merge", persons.PersonMergeView.as_view(), "api-person-merge"
+    ),
+    *call("persons/<person_id:person_id>", persons.PersonView.as_view(), "api-person"),
 ]

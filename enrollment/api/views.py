@@ -26,23 +26,28 @@ class InsertView(UploadView):
     """Adds pictures to a person, who is made when new. A search finds them once this has answered."""
 
     serializer_class = serializers.InsertFormSerializer
+    permissions = {"POST": "enrollment.add_faceimage"}
 
     @schema.milvus_insert
     def post(self, request: Request) -> Response:
-        form = self.read_form(request)
-        load_network(form["model"])  # what cannot be made searchable is not stored
-        get_vector_store().ping()
-        enrollment = enroll_pictures(
-            person_id=form["person_id"],
-            uploads=[
-                Upload(file.name, file, path)
-                for file, path in zip(form["images"], form["image_paths"], strict=True)
-            ],
-            source=FaceImage.Source.API,
-            use_face_detection=form["use_face_detection"],
-            require_face=form["require_face"],
-        )
-        return _inserted(enrollment.outcomes, form)
+        return insert_pictures(self.read_form(request))
+
+
+def insert_pictures(form: dict[str, Any]) -> Response:
+    """Enrols the pictures of the checked form, and answers what became of each."""
+    load_network(form["model"])  # what cannot be made searchable is not stored
+    get_vector_store().ping()
+    enrollment = enroll_pictures(
+        person_id=form["person_id"],
+        uploads=[
+            Upload(file.name, file, path)
+            for file, path in zip(form["images"], form["image_paths"], strict=True)
+        ],
+        source=FaceImage.Source.API,
+        use_face_detection=form["use_face_detection"],
+        require_face=form["require_face"],
+    )
+    return _inserted(enrollment.outcomes, form)
 
 
 def _inserted(outcomes: list[Outcome], form: dict[str, Any]) -> Response:

@@ -66,7 +66,8 @@ _ERRORS: Final = {
         },
     ),
     403: (
-        "Another site's page, or a session without its CSRF token, sent the request.",
+        "The account lacks the permission; or another site's page, or a session without its CSRF "
+        "token, sent the request.",
         {
             "success": False,
             "error": "permission_denied",

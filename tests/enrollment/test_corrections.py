@@ -12,7 +12,7 @@ from django.db import connection, connections
 from django.db.utils import DatabaseError
 
 from enrollment import corrections, indexing
-from enrollment.corrections import PersonExists, PersonNotFound, PictureNotFound
+from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from enrollment.selectors import find_persons
 from tests.enrollment.gallery import enrol, found, stored

@@ -1,0 +1,27 @@
+"""A person's id within an address, whatever it holds: slashes, quotes, percent signs."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from django.urls import reverse
+from rest_framework.request import Request
+
+from faceproject.middleware import ENCODED_SLASH
+
+
+class PersonIdConverter:
+    """Any text that does not end in a plain slash; an encoded one is part of the id."""
+
+    regex = "(?s:.*[^/])"
+
+    def to_python(self, value: str) -> str:
+        return value.replace(ENCODED_SLASH, "/")
+
+    def to_url(self, value: str) -> str:
+        raise NotImplementedError("person_url() knows how to encode an id.")
+
+
+def person_url(request: Request, person_id: str) -> str:
+    """The address of the person in the API."""
+    return request.build_absolute_uri(f"{reverse('api-persons')}/{quote(person_id, safe='')}")

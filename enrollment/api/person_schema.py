@@ -1,0 +1,243 @@
+"""What the OpenAPI document says of the calls about persons."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+
+from enrollment.api import person_serializers as serializers
+from enrollment.api.pagination import PageQuerySerializer
+from enrollment.api.schema import milvus_insert_responses
+from recognition.api.schema import answer, errors, request_example
+from recognition.api.serializers import ErrorSerializer
+
+_ANA: Final = {
+    "person_id": "123.456.789-09",
+    "name": "Ana",
+    "notes": "",
+    "picture_count": 2,
+    "cover": 17,
+    "cover_url": "http://127.0.0.1:8000/pictures/17",
+    "created_at": "2026-11-23T23:45:00+00:00",
+    "updated_at": "2026-11-24T00:20:28+00:00",
+    "url": "http://127.0.0.1:8000/api/persons/123.456.789-09",
+}
+_PICTURE: Final = {
+    "id": 17,
+    "person_id": "123.456.789-09",
+    "url": "http://127.0.0.1:8000/api/persons/123.456.789-09/images/17",
+    "original_path": "/photos/ana-1.jpg",
+    "source": "api",
+    "width": 640,
+    "height": 480,
+    "is_cover": True,
+    "created_at": "2026-11-23T23:45:00+00:00",
+    "embeddings": [
+        {
+            "id": 41,
+            "model": "mobilenetv3_large",
+            "status": "indexed",
+            "face_detected": True,
+            "error": "",
+        }
+    ],
+}
+_PAGE: Final = {"success": True, "count": 1, "pages": 1, "next": None, "previous": None}
+
+_PERSON_ID: Final = OpenApiParameter(
+    "person_id",
+    OpenApiTypes.STR,
+    OpenApiParameter.PATH,
+    description="The person's id, percent-encoded: `a/b` is `a%2Fb`.",
+)
+_IMAGE_ID: Final = OpenApiParameter(
+    "image_id", OpenApiTypes.INT, OpenApiParameter.PATH, description="The picture's id."
+)
+
+
+def _failure(code: str, message: str, description: str) -> OpenApiResponse:
+    body = {"success": False, "error": code, "message": message}
+    examples = [OpenApiExample(code, body)]
+    return OpenApiResponse(ErrorSerializer, description=description, examples=examples)
+
+
+_NOT_FOUND: Final = _failure(
+    "person_not_found",
+    "Nobody has the id '987'. Look for it in the list of persons.",
+    "There is no such person, or no such picture of them.",
+)
+_TAKEN: Final = _failure(
+    "person_exists",
+    "There is already a person with the id 'bia'. Give another id, or add the pictures to that person.",
+    "The id is somebody else's.",
+)
+
+
+def _json_example(value: dict[str, Any]) -> list[OpenApiExample]:
+    return [OpenApiExample("request", value, request_only=True, media_type="application/json")]
+
+
+def _json(serializer: Any) -> dict[str, Any]:
+    return {"application/json": serializer}
+
+
+persons_list = extend_schema(
+    operation_id="persons_list",
+    tags=["persons"],
+    parameters=[serializers.PersonsQuerySerializer],
+    responses={
+        200: answer(serializers.PersonPageSerializer, _PAGE | {"results": [_ANA]}),
+        **errors(400, 401, 403),
+    },
+)
+
+persons_create = extend_schema(
+    operation_id="persons_create",
+    tags=["persons"],
+    request=_json(serializers.PersonFormSerializer),
+    responses={
+        201: answer(
+            serializers.PersonResponseSerializer,
+            {"success": True} | _ANA | {"picture_count": 0, "cover": None, "cover_url": None},
+        ),
+        **errors(400, 401, 403),
+        409: _TAKEN,
+    },
+    examples=_json_example({"person_id": "123.456.789-09", "name": "Ana", "notes": ""}),
+)
+
+persons_read = extend_schema(
+    operation_id="persons_read",
+    tags=["persons"],
+    parameters=[_PERSON_ID],
+    responses={
+        200: answer(serializers.PersonResponseSerializer, {"success": True} | _ANA),
+        **errors(401, 403),
+        404: _NOT_FOUND,
+    },
+)
+
+persons_change = extend_schema(
+    operation_id="persons_change",
+    tags=["persons"],
+    description="Changes what is given and nothing else. A new id reaches the vectors, too.",
+    parameters=[_PERSON_ID],
+    request=_json(serializers.PersonChangeSerializer),
+    responses={
+        200: answer(serializers.PersonResponseSerializer, {"success": True} | _ANA),
+        **errors(400, 401, 403),
+        404: _NOT_FOUND,
+        409: _TAKEN,
+    },
+    examples=_json_example({"name": "Ana Lima", "cover": 17}),
+)
+
+persons_delete = extend_schema(
+    operation_id="persons_delete",
+    tags=["persons"],
+    description="Deletes the person with pictures, files and vectors.",
+    parameters=[_PERSON_ID],
+    responses={
+        200: answer(
+            serializers.PersonDeletedSerializer,
+            {"success": True, "person_id": "123.456.789-09", "deleted_pictures": 2},
+        ),
+        **errors(401, 403),
+        404: _NOT_FOUND,
+    },
+)
+
+persons_merge = extend_schema(
+    operation_id="persons_merge",
+    tags=["persons"],
+    description=(
+        "The person of the address gets the pictures of another one, who is deleted. The name is "
+        "taken over where there was none; the notes are joined, with the id that disappears."
+    ),
+    parameters=[_PERSON_ID],
+    request=_json(serializers.MergeFormSerializer),
+    responses={
+        200: answer(
+            serializers.MergeResponseSerializer, {"success": True} | _ANA | {"moved_pictures": 1}
+        ),
+        **errors(400, 401, 403),
+        404: _NOT_FOUND,
+    },
+    examples=_json_example({"person_id": "ana lima"}),
+)
+
+persons_images_list = extend_schema(
+    operation_id="persons_images_list",
+    tags=["persons"],
+    description="The person's pictures, newest first.",
+    parameters=[_PERSON_ID, PageQuerySerializer],
+    responses={
+        200: answer(serializers.PicturePageSerializer, _PAGE | {"results": [_PICTURE]}),
+        **errors(400, 401, 403),
+        404: _NOT_FOUND,
+    },
+)
+
+persons_images_add = extend_schema(
+    operation_id="persons_images_add",
+    tags=["persons"],
+    description="As /api/milvus/insert, for a person who is enrolled already.",
+    parameters=[_PERSON_ID],
+    request={"multipart/form-data": serializers.PicturesFormSerializer},
+    responses={**milvus_insert_responses, 404: _NOT_FOUND},
+    examples=[request_example({"images": ["ana-3.jpg"], "model": "mobilenetv3_large"})],
+)
+
+persons_images_read = extend_schema(
+    operation_id="persons_images_read",
+    tags=["persons"],
+    description="The stored picture itself.",
+    parameters=[
+        _PERSON_ID,
+        _IMAGE_ID,
+        OpenApiParameter(
+            "size",
+            OpenApiTypes.STR,
+            enum=["thumb"],
+            description="JPEG of at most 320 pixels a side.",
+        ),
+    ],
+    responses={
+        (200, "image/jpeg"): OpenApiTypes.BINARY,
+        (200, "image/png"): OpenApiTypes.BINARY,
+        **errors(401, 403),
+        404: _NOT_FOUND,
+    },
+)
+
+persons_images_move = extend_schema(
+    operation_id="persons_images_move",
+    tags=["persons"],
+    description="Gives the picture to the person whom it shows.",
+    parameters=[_PERSON_ID, _IMAGE_ID],
+    request=_json(serializers.PictureMoveSerializer),
+    responses={
+        200: answer(serializers.PictureResponseSerializer, {"success": True} | _PICTURE),
+        **errors(400, 401, 403),
+        404: _NOT_FOUND,
+        409: _TAKEN,
+    },
+    examples=_json_example({"person_id": "bia", "create_person": True}),
+)
+
+persons_images_delete = extend_schema(
+    operation_id="persons_images_delete",
+    tags=["persons"],
+    description="Deletes the picture with its file and vectors.",
+    parameters=[_PERSON_ID, _IMAGE_ID],
+    responses={
+        200: answer(
+            serializers.PictureDeletedSerializer,
+            {"success": True, "person_id": "123.456.789-09", "deleted_pictures": 1},
+        ),
+        **errors(401, 403),
+        404: _NOT_FOUND,
+    },
+)

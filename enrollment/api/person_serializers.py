@@ -1,0 +1,155 @@
+"""What the calls about persons read, and what they answer."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+from rest_framework import serializers
+
+from enrollment.api.pagination import PageQuerySerializer, PageSerializer
+from enrollment.api.serializers import InsertFormSerializer
+from enrollment.models import PERSON_ID_MAX_LENGTH, Person
+from enrollment.services import clean_person_id
+from recognition.api.fields import FlagField
+
+ORDERS: Final = ("person_id", "name", "created_at", "updated_at", "picture_count")
+ORDERINGS: Final = [f"{sign}{order}" for order in ORDERS for sign in ("", "-")]
+
+
+class PersonIdField(serializers.CharField):
+    """An id as the gallery takes them; blanks around it are dropped."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=PERSON_ID_MAX_LENGTH, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        value = super().to_internal_value(data)
+        try:
+            return clean_person_id(value)
+        except ValidationError as error:
+            raise serializers.ValidationError(error.messages) from error
+
+
+class PersonsQuerySerializer(PageQuerySerializer):
+    q = serializers.CharField(
+        default="",
+        allow_blank=True,
+        max_length=200,
+        help_text=_("Only persons whose id or name holds every one of these words."),
+    )
+    ordering = serializers.ChoiceField(
+        choices=ORDERINGS,
+        default="person_id",
+        help_text=_("What the list is sorted by; with a minus sign the other way round."),
+    )
+
+
+class PersonFormSerializer(serializers.Serializer):
+    person_id = PersonIdField(help_text=_("What you call this person: a CPF, a name, any text."))
+    name = serializers.CharField(
+        default="", allow_blank=True, max_length=Person._meta.get_field("name").max_length
+    )
+    notes = serializers.CharField(default="", allow_blank=True)
+
+
+class PersonChangeSerializer(serializers.Serializer):
+    person_id = PersonIdField(required=False, help_text=_("The new id."))
+    name = serializers.CharField(
+        required=False, allow_blank=True, max_length=Person._meta.get_field("name").max_length
+    )
+    notes = serializers.CharField(required=False, allow_blank=True)
+    cover = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        help_text=_("The id of the picture that lists show; null: the first."),
+    )
+
+
+class MergeFormSerializer(serializers.Serializer):
+    person_id = PersonIdField(
+        help_text=_("Whose pictures the person of the address gets; this one is then deleted.")
+    )
+
+
+class PersonSerializer(serializers.Serializer):
+    person_id = serializers.CharField()
+    name = serializers.CharField(allow_blank=True)
+    notes = serializers.CharField(allow_blank=True)
+    picture_count = serializers.IntegerField()
+    cover = serializers.IntegerField(allow_null=True, help_text="The picture chosen for lists.")
+    cover_url = serializers.CharField(
+        allow_null=True, help_text="Where the cover is, or else the first picture."
+    )
+    created_at = serializers.CharField(help_text="ISO 8601.")
+    updated_at = serializers.CharField(help_text="ISO 8601.")
+    url = serializers.CharField()
+
+
+class PersonPageSerializer(PageSerializer):
+    results = PersonSerializer(many=True)
+
+
+class PersonResponseSerializer(PersonSerializer):
+    success = serializers.BooleanField()
+
+
+class MergeResponseSerializer(PersonResponseSerializer):
+    moved_pictures = serializers.IntegerField()
+
+
+class PersonDeletedSerializer(serializers.Serializer):
+    success = serializers.BooleanField()
+    person_id = serializers.CharField()
+    deleted_pictures = serializers.IntegerField()
+
+
+class PictureStateSerializer(serializers.Serializer):
+    """What one model made of a picture."""
+
+    id = serializers.IntegerField(help_text="Of the embedding; what a search answers.")
+    model = serializers.CharField()
+    status = serializers.ChoiceField(choices=["pending", "indexed", "failed"])
+    face_detected = serializers.BooleanField(allow_null=True)
+    error = serializers.CharField(allow_blank=True, help_text="Why a search cannot find it.")
+
+
+class PictureSerializer(serializers.Serializer):
+    id = serializers.IntegerField()
+    person_id = serializers.CharField()
+    url = serializers.CharField(help_text="The picture itself; `?size=thumb` makes it small.")
+    original_path = serializers.CharField(allow_blank=True)
+    source = serializers.CharField()
+    width = serializers.IntegerField()
+    height = serializers.IntegerField()
+    is_cover = serializers.BooleanField()
+    created_at = serializers.CharField(help_text="ISO 8601.")
+    embeddings = PictureStateSerializer(many=True)
+
+
+class PicturePageSerializer(PageSerializer):
+    results = PictureSerializer(many=True)
+
+
+class PicturesFormSerializer(InsertFormSerializer):
+    """As of an insert; whose pictures they are stands in the address."""
+
+    person_id = None
+
+
+class PictureMoveSerializer(serializers.Serializer):
+    person_id = PersonIdField(help_text=_("Whom the picture shows."))
+    create_person = FlagField(
+        default=False, help_text=_("True: this person is new; made together with the move.")
+    )
+
+
+class PictureResponseSerializer(PictureSerializer):
+    success = serializers.BooleanField()
+
+
+class PictureDeletedSerializer(serializers.Serializer):
+    success = serializers.BooleanField()
+    person_id = serializers.CharField()
+    deleted_pictures = serializers.IntegerField()

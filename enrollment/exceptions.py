@@ -1,0 +1,26 @@
+"""What the gallery refuses, in the family of `recognition.exceptions`."""
+
+from __future__ import annotations
+
+from recognition.exceptions import RecognitionError
+
+
+class PersonExists(RecognitionError):
+    """The person id is somebody else's."""
+
+    code = "person_exists"
+    status = 409
+
+
+class PersonNotFound(RecognitionError):
+    """Nobody has this id, or not any more."""
+
+    code = "person_not_found"
+    status = 404
+
+
+class PictureNotFound(RecognitionError):
+    """The person has no such picture, or not any more."""
+
+    code = "picture_not_found"
+    status = 404

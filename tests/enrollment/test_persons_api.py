@@ -1,0 +1,266 @@
+"""The calls about persons: list, create, read, change, delete, merge, and their pictures."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from rest_framework.authtoken.models import Token
+
+from enrollment.models import FaceImage, Person
+from tests.enrollment.gallery import enrol, found, stored
+from tests.pictures import draw_picture, upload
+from tests.test_api_schema import check, document, operations  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.django_db
+
+PERSONS = "/api/persons"
+ODD_IDS = ["a/b", "ç %\"'", "a/images", "a/", "50%2Foff", "x/images/1/merge", "李雷", "n" * 200]
+
+
+@pytest.fixture
+def call(api):
+    """Calls as programs do: the path encoded, told to Django as the server tells it, JSON sent."""
+
+    def call(method: str, path: str, data=None, format: str = "json", **extra):
+        send = getattr(api, method)
+        options = {"format": format} if method not in ("get", "delete") else {}
+        return send(path, data, REQUEST_URI=path, **options, **extra)
+
+    return call
+
+
+@pytest.fixture
+def commits(django_capture_on_commit_callbacks):
+    return lambda: django_capture_on_commit_callbacks(execute=True)
+
+
+def at(person_id: str, rest: str = "") -> str:
+    return f"{PERSONS}/{quote(person_id, safe='')}{rest}"
+
+
+def test_life_of_a_person(call, commits):
+    made = call("post", PERSONS, {"person_id": " ana ", "name": "Ana"})
+    assert made.status_code == 201, made.content
+    body = made.json()
+    assert (body["person_id"], body["name"], body["picture_count"]) == ("ana", "Ana", 0)
+    assert body["cover"] is None and body["cover_url"] is None
+    assert made["Location"] == body["url"] == "http://localhost/api/persons/ana"
+
+    added = call("post", at("ana", "/images"), {"images": [upload()]}, format="multipart")
+    assert added.status_code == 200 and added.json()["inserted_count"] == 1
+    read = call("get", at("ana")).json()
+    assert read["picture_count"] == 1 and read["cover"] is None
+    (picture,) = call("get", at("ana", "/images")).json()["results"]
+    assert [row["status"] for row in picture["embeddings"]] == ["indexed"]
+
+    with commits():
+        changed = call("patch", at("ana"), {"person_id": "ana/2", "cover": picture["id"]})
+    assert changed.json()["url"] == "http://localhost/api/persons/ana%2F2"
+    assert changed.json()["cover"] == picture["id"] and changed.json()["name"] == "Ana"
+    assert [row.person_id for row in stored()] == ["ana/2"]
+
+    with commits():
+        deleted = call("delete", at("ana/2"))
+    assert deleted.json() == {"success": True, "person_id": "ana/2", "deleted_pictures": 1}
+    assert stored() == [] and call("get", at("ana/2")).status_code == 404
+
+
+@pytest.mark.parametrize("person_id", ODD_IDS)
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_any_id_can_be_addressed(call, person_id, slash):
+    made = call("post", PERSONS, {"person_id": person_id})
+    assert call("get", made.json()["url"].removeprefix("http://localhost")).status_code == 200
+    assert call("get", at(person_id, slash)).json()["person_id"] == person_id
+    assert call("get", at(person_id, "/images" + slash)).json()["count"] == 0
+    assert call("patch", at(person_id, slash), {"name": "N"}).json()["name"] == "N"
+    assert call("delete", at(person_id, slash)).status_code == 200
+
+
+def test_plain_slashes_are_part_of_the_id_too(api, db):
+    """As a client sends that does not encode, or a server that tells no raw path."""
+    Person.objects.create(person_id="gate/7")
+    assert api.get("/api/persons/gate/7").json()["person_id"] == "gate/7"
+    assert api.get("/api/persons/gate/7/images").json()["count"] == 0
+
+
+def test_list_is_searched_sorted_and_cut_into_pages(call, django_assert_max_num_queries):
+    for number, name in enumerate(["Ana Lima", "Bia Lima", "Caio", ""]):
+        Person.objects.create(person_id=f"p{number}", name=name)
+    with django_assert_max_num_queries(3):
+        first = call("get", f"{PERSONS}?page_size=3").json()
+    assert (first["count"], first["pages"], first["previous"]) == (4, 2, None)
+    assert [each["person_id"] for each in first["results"]] == ["p0", "p1", "p2"]
+    second = call("get", first["next"].removeprefix("http://localhost")).json()
+    assert [each["person_id"] for each in second["results"]] == ["p3"]
+    assert second["next"] is None and "page=1" in second["previous"]
+
+    def ids(query: str) -> list[str]:
+        return [each["person_id"] for each in call("get", f"{PERSONS}?{query}").json()["results"]]
+
+    assert ids("q=lima+ana") == ["p0"]
+    assert ids("q=P3") == ["p3"]
+    assert ids("ordering=-name") == ["p2", "p1", "p0", "p3"]
+    assert ids("page=9") == []
+
+
+@pytest.mark.parametrize("query", ["ordering=password", "page=0", "page=x", "page_size=9999"])
+def test_senseless_query_is_refused(call, query):
+    response = call("get", f"{PERSONS}?{query}")
+    assert response.status_code == 400
+    assert list(response.json()["fields"]) == [query.partition("=")[0]]
+
+
+@pytest.mark.parametrize("person_id", ["", "  ", "x" * 201, "a\0b", None])
+def test_person_without_a_usable_id_is_not_made(call, person_id):
+    response = call("post", PERSONS, {"person_id": person_id})
+    assert response.status_code == 400 and "person_id" in response.json()["fields"]
+    assert not Person.objects.exists()
+
+
+def test_taken_ids_are_a_conflict(call):
+    for person_id in ("ana", "bia"):
+        Person.objects.create(person_id=person_id)
+    for response in (
+        call("post", PERSONS, {"person_id": "ana"}),
+        call("patch", at("bia"), {"person_id": "ana", "name": "changed"}),
+    ):
+        assert (response.status_code, response.json()["error"]) == (409, "person_exists")
+    assert Person.objects.get(person_id="bia").name == ""
+
+
+@pytest.mark.parametrize(
+    ("method", "rest"),
+    [
+        ("get", ""),
+        ("patch", ""),
+        ("delete", ""),
+        ("get", "/images"),
+        ("get", "/images/1"),
+        ("patch", "/images/1"),
+        ("delete", "/images/1"),
+        ("post", "/merge"),
+    ],
+)
+def test_nobody_is_404_with_a_sentence(call, method, rest):
+    response = call(method, at("ghost", rest), {"person_id": "other"})
+    assert (response.status_code, response.json()["error"]) == (404, "person_not_found")
+    assert "'ghost'" in response.json()["message"]
+
+
+def test_merged_persons_are_one(call, commits, weights):
+    enrol("ana", draw_picture(seed=1))
+    enrol("b/ia", draw_picture(seed=2), name="Bia")
+    with commits():
+        response = call("post", at("ana", "/merge"), {"person_id": "b/ia"})
+    body = response.json()
+    assert response.status_code == 200, body
+    assert (body["person_id"], body["name"], body["moved_pictures"]) == ("ana", "Bia", 1)
+    assert body["picture_count"] == 2
+    assert call("get", at("b/ia")).status_code == 404
+    assert {row.person_id for row in stored()} == {"ana"}
+    assert call("post", at("ana", "/merge"), {"person_id": "ana"}).status_code == 400
+
+
+def test_picture_is_shown_moved_and_deleted(call, commits, weights):
+    content = draw_picture(seed=1)
+    picture = enrol("ana", content, draw_picture(seed=2)).outcomes[0].face_image
+    path = at("ana", f"/images/{picture.pk}")
+    shown = call("get", path, headers={"accept": "image/jpeg"})
+    assert shown.status_code == 200 and shown.content[:3] == b"\xff\xd8\xff"
+    assert call("get", path, headers={"if-none-match": shown["ETag"]}).status_code == 304
+    assert call("get", f"{path}?size=thumb")["Content-Type"] == "image/jpeg"
+    assert call("get", at("ana", "/images/999")).json()["error"] == "picture_not_found"
+
+    assert call("patch", path, {"person_id": "bia"}).status_code == 404  # a typing error, perhaps
+    with commits():
+        moved = call("patch", path, {"person_id": "bia", "create_person": True}).json()
+    assert moved["url"] == f"http://localhost/api/persons/bia/images/{picture.pk}"
+    assert found(content)[0] == "bia"
+    with commits():
+        deleted = call("delete", at("bia", f"/images/{picture.pk}"))
+    assert deleted.json()["deleted_pictures"] == 1
+    assert FaceImage.objects.count() == 1 and Person.objects.count() == 2
+
+
+def test_pictures_are_not_added_to_somebody_unknown(call):
+    response = call("post", at("typo", "/images"), {"images": [upload()]}, format="multipart")
+    assert response.status_code == 404 and not Person.objects.exists()
+
+
+def test_strangers_need_a_token(call):
+    response = call("get", PERSONS, REMOTE_ADDR="10.0.0.7")
+    assert response.status_code == 401
+
+
+@pytest.fixture
+def clerk(db) -> User:
+    return User.objects.create_user("clerk")
+
+
+@pytest.mark.parametrize(
+    ("method", "rest", "permission"),
+    [
+        ("get", "", "view_person"),
+        ("patch", "", "change_person"),
+        ("delete", "", "delete_person"),
+        ("post", "/merge", "delete_person"),
+        ("get", "/images", "view_person"),
+        ("post", "/images", "add_faceimage"),
+        ("get", "/images/1", "view_person"),
+        ("patch", "/images/1", "change_faceimage"),
+        ("delete", "/images/1", "delete_faceimage"),
+    ],
+)
+def test_users_do_what_their_permissions_say(call, clerk, method, rest, permission):
+    headers = {"authorization": f"Token {Token.objects.create(user=clerk).key}"}
+    refused = call(method, at("ana", rest), headers=headers)
+    assert (refused.status_code, refused.json()["error"]) == (403, "permission_denied")
+    assert f"enrollment.{permission}" in refused.json()["message"]
+    clerk.user_permissions.add(Permission.objects.get(codename=permission))
+    let_in = call(method, at("ana", rest), headers=headers)
+    assert let_in.status_code in (400, 404)  # there is no ana, and nothing was sent
+
+
+def test_real_answers_fit_the_document(call, commits, document, weights):  # noqa: F811
+    picture = enrol("ana", draw_picture(seed=1)).outcomes[0].face_image
+    answers = {
+        "get /api/persons": call("get", PERSONS),
+        "post /api/persons": call("post", PERSONS, {"person_id": "bia"}),
+        "get /api/persons/{person_id}": call("get", at("ana")),
+        "patch /api/persons/{person_id}": call("patch", at("ana"), {"name": "Ana"}),
+        "get /api/persons/{person_id}/images": call("get", at("ana", "/images")),
+        "post /api/persons/{person_id}/images": call(
+            "post", at("ana", "/images"), {"images": [upload()]}, format="multipart"
+        ),
+        "patch /api/persons/{person_id}/images/{image_id}": call(
+            "patch", at("ana", f"/images/{picture.pk}"), {"person_id": "bia"}
+        ),
+        "post /api/persons/{person_id}/merge": call(
+            "post", at("bia", "/merge"), {"person_id": "ana"}
+        ),
+        "delete /api/persons/{person_id}/images/{image_id}": call(
+            "delete", at("bia", f"/images/{picture.pk}")
+        ),
+        "delete /api/persons/{person_id}": call("delete", at("bia")),
+    }
+    assert {name for name in operations(document) if "/persons" in name} == {
+        *answers,
+        "get /api/persons/{person_id}/images/{image_id}",
+    }
+    for name, response in answers.items():
+        described = operations(document)[name]["responses"][str(response.status_code)]
+        content = described["content"]["application/json"]
+        assert content["examples"], name
+        check(document, content["schema"], response.json())
+        fields = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
+        assert set(response.json()) <= set(fields["properties"]), name
+
+
+def test_every_call_can_be_made_by_hand(api, weights):
+    picture = enrol("ana", draw_picture(seed=1)).outcomes[0].face_image
+    paths = [PERSONS, at("ana"), at("ana", "/images"), at("ana", "/merge")]
+    for path in [*paths, at("ana", f"/images/{picture.pk}")]:
+        page = api.get(path, headers={"accept": "text/html"})
+        assert page.status_code in (200, 405), path
