@@ -193,6 +193,7 @@ for name, read in {
     "PRELOAD_MODELS": env.words,
     "EMBED_BATCH_SIZE": env.integer,
     "TORCH_THREADS": env.integer,
+    "FLIP_TTA": env.flag,
     "MAX_IMAGE_PIXELS": env.integer,
     "MIN_IMAGE_SIDE": env.integer,
     "MAX_BATCH_SIZE": env.integer,

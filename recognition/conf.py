@@ -26,6 +26,7 @@ class RecognitionSettings:
     preload_models: tuple[str, ...] = ()
     embed_batch_size: int = 32  # crops a forward pass
     torch_threads: int = 0  # 0: torch decides
+    flip_tta: bool = False  # the mean of a face's embedding and its mirror image's
 
     # Pictures
     max_image_pixels: int = 50_000_000

@@ -57,7 +57,8 @@ def test_defaults_in_env_example_are_the_real_ones() -> None:
     for name, (default, _meaning) in example().items():
         if default and hasattr(real, name.lower()) and name != "WEIGHTS_DIR":
             value = getattr(real, name.lower())
-            assert default == (f"{value:g}" if isinstance(value, float) else str(value)), name
+            is_number = isinstance(value, float | bool)
+            assert default == (f"{value:g}" if is_number else str(value)), name
 
 
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **values: str) -> Environment:

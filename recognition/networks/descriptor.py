@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from recognition.networks.loader import FINGERPRINT_LENGTH, WeightsFile
+from recognition.networks.loader import DIGEST_LENGTH, WeightsFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,10 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsDescriptor:
-    """`match` and `review` part hits into match, review and unknown; None where not measured."""
+    """`match` and `review` part hits into match, review and unknown; None where not measured.
+
+    `flip_tta` says how they were measured, and `measured` with them.
+    """
 
     sha256: str
     source: str = ""
@@ -35,10 +38,11 @@ class WeightsDescriptor:
     match: Threshold | None = None
     review: Threshold | None = None
     measured: dict[str, Any] = field(default_factory=dict)  # figures, data and command
+    flip_tta: bool = False
 
 
 def full_hash(weights: WeightsFile) -> str:
-    """The SHA-256 of a weights file, whole; the fingerprint is its beginning."""
+    """The SHA-256 of a weights file, whole; the digest is its beginning."""
     with weights.path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -49,7 +53,11 @@ def descriptor_path(weights_path: Path) -> Path:
 
 
 def read_descriptor(weights: WeightsFile) -> WeightsDescriptor | None:
-    """The descriptor of exactly these weights; None when there is none, or it speaks of others."""
+    """The descriptor of exactly these weights; None when there is none, or it speaks of others.
+
+    What was measured with another `FLIP_TTA` than the one in force is left out: the mean of two
+    embeddings has other similarities.
+    """
     try:
         content = json.loads(descriptor_path(weights.path).read_text("utf-8"))
         known = {item.name for item in fields(WeightsDescriptor)}
@@ -60,13 +68,16 @@ def read_descriptor(weights: WeightsFile) -> WeightsDescriptor | None:
         descriptor = WeightsDescriptor(**values)
     except (OSError, ValueError, TypeError, AttributeError):
         return None
-    if descriptor.sha256[:FINGERPRINT_LENGTH] != weights.fingerprint:
+    if descriptor.sha256[:DIGEST_LENGTH] != weights.digest:
         return None
+    if descriptor.flip_tta != weights.flip_tta:
+        return replace(descriptor, match=None, review=None, measured={}, flip_tta=weights.flip_tta)
     return descriptor
 
 
 def write_descriptor(weights: WeightsFile, descriptor: WeightsDescriptor) -> Path:
-    """Puts the descriptor beside its file, whole or not at all."""
+    """Puts the descriptor beside its file, whole or not at all, as measured with this `FLIP_TTA`."""
+    descriptor = replace(descriptor, flip_tta=weights.flip_tta)
     path = descriptor_path(weights.path)
     fresh = path.with_name(f"{path.name}.part")
     fresh.write_text(json.dumps(asdict(descriptor), indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FINGERPRINT_LENGTH: Final = 16  # hexadecimal digits of the file's SHA-256
+DIGEST_LENGTH: Final = 16  # hexadecimal digits of the file's SHA-256
 _SUFFIXES: Final = (".ckpt", ".safetensors")  # the user's file first
 _STATE_DICT_KEYS: Final = ("model", "state_dict")
 
@@ -42,10 +42,16 @@ _loading = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """A weights file on disk; `fingerprint` tells its contents from any other's."""
+    """A weights file on disk, and how it is used; `digest` tells its contents from any other's."""
 
     path: Path
-    fingerprint: str
+    digest: str
+    flip_tta: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """What vectors that may be compared have in common."""
+        return f"{self.digest}_flip" if self.flip_tta else self.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,8 @@ def weights_files(name: str) -> list[WeightsFile]:
 def _weights_file(path: Path) -> WeightsFile | None:
     try:
         stat = path.stat()
-        return WeightsFile(path, _fingerprint(path, stat.st_mtime_ns, stat.st_size))
+        digest = _digest(path, stat.st_mtime_ns, stat.st_size)
+        return WeightsFile(path, digest, get_settings().flip_tta)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -133,9 +140,9 @@ def unload_networks() -> None:
 
 
 @lru_cache(maxsize=16)
-def _fingerprint(path: Path, mtime_ns: int, size: int) -> str:
+def _digest(path: Path, mtime_ns: int, size: int) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:FINGERPRINT_LENGTH]
+        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_LENGTH]
 
 
 def _load(network: FaceNetwork, weights: WeightsFile) -> LoadedNetwork:

@@ -16,7 +16,7 @@ from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
 from enrollment.reconciliation import Kind, reconcile
 from enrollment.selectors import search_gallery
 from enrollment.services import Upload, enroll_pictures
-from recognition.embedding import Embeddings
+from recognition.embedding import Embeddings, crop_uploads, embed_crops
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store, partition_name, reset_vector_store
 from tests.enrollment.holder import held_by_another_process
@@ -364,3 +364,17 @@ def test_interrupted_run_is_finished_by_the_next(gallery, monkeypatch):
     assert found() == {Kind.NOT_INDEXED: 2}
     assert "2 embeddings indexed" in reindex()
     assert found() == {}
+
+
+def test_vectors_with_and_without_their_mirror_image_never_meet(gallery, draw_picture, settings):
+    settings.RECOGNITION = settings.RECOGNITION | {"FLIP_TTA": True}
+    crop = next(crop_uploads([("1.jpg", draw_picture(seed=1))], detect=False)).crop
+    probe = embed_crops([crop.pixels], MODEL)
+    assert search_gallery(probe, 3) == [[]]
+
+    reindex()
+
+    (hits,) = search_gallery(probe, 3)
+    assert len(hits) == 3
+    assert hits[0].similarity == pytest.approx(1, abs=1e-4)
+    assert list(stored()) == [partition()]

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recognition.embedding import CroppedUpload, crop_all_faces, crop_faces, crop_uploads
+from recognition.embedding import (
+    CroppedUpload,
+    crop_all_faces,
+    crop_faces,
+    crop_uploads,
+    embed_crops,
+)
 from recognition.exceptions import NoFaceDetected
 from tests.pictures import draw_picture
 
@@ -107,3 +113,19 @@ def test_what_is_stored_is_in_no_language(group, picture):
     assert record["quality"] == crop.quality.as_record()
     assert "message" not in json.dumps(record)
     assert upload.crop.face_record() is None
+
+
+def test_flip_tta_takes_the_mean_with_the_mirror_image(group, weights, settings):
+    crop = crop_all_faces(group)[0].pixels
+    mirrored = np.ascontiguousarray(crop[:, ::-1])
+    plain = embed_crops([crop, mirrored], weights)
+
+    settings.RECOGNITION = settings.RECOGNITION | {"FLIP_TTA": True}
+    both = embed_crops([crop, mirrored], weights)
+
+    assert both.vectors.shape == (2, 512)
+    np.testing.assert_allclose(np.linalg.norm(both.vectors, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(both.vectors[0], both.vectors[1], atol=1e-4)
+    to_plain = plain.vectors @ both.vectors[0]
+    assert (to_plain > plain.vectors[0] @ plain.vectors[1]).all()
+    assert both.fingerprint != plain.fingerprint

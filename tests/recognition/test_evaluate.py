@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
 
+from recognition.decision import thresholds_of
 from recognition.evaluation import (
     EvaluationError,
     Pair,
@@ -138,6 +139,20 @@ def test_saved_thresholds_belong_to_these_weights_alone(people, own_weights):
     assert saved.measured["rank_1"] > 0.8
     (own_weights / f"{MODEL}.safetensors").write_bytes(b"other weights")
     assert read_descriptor(find_weights(MODEL)) is None
+
+
+def test_thresholds_speak_only_for_the_way_they_were_measured(people, own_weights, settings):
+    call_command("evaluate", people, aligned=True, far=0.04, save=True, no_progress=True)
+    assert thresholds_of(MODEL)
+
+    settings.RECOGNITION = settings.RECOGNITION | {"FLIP_TTA": True}
+    assert thresholds_of(MODEL) is None
+    assert read_descriptor(find_weights(MODEL)).measured == {}
+    call_command("evaluate", people, aligned=True, far=0.04, save=True, no_progress=True)
+    assert thresholds_of(MODEL)
+
+    settings.RECOGNITION = settings.RECOGNITION | {"FLIP_TTA": False}
+    assert thresholds_of(MODEL) is None
 
 
 def test_picture_that_pairs_name_and_nobody_has(people, pairs, own_weights):
