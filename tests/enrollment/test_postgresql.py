@@ -11,7 +11,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
+from django.core.management import call_command
+
+from enrollment.models import FaceEmbedding, Person
+from tests.enrollment.gallery import enrol, found
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 USER = "postgres"  # the server refuses to run as root
@@ -82,7 +87,7 @@ def database_url(tmp_path_factory) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
 
-    def run(program: str, *arguments: str) -> None:
+    def control(program: str, *arguments: str) -> None:
         subprocess.run(
             [programs / program, "-D", folder, *arguments],
             check=True,
@@ -91,31 +96,68 @@ def database_url(tmp_path_factory) -> Iterator[str]:
             **owner,
         )
 
-    run("initdb", "-U", "faces", "--auth=trust", "--no-sync")
+    control("initdb", "-U", "faces", "--auth=trust", "--no-sync")
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-    run("pg_ctl", "-w", "-l", f"{folder}/log", "-o", options, "start")
+    control("pg_ctl", "-w", "-l", f"{folder}/log", "-o", options, "start")
     yield f"postgres://faces@127.0.0.1:{port}/postgres"
-    run("pg_ctl", "-m", "immediate", "stop")
+    control("pg_ctl", "-m", "immediate", "stop")
     shutil.rmtree(folder)
 
 
-def test_people_are_enrolled_renamed_and_deleted(database_url, tmp_path):
+def run(script: str, address: str, folder: Path, *words: object) -> str:
+    """What a script prints that runs on the database at `address`."""
     environment = {
         "DJANGO_SETTINGS_MODULE": "faceproject.settings",
-        "DATABASE_URL": database_url,
-        "DATA_DIR": str(tmp_path),
+        "DATABASE_URL": address,
+        "DATA_DIR": str(folder),
         "WEIGHTS_DIR": str(ROOT / "weights"),
         "ENV_FILE": os.devnull,
         "PYTHONPATH": str(ROOT),
         "PATH": os.environ["PATH"],
     }
     done = subprocess.run(
-        [sys.executable, "-c", RACE],
+        [sys.executable, "-c", script, *map(str, words)],
         env=environment,
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=180,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["1 4 4 ['indexed'] 4", "{'bia'}", "0 0"]
+    return done.stdout
+
+
+def test_people_are_enrolled_renamed_and_deleted(database_url, tmp_path):
+    output = run(RACE, database_url, tmp_path)
+    assert output.splitlines() == ["1 4 4 ['indexed'] 4", "{'bia'}", "0 0"]
+
+
+RESTORE = """
+import sys
+import django
+django.setup()
+from django.core.management import call_command
+from enrollment.models import Person
+call_command("restore", sys.argv[1])
+Person.objects.create(person_id="made after", name="x")
+call_command("backup", sys.argv[2])
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_backup_goes_from_sqlite_to_postgresql_and_back(
+    database_url, tmp_path, settings, weights, draw_picture
+):
+    enrol("o'hara", draw_picture(seed=1), draw_picture(seed=2), use_face_detection=False)
+    before = list(FaceEmbedding.objects.values_list("pk", "vector", "created_at"))
+    call_command("backup", tmp_path / "sqlite.tar")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE restored")
+    address = database_url.replace("/postgres", "/restored")
+    there = tmp_path / "there"
+    there.mkdir()
+    run(RESTORE, address, there, tmp_path / "sqlite.tar", tmp_path / "postgresql.tar")
+    call_command("restore", "--overwrite", tmp_path / "postgresql.tar")
+    assert [person.person_id for person in Person.objects.all()] == ["made after", "o'hara"]
+    assert list(FaceEmbedding.objects.values_list("pk", "vector", "created_at")) == before
+    assert found(draw_picture(seed=2), 1) == ["o'hara"]

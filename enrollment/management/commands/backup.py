@@ -1,0 +1,60 @@
+"""`manage.py backup FILE`: everything that must outlive this machine, in one file."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils.translation import gettext as _
+
+from enrollment.backup import backup
+from recognition.exceptions import RecognitionError
+from recognition.management.progress import add_progress_argument, progress_bar
+
+MIB = 1024 * 1024
+
+
+class Command(BaseCommand):
+    help = (
+        "Writes people, pictures, vectors, accounts and weights to FILE, as they are at one moment; "
+        "the server may go on serving. FILE holds biometric data: it is readable by its owner only."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("file", type=Path, metavar="FILE")
+        add_progress_argument(parser)
+
+    def handle(self, **options: Any) -> None:
+        path: Path = options["file"]
+        if path.exists():
+            message = _("%(file)s is there already. Give a name that is not, or delete it first.")
+            raise CommandError(message % {"file": path})
+        try:
+            report = backup(path, progress_bar(options["no_progress"]))
+        except RecognitionError as error:
+            raise CommandError(str(error)) from error
+        except OSError as error:
+            message = _("%(file)s cannot be written: %(reason)s.")
+            raise CommandError(message % {"file": path, "reason": error.strerror}) from error
+        except KeyboardInterrupt:
+            raise CommandError(_("Interrupted. No backup was made."), returncode=130) from None
+        message = _(
+            "%(persons)d persons, %(pictures)d pictures, %(embeddings)d embeddings: %(size).1f MB."
+        )
+        self.stdout.write(
+            message
+            % {
+                "persons": report.rows["enrollment.person"],
+                "pictures": report.pictures,
+                "embeddings": report.rows["enrollment.faceembedding"],
+                "size": path.stat().st_size / MIB,
+            }
+        )
+        if report.missing:
+            message = _(
+                "The storage lacks the files of %(count)d pictures: they are in the backup without "
+                "them. 'manage.py reindex --check' names them."
+            )
+            self.stderr.write(message % {"count": len(report.missing)})

@@ -1,0 +1,550 @@
+"""`manage.py backup` and `restore`: the same answers after it, or nothing at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import Group, Permission, User
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.core.management import CommandError, call_command
+from rest_framework.authtoken.models import Token
+
+from enrollment import archive
+from enrollment import backup as module
+from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
+from enrollment.reconciliation import reconcile
+from enrollment.selectors import search_gallery
+from recognition.embedding import Embeddings
+from recognition.networks import find_weights
+from recognition.networks.loader import unload_networks
+from recognition.vector_store import get_vector_store, reset_vector_store
+from tests.enrollment import gallery as galleries
+from tests.enrollment.gallery import MODEL, stored
+from tests.enrollment.holder import held_by_another_process
+from tests.pictures import draw_picture
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ODD_NAME = "Ana\u2028d'Água\x85 'x' \\ 😀"
+
+
+def enrol(person_id: str, *contents: bytes, **options: object) -> None:
+    galleries.enrol(person_id, *contents, use_face_detection=False, **options)
+
+
+@pytest.fixture
+def gallery(weights) -> None:
+    """Three pictures of two persons, an account with a token and rights."""
+    enrol("ana", *(draw_picture(seed=seed) for seed in (1, 2)), name=ODD_NAME)
+    enrol("bia", draw_picture(seed=3))
+    user = User.objects.create_user("operator", password="a long pass phrase")
+    group = Group.objects.create(name="Operators")
+    group.permissions.add(Permission.objects.get(codename="add_person"))
+    user.groups.add(group)
+    Token.objects.create(user=user)
+
+
+@pytest.fixture
+def file(gallery, tmp_path: Path) -> Path:
+    path = tmp_path / "faces.tar"
+    run("backup", path)
+    return path
+
+
+def run(*words: object) -> str:
+    output = io.StringIO()
+    call_command(*map(str, words), stdout=output, stderr=output)
+    return output.getvalue()
+
+
+def empty(settings) -> None:
+    """A new installation: tables, and nothing else."""
+    call_command("flush", interactive=False, verbosity=0)
+    reset_vector_store()
+    shutil.rmtree(settings.RECOGNITION["MILVUS_URI"], ignore_errors=True)
+    shutil.rmtree(settings.MEDIA_ROOT, ignore_errors=True)
+
+
+def answers() -> list[list[tuple]]:
+    """What a search answers for each enrolled picture and for a stranger."""
+    probes = [row.array for row in FaceEmbedding.objects.order_by("pk")]
+    probes.append(sum(probes))
+    fingerprint = find_weights(MODEL).fingerprint
+    found = [search_gallery(Embeddings(vector[None], MODEL, fingerprint), 10) for vector in probes]
+    return [
+        [
+            (hit.id, hit.similarity, hit.decision, hit.person.name, hit.face_image.image.name)
+            for hit in hits
+        ]
+        for (hits,) in found
+    ]
+
+
+def everything() -> dict[str, object]:
+    """All rows, files and vectors."""
+    root = Path(default_storage.location)
+    rows = {
+        model._meta.label: sorted(model._base_manager.values_list(), key=str)
+        for model in [*module._models(), VectorDeletion]
+    }
+    return {
+        "rows": rows,
+        "files": {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file()},
+        "vectors": stored(),
+    }
+
+
+def test_restored_installation_answers_the_same(file, settings, monkeypatch) -> None:
+    before, pictures = answers(), everything()["files"]
+    token = Token.objects.get().key
+    empty(settings)
+    assert not Person.objects.exists() and stored() == []
+    with monkeypatch.context() as patch:
+        patch.setattr("enrollment.indexing.embed_crops", None)  # no network may run
+        output = run("restore", file)
+    assert "2 persons, 3 pictures and 3 embeddings restored; 3 can be searched." in output
+
+    assert answers() == before
+    assert everything()["files"] == pictures
+    user = Token.objects.get(key=token).user
+    assert user.check_password("a long pass phrase")
+    assert user.has_perm("enrollment.add_person")
+    assert Person.objects.get(person_id="ana").name == ODD_NAME
+    assert reconcile(mend=False).found == {}
+    enrol("carla", draw_picture(seed=4))
+    assert FaceImage.objects.count() == 4
+
+
+def test_rows_keep_their_times_and_ids(file, settings) -> None:
+    def rows() -> list:
+        fields = ("pk", "created_at", "face_image__created_at", "face_image__person__updated_at")
+        return list(FaceEmbedding.objects.order_by("pk").values_list(*fields, "vector", "face"))
+
+    before = rows()
+    empty(settings)
+    run("restore", file)
+    assert rows() == before
+
+
+def test_backup_is_private_and_can_be_checked_with_common_tools(file, tmp_path) -> None:
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert not list(tmp_path.glob("*.part"))
+    folder = tmp_path / "opened"
+    with tarfile.open(file) as tar:
+        tar.extractall(folder, filter="data")
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+    listed = (folder / "SHA256SUMS").read_text().splitlines()
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(listed) == len(files) - 1 == json.loads(run("restore", "--check", file).split()[0])
+    assert (folder / "weights" / find_weights(MODEL).path.name).exists()
+
+
+def test_backup_never_replaces_a_file(file) -> None:
+    content = file.read_bytes()
+    with pytest.raises(CommandError, match="is there already"):
+        run("backup", file)
+    assert file.read_bytes() == content
+
+
+def test_backup_into_a_missing_folder_says_so(gallery, tmp_path) -> None:
+    with pytest.raises(CommandError, match="cannot be written: No such file"):
+        run("backup", tmp_path / "absent" / "faces.tar")
+
+
+def test_interrupted_backup_leaves_no_file(gallery, tmp_path, monkeypatch) -> None:
+    def interrupted(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_add_rows", interrupted)
+    with pytest.raises(CommandError, match="No backup was made"):
+        run("backup", tmp_path / "faces.tar")
+    assert not list(tmp_path.glob("faces*"))
+
+
+# While others write
+
+
+def while_backing_up(monkeypatch, others: Callable[[], object]) -> None:
+    """Has `others` done, in a thread of its own, once the snapshot is taken."""
+    add_pictures = module._add_pictures
+
+    def interposed(*arguments: object) -> None:
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            from django.db import connections
+
+            try:
+                others()
+            except BaseException as error:  # noqa: BLE001
+                failures.append(error)
+            finally:
+                connections.close_all()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert failures == []
+        add_pictures(*arguments)
+
+    monkeypatch.setattr(module, "_add_pictures", interposed)
+
+
+def test_backup_is_of_one_moment_and_keeps_nobody_waiting(
+    gallery, settings, tmp_path, monkeypatch
+) -> None:
+    def others() -> None:
+        enrol("late", draw_picture(seed=9))
+        Person.objects.filter(person_id="bia").update(name="renamed later")
+
+    while_backing_up(monkeypatch, others)
+    before = answers()
+    run("backup", tmp_path / "faces.tar")
+    assert Person.objects.filter(person_id="late").exists()
+    empty(settings)
+    run("restore", tmp_path / "faces.tar")
+    assert answers() == before
+    assert not Person.objects.filter(person_id="late").exists()
+    assert len(everything()["files"]) == 3
+
+
+def test_picture_deleted_meanwhile_is_left_out(gallery, settings, tmp_path, monkeypatch) -> None:
+    while_backing_up(monkeypatch, lambda: Person.objects.get(person_id="bia").delete())
+    assert "lacks the files" not in run("backup", tmp_path / "faces.tar")
+    empty(settings)
+    run("restore", tmp_path / "faces.tar")
+    assert {row.person_id for row in stored()} == {"ana"}
+    assert reconcile(mend=False).found == {}
+
+
+def test_picture_that_the_storage_lost_is_told_and_its_vector_kept(
+    file, settings, tmp_path
+) -> None:
+    before = answers()
+    lost = FaceImage.objects.first()
+    lost.image.storage.delete(lost.image.name)
+    output = run("backup", tmp_path / "second.tar")
+    assert "lacks the files of 1 pictures" in output
+    empty(settings)
+    run("restore", tmp_path / "second.tar")
+    assert answers() == before
+
+
+# What is refused
+
+
+def entry_offsets(file: Path) -> dict[str, tuple[int, int]]:
+    """Where each entry's header and content begin."""
+    with tarfile.open(file) as tar:
+        return {info.name: (info.offset, info.offset_data) for info in tar}
+
+
+def test_any_damaged_entry_is_refused_and_nothing_written(file, settings) -> None:
+    empty(settings)
+    before = everything()
+    whole = file.read_bytes()
+    for name, (header, content) in entry_offsets(file).items():
+        for position in (header + 3, content):
+            damaged = bytearray(whole)
+            damaged[position] ^= 1
+            file.write_bytes(damaged)
+            with pytest.raises(CommandError, match="Use another backup"):
+                run("restore", file)
+            with pytest.raises(CommandError, match="Use another backup"):
+                run("restore", "--check", file)
+            assert everything() == before, name
+    file.write_bytes(whole)
+    assert "3 can be searched" in run("restore", file)
+
+
+def test_damaged_picture_is_named(file) -> None:
+    name, (_header, content) = next(
+        item for item in entry_offsets(file).items() if item[0].startswith("files/")
+    )
+    with file.open("r+b") as damaged:
+        damaged.seek(content + 100)
+        damaged.write(b"\0\0\0\0")
+    with pytest.raises(CommandError, match=name):
+        run("restore", "--check", file)
+
+
+def test_cut_off_backup_is_refused(file, settings) -> None:
+    empty(settings)
+    header, content = entry_offsets(file)[archive.SUMS]
+    for length in (content + 100, content, header, header // 2, 0):
+        os.truncate(file, length)
+        with pytest.raises(CommandError, match="Use another backup"):
+            run("restore", file)
+    assert not Person.objects.exists()
+
+
+@pytest.mark.parametrize("name", ["absent.tar", "text.tar", "other.tar", ""])
+def test_what_is_no_backup_is_refused(db, tmp_path, name: str) -> None:
+    path = tmp_path / name
+    if name == "text.tar":
+        path.write_text("hello " * 1000)
+    if name == "other.tar":
+        with archive.ArchiveWriter(path) as other:
+            other.add("letter.txt", b"hello")
+    with pytest.raises(CommandError, match="backup|cannot be read"):
+        run("restore", path)
+
+
+def rewritten(file: Path, **changes: object) -> Path:
+    """The same backup with another manifest and honest sums."""
+    path = file.with_name("rewritten.tar")
+    with archive.ArchiveWriter(path) as writer:
+        for entry in archive.read_entries(file):
+            content = entry.content
+            if entry.name == module.MANIFEST:
+                content = json.dumps(json.loads(content) | changes).encode()
+            writer.add(entry.name, content)
+    return path
+
+
+def test_newer_backups_are_refused(file, settings) -> None:
+    migrations = json.loads(next(archive.read_entries(file)).content)["migrations"]
+    later = migrations | {"enrollment": [*migrations["enrollment"], "9999_later"]}
+    other = migrations | {"billing": ["0001_initial"]}
+    empty(settings)
+    for changes in (
+        {"format": 2},
+        {"format": 2, "unknown": 1},
+        {"migrations": later},
+        {"migrations": other},
+    ):
+        with pytest.raises(CommandError, match="newer version.*'git pull'"):
+            run("restore", rewritten(file, **changes))
+    assert not Person.objects.exists()
+    run("restore", rewritten(file))
+    assert Person.objects.count() == 2
+
+
+def test_backup_from_before_a_migration_that_computes_is_refused(
+    file, settings, monkeypatch
+) -> None:
+    from django.db import migrations
+
+    changed = json.loads(next(archive.read_entries(file)).content)["migrations"]
+    last = changed["enrollment"].pop()
+    empty(settings)
+    path = rewritten(file, migrations=changed)
+    loader = module.MigrationLoader(None)
+    loader.disk_migrations["enrollment", last].operations.append(migrations.RunSQL("SELECT 1"))
+    monkeypatch.setattr(module, "MigrationLoader", lambda _connection: loader)
+    with pytest.raises(CommandError, match="version that made it"):
+        run("restore", path)
+    assert not Person.objects.exists()
+
+
+def test_rows_that_do_not_fit_leave_nothing(file, settings) -> None:
+    path = file.with_name("odd.tar")
+    with archive.ArchiveWriter(path) as writer:
+        for entry in archive.read_entries(file):
+            content = entry.content.replace(b'"content_hash"', b'"renamed_field"')
+            writer.add(entry.name, content)
+    empty(settings)
+    before = everything()
+    with pytest.raises(CommandError, match="too old.*renamed_field"):
+        run("restore", path)
+    assert everything() == before
+
+
+@pytest.mark.parametrize("holder", ["account", "person"])
+def test_installation_that_holds_something_is_left_alone(file, settings, holder: str) -> None:
+    empty(settings)
+    if holder == "account":
+        User.objects.create_user("me")
+    else:
+        enrol("carla", draw_picture(seed=4))
+    before = everything()
+    with pytest.raises(CommandError, match="not empty: 1 .*--overwrite"):
+        run("restore", file)
+    assert everything() == before
+
+
+def test_overwrite_replaces_everything(file, settings) -> None:
+    before = answers()
+    pictures = everything()["files"]
+    empty(settings)
+    enrol("carla", draw_picture(seed=4), draw_picture(seed=5))
+    User.objects.create_user("me")
+    run("restore", "--overwrite", file)
+    assert answers() == before
+    assert everything()["files"] == pictures
+    assert [user.username for user in User.objects.all()] == ["operator"]
+    assert reconcile(mend=False).found == {}
+
+
+def test_overwrite_of_the_same_installation_undoes_what_came_after(file) -> None:
+    before = answers()
+    Person.objects.get(person_id="bia").delete()
+    enrol("late", draw_picture(seed=9))
+    damaged = FaceImage.objects.first()
+    Path(damaged.image.path).write_bytes(b"damaged")
+    run("restore", "--overwrite", file)
+    assert answers() == before
+    assert reconcile(mend=False).found == {}
+    assert damaged.image.read() != b"damaged"
+
+
+def test_running_server_keeps_its_gallery(file, settings) -> None:
+    empty(settings)
+    get_vector_store().ping()
+    reset_vector_store()
+    with (
+        held_by_another_process(settings.RECOGNITION["MILVUS_URI"]),
+        pytest.raises(CommandError, match="open in another process"),
+    ):
+        run("restore", file)
+    assert not Person.objects.exists()
+    assert "3 can be searched" in run("restore", file)
+
+
+# What is cut off
+
+
+FULL = OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("step", "failure"),
+    [("_restore_file", FULL), ("_load", KeyboardInterrupt), ("_reset_sequences", FULL)],
+)
+def test_interrupted_restore_leaves_the_old_installation(
+    file, settings, monkeypatch, step: str, failure: BaseException
+) -> None:
+    empty(settings)
+    enrol("carla", draw_picture(seed=4))
+    before = everything()
+    real, calls = getattr(module, step), []
+
+    def interrupted(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 2 or step == "_reset_sequences":
+            raise failure
+        return real(*arguments)
+
+    monkeypatch.setattr(module, step, interrupted)
+    with pytest.raises((CommandError, OSError), match="Interrupted|No space"):
+        run("restore", "--overwrite", file)
+    assert everything() == before
+    monkeypatch.undo()
+    assert "3 can be searched" in run("restore", "--overwrite", file)
+    assert reconcile(mend=False).found == {}
+
+
+def test_restore_cut_off_before_milvus_is_finished_by_reindex(file, settings, monkeypatch) -> None:
+    before = answers()
+    empty(settings)
+
+    def killed(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_index", killed)
+    with pytest.raises(CommandError, match="reindex --check"):
+        run("restore", file)
+    assert "3 embeddings indexed" in run("reindex")
+    assert answers() == before
+
+
+def test_old_vectors_in_milvus_are_never_taken_for_restored_people(file, settings) -> None:
+    """Another gallery's Milvus was left behind: its ids mean other people here."""
+    before = answers()
+    call_command("flush", interactive=False, verbosity=0)
+    get_vector_store().clear()
+    shutil.rmtree(settings.MEDIA_ROOT)
+    for number in range(4):
+        enrol(f"other {number}", draw_picture(seed=f"other {number}"))
+    FaceEmbedding.objects.all()._raw_delete("default")
+    FaceImage.objects.all()._raw_delete("default")
+    Person.objects.all()._raw_delete("default")
+    assert len(stored()) == 4
+    run("restore", file)
+    assert answers() == before
+    assert len(stored()) == 3
+
+
+# Weights
+
+
+def test_own_weights_come_along_and_others_are_never_replaced(gallery, settings, tmp_path) -> None:
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    theirs.mkdir()
+    shutil.copy(find_weights(MODEL).path, theirs)
+    (theirs / f"{find_weights(MODEL).path.name}.json").write_text('{"sha256": "x"}')
+    ours.mkdir()
+    settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": theirs}
+    run("backup", tmp_path / "faces.tar")
+    before = answers()
+    empty(settings)
+    settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": ours}
+    unload_networks()
+
+    assert "not in use here" not in run("restore", tmp_path / "faces.tar")
+    assert answers() == before
+    assert sorted(path.name for path in ours.iterdir()) == sorted(
+        path.name for path in theirs.iterdir()
+    )
+
+    name = find_weights(MODEL).path.name
+    (ours / name).write_bytes(b"other weights")
+    assert "3 vectors of mobilenetv3_large were made with weights that are not in use here" in run(
+        "restore", "--overwrite", tmp_path / "faces.tar"
+    )
+    assert (ours / name).read_bytes() == b"other weights"
+    unload_networks()
+
+
+# A folder of its own, as an administrator does it
+
+
+def test_new_folder_becomes_the_installation(file, tmp_path) -> None:
+    before = {(row.pk, row.person_id) for row in Person.objects.all()}
+    root = Path(__file__).resolve().parents[2]
+    environment = os.environ | {
+        "DJANGO_SETTINGS_MODULE": "faceproject.settings",
+        "ENV_FILE": os.devnull,
+        "DATA_DIR": str(tmp_path / "new"),
+        "LOG_LEVEL": "WARNING",
+    }
+    command = [sys.executable, "manage.py"]
+
+    def manage(*words: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *map(str, words)], cwd=root, env=environment, capture_output=True, text=True
+        )
+
+    restored = manage("restore", file, "--no-progress")
+    assert restored.returncode == 0, restored.stderr
+    assert "3 can be searched" in restored.stdout
+    assert "torch" not in restored.stderr
+    refused = manage("restore", file)
+    assert refused.returncode == 1 and "not empty" in refused.stderr
+    again = manage("backup", tmp_path / "again.tar", "--no-progress")
+    assert again.returncode == 0, again.stderr
+    persons = [
+        entry
+        for entry in archive.read_entries(tmp_path / "again.tar")
+        if entry.name.startswith("rows/enrollment.person/")
+    ]
+    rows = [json.loads(line) for line in persons[0].content.decode().split("\n") if line]
+    assert {(row["pk"], row["fields"]["person_id"]) for row in rows} == before
+
+
+def test_file_of_another_name_in_the_storage_is_kept(file, settings) -> None:
+    empty(settings)
+    default_storage.save("pictures/other.jpg", ContentFile(b"x"))
+    run("restore", file)
+    assert default_storage.exists("pictures/other.jpg")
