@@ -116,6 +116,14 @@ def delete_person(person: Person) -> int:
     return by_model.get(FaceImage._meta.label, 0)
 
 
+def delete_pictures(person: Person, picture_ids: Sequence[int]) -> int:
+    """Deletes these pictures, as far as they are still the person's; returns how many went."""
+    with transaction.atomic():
+        person = _locked([person.pk])[person.pk]
+        _total, by_model = person.face_images.filter(pk__in=picture_ids).delete()
+    return by_model.get(FaceImage._meta.label, 0)
+
+
 def _move(pictures: QuerySet[FaceImage], person: Person) -> int:
     """Of pictures whose owners are locked."""
     ids = list(pictures.values_list("pk", flat=True))

@@ -79,6 +79,7 @@ class FaceImage(models.Model):
         ADMIN = "admin", _("admin")
         API = "api", _("API")
         FOLDER = "folder", _("folder import")
+        PAGE = "page", _("person page")
 
     person = models.ForeignKey(
         Person, models.CASCADE, related_name="face_images", verbose_name=_("person")

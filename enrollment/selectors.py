@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from django.db.models import Count, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_lazy
 
 from enrollment.exceptions import PersonNotFound, PictureNotFound
 from enrollment.models import Calibration, FaceEmbedding, FaceImage, Person
@@ -93,6 +93,17 @@ def _with_rows(
         for hit in found
         if hit.id in by_id
     ]
+
+
+def persons_like(picture: FaceImage, limit: int) -> list[SearchHit]:
+    """Other persons, by the picture of theirs that resembles this one most; none without a vector."""
+    weights = compared_weights()
+    row = weights and weights.rows.filter(face_image=picture).first()
+    if not row:
+        return []
+    probe = Embeddings(row.array[None], row.model, row.fingerprint)
+    (hits,) = search_gallery(probe, limit + 1, group_by_person=True)
+    return [hit for hit in hits if hit.person.pk != picture.person_id][:limit]
 
 
 class Weights(NamedTuple):
@@ -186,6 +197,15 @@ def find_persons(text: str = "") -> QuerySet[Person]:
     """Persons whose id or name holds every word of the text, as `with_pictures`; by their ids."""
     words = (Q(person_id__icontains=word) | Q(name__icontains=word) for word in text.split())
     return with_pictures(Person.objects.filter(*words))
+
+
+GALLERY_ORDERS: Final = {  # how lists of persons can be sorted: a label, and the columns
+    "id": (gettext_lazy("by id"), ("person_id",)),
+    "name": (gettext_lazy("by name"), ("name", "person_id")),
+    "newest": (gettext_lazy("newest first"), ("-created_at", "-pk")),
+    "most": (gettext_lazy("most pictures first"), ("-picture_count", "person_id")),
+    "fewest": (gettext_lazy("fewest pictures first"), ("picture_count", "person_id")),
+}
 
 
 def get_person(person_id: str) -> Person:

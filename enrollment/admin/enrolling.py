@@ -20,14 +20,18 @@ Say = Callable[[str], None]
 
 
 def enroll_files(
-    request: HttpRequest, person_id: str, files: Sequence[UploadedFile], detect: bool
+    request: HttpRequest,
+    person_id: str,
+    files: Sequence[UploadedFile],
+    detect: bool,
+    source: str = FaceImage.Source.ADMIN,
 ) -> None:
     """Adds the files to the person and reports on each; not to be called within a transaction."""
     try:
         enrollment = services.enroll_pictures(
             person_id=person_id,
             uploads=[Upload(file.name, file) for file in files],
-            source=FaceImage.Source.ADMIN,
+            source=source,
             use_face_detection=detect,
         )
     except RecognitionError as error:

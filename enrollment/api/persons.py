@@ -161,7 +161,7 @@ class PersonImageView(PersonCall):
     @schema.persons_images_delete
     def delete(self, request: Request, person_id: str, image_id: int) -> Response:
         person = get_person(person_id)
-        picture_of(person, image_id).delete()
+        corrections.delete_pictures(person, [picture_of(person, image_id).pk])
         return Response({"success": True, "person_id": person.person_id, "deleted_pictures": 1})
 
 

@@ -1,0 +1,251 @@
+"""The gallery and the persons' pages, as a browser without a script meets them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.urls import reverse
+
+from enrollment.models import FaceImage, Person
+from tests.enrollment.gallery import enrol, found, stored
+from tests.enrollment.test_views import Markup
+from tests.pictures import draw_picture, upload
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def local() -> Client:
+    return Client(headers={"host": "localhost"})
+
+
+@pytest.fixture
+def commits(django_capture_on_commit_callbacks):
+    return lambda: django_capture_on_commit_callbacks(execute=True)
+
+
+@pytest.fixture
+def ana(weights) -> Person:
+    return enrol("ana", draw_picture(seed=1), draw_picture(seed=2), name="Ana <b>").person
+
+
+@pytest.fixture
+def bia(weights) -> Person:
+    return enrol("b/ia", draw_picture(seed=3)).person
+
+
+def page(person: Person, name: str = "person") -> str:
+    return reverse(name, args=[person.pk])
+
+
+def ids(person: Person) -> list[int]:
+    return list(person.face_images.values_list("pk", flat=True))
+
+
+def texts(response) -> str:
+    return " ".join(str(message) for message in response.context["messages"])
+
+
+def test_gallery_is_searched_sorted_and_paged(local, ana, bia, monkeypatch):
+    response = local.get("/people/")
+    assert [each.person_id for each in response.context["page"]] == ["ana", "b/ia"]
+    assert b"Ana &lt;b&gt;" in response.content
+    assert "2 persons" in response.content.decode()
+    shown = local.get("/people/", {"q": "/I", "order": "newest", "page": "99"}).context["page"]
+    assert [each.person_id for each in shown] == ["b/ia"]
+    assert b"Nobody was found" in local.get("/people/?q=zoe&order=nonsense").content
+    monkeypatch.setattr("enrollment.people.PERSONS_A_PAGE", 1)
+    first = Markup(local.get("/people/?order=fewest"))
+    (following,) = first.find("a", rel="next")
+    second = local.get("/people/" + following["href"])
+    assert [each.person_id for each in second.context["page"]] == ["ana"]
+
+
+def test_gallery_asks_few_questions(local, django_assert_max_num_queries):
+    for number in range(30):
+        Person.objects.create(person_id=f"p{number}")
+    with django_assert_max_num_queries(3):
+        local.get("/people/")
+
+
+def test_empty_gallery_says_so(local):
+    assert b"The gallery is empty" in local.get("/people/").content
+
+
+def test_pages_hold_nothing_that_the_policy_forbids(local, ana, bia):
+    pages = [page(ana), page(ana, "person-merge"), page(ana, "person-delete"), "/people/new"]
+    pages += [f"{page(ana, 'person-merge')}?with={bia.pk}", "/people/", page(ana, "person-details")]
+    pages += [
+        f"{page(ana, name)}?picture={ids(ana)[0]}"
+        for name in ("person-move-pictures", "person-delete-pictures")
+    ]
+    for path in pages:
+        response = local.get(path)
+        assert response.status_code == 200, path
+        assert "script-src" in response["Content-Security-Policy"] or (
+            "default-src 'self'" in response["Content-Security-Policy"]
+        )
+        markup = Markup(response)
+        assert not markup.find("style") and "style=" not in response.content.decode(), path
+        assert all(script.get("src") for script in markup.find("script")), path
+        named = {attributes.get("for") for attributes in markup.find("label")}
+        for control in markup.find("input", type="search") + markup.find("input", type="text"):
+            assert control["id"] in named, path
+
+
+def test_person_is_made_and_gets_pictures(local, weights):
+    made = local.post("/people/new", {"person_id": " ana ", "name": "Ana", "notes": ""})
+    person = Person.objects.get(person_id="ana")
+    assert made.url == page(person)
+    data = {"pictures": [upload(draw_picture(seed=1)), upload(b"")], "use_face_detection": "on"}
+    added = local.post(page(person, "person-add-pictures"), data, follow=True)
+    assert "1 picture was added." in texts(added) and "was refused" in texts(added)
+    picture = person.face_images.get()
+    assert picture.source == FaceImage.Source.PAGE
+    assert f"{picture.get_absolute_url()}?size=thumb" in added.content.decode()
+    assert "indexed" in added.content.decode() and "No face was found" in added.content.decode()
+
+
+def test_taken_or_empty_ids_are_told_at_the_field(local, ana):
+    for person_id in ("ana", " "):
+        refused = local.post("/people/new", {"person_id": person_id})
+        assert refused.status_code == 400 and b"field-error" in refused.content
+    assert Person.objects.count() == 1
+
+
+def test_nothing_chosen_to_add_is_said(local, ana):
+    answer = local.post(page(ana, "person-add-pictures"), {}, follow=True)
+    assert "No picture was chosen" in texts(answer)
+
+
+def test_details_are_changed_and_follow_to_milvus(local, ana, commits):
+    form = {"person_id": "ana lima", "name": "Ana Lima", "notes": "gate"}
+    with commits():
+        answer = local.post(page(ana, "person-details"), form, follow=True)
+    assert "Saved." in texts(answer) and b"gate" in answer.content
+    assert {row.person_id for row in stored()} == {"ana lima"}
+
+
+def test_cover_stands_for_the_person(local, ana):
+    second = ids(ana)[1]
+    local.post(page(ana, "person-cover"), {"picture": second})
+    assert f"/pictures/{second}?size=thumb" in local.get("/people/").content.decode()
+    strange = local.post(page(ana, "person-cover"), {"picture": 999}, follow=True)
+    assert "no picture 999" in texts(strange)
+    assert Person.objects.get().cover_id == second
+
+
+def test_not_this_person_suggests_who_it_is_and_moves(local, ana, bia, commits):
+    first = ids(ana)[0]
+    path = page(ana, "person-move-pictures")
+    asked = local.get(path, {"picture": first})
+    assert [each.pk for each in asked.context["candidates"]] == [bia.pk]
+    looked = local.get(path, {"picture": first, "q": "ia"})
+    assert [each.pk for each in looked.context["candidates"]] == [bia.pk]
+    with commits():
+        moved = local.post(path, {"picture": first, "person": bia.pk}, follow=True)
+    assert moved.redirect_chain[-1][0] == page(bia)
+    assert "1 picture now belongs to b/ia." in texts(moved)
+    assert len(ids(bia)) == 2 and found(draw_picture(seed=1))[0] == "b/ia"
+
+
+def test_not_this_person_makes_a_new_one(local, ana, commits):
+    path, first = page(ana, "person-move-pictures"), ids(ana)[0]
+    taken = local.post(path, {"picture": first, "new": "1", "person_id": "ana"})
+    assert taken.status_code == 400 and b"field-error" in taken.content
+    with commits():
+        local.post(path, {"picture": first, "new": "1", "person_id": "zoe", "name": "Zoe"})
+    assert ids(Person.objects.get(person_id="zoe")) == [first]
+
+
+@pytest.mark.parametrize("data", [{}, {"picture": "x"}, {"picture": 999}])
+def test_moving_or_deleting_nothing_is_said(local, ana, data):
+    for name in ("person-move-pictures", "person-delete-pictures"):
+        answer = local.get(page(ana, name), data, follow=True)
+        assert "No picture was chosen" in texts(answer)
+
+
+def test_moving_to_nobody_is_said(local, ana):
+    form = {"picture": ids(ana)[0], "person": "999"}
+    assert "No person was chosen" in texts(local.post(page(ana, "person-move-pictures"), form))
+
+
+def test_pictures_are_deleted_after_a_question(local, ana, bia, commits):
+    path, first = page(ana, "person-delete-pictures"), ids(ana)[0]
+    asked = local.get(path, {"picture": [first, ids(bia)[0]]})
+    assert "Delete 1 picture of" in asked.content.decode() and len(ids(ana)) == 2
+    with commits():
+        done = local.post(path, {"picture": [first, ids(bia)[0]]}, follow=True)
+    assert "1 picture was deleted." in texts(done)
+    assert (len(ids(ana)), len(ids(bia)), len(stored())) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("keep", ["ana", "b/ia"])
+def test_merge_shows_both_and_keeps_the_chosen(local, ana, bia, commits, keep):
+    path = page(ana, "person-merge")
+    assert [each.pk for each in local.get(path).context["candidates"]] == [bia.pk]
+    both = local.get(path, {"with": bia.pk}).content.decode()
+    for picture in ids(ana) + ids(bia):
+        assert f"/pictures/{picture}?" in both
+    assert "Merge both: 3 pictures" in both and Person.objects.count() == 2
+    kept = Person.objects.get(person_id=keep)
+    with commits():
+        done = local.post(path, {"with": bia.pk, "keep": kept.pk}, follow=True)
+    assert done.redirect_chain[-1][0] == page(kept)
+    assert len(ids(Person.objects.get())) == 3
+    assert {row.person_id for row in stored()} == {keep}
+
+
+def test_deleting_a_person_asks_with_counts(local, ana, commits):
+    asked = local.get(page(ana, "person-delete")).content.decode()
+    assert "2 pictures, their files and their vectors" in asked and Person.objects.exists()
+    with commits():
+        done = local.post(page(ana, "person-delete"), follow=True)
+    assert "was deleted, with 2 pictures." in texts(done)
+    assert not Person.objects.exists() and stored() == []
+
+
+def test_suggestions_that_milvus_cannot_give_stop_no_correction(local, ana, no_store):
+    answer = local.get(page(ana, "person-move-pictures"), {"picture": ids(ana)[0]})
+    assert answer.status_code == 200 and answer.context["candidates"] == []
+
+
+def test_thumbnails_are_made_once(local, ana, monkeypatch):
+    path = f"/pictures/{ids(ana)[0]}?size=thumb"
+    first = local.get(path).content
+    monkeypatch.setattr("enrollment.views.thumbnail", lambda content: pytest.fail("made again"))
+    assert local.get(path).content == first
+
+
+def test_strangers_are_sent_to_the_login(ana):
+    remote = Client(REMOTE_ADDR="192.0.2.7", headers={"host": "localhost"})
+    for path in ("/people/", page(ana), page(ana, "person-merge")):
+        assert remote.get(path).url == f"/login?next={path}"
+    assert remote.post(page(ana, "person-delete")).status_code == 302
+    assert Person.objects.exists()
+
+
+def test_users_see_and_do_what_their_permissions_say(local, ana, django_user_model):
+    user = django_user_model.objects.create_user("maria")
+    local.force_login(user)
+    refused = local.get("/people/")
+    assert refused.status_code == 403 and b"enrollment.view_person" in refused.content
+    assert not Markup(local.get("/")).find("a", href="/people/")
+    user.user_permissions.add(Permission.objects.get(codename="view_person"))
+    shown = local.get(page(ana))
+    assert shown.status_code == 200
+    links = {link["href"] for link in Markup(shown).find("a")}
+    assert not [link for link in links if re.search("delete|merge|details|admin", link or "")]
+    for name in ("details", "add-pictures", "cover", "move-pictures", "merge", "delete"):
+        data = {"picture": ids(ana)[0]}
+        assert local.post(page(ana, f"person-{name}"), data).status_code == 403, name
+    assert Person.objects.get().face_images.count() == 2
+
+
+def test_forms_carry_their_csrf_token(ana, bia):
+    browser = Client(enforce_csrf_checks=True, headers={"host": "localhost"})
+    assert browser.post(page(ana, "person-delete")).status_code == 403
+    assert Person.objects.count() == 2
