@@ -66,7 +66,9 @@ def test_other_weights_find_nothing_of_ours(row):
     assert search_gallery(Embeddings(row.array[None], MODEL, "0" * 16), 5) == [[]]
 
 
-def test_hits_cost_one_query_beside_the_thresholds_however_many(row, draw_picture, django_assert_num_queries):
+def test_hits_cost_one_query_beside_the_thresholds_however_many(
+    row, draw_picture, django_assert_num_queries
+):
     enrol("bia", *(draw_picture(seed=n) for n in range(1, 6)))
     with django_assert_num_queries(2):
         (hits,) = search_gallery(probe_of(row), 6)
