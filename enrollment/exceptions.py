@@ -24,3 +24,17 @@ class PictureNotFound(RecognitionError):
 
     code = "picture_not_found"
     status = 404
+
+
+class LowQuality(RecognitionError):
+    """The face is doubtful, and `ENROLL_QUALITY=refuse` admits none that is."""
+
+    code = "low_quality"
+    status = 422
+
+
+class DoubtfulIdentity(RecognitionError):
+    """The picture resembles the wrong person, and `ENROLL_IDENTITY=refuse` admits none that does."""
+
+    code = "doubtful_identity"
+    status = 422

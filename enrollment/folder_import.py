@@ -7,7 +7,7 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
-from enrollment.models import FaceEmbedding, FaceImage
+from enrollment.models import Doubt, FaceEmbedding, FaceImage
 from enrollment.services import (
     Outcome,
     Submission,
@@ -57,7 +57,7 @@ class FoundFile:
 class FileResult:
     """What became of a file; `searchable` is False when its vectors are still to be made.
 
-    `face_detected` is None where none was looked for.
+    `face_detected` is None where none was looked for; `doubts` say what speaks against the picture.
     """
 
     shown_path: str
@@ -66,6 +66,7 @@ class FileResult:
     reason: str = ""
     face_detected: bool | None = None
     searchable: bool = True
+    doubts: list[Doubt] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,9 @@ def _submission(picture: _Picture) -> Submission:
 def _apply(outcome: Outcome, result: FileResult, looked_for: bool) -> None:
     if outcome.error:
         result.status, result.reason = FileStatus.REFUSED, str(outcome.error)
-    elif looked_for:
+        return
+    result.doubts = outcome.doubts
+    if looked_for:
         result.face_detected = outcome.crop.face is not None
 
 

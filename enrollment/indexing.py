@@ -19,6 +19,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django_tasks import task
 
+from enrollment import doubts
 from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
 from recognition.embedding import FaceCrop, crop_uploads, embed_crops
 from recognition.exceptions import RecognitionError
@@ -84,8 +85,12 @@ def request_embeddings(face_images: Iterable[FaceImage]) -> None:
 
 
 def request_upsert(embeddings: models.QuerySet[FaceEmbedding]) -> None:
-    """Has Milvus told again what SQL now says of these embeddings, after the commit."""
+    """Has Milvus told again what SQL now says of these embeddings, after the commit.
+
+    Their pictures may be another person's now, so they are judged again.
+    """
     ids = list(embeddings.values_list("pk", flat=True))
+    FaceImage.objects.filter(pk__in=embeddings.values("face_image")).update(judged_at=None)
     embeddings.update(status=Status.PENDING)
     _enqueue_after_commit(ids)
 
@@ -141,6 +146,7 @@ def delete_vectors() -> None:
 def index(ids: Sequence[int], crops: Mapping[int, FaceCrop] | None = None) -> IndexReport:
     """Computes what is missing of these embeddings, copies them to Milvus, and marks them indexed.
 
+    Then it judges the pictures that are new, or whose vectors are, see `enrollment.doubts`.
     `crops` (by picture id) spares finding faces that the caller has just found. A failure marks its
     row and does not stop the others; rows deleted meanwhile are passed over.
     """
@@ -156,7 +162,8 @@ def _index_batch(ids: Sequence[int], crops: Mapping[int, FaceCrop]) -> IndexRepo
         .select_related("face_image")
         .order_by("model", "face_image_id")
     )
-    failures = _compute([row for row in rows if row.vector is None], crops)
+    new = [row for row in rows if row.vector is None]
+    failures = _compute(new, crops)
     ready = [row for row in rows if row.pk not in failures]
     try:
         indexed = _copy_to_milvus([row.pk for row in ready])
@@ -164,6 +171,10 @@ def _index_batch(ids: Sequence[int], crops: Mapping[int, FaceCrop]) -> IndexRepo
         logger.exception("Embeddings %s were not written to Milvus", [row.pk for row in ready])
         failures |= {row.pk: str(error) for row in ready}
         indexed = 0
+    else:
+        doubts.judge(
+            {row.face_image_id for row in ready if row in new or not row.face_image.judged_at}
+        )
     for pk, message in failures.items():
         FaceEmbedding.objects.filter(pk=pk).update(status=Status.FAILED, error=message)
     return IndexReport(indexed, len(failures))
@@ -176,6 +187,7 @@ def _compute(rows: list[FaceEmbedding], crops: Mapping[int, FaceCrop]) -> dict[i
     missing = [picture for pk, picture in pictures.items() if pk not in known]
     found, broken = find_faces(missing)
     known |= found
+    doubts.note_quality({pk: known[pk] for pk in pictures if pk in known})
     failures = {row.pk: broken[row.face_image_id] for row in rows if row.face_image_id in broken}
     left = [row for row in rows if row.pk not in failures]
     for model, group in groupby(left, key=lambda row: row.model):

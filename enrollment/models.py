@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from django.core.exceptions import ValidationError
 from django.core.validators import ProhibitNullCharactersValidator
@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from recognition.decision import Thresholds
 from recognition.networks.descriptor import Threshold
+from recognition.quality import reason_message
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,6 +109,14 @@ class FaceImage(models.Model):
     height = models.PositiveIntegerField(_("height"), default=0, editable=False)
     created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
 
+    judged_at = models.DateTimeField(
+        _("judged at"),
+        null=True,
+        editable=False,
+        db_index=True,
+        help_text=_("When the face was compared with the gallery; empty: not yet."),
+    )
+
     class Meta:
         verbose_name = _("picture")
         verbose_name_plural = _("pictures")
@@ -180,6 +189,68 @@ class FaceEmbedding(models.Model):
         self.vector = vector.astype("<f4").tobytes()
 
 
+class Doubt(models.Model):
+    """A reason to look at a picture again: its quality, or whom it resembles.
+
+    `code` is a reason of `recognition.quality` or a `Resemblance`; of the latter `given` and `expected`
+    are cosines. The doubt goes with the picture that it names, so nobody who is deleted is remembered.
+    """
+
+    class Resemblance(models.TextChoices):
+        LOOKS_LIKE_SOMEONE_ELSE = "looks_like_someone_else", _("looks like somebody else")
+        UNLIKE_OWN_PICTURES = "unlike_own_pictures", _("unlike the person's other pictures")
+        SAME_PICTURE = "same_picture", _("the same file as another picture")
+
+    face_image = models.ForeignKey(
+        FaceImage, models.CASCADE, related_name="doubts", verbose_name=_("picture")
+    )
+    code = models.CharField(_("code"), max_length=40, db_index=True)
+    given = models.FloatField(default=0)
+    expected = models.FloatField(default=0)
+    other = models.ForeignKey(
+        FaceImage,
+        models.CASCADE,
+        null=True,
+        related_name="+",
+        verbose_name=_("the picture it resembles"),
+    )
+
+    class Meta:
+        verbose_name = _("doubt")
+        verbose_name_plural = _("doubts")
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return self.code
+
+    @property
+    def message(self) -> str:
+        """What was given and expected and what to do, in the language in force."""
+        if self.code not in self.Resemblance:
+            return reason_message(self.code, {"given": self.given, "expected": self.expected})
+        sentence = _RESEMBLANCES[self.Resemblance(self.code)]
+        return sentence % {
+            "given": f"{self.given:.2f}",
+            "expected": f"{self.expected:.2f}",
+            "person": self.other.person if self.other else "",
+        }
+
+
+_RESEMBLANCES: Final = {
+    Doubt.Resemblance.LOOKS_LIKE_SOMEONE_ELSE: _(
+        "The face looks like somebody else who is enrolled: %(person)s (similarity %(given)s; from "
+        "%(expected)s on, two pictures are taken for one person's). Check whom it shows."
+    ),
+    Doubt.Resemblance.UNLIKE_OWN_PICTURES: _(
+        "The face does not look like this person's other pictures (similarity %(given)s at most; at "
+        "least %(expected)s was expected). Check whom it shows."
+    ),
+    Doubt.Resemblance.SAME_PICTURE: _(
+        "The very same picture is enrolled already, under %(person)s. Keep one of the two."
+    ),
+}
+
+
 class Calibration(models.Model):
     """Thresholds measured on this gallery; they win over those that came with the weights."""
 
@@ -212,6 +283,23 @@ class Calibration(models.Model):
             match=Threshold(self.match, self.match_far, self.impostor_pairs),
             review=Threshold(self.review, self.review_far, self.impostor_pairs),
         )
+
+
+class Examination(models.Model):
+    """What the gallery doctor found the last time; ids alone, so nobody who is deleted is remembered."""
+
+    model = models.CharField(max_length=50)
+    pictures = models.PositiveIntegerField()
+    findings = models.JSONField(default=dict)
+    seconds = models.FloatField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("examination")
+        verbose_name_plural = _("examinations")
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.created_at:%Y-%m-%d %H:%M}"
 
 
 class VectorDeletion(models.Model):

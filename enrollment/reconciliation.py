@@ -21,7 +21,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from enrollment import indexing
+from enrollment import doubts, indexing
 from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
 from recognition.exceptions import RecognitionError
 from recognition.networks import NETWORKS, find_weights, load_network, usable_names
@@ -58,6 +58,7 @@ class Kind(Enum):
     DIFFERENT = gettext_lazy("vectors with another person or path than in SQL")
     STRAY = gettext_lazy("vectors in Milvus that no embedding accounts for")
     STRAY_PARTITION = gettext_lazy("partitions in Milvus that no embedding accounts for")
+    NOT_JUDGED = gettext_lazy("pictures not compared with the gallery")
     ORPHAN_FILE = gettext_lazy("picture files that no row names")
     MISSING_FILE = gettext_lazy("pictures whose file is missing")
 
@@ -79,12 +80,20 @@ class Reconciliation:
     removed: int = 0  # vectors and embeddings taken away
     dropped_partitions: int = 0
     deleted_files: int = 0
+    judged: int = 0  # pictures compared with the gallery, besides those that were indexed
     unmended: Counter[str] = field(default_factory=Counter)  # by reason
     notes: list[str] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
-        return any((self.indexed, self.removed, self.dropped_partitions, self.deleted_files))
+        done = (
+            self.indexed,
+            self.removed,
+            self.dropped_partitions,
+            self.deleted_files,
+            self.judged,
+        )
+        return any(done)
 
     def note(self, kind: Kind, ids: Sequence[int | str], count: int | None = None) -> None:
         """Counts `ids` (or `count`, of which `ids` are the first) under the kind."""
@@ -139,6 +148,7 @@ class _Run:
             self._drop_unused_partitions()
             self.store.flush()
         if not self.model:
+            self._judge()
             self._compare_files()
         return self.result
 
@@ -336,6 +346,21 @@ class _Run:
             if name not in self._expected_partitions():
                 self.store.drop_partition(name)
                 self.result.dropped_partitions += 1
+
+    def _judge(self) -> None:
+        """After all else: what was indexed on the way is judged already."""
+        waiting = doubts.unjudged()
+        self._note_rows(Kind.NOT_JUDGED, waiting)
+        if not self.mend:
+            return
+        ids = list(waiting.values_list("pk", flat=True))
+        for batch in batches(self.track(ids, _("Judging"), len(ids)), indexing.BATCH_SIZE):
+            doubts.judge(batch)
+        left = waiting.filter(pk__in=ids).count()
+        self.result.judged = len(ids) - left
+        if left:
+            reason = _("The picture was not compared with the gallery; the log says why.")
+            self.result.unmended[reason] += left
 
     # The storage against SQL
 

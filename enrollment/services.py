@@ -7,20 +7,26 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import IO
+from typing import IO, Final
 
+from django.conf import settings
 from django.core.files.base import ContentFile
 from django.db import transaction
 from django.utils.translation import gettext
 
 from enrollment import indexing
-from enrollment.models import PATH_MAX_LENGTH, FaceEmbedding, FaceImage, Person
-from recognition.embedding import FaceCrop, crop_uploads
+from enrollment.doubts import Probe, quality_doubts, resemblances
+from enrollment.exceptions import DoubtfulIdentity, LowQuality
+from enrollment.models import PATH_MAX_LENGTH, Doubt, FaceEmbedding, FaceImage, Person
+from enrollment.selectors import compared_weights
+from recognition.embedding import FaceCrop, crop_uploads, embed_crops
 from recognition.exceptions import RecognitionError
 from recognition.imaging import storable_bytes
 from recognition.networks import usable_names
 
 logger = logging.getLogger(__name__)
+
+REFUSE: Final = "refuse"  # of ENROLL_QUALITY and ENROLL_IDENTITY
 
 
 class StorageUnavailable(RecognitionError):
@@ -60,6 +66,8 @@ class Outcome:
     face_image: FaceImage | None = None
     crop: FaceCrop | None = None
     embeddings: list[FaceEmbedding] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
+    judged: bool = False  # compared with the gallery
     error: RecognitionError | None = None
 
     def embedding(self, model: str) -> FaceEmbedding | None:
@@ -107,7 +115,7 @@ def enroll_pictures(
 
     A picture that is refused says why in its outcome and does not stop the others. What is accepted
     is in SQL and in the storage before anything is computed; its embeddings' rows say whether the
-    vectors can be found already. Raises `ValidationError` for a person id that cannot be one.
+    vectors can be found already, its doubts what speaks against it. Raises `ValidationError` for a person id that cannot be one.
     """
     person_id = clean_person_id(person_id)
     outcomes = enroll_batch(
@@ -138,11 +146,18 @@ def enroll_batch(
             submissions, outcomes, source=source, detect=use_face_detection, require=require_face
         )
     )
-    if admitted and not dry_run:
+    if not dry_run:
+        _enroll(admitted)
+    return outcomes
+
+
+def _enroll(admitted: list[_Admitted]) -> None:
+    if settings.ENROLL_IDENTITY == REFUSE:
+        admitted = _without_doubtful_identity(admitted)
+    if admitted:
         ids = _store(admitted)
         indexing.index(ids, {item.picture.pk: item.outcome.crop for item in admitted})
-        _attach_embeddings(admitted)
-    return outcomes
+        _attach_results(admitted)
 
 
 def _admit(
@@ -160,7 +175,10 @@ def _admit(
         if isinstance(result, RecognitionError):
             outcome.error = result
             continue
-        outcome.crop = result.crop
+        outcome.crop, outcome.doubts = result.crop, quality_doubts(result.crop.quality)
+        if outcome.doubts and settings.ENROLL_QUALITY == REFUSE:
+            outcome.error = LowQuality(_sentences(outcome.doubts))
+            continue
         content, extension = storable_bytes(result.data, result.image)
         picture = FaceImage(
             original_path=submission.upload.shown_path,
@@ -176,6 +194,30 @@ def _admit(
 def content_hash(content: bytes) -> str:
     """SHA-256 of an uploaded file, in hexadecimal: what tells that it was enrolled before."""
     return hashlib.sha256(content).hexdigest()
+
+
+def _sentences(doubts: Iterable[Doubt]) -> str:
+    return " ".join(doubt.message for doubt in doubts)
+
+
+def _without_doubtful_identity(admitted: list[_Admitted]) -> list[_Admitted]:
+    """Those that resemble whom they should; the others' outcomes say whom they do.
+
+    They are not compared with each other: what comes in one batch is judged once it is stored.
+    """
+    weights = compared_weights()
+    pixels = [item.outcome.crop.pixels for item in admitted]
+    vectors = embed_crops(pixels, weights.model).vectors if weights else [None] * len(admitted)
+    ids = {item.submission.person_id for item in admitted}
+    persons = dict(Person.objects.filter(person_id__in=ids).values_list("person_id", "pk"))
+    probes = [
+        Probe(item.picture.content_hash, persons.get(item.submission.person_id), vector=vector)
+        for item, vector in zip(admitted, vectors, strict=True)
+    ]
+    for item, doubts in zip(admitted, resemblances(probes, weights), strict=True):
+        if doubts:
+            item.outcome.error = DoubtfulIdentity(_sentences(doubts))
+    return [item for item in admitted if not item.outcome.error]
 
 
 def _store(admitted: list[_Admitted]) -> list[int]:
@@ -235,10 +277,17 @@ def _discard_files(pictures: Iterable[FaceImage]) -> None:
             logger.exception("The file %s of a refused picture stays in the storage", picture.image)
 
 
-def _attach_embeddings(admitted: list[_Admitted]) -> None:
+def _attach_results(admitted: list[_Admitted]) -> None:
     outcomes = {item.picture.pk: item.outcome for item in admitted}
     for row in FaceEmbedding.objects.filter(face_image__in=outcomes):
         outcomes[row.face_image_id].embeddings.append(row)
+    judged = set(
+        FaceImage.objects.filter(pk__in=outcomes, judged_at__isnull=False).values_list("pk")
+    )
+    for pk, outcome in outcomes.items():
+        outcome.doubts, outcome.judged = [], (pk,) in judged
+    for doubt in Doubt.objects.filter(face_image__in=outcomes).select_related("other__person"):
+        outcomes[doubt.face_image_id].doubts.append(doubt)
 
 
 def sync_again(face_images: Iterable[FaceImage]) -> indexing.IndexReport:

@@ -208,6 +208,10 @@ for name, read in {
     if (value := read(name, None)) is not None:
         RECOGNITION[name] = value
 
+# What becomes of a picture that is doubtful, or resembles the wrong person
+ENROLL_QUALITY = env.choice("ENROLL_QUALITY", "warn", ("warn", "refuse"))
+ENROLL_IDENTITY = env.choice("ENROLL_IDENTITY", "warn", ("warn", "refuse"))
+
 # Uploads: the count is checked by the API, which can say it in a sentence; this is the backstop.
 DATA_UPLOAD_MAX_NUMBER_FILES = 1000
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_REQUEST_BYTES

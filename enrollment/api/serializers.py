@@ -84,12 +84,29 @@ class InsertFormSerializer(ImageOptionsSerializer):
         return attrs
 
 
+class WarningSerializer(serializers.Serializer):
+    """Why to look at a picture again; it is enrolled all the same."""
+
+    code = serializers.CharField(
+        help_text="A reason of the face's quality, or `looks_like_someone_else`, "
+        "`unlike_own_pictures`, `same_picture`, `not_judged_yet`."
+    )
+    message = serializers.CharField(help_text="In the client's language.")
+    person_id = serializers.CharField(
+        required=False, help_text="Whom it looks like, or who has the same picture."
+    )
+    similarity = serializers.FloatField(
+        required=False, help_text="To that picture, or the best to the person's own; a cosine."
+    )
+
+
 class InsertResultSerializer(FileResultSerializer):
     id = serializers.IntegerField(
         required=False, help_text="Of the embedding; what a search answers."
     )
     stored = serializers.BooleanField(help_text="The picture is kept; do not send it again.")
     searchable = serializers.BooleanField(help_text="A search finds the picture.")
+    warnings = WarningSerializer(many=True, required=False)
 
 
 class InsertResponseSerializer(serializers.Serializer):

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from enrollment.api import schema, serializers
-from enrollment.models import FaceEmbedding, FaceImage
+from enrollment.models import Doubt, FaceEmbedding, FaceImage
 from enrollment.selectors import SearchHit, search_gallery
 from enrollment.services import Outcome, Upload, enroll_pictures
 from faceproject.middleware import error_body
@@ -20,6 +20,7 @@ from recognition.networks import load_network
 from recognition.vector_store import COLLECTION, get_vector_store
 
 NOT_SEARCHABLE_YET: Final = "not_searchable_yet"
+NOT_JUDGED_YET: Final = "not_judged_yet"
 
 
 class InsertView(UploadView):
@@ -83,6 +84,7 @@ def _insert_result(outcome: Outcome, model: str) -> dict[str, Any]:
         **outcome.crop.describe(),
         "stored": True,
         "searchable": searchable,
+        "warnings": _warnings(outcome),
     }
     if row:
         result["id"] = row.pk
@@ -90,6 +92,26 @@ def _insert_result(outcome: Outcome, model: str) -> dict[str, Any]:
         reason = row.error if row else ""
         result |= {"error": NOT_SEARCHABLE_YET, "message": reason or gettext("Not indexed yet.")}
     return result
+
+
+def _warnings(outcome: Outcome) -> list[dict[str, Any]]:
+    warnings = [describe_doubt(doubt) for doubt in outcome.doubts]
+    if not outcome.judged:
+        message = gettext(
+            "The face was not compared with the gallery yet. 'manage.py reindex' does it."
+        )
+        warnings.append({"code": NOT_JUDGED_YET, "message": message})
+    return warnings
+
+
+def describe_doubt(doubt: Doubt) -> dict[str, Any]:
+    """A doubt as the API tells of it: with whom, how much."""
+    description: dict[str, Any] = {"code": doubt.code, "message": doubt.message}
+    if doubt.other:
+        description["person_id"] = doubt.other.person.person_id
+    if doubt.code in Doubt.Resemblance:
+        description["similarity"] = round(doubt.given, 4)
+    return description
 
 
 def _not_searchable_yet(

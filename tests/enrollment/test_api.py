@@ -10,6 +10,7 @@ from django.core.files.storage import default_storage
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from recognition.exceptions import VectorStoreUnavailable
 from recognition.vector_store import MilvusVectorStore
+from tests.enrollment.gallery import set_thresholds
 from tests.pictures import draw_picture, upload
 
 pytestmark = pytest.mark.django_db
@@ -98,6 +99,40 @@ def test_a_required_face_refuses_the_pictures_without_one(api, faces):
     assert [result["success"] for result in body["results"]] == [True, False]
     assert body["results"][0]["face_detected"] is True
     assert body["results"][1]["error"] == "no_face_detected"
+
+
+def test_a_picture_of_somebody_else_is_inserted_with_a_warning(api):
+    set_thresholds()
+    crop = {"use_face_detection": "false"}
+    insert(api, draw_picture(seed=1), person_id="ana", **crop)
+    body = insert(api, draw_picture(seed=1, quality=60), person_id="bia", **crop).json()
+    (result,) = body["results"]
+    assert (body["inserted_count"], result["searchable"]) == (1, True)
+    (warning,) = result["warnings"]
+    assert (warning["code"], warning["person_id"]) == ("looks_like_someone_else", "ana")
+    assert warning["similarity"] == pytest.approx(0.98, abs=0.02)
+    assert "looks like somebody else who is enrolled: ana" in warning["message"]
+
+
+def test_warnings_are_in_the_clients_order_and_absent_where_all_is_well(api):
+    crops = [draw_picture(seed=1), draw_picture(seed=1)]
+    results = insert(api, *crops, use_face_detection="false").json()["results"]
+    assert [[w["code"] for w in result["warnings"]] for result in results] == [
+        [],
+        ["same_picture"],
+    ]
+    (result,) = insert(api, draw_picture(seed=2)).json()["results"]
+    assert [warning["code"] for warning in result["warnings"]] == ["no_face"]
+    assert set(result["warnings"][0]) == {"code", "message"}
+
+
+def test_a_doubtful_picture_is_refused_when_told(api, settings, tmp_path):
+    settings.ENROLL_QUALITY = "refuse"
+    response = insert(api, draw_picture())
+    (result,) = response.json()["results"]
+    assert (response.status_code, result["error"]) == (422, "low_quality")
+    assert "No face was found" in result["message"]
+    assert_nothing_stored(tmp_path)
 
 
 def assert_nothing_stored(tmp_path):

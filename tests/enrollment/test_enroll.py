@@ -85,7 +85,9 @@ def test_second_run_skips_what_is_enrolled(folder, draw_picture, weights):
     enroll(folder)
     (folder / "Ana_Lima/3.jpg").write_bytes(draw_picture(seed=4))
     output, _errors = enroll(folder)
-    assert output.startswith("1 pictures of 1 persons enrolled (0 without a face), 3 skipped")
+    assert output.startswith(
+        "1 pictures of 1 persons enrolled (0 without a face, 0 doubtful), 3 skipped"
+    )
     assert FaceImage.objects.count() == 4
 
 
@@ -275,7 +277,7 @@ def test_pictures_without_a_face_are_counted_or_refused(folder, weights):
     call_command("enroll", str(folder), "--require-face", stdout=output, stderr=io.StringIO())
     assert output.getvalue().startswith("0 pictures of 0 persons enrolled")
     call_command("enroll", str(folder), stdout=output)
-    assert "3 pictures of 2 persons enrolled (3 without a face)" in output.getvalue()
+    assert "3 pictures of 2 persons enrolled (3 without a face, 3 doubtful)" in output.getvalue()
 
 
 def test_real_people_are_enrolled_with_their_faces(faces, tmp_path, weights):
@@ -287,5 +289,7 @@ def test_real_people_are_enrolled_with_their_faces(faces, tmp_path, weights):
             (people / person.name / photo.name).write_bytes(photo.read_bytes())
     output = io.StringIO()
     call_command("enroll", str(people), stdout=output)
-    assert output.getvalue().startswith("6 pictures of 3 persons enrolled (0 without a face)")
+    assert output.getvalue().startswith(
+        "6 pictures of 3 persons enrolled (0 without a face, 0 doubtful)"
+    )
     assert set(FaceEmbedding.objects.values_list("status", "face_detected")) == {("indexed", True)}

@@ -28,6 +28,7 @@ class _Tally:
     persons: set[str] = field(default_factory=set)
     counts: dict[FileStatus, int] = field(default_factory=lambda: dict.fromkeys(FileStatus, 0))
     without_face: int = 0
+    doubtful: int = 0
     unsearchable: int = 0
 
     def add(self, result: FileResult) -> None:
@@ -36,6 +37,7 @@ class _Tally:
         if result.status is FileStatus.ENROLLED:
             self.persons.add(result.person_id)
             self.without_face += result.face_detected is False
+            self.doubtful += bool(result.doubts)
 
 
 class Command(BaseCommand):
@@ -103,16 +105,19 @@ class Command(BaseCommand):
                     write(result)
                 elif result.status is FileStatus.REFUSED:
                     self.stderr.write(f"{result.shown_path}: {result.reason}")
+                elif result.doubts:
+                    self.stderr.write(f"{result.shown_path}: {_warnings(result)}")
 
     def _summarise(self, tally: _Tally, dry_run: bool) -> None:
         message = _(
-            "%(enrolled)d pictures of %(persons)d persons enrolled (%(faceless)d without a face), "
-            "%(skipped)d skipped, %(refused)d refused, %(ignored)d ignored."
+            "%(enrolled)d pictures of %(persons)d persons enrolled (%(faceless)d without a face, "
+            "%(doubtful)d doubtful), %(skipped)d skipped, %(refused)d refused, %(ignored)d ignored."
         )
         if dry_run:
             message = _("Dry run, nothing written: ") + message
         counts = {status.value: count for status, count in tally.counts.items()}
         counts |= {"persons": len(tally.persons), "faceless": tally.without_face}
+        counts["doubtful"] = tally.doubtful
         self.stdout.write(message % counts)
 
 
@@ -121,6 +126,10 @@ def _clean(person_id: str | None) -> str | None:
         return None if person_id is None else clean_person_id(person_id)
     except ValidationError as error:
         raise CommandError(" ".join(error.messages)) from error
+
+
+def _warnings(result: FileResult) -> str:
+    return " ".join(doubt.message for doubt in result.doubts)
 
 
 def _check_readiness() -> None:
@@ -146,7 +155,7 @@ def _report(path: Path | None) -> Iterator[Any]:
         raise CommandError(message % {"path": path, "error": error.strerror}) from error
     with file:
         writer = csv.writer(file)
-        writer.writerow(["file", "person_id", "status", "reason", "face_detected"])
+        writer.writerow(["file", "person_id", "status", "reason", "face_detected", "warnings"])
         yield lambda result: writer.writerow(
             [
                 result.shown_path,
@@ -154,5 +163,6 @@ def _report(path: Path | None) -> Iterator[Any]:
                 result.status,
                 result.reason,
                 result.face_detected,
+                _warnings(result),
             ]
         )

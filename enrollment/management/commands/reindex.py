@@ -82,7 +82,7 @@ class Command(BaseCommand):
             return
         message = _(
             "%(indexed)d embeddings indexed, %(removed)d removed, %(partitions)d partitions dropped, "
-            "%(files)d files deleted, %(unmended)d not mended."
+            "%(files)d files deleted, %(judged)d pictures judged, %(unmended)d not mended."
         )
         self.stdout.write(
             message
@@ -91,6 +91,7 @@ class Command(BaseCommand):
                 "removed": result.removed,
                 "partitions": result.dropped_partitions,
                 "files": result.deleted_files,
+                "judged": result.judged,
                 "unmended": result.unmended.total(),
             }
         )

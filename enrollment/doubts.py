@@ -1,0 +1,234 @@
+"""What speaks against a picture: the quality of its face, and whom else it resembles.
+
+A doubt never stops anything by itself, and what goes wrong while it is looked for loses no picture: one
+that was not compared with the gallery has no `judged_at`, and `reindex` compares it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from django.db import transaction
+from django.db.models import F, QuerySet, Window
+from django.db.models.functions import RowNumber
+from django.utils import timezone
+
+from enrollment.models import Doubt, FaceEmbedding, FaceImage
+from enrollment.selectors import Weights, compared_weights, thresholds_in_force
+from recognition.embedding import FaceCrop
+from recognition.quality import FaceQuality
+from recognition.vector_store import MAX_HITS, VectorHit, get_vector_store
+
+logger = logging.getLogger(__name__)
+
+FIRST_HITS: Final = 16  # vectors asked for; more when all of them are the person's own
+SEARCHED_AT_A_TIME: Final = 16  # probes: between two calls, other searches get their turn
+OWN_COMPARED: Final = 200  # newest pictures of the person that a picture is held against
+
+Resemblance = Doubt.Resemblance
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A picture to be judged; `picture` is None while it is not stored, `person` while they are new.
+
+    `vector` is 512 float32 of length 1, or None when it could not be computed.
+    """
+
+    content_hash: str
+    person: int | None
+    picture: int | None = None
+    vector: np.ndarray | None = field(default=None, repr=False)
+
+
+# Quality
+
+
+def quality_doubts(quality: FaceQuality) -> list[Doubt]:
+    """The reasons against a face, unsaved."""
+    return [Doubt(**reason.as_record()) for reason in quality.reasons]
+
+
+def note_quality(crops: Mapping[int, FaceCrop]) -> None:
+    """Replaces what was noted of the quality of these pictures, by id."""
+    _replace(
+        {picture: quality_doubts(crop.quality) for picture, crop in crops.items()},
+        Doubt.objects.exclude(code__in=Resemblance.values),
+    )
+
+
+# Identity
+
+
+def judge(pictures: Iterable[int]) -> None:
+    """Compares stored pictures, by id, with the gallery and notes whom they resemble; never fails.
+
+    Those without a vector of the compared weights, or without an answer from Milvus, stay unjudged.
+    """
+    ids = list(pictures)
+    try:
+        _judge(ids)
+    except Exception:  # noqa: BLE001 (the pictures are stored and searchable whatever happens here)
+        logger.exception("Pictures %s were not judged: 'manage.py reindex' does it", ids)
+
+
+def unjudged() -> QuerySet[FaceImage]:
+    """Pictures that can be compared with the gallery and were not."""
+    weights = compared_weights()
+    if weights is None:
+        return FaceImage.objects.none()
+    ready = weights.rows.filter(status=FaceEmbedding.Status.INDEXED)
+    return FaceImage.objects.filter(judged_at=None, pk__in=ready.values("face_image"))
+
+
+def _judge(ids: Sequence[int]) -> None:
+    weights = compared_weights()
+    if weights is None:
+        return
+    rows = weights.rows.filter(face_image__in=ids).select_related("face_image")
+    probes = [
+        Probe(row.face_image.content_hash, row.face_image.person_id, row.face_image_id, row.array)
+        for row in rows
+    ]
+    found = dict(
+        zip((probe.picture for probe in probes), resemblances(probes, weights), strict=True)
+    )
+    with transaction.atomic():
+        _replace(found, Doubt.objects.filter(code__in=Resemblance.values))
+        _settle(found)
+        FaceImage.objects.filter(pk__in=found).update(judged_at=timezone.now())
+
+
+def resemblances(probes: Sequence[Probe], weights: Weights | None) -> list[list[Doubt]]:
+    """What speaks against the person of each probe, unsaved; in order.
+
+    Faces are compared only by weights whose thresholds were measured: without, no similarity says
+    anything, and only the same file is recognised. Raises `VectorStoreUnavailable`.
+    """
+    found = list(_same_files(probes))
+    if thresholds := weights and thresholds_in_force(weights.model):
+        found += _like_others(probes, weights, thresholds.match.similarity)
+        found += _unlike_own(probes, weights, thresholds.review.similarity)
+    doubts: list[list[Doubt]] = [[] for _probe in probes]
+    for place, doubt in found:
+        doubts[place].append(doubt)
+    return doubts
+
+
+Placed = Iterator[tuple[int, Doubt]]  # the doubt, and the place of the probe that it is about
+
+
+def _same_files(probes: Sequence[Probe]) -> Placed:
+    hashes = {probe.content_hash for probe in probes} - {""}
+    first: dict[str, int] = {}
+    rows = FaceImage.objects.filter(content_hash__in=hashes).order_by("pk")
+    for picture, content_hash in rows.values_list("pk", "content_hash"):
+        first.setdefault(content_hash, picture)
+    for place, probe in enumerate(probes):
+        original = first.get(probe.content_hash)
+        # Of two pictures in the gallery the later one is the copy.
+        if original and (probe.picture is None or original < probe.picture):
+            yield (
+                place,
+                Doubt(code=Resemblance.SAME_PICTURE, given=1, expected=1, other_id=original),
+            )
+
+
+def _like_others(probes: Sequence[Probe], weights: Weights, match: float) -> Placed:
+    """Those whose nearest picture of somebody else reaches `match`, a cosine."""
+    left, wanted = [n for n, probe in enumerate(probes) if probe.vector is not None], FIRST_HITS
+    while left:
+        hidden = []
+        for start in range(0, len(left), SEARCHED_AT_A_TIME):
+            batch = left[start : start + SEARCHED_AT_A_TIME]
+            vectors = np.stack([probes[place].vector for place in batch])
+            found = get_vector_store().search(weights.partition, vectors, wanted)
+            owners = _owners(hit.id for hits in found for hit in hits)
+            for place, hits in zip(batch, found, strict=True):
+                similar = [hit for hit in hits if hit.similarity >= match]
+                other = _first_other(probes[place], similar, owners)
+                if other:
+                    code = Resemblance.LOOKS_LIKE_SOMEONE_ELSE
+                    yield place, Doubt(code=code, given=other[0], expected=match, other_id=other[1])
+                elif len(similar) == wanted < MAX_HITS:
+                    hidden.append(place)  # behind the person's own pictures
+        left, wanted = hidden, min(wanted * 8, MAX_HITS)
+
+
+def _owners(ids: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """Picture and person of each vector whose row is still there."""
+    rows = FaceEmbedding.objects.filter(pk__in=set(ids))
+    values = rows.values_list("pk", "face_image_id", "face_image__person_id")
+    return {pk: (picture, person) for pk, picture, person in values}
+
+
+def _first_other(
+    probe: Probe, hits: Iterable[VectorHit], owners: Mapping[int, tuple[int, int]]
+) -> tuple[float, int] | None:
+    """Similarity and picture of the nearest that is not the person's own."""
+    for hit in hits:
+        picture, person = owners.get(hit.id, (None, probe.person))
+        if person != probe.person:
+            return hit.similarity, picture
+    return None
+
+
+def _unlike_own(probes: Sequence[Probe], weights: Weights, review: float) -> Placed:
+    """Those whose nearest picture of the same person does not reach `review`, a cosine."""
+    own = _own_pictures({probe.person for probe in probes} - {None}, weights)
+    for place, probe in enumerate(probes):
+        others = [vector for picture, vector in own[probe.person] if picture != probe.picture]
+        if probe.vector is None or not others:
+            continue
+        best = float((np.stack(others) @ probe.vector).max())
+        if best < review:
+            yield place, Doubt(code=Resemblance.UNLIKE_OWN_PICTURES, given=best, expected=review)
+
+
+def _own_pictures(
+    persons: set[int], weights: Weights
+) -> defaultdict[int | None, list[tuple[int, np.ndarray]]]:
+    """Picture and vector of the newest pictures of each person."""
+    newest = Window(RowNumber(), "face_image__person", F("face_image").desc())
+    rows = weights.rows.filter(face_image__person__in=persons).annotate(age=newest)
+    values = rows.filter(age__lte=OWN_COMPARED).values_list(
+        "face_image__person_id", "face_image_id", "vector"
+    )
+    own = defaultdict(list)
+    for person, picture, vector in values:
+        own[person].append((picture, np.frombuffer(vector, "<f4")))
+    return own
+
+
+# Storing
+
+
+def _replace(found: Mapping[int, Iterable[Doubt]], old: QuerySet[Doubt]) -> None:
+    """Puts the doubts found of each picture in the place of `old` ones; passes over deleted pictures."""
+    doubts = [(picture, doubt) for picture, items in found.items() for doubt in items]
+    named = {doubt.other_id for _picture, doubt in doubts if doubt.other_id}
+    with transaction.atomic():
+        # Locked, so that nobody deletes them before the doubts that name them are there.
+        locked = FaceImage.objects.select_for_update().filter(pk__in=named | found.keys())
+        there = {None, *locked.order_by("pk").values_list("pk", flat=True)}
+        old.filter(face_image__in=found).delete()
+        for picture, doubt in doubts:
+            doubt.face_image_id = picture
+        Doubt.objects.bulk_create(
+            doubt for _picture, doubt in doubts if {doubt.face_image_id, doubt.other_id} <= there
+        )
+
+
+def _settle(pictures: Iterable[int]) -> None:
+    """A picture that was moved to the person whom another resembled is that person's now."""
+    settled = Doubt.objects.filter(
+        code=Resemblance.LOOKS_LIKE_SOMEONE_ELSE,
+        other__in=pictures,
+        other__person=F("face_image__person"),
+    )
+    Doubt.objects.filter(pk__in=list(settled.values_list("pk", flat=True))).delete()

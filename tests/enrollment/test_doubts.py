@@ -1,0 +1,234 @@
+"""What speaks against a picture: whom it resembles, how good its face is, and what that may stop."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from enrollment import corrections, doubts, services
+from enrollment.exceptions import DoubtfulIdentity, LowQuality
+from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
+from enrollment.reconciliation import Kind, reconcile
+from recognition.exceptions import VectorStoreUnavailable
+from recognition.vector_store import MilvusVectorStore
+from tests.enrollment.gallery import enrol, set_thresholds, stored
+from tests.pictures import draw_picture
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("weights")]
+
+Resemblance = Doubt.Resemblance
+CROP = {"use_face_detection": False}  # no face is looked for, so none is missed
+
+
+@pytest.fixture
+def thresholds() -> None:
+    set_thresholds()
+
+
+@pytest.fixture
+def no_search(monkeypatch):
+    """A Milvus that takes vectors and answers no search."""
+
+    def fail(*args):
+        raise VectorStoreUnavailable("It does not answer.")
+
+    monkeypatch.setattr(MilvusVectorStore, "search", fail)
+
+
+def look(seed: int, quality: int = 75) -> bytes:
+    """A face of person number `seed`; other qualities make other pictures of the same."""
+    return draw_picture(seed=seed, quality=quality)
+
+
+def codes(person_id: str) -> list[list[str]]:
+    """The doubts about each of the person's pictures."""
+    pictures = FaceImage.objects.filter(person__person_id=person_id).order_by("pk")
+    return [[doubt.code for doubt in picture.doubts.all()] for picture in pictures]
+
+
+# Identity
+
+
+def test_right_pictures_raise_no_doubt(thresholds):
+    enrol("ana", look(1), **CROP)
+    enrollment = enrol("ana", look(1, 60), **CROP)
+    enrol("bia", look(2), look(2, 60), **CROP)
+    assert [(o.doubts, o.judged) for o in enrollment.outcomes] == [([], True)]
+    assert not Doubt.objects.exists()
+
+
+def test_picture_of_ana_under_bia_says_so(thresholds):
+    ana = enrol("ana", look(1), name="Ana", **CROP).outcomes[0].face_image
+    enrol("bia", look(2), **CROP)
+    other, own = enrol("bia", look(1, 60), **CROP).outcomes[0].doubts
+    assert (other.code, other.other) == (Resemblance.LOOKS_LIKE_SOMEONE_ELSE, ana)
+    assert 0.97 < other.given <= 1 and other.expected == 0.9
+    assert "Ana (ana) (similarity 0.98; from 0.90 on" in other.message
+    assert (own.code, own.other) == (Resemblance.UNLIKE_OWN_PICTURES, None)
+    assert 0.2 < own.given < own.expected == 0.8
+    assert codes("ana") == [[]]
+
+
+def test_pictures_that_come_together_see_each_other(thresholds):
+    enrol("ana", look(1), look(2), **CROP)
+    assert codes("ana") == [["unlike_own_pictures"]] * 2
+
+
+def test_somebody_else_is_found_behind_many_own_pictures(thresholds, monkeypatch):
+    monkeypatch.setattr(doubts, "FIRST_HITS", 2)
+    enrol("bia", *(look(1, quality) for quality in (40, 50, 60, 70, 80)), **CROP)
+    enrol("ana", look(1, 20), **CROP)
+    assert codes("ana") == [["looks_like_someone_else"]]
+    enrol("bia", look(1, 90), **CROP)
+    assert codes("bia")[-1] == ["looks_like_someone_else"]
+
+
+def test_the_same_file_again(thresholds):
+    enrol("ana", look(1), **CROP)
+    again = enrol("ana", look(1), **CROP).outcomes[0].doubts
+    elsewhere = enrol("bia", look(1), **CROP).outcomes[0].doubts
+    assert [doubt.code for doubt in again] == ["same_picture"]
+    assert {doubt.code for doubt in elsewhere} == {"same_picture", "looks_like_someone_else"}
+    assert "enrolled already, under ana." in elsewhere[0].message
+    assert codes("ana")[0] == []
+
+
+def test_without_thresholds_only_the_same_file_is_told(monkeypatch):
+    monkeypatch.setattr("enrollment.selectors.thresholds_of", lambda model: None)
+    enrol("ana", look(1), look(2), **CROP)
+    enrol("bia", look(1, 60), look(1), **CROP)
+    assert codes("ana") == [[], []] and codes("bia") == [[], ["same_picture"]]
+    assert not FaceImage.objects.filter(judged_at=None).exists()
+
+
+def test_real_faces_are_told_apart(faces):
+    set_thresholds(match=0.5, review=0.3)
+    aaron, ann = (
+        [photo.read_bytes() for photo in sorted((faces / name).iterdir())[:3]]
+        for name in ("Aaron_Peirsol", "Ann_Veneman")
+    )
+    enrol("aaron", *aaron[:2])
+    enrol("ann", *ann[:2], aaron[2])
+    assert codes("aaron") == [[], []]
+    assert codes("ann")[:2] == [[], []]
+    assert {"looks_like_someone_else", "unlike_own_pictures"} <= set(codes("ann")[2])
+
+
+# What becomes of a doubt
+
+
+def test_doubts_go_with_either_picture(thresholds):
+    enrol("ana", look(1), **CROP)
+    enrol("bia", look(1, 60), look(1), **CROP)
+    Person.objects.get(person_id="ana").delete()
+    assert codes("bia") == [[], []]
+    Person.objects.all().delete()
+    assert not Doubt.objects.exists()
+
+
+def test_moved_picture_is_judged_again(thresholds):
+    (mine,) = enrol("ana", look(1), **CROP).outcomes
+    enrol("bia", look(2), **CROP)
+    (wrong,) = enrol("bia", look(1, 60), **CROP).outcomes
+    corrections.move_pictures([wrong.face_image.pk], mine.face_image.person)
+    assert codes("ana") == [[], []]
+    assert FaceImage.objects.filter(judged_at=None).count() == 0
+
+
+def test_merging_settles_what_the_kept_person_was_doubted_for(thresholds):
+    (first,) = enrol("ana", look(1), **CROP).outcomes
+    (second,) = enrol("ana2", look(1, 60), **CROP).outcomes
+    assert codes("ana2") == [["looks_like_someone_else"]]
+    corrections.merge_persons(second.face_image.person, first.face_image.person)
+    assert codes("ana2") == [[], []]
+
+
+# Quality
+
+
+def test_quality_is_noted_with_its_numbers(thresholds):
+    dark = draw_picture(colour=(4, 4, 4), size=(112, 112), seed=3)
+    (outcome,) = enrol("ana", dark).outcomes
+    assert "no_face" in codes("ana")[0]
+    assert [doubt.message for doubt in outcome.doubts] == [
+        reason.message for reason in outcome.crop.quality.reasons
+    ]
+
+
+def test_doubtful_quality_is_refused_when_told(settings):
+    settings.ENROLL_QUALITY = "refuse"
+    enrollment = enrol("ana", look(1))
+    (error,) = [outcome.error for outcome in enrollment.outcomes]
+    assert isinstance(error, LowQuality) and error.status == 422
+    assert error.message.startswith("No face was found in the picture")
+    assert not Person.objects.exists() and stored() == []
+    assert len(enrol("ana", look(1), **CROP).accepted) == 1
+
+
+def test_doubtful_identity_is_refused_when_told(settings, thresholds):
+    settings.ENROLL_IDENTITY = "refuse"
+    assert len(enrol("ana", look(1), look(1, 60), **CROP).accepted) == 2
+    right, wrong, copy = enrol("bia", look(2), look(1, 50), look(1), **CROP).outcomes
+    assert right.face_image and not wrong.face_image and not copy.face_image
+    assert isinstance(wrong.error, DoubtfulIdentity)
+    assert "looks like somebody else who is enrolled: ana" in wrong.error.message
+    assert "The very same picture" in copy.error.message
+    assert FaceImage.objects.count() == len(stored()) == 3
+
+
+def test_refusing_needs_milvus_before_anything_is_stored(settings, thresholds, no_search):
+    settings.ENROLL_IDENTITY = "refuse"
+    with pytest.raises(VectorStoreUnavailable):
+        enrol("ana", look(1), **CROP)
+    assert not FaceImage.objects.exists()
+
+
+# What goes wrong
+
+
+def test_failing_to_judge_loses_nothing_and_reindex_does_it(thresholds, monkeypatch, settings):
+    enrol("ana", look(1), **CROP)
+    with monkeypatch.context() as patch:
+        patch.setattr(doubts, "resemblances", lambda *args: 1 / 0)
+        (outcome,) = enrol("bia", look(1, 60), **CROP).outcomes
+    assert outcome.embeddings[0].status == FaceEmbedding.Status.INDEXED
+    assert outcome.judged is False and outcome.doubts == []
+    assert reconcile(mend=False).found[Kind.NOT_JUDGED].examples == [outcome.face_image.pk]
+
+    done = reconcile(mend=True)
+    assert done.judged == 1 and done.changed and not done.unmended
+    assert codes("bia") == [["looks_like_someone_else"]]
+    assert Kind.NOT_JUDGED not in reconcile(mend=False).found
+
+
+def test_reindex_tells_what_it_could_not_judge(thresholds, monkeypatch):
+    enrol("ana", look(1), **CROP)
+    FaceImage.objects.update(judged_at=None)
+    monkeypatch.setattr(doubts, "resemblances", lambda *args: 1 / 0)
+    assert sum(reconcile(mend=True).unmended.values()) == 1
+
+
+def test_picture_without_a_vector_waits_to_be_judged(thresholds, no_store):
+    (outcome,) = enrol("ana", look(1)).outcomes
+    assert outcome.embeddings[0].status == FaceEmbedding.Status.FAILED
+    assert outcome.judged is False
+    assert [doubt.code for doubt in outcome.doubts] == ["no_face"]
+
+
+def test_a_batch_costs_as_many_queries_as_one_picture(thresholds, django_assert_num_queries):
+    enrol("ana", look(1), **CROP)
+    rows = [enrol(f"p{n}", look(n), **CROP).outcomes[0].face_image.pk for n in range(2, 8)]
+    with CaptureQueriesContext(connection) as one:
+        doubts.judge(rows[:1])
+    with django_assert_num_queries(len(one)):
+        doubts.judge(rows)
+
+
+def test_sync_again_judges_what_was_not(thresholds):
+    enrol("ana", look(1), **CROP)
+    (outcome,) = enrol("bia", look(1, 60), **CROP).outcomes
+    Doubt.objects.all().delete()
+    FaceImage.objects.update(judged_at=None)
+    services.sync_again([outcome.face_image])
+    assert codes("bia") == [["looks_like_someone_else"]]
