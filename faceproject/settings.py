@@ -61,6 +61,7 @@ INSTALLED_APPS = [
     "enrollment",
 ]
 MIDDLEWARE = [
+    "faceproject.probes.ProbeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "faceproject.middleware.EncodedSlashMiddleware",

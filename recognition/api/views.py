@@ -19,13 +19,11 @@ from rest_framework.views import APIView
 from faceproject.middleware import error_body
 from recognition.api import schema, serializers
 from recognition.api.fields import default_model
-from recognition.conf import get_settings
 from recognition.embedding import Embeddings, FaceCrop, embed_uploads
 from recognition.exceptions import RecognitionError
+from recognition.health import examine
 from recognition.networks import NETWORKS, has_weights, loaded_names, usable_names
-from recognition.networks.loader import choose_device
 from recognition.networks.registry import EMBEDDING_DIM
-from recognition.vector_store import get_vector_store
 
 
 class UploadView(APIView):
@@ -79,43 +77,23 @@ def every_image_failed(results: Sequence[dict[str, Any]], **extra: Any) -> Respo
 class HealthView(APIView):
     """Whether the service can do its work. Open to all, so that what watches it needs no account."""
 
+    authentication_classes = ()  # also when the database of accounts is away
     permission_classes = [AllowAny]
 
     @schema.health
     def get(self, request: Request) -> Response:
-        problems = []
-        connected = _noting(problems, lambda: get_vector_store().ping(), otherwise=False)
-        device = _noting(
-            problems, lambda: str(choose_device(get_settings().device)), otherwise="unavailable"
-        )
-        available = usable_names()
-        if default_model() not in available:
-            problems.append(
-                gettext(
-                    "The default model '%(name)s' has no weights. Put its file into the weights "
-                    "folder; 'manage.py check' names it."
-                )
-                % {"name": default_model()}
-            )
+        health = examine()
         return Response(
             {
-                "status": "degraded" if problems else "healthy",
+                "status": "degraded" if health.problems else "healthy",
                 "models_loaded": loaded_names(),
-                "models_available": available,
-                "milvus_connected": connected,
-                "device": device,
-                "problems": problems,
+                "models_available": usable_names(),
+                "milvus_connected": health.milvus_connected,
+                "device": health.device,
+                "problems": health.problems,
                 "timestamp": timezone.now(),
             }
         )
-
-
-def _noting(problems: list[str], action: Any, *, otherwise: Any) -> Any:
-    try:
-        return action()
-    except RecognitionError as error:
-        problems.append(error.message)
-        return otherwise
 
 
 class ModelsView(APIView):

@@ -37,6 +37,7 @@ _SUFFIXES: Final = (".ckpt", ".safetensors")  # the user's file first
 _STATE_DICT_KEYS: Final = ("model", "state_dict")
 
 _loaded: dict[str, LoadedNetwork] = {}
+_failed: dict[str, tuple[WeightsFile, str]] = {}  # the last failure, and with which file
 _loading = threading.Lock()
 
 
@@ -129,14 +130,25 @@ def load_network(name: str) -> LoadedNetwork:
         return loaded
     with _loading:
         if not (loaded := _loaded.get(name)) or loaded.weights != weights:
-            loaded = _loaded[name] = _load(get_network(name), weights)
+            try:
+                loaded = _loaded[name] = _load(get_network(name), weights)
+            except WeightsUnavailable as error:
+                _failed[name] = (weights, str(error))
+                raise
         return loaded
+
+
+def load_failure(name: str) -> str | None:
+    """Why the model did not load when it was last tried with the weights file that is there now."""
+    weights, message = _failed.get(name, (None, None))
+    return message if weights and has_weights(name) and find_weights(name) == weights else None
 
 
 def unload_networks() -> None:
     """Forgets every loaded network, and with it its memory."""
     with _loading:
         _loaded.clear()
+        _failed.clear()
 
 
 @lru_cache(maxsize=16)

@@ -1,0 +1,81 @@
+"""Whether the service can do its work: what a monitor, an orchestrator and an administrator ask."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from django.db import DatabaseError, connection
+from django.utils.translation import gettext
+
+from recognition.conf import get_settings
+from recognition.exceptions import RecognitionError
+from recognition.networks import find_weights, loaded_names, usable_names
+from recognition.networks.loader import choose_device, load_failure
+from recognition.vector_store import get_vector_store
+
+logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+
+
+@dataclass(slots=True)
+class Health:
+    """`hindrances` keep it from answering; `faults` are those of what it can do without."""
+
+    milvus_connected: bool = False
+    device: str = "unavailable"
+    hindrances: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    loading: list[str] = field(default_factory=list)  # models of PRELOAD_MODELS on their way
+
+    @property
+    def problems(self) -> list[str]:
+        return self.hindrances + self.faults
+
+
+def examine() -> Health:
+    """Asks SQL, Milvus, the device and the weights; loads no model."""
+    settings = get_settings()
+    health = Health()
+    _note(health.hindrances, _ask_sql)
+    health.milvus_connected = bool(_note(health.hindrances, lambda: get_vector_store().ping()))
+    device = _note(health.hindrances, lambda: str(choose_device(settings.device)))
+    health.device = device or health.device
+    _note(health.hindrances, lambda: find_weights(settings.default_model))
+    for name in usable_names():
+        if failure := load_failure(name):
+            default = name == settings.default_model
+            (health.hindrances if default else health.faults).append(failure)
+        elif name in settings.preload_models and name not in loaded_names():
+            health.loading.append(name)
+    return health
+
+
+def _note(problems: list[str], question: Callable[[], Answer]) -> Answer | None:
+    try:
+        return question()
+    except RecognitionError as error:
+        problems.append(error.message)
+        return None
+
+
+class DatabaseUnavailable(RecognitionError):
+    """The SQL database does not answer."""
+
+    code = "database_unavailable"
+    status = 503
+
+
+def _ask_sql() -> None:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError as error:
+        logger.exception("The SQL database does not answer")
+        raise DatabaseUnavailable(
+            gettext(
+                "The SQL database does not answer. Check that it runs and that DATABASE_URL is right."
+            )
+        ) from error

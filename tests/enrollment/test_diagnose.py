@@ -1,0 +1,70 @@
+"""`manage.py diagnose`: the real thing once, and a sentence for what does not work."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from enrollment.models import FaceEmbedding
+from recognition.vector_store import get_vector_store, reset_vector_store
+from tests.enrollment.gallery import MODEL, enrol, stored
+from tests.enrollment.holder import held_by_another_process
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("weights")]
+
+
+def diagnose() -> tuple[str, str]:
+    """The lines, and the error that it ends with."""
+    output = io.StringIO()
+    try:
+        call_command("diagnose", stdout=output)
+    except CommandError as error:
+        return output.getvalue(), str(error)
+    return output.getvalue(), ""
+
+
+def test_empty_gallery_works(db):
+    output, error = diagnose()
+    assert error == ""
+    assert "a drawn picture, no face found" in output
+    assert "none: Milvus and the picture storage equal SQL" in output
+
+
+def test_enrolled_picture_is_embedded_and_finds_itself(draw_picture):
+    enrol("ana", draw_picture(), use_face_detection=False)
+    before = stored()
+    output, error = diagnose()
+    assert error == ""
+    assert "1 persons, 1 pictures, embeddings: 1 indexed" in output
+    assert "Python 3." in output and "torch 2." in output
+    assert f"{MODEL}, weights {MODEL}.safetensors" in output
+    assert "1 found, first: 1.0000" in output
+    assert stored() == before
+
+
+def test_lost_vector_fails_search_and_drift(draw_picture):
+    enrol("ana", draw_picture(), use_face_detection=False)
+    get_vector_store().clear()
+    output, error = diagnose()
+    assert "Search, Drift" in error
+    assert "is not among the 5 most similar" in output
+    assert "1 embeddings missing in Milvus" in output
+
+
+def test_missing_file_and_weights_are_told(draw_picture, no_weights):
+    enrol_output, error = diagnose()
+    assert "Model, Embedding" in error
+    assert "has no weights on this server" in enrol_output
+
+
+def test_beside_a_running_server_it_says_what_it_cannot_do(draw_picture, settings):
+    enrol("ana", draw_picture(), use_face_detection=False)
+    reset_vector_store()
+    with held_by_another_process(settings.RECOGNITION["MILVUS_URI"]):
+        output, error = diagnose()
+    assert error == ""
+    assert output.count("not now: the server has the vector database") == 3
+    assert "/readyz" in output
+    assert FaceEmbedding.objects.get().status == "indexed"
