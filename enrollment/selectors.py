@@ -56,7 +56,7 @@ def search_gallery(
     rows = FaceEmbedding.objects.filter(model=probe.model, fingerprint=probe.fingerprint)
     rows = rows.select_related("face_image__person").defer("vector")
     partition = partition_name(probe.model, probe.fingerprint)
-    thresholds = thresholds_in_force(probe.model)
+    thresholds = search_thresholds(probe.model)
 
     def hits_of(vector: np.ndarray) -> list[SearchHit]:
         wanted = limit
@@ -141,6 +141,14 @@ def thresholds_in_force(model: str) -> Thresholds | None:
     fingerprint = find_weights(model).fingerprint
     own = Calibration.objects.filter(model=model, fingerprint=fingerprint).first()
     return own.thresholds if own else thresholds_of(model)
+
+
+def search_thresholds(model: str) -> Thresholds | None:
+    """What decides on hits in the gallery as large as it is now: see `Thresholds.for_search`."""
+    thresholds = thresholds_in_force(model)
+    if thresholds is None:
+        return None
+    return thresholds.for_search(Weights(model, find_weights(model).fingerprint).rows.count())
 
 
 class GalleryVectors(NamedTuple):

@@ -28,6 +28,7 @@ from recognition.networks.descriptor import Threshold
 
 FOLDS: Final = 10
 FARS: Final = (0.01, 0.001)
+CURVE_FARS: Final = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 REVIEW_FAR_FACTOR: Final = 10
 FALSE_ACCEPTS: Final = 10  # that a threshold must stand on: fewer are chance
 CHUNK: Final = 256  # crops held before they are embedded
@@ -211,12 +212,18 @@ def review_far(far: float) -> float:
     return min(far * REVIEW_FAR_FACTOR, 0.5)
 
 
-def impostor_threshold(vectors: np.ndarray, people: Sequence[str], far: float) -> Threshold:
-    """The lowest similarity that at most the share `far` of all pairs of different people reach."""
+def impostor_scores(vectors: np.ndarray, people: Sequence[str]) -> np.ndarray:
+    """The similarities of all pairs of different people; `vectors` is N×D float32 of length 1."""
     labels = np.asarray(people)
     first, second = np.triu_indices(len(labels), 1)
     different = labels[first] != labels[second]
-    return threshold_of_impostors((vectors @ vectors.T)[first[different], second[different]], far)
+    return (vectors @ vectors.T)[first[different], second[different]]
+
+
+def impostor_curve(scores: np.ndarray) -> list[Threshold]:
+    """The thresholds at the rates of `CURVE_FARS` that so many scores can tell."""
+    measurable = [far for far in CURVE_FARS if len(scores) * far >= FALSE_ACCEPTS]
+    return [threshold_of_impostors(scores, far) for far in measurable]
 
 
 def threshold_of_impostors(scores: np.ndarray, far: float) -> Threshold:

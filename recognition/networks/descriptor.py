@@ -37,6 +37,7 @@ class WeightsDescriptor:
     licence: str = ""
     match: Threshold | None = None
     review: Threshold | None = None
+    curve: list[Threshold] = field(default_factory=list)  # at other rates, for larger galleries
     measured: dict[str, Any] = field(default_factory=dict)  # figures, data and command
     flip_tta: bool = False
 
@@ -65,13 +66,15 @@ def read_descriptor(weights: WeightsFile) -> WeightsDescriptor | None:
         for name in ("match", "review"):
             if values.get(name):
                 values[name] = Threshold(**values[name])
+        values["curve"] = [Threshold(**point) for point in values.get("curve", [])]
         descriptor = WeightsDescriptor(**values)
     except (OSError, ValueError, TypeError, AttributeError):
         return None
     if descriptor.sha256[:DIGEST_LENGTH] != weights.digest:
         return None
     if descriptor.flip_tta != weights.flip_tta:
-        return replace(descriptor, match=None, review=None, measured={}, flip_tta=weights.flip_tta)
+        unmeasured = {"match": None, "review": None, "curve": [], "measured": {}}
+        return replace(descriptor, **unmeasured, flip_tta=weights.flip_tta)
     return descriptor
 
 

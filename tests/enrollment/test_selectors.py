@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from enrollment.models import FaceEmbedding, Person, VectorDeletion
-from enrollment.selectors import gallery_is_empty, search_gallery
+from enrollment.selectors import (
+    gallery_is_empty,
+    search_gallery,
+    search_thresholds,
+    thresholds_in_force,
+)
+from recognition.decision import decide
 from recognition.embedding import Embeddings
 from recognition.vector_store import VectorRow, get_vector_store, partition_name
 from tests.enrollment.gallery import MODEL, enrol
@@ -66,11 +72,11 @@ def test_other_weights_find_nothing_of_ours(row):
     assert search_gallery(Embeddings(row.array[None], MODEL, "0" * 16), 5) == [[]]
 
 
-def test_hits_cost_one_query_beside_the_thresholds_however_many(
+def test_hits_cost_one_query_beside_those_of_the_thresholds_however_many(
     row, draw_picture, django_assert_num_queries
 ):
     enrol("bia", *(draw_picture(seed=n) for n in range(1, 6)))
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):
         (hits,) = search_gallery(probe_of(row), 6)
         assert {hit.person.person_id for hit in hits} == {"ana", "bia"}
 
@@ -80,3 +86,15 @@ def test_gallery_is_empty_until_somebody_has_a_picture(picture):
     assert gallery_is_empty()
     enrol("ana", picture)
     assert not gallery_is_empty()
+
+
+def test_a_search_is_decided_by_thresholds_that_rise_with_the_gallery(
+    row, draw_picture, monkeypatch
+):
+    monkeypatch.setattr("recognition.decision.PICTURES_WITHOUT_RISE", 1)
+    pair = thresholds_in_force(MODEL)
+    enrol("bia", *(draw_picture(seed=n) for n in range(1, 4)))
+    (hits,) = search_gallery(probe_of(row), 4)
+    assert search_thresholds(MODEL) == pair.for_search(4) != pair
+    for hit in hits:
+        assert hit.decision is decide(hit.similarity, pair.for_search(4))

@@ -16,9 +16,10 @@ from recognition.evaluation import (
     EvaluationError,
     Pair,
     identification,
-    impostor_threshold,
+    impostor_scores,
     open_pictures,
     read_pairs,
+    threshold_of_impostors,
 )
 from recognition.networks import find_weights
 from recognition.networks.descriptor import read_descriptor
@@ -96,7 +97,9 @@ def test_zip_and_folder_are_the_same_pictures(people, tmp_path):
 def test_threshold_lets_through_the_chosen_share_of_strangers():
     vectors = np.random.default_rng(1).normal(size=(300, 512)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    found = impostor_threshold(vectors, [str(n // 3) for n in range(300)], 0.01)
+    found = threshold_of_impostors(
+        impostor_scores(vectors, [str(n // 3) for n in range(300)]), 0.01
+    )
     first, second = np.triu_indices(300, 1)
     scores = (vectors @ vectors.T)[first, second][first // 3 != second // 3]
     assert found.impostor_pairs == len(scores) == 300 * 299 // 2 - 300
@@ -105,7 +108,7 @@ def test_threshold_lets_through_the_chosen_share_of_strangers():
 
 def test_threshold_refuses_to_stand_on_too_few_pairs():
     with pytest.raises(EvaluationError, match="at least 10,000 pairs"):
-        impostor_threshold(np.eye(512, dtype=np.float32)[:20], [str(n) for n in range(20)], 0.001)
+        threshold_of_impostors(np.zeros(190), 0.001)
 
 
 def test_identification_counts_the_person_not_the_picture():
@@ -136,6 +139,7 @@ def test_saved_thresholds_belong_to_these_weights_alone(people, own_weights):
     saved = read_descriptor(find_weights(MODEL))
     assert saved.match.far == 0.04
     assert saved.review.similarity <= saved.match.similarity
+    assert [point.far for point in saved.curve] == [0.1]
     assert saved.measured["rank_1"] > 0.8
     (own_weights / f"{MODEL}.safetensors").write_bytes(b"other weights")
     assert read_descriptor(find_weights(MODEL)) is None

@@ -143,7 +143,7 @@ class Command(BaseCommand):
 
 
 def _similarities(thresholds: Thresholds) -> dict[str, float]:
-    return {name: item.similarity for name, item in thresholds._asdict().items()}
+    return {"match": thresholds.match.similarity, "review": thresholds.review.similarity}
 
 
 def _draw(measurement: Measurement, path: Path) -> None:

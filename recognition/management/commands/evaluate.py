@@ -20,13 +20,15 @@ from recognition.evaluation import (
     Verification,
     embed_pictures,
     identification,
-    impostor_threshold,
+    impostor_curve,
+    impostor_scores,
     missing_pictures,
     open_pictures,
     plot,
     read_descriptors,
     read_pairs,
     review_far,
+    threshold_of_impostors,
     verify_pairs,
 )
 from recognition.exceptions import RecognitionError
@@ -157,13 +159,14 @@ class Command(BaseCommand):
     ) -> None:
         weights = find_weights(model)
         people = [pictures.people[stem] for stem in gallery.stems]
-        vectors, far = gallery.vectors[model], options["far"]
+        scores, far = impostor_scores(gallery.vectors[model], people), options["far"]
         known = read_descriptor(weights) or WeightsDescriptor(sha256=full_hash(weights))
         command = shlex.join(["manage.py", *(Path(part).name for part in sys.argv[1:])])
         descriptor = replace(
             known,
-            match=impostor_threshold(vectors, people, far),
-            review=impostor_threshold(vectors, people, review_far(far)),
+            match=threshold_of_impostors(scores, far),
+            review=threshold_of_impostors(scores, review_far(far)),
+            curve=impostor_curve(scores),
             measured={
                 **figures,
                 "pictures": len(gallery.stems),
