@@ -32,7 +32,6 @@ from enrollment.selectors import (
     pictures_of,
     with_pictures,
 )
-from enrollment.views import own_page
 from faceproject.access import may, page_permission
 from recognition.exceptions import RecognitionError
 
@@ -67,7 +66,7 @@ def people_page(*permissions: str) -> Callable[..., Any]:
         view = _refusals_told(view)
         for permission in permissions:
             view = page_permission(permission)(view)
-        return own_page(view)
+        return view
 
     return decorate
 

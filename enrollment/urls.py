@@ -18,8 +18,6 @@ urlpatterns = [
     path("people/<int:pk>/remove", people.delete_pictures, name="person-delete-pictures"),
     path("people/<int:pk>/merge", people.merge, name="person-merge"),
     path("people/<int:pk>/delete", people.delete_person, name="person-delete"),
-    path(
-        "login", views.own_page(LoginView.as_view(redirect_authenticated_user=True)), name="login"
-    ),
+    path("login", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout", LogoutView.as_view(next_page="search"), name="logout"),
 ]

@@ -34,10 +34,6 @@ from recognition.networks import find_weights
 logger = logging.getLogger(__name__)
 
 FRAGMENT_HEADER: Final = "X-Fragment"  # asked for by search.js: the results without the page
-CONTENT_SECURITY_POLICY: Final = (
-    "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'"
-)
 
 PROBLEM_TITLES: Final = {
     "invalid_image": _("This picture cannot be used"),
@@ -86,19 +82,6 @@ class ShownHit:
         return 100 * min(max(self.hit.similarity, 0.0), 1.0)
 
 
-def own_page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Has the browser run and load nothing but what this server sends."""
-
-    @wraps(view)
-    def guarded(*args: Any, **kwargs: Any) -> HttpResponse:
-        response = view(*args, **kwargs)
-        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-        return response
-
-    return guarded
-
-
-@own_page
 @page_access
 @require_http_methods(["GET", "HEAD", "POST"])
 def search(request: HttpRequest) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""What every answer under /api/ owes its client, wherever in Django the failure happens."""
+"""What every answer owes its client, wherever in Django it was made."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from csp.middleware import CSPMiddleware
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.translation import get_language_from_request, gettext, override
@@ -14,9 +15,15 @@ from django.utils.translation import get_language_from_request, gettext, overrid
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from csp.middleware import PolicyParts
+
 MIB = 1024 * 1024
 ENCODED_SLASH = "\0"
 PERSONS = "/api/persons/"
+
+
+def is_api(request: HttpRequest) -> bool:
+    return f"{request.path_info}/".startswith("/api/")
 
 
 def error_body(code: str, message: str, **extra: object) -> dict[str, object]:
@@ -76,6 +83,19 @@ def refusal_by_length(content_length: str) -> HTTPStatus | None:
     return None
 
 
+class ContentSecurityPolicyMiddleware(CSPMiddleware):
+    """The policy of the settings; the pages to try the API by hand may hold styles."""
+
+    def get_policy_parts(
+        self, request: HttpRequest, response: HttpResponse, report_only: bool = False
+    ) -> PolicyParts:
+        parts = super().get_policy_parts(request, response, report_only)
+        if is_api(request) and response.get("Content-Type", "").startswith("text/html"):
+            # Django REST framework's templates do; scripts stay forbidden.
+            parts.update = {"style-src": ["'self'", "'unsafe-inline'"]}
+        return parts
+
+
 class EncodedSlashMiddleware:
     """Keeps a slash within an id apart from those between the parts of a path.
 
@@ -106,7 +126,7 @@ class JsonApiErrorMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if not f"{request.path_info}/".startswith("/api/"):
+        if not is_api(request):
             return self.get_response(request)
         if refusal := refusal_by_length(request.META.get("CONTENT_LENGTH") or "0"):
             return self._error(request, refusal)

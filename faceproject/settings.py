@@ -39,6 +39,17 @@ SECURE_HSTS_SECONDS = env.integer("SECURE_HSTS_SECONDS", 0)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+# A browser runs and loads nothing but what this server sends; nothing stands within a page.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "img-src": ["'self'", "data:", "blob:"],
+        "object-src": ["'none'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+    },
+}
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "search"
 
@@ -64,6 +75,7 @@ MIDDLEWARE = [
     "faceproject.probes.ProbeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "faceproject.middleware.ContentSecurityPolicyMiddleware",
     "faceproject.middleware.EncodedSlashMiddleware",
     "faceproject.middleware.JsonApiErrorMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

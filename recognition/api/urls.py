@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.urls import URLPattern, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from recognition.api import views
 
@@ -20,5 +20,5 @@ urlpatterns = [
     *call("embedding", views.EmbeddingView.as_view(), "api-embedding"),
     *call("embeddings/batch", views.EmbeddingsBatchView.as_view(), "api-embeddings-batch"),
     *call("schema", SpectacularAPIView.as_view(), "api-schema"),
-    *call("docs", SpectacularSwaggerView.as_view(url_name="api-schema"), "api-docs"),
+    *call("docs", SpectacularSwaggerSplitView.as_view(url_name="api-schema"), "api-docs"),
 ]

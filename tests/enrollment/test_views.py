@@ -356,8 +356,18 @@ def test_page_has_nothing_inline(local, gallery, address: str) -> None:
         assert tag != "style"
         assert tag != "script" or attributes.get("src")
         assert not [name for name in attributes if name == "style" or name.startswith("on")]
-    if response.status_code == 200:
-        assert response.headers["Content-Security-Policy"].startswith("default-src 'self';")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/", "/login", "/nowhere", "/pictures/1", "/admin/login/", "/api/docs", "/api/models"],
+)
+def test_every_answer_forbids_what_is_not_from_here(local, address: str) -> None:
+    policy = local.get(address, headers={"accept": "text/html"}).headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "script-src" not in policy
+    assert ("unsafe" in policy) == address.startswith("/api/")
 
 
 def test_language_follows_the_browser_and_the_switch(local, gallery) -> None:
