@@ -6,6 +6,7 @@ import uuid
 from typing import TYPE_CHECKING, Final
 
 from django.core.exceptions import ValidationError
+from django.core.serializers.json import DjangoJSONEncoder
 from django.core.validators import ProhibitNullCharactersValidator
 from django.db import models
 from django.urls import reverse
@@ -98,6 +99,13 @@ class FaceImage(models.Model):
         blank=True,
         db_index=True,
         help_text=_("SHA-256 of the file as it was uploaded."),
+    )
+    upload_key = models.CharField(  # noqa: DJ001 (unique, and two empty texts would be the same)
+        max_length=40,
+        unique=True,
+        null=True,
+        editable=False,
+        help_text="Which file of which idempotent request it was: a repeated one stores nothing twice.",
     )
     source = models.CharField(_("source"), max_length=10, choices=Source, default=Source.ADMIN)
     use_face_detection = models.BooleanField(
@@ -300,6 +308,28 @@ class Examination(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} {self.created_at:%Y-%m-%d %H:%M}"
+
+
+class IdempotentRequest(models.Model):
+    """A request that its client may repeat under one key; without `status` it was not finished yet."""
+
+    owner = models.CharField(max_length=40, blank=True, help_text="the user's key; empty: nobody")
+    key = models.CharField(max_length=255)
+    digest = models.CharField(max_length=64, help_text="SHA-256 of what was asked")
+    started_at = models.DateTimeField(null=True, help_text="null: to be taken up by a repetition")
+    status = models.PositiveSmallIntegerField(null=True)
+    answer = models.JSONField(null=True, encoder=DjangoJSONEncoder)
+    created_at = models.DateTimeField(auto_now_add=True, db_index=True)
+
+    class Meta:
+        verbose_name = _("idempotent request")
+        verbose_name_plural = _("idempotent requests")
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "key"], name="one_request_per_key"),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class VectorDeletion(models.Model):

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from django.conf import settings
 from django.core.files.base import ContentFile
@@ -38,11 +38,15 @@ class StorageUnavailable(RecognitionError):
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A picture as it came in: its bytes (read when its turn comes) and what the client calls it."""
+    """A picture as it came in: its bytes (read when its turn comes) and what the client calls it.
+
+    Of uploads with the same `key` only the first is stored; the others get its picture.
+    """
 
     filename: str
     file: IO[bytes]
     original_path: str = ""
+    key: str | None = None
 
     @property
     def shown_path(self) -> str:
@@ -72,6 +76,16 @@ class Outcome:
 
     def embedding(self, model: str) -> FaceEmbedding | None:
         return next((row for row in self.embeddings if row.model == model), None)
+
+    def describe(self) -> dict[str, Any]:
+        """`face_detected` and `face` of a picture that was accepted, now or before."""
+        if self.crop:
+            return self.crop.describe()
+        known = [row for row in self.embeddings if row.face_detected is not None]
+        return {
+            "face_detected": known[0].face_detected if known else False,
+            "face": known[0].face if known else None,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +155,9 @@ def enroll_batch(
     With `dry_run` the pictures are read and their faces looked for, and nothing is written.
     """
     outcomes = [Outcome(item.upload.filename) for item in submissions]
-    admitted = list(
-        _admit(
-            submissions, outcomes, source=source, detect=use_face_detection, require=require_face
-        )
-    )
+    _recall(submissions, outcomes)
+    new = [pair for pair in zip(submissions, outcomes, strict=True) if not pair[1].face_image]
+    admitted = list(_admit(new, source=source, detect=use_face_detection, require=require_face))
     if not dry_run:
         _enroll(admitted)
     return outcomes
@@ -157,21 +169,35 @@ def _enroll(admitted: list[_Admitted]) -> None:
     if admitted:
         ids = _store(admitted)
         indexing.index(ids, {item.picture.pk: item.outcome.crop for item in admitted})
-        _attach_results(admitted)
+        _attach_results(item.outcome for item in admitted)
+
+
+def _recall(submissions: Sequence[Submission], outcomes: Sequence[Outcome]) -> None:
+    """Fills the outcomes of uploads that were stored before, under the same keys."""
+    by_key = {
+        item.upload.key: outcome
+        for item, outcome in zip(submissions, outcomes, strict=True)
+        if item.upload.key
+    }
+    stored = list(FaceImage.objects.filter(upload_key__in=by_key)) if by_key else []
+    if stored:
+        sync_again(stored)  # what stored them may have been cut off before they could be found
+    for picture in stored:
+        by_key[picture.upload_key].face_image = picture
+    _attach_results(by_key[picture.upload_key] for picture in stored)
 
 
 def _admit(
-    submissions: Sequence[Submission],
-    outcomes: list[Outcome],
+    new: Sequence[tuple[Submission, Outcome]],
     *,
     source: str,
     detect: bool,
     require: bool,
 ) -> Iterator[_Admitted]:
     """Reads the uploads a few at a time; notes errors in the outcomes, yields what can be stored."""
-    files = ((item.upload.filename, item.upload.file.read()) for item in submissions)
+    files = ((item.upload.filename, item.upload.file.read()) for item, _outcome in new)
     results = crop_uploads(files, detect=detect, require_face=require)
-    for submission, outcome, result in zip(submissions, outcomes, results, strict=True):
+    for (submission, outcome), result in zip(new, results, strict=True):
         if isinstance(result, RecognitionError):
             outcome.error = result
             continue
@@ -183,6 +209,7 @@ def _admit(
         picture = FaceImage(
             original_path=submission.upload.shown_path,
             content_hash=content_hash(result.data),
+            upload_key=submission.upload.key,
             source=source,
             use_face_detection=detect,
             width=result.image.width,
@@ -277,8 +304,8 @@ def _discard_files(pictures: Iterable[FaceImage]) -> None:
             logger.exception("The file %s of a refused picture stays in the storage", picture.image)
 
 
-def _attach_results(admitted: list[_Admitted]) -> None:
-    outcomes = {item.picture.pk: item.outcome for item in admitted}
+def _attach_results(stored: Iterable[Outcome]) -> None:
+    outcomes = {outcome.face_image.pk: outcome for outcome in stored}
     for row in FaceEmbedding.objects.filter(face_image__in=outcomes):
         outcomes[row.face_image_id].embeddings.append(row)
     judged = set(

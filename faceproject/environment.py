@@ -53,6 +53,10 @@ class Environment:
     def number(self, name: str, default: Any = None) -> Any:
         return self._read(name, default, float, "a number")
 
+    def rate(self, name: str) -> str | None:
+        """How often something may be done, as `60/minute`; None: as often as one likes."""
+        return self._read(name, None, _rate, "a number and a time such as 60/minute or 10/second")
+
     def words(self, name: str, default: Any = ()) -> Any:
         return self._read(name, default, _split, "words with commas between them")
 
@@ -82,6 +86,13 @@ class Environment:
 
 def _split(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _rate(value: str) -> str:
+    number, _slash, period = value.partition("/")
+    if int(number) < 1 or period.strip() not in ("second", "minute", "hour", "day"):
+        raise ValueError(value)
+    return f"{int(number)}/{period.strip()}"
 
 
 def _database(value: str) -> dict[str, Any]:

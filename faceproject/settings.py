@@ -72,6 +72,7 @@ INSTALLED_APPS = [
     "enrollment",
 ]
 MIDDLEWARE = [
+    "faceproject.request_id.RequestIdMiddleware",
     "faceproject.probes.ProbeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -173,7 +174,7 @@ STORAGES = {
 # What this process remembers until it ends: about 15 kB a thumbnail, the rest is small.
 LOCAL_MEMORY = "django.core.cache.backends.locmem.LocMemCache"
 CACHES = {
-    "default": {"BACKEND": LOCAL_MEMORY},
+    "default": {"BACKEND": LOCAL_MEMORY, "OPTIONS": {"MAX_ENTRIES": 10_000}},
     "thumbnails": {
         "BACKEND": LOCAL_MEMORY,
         "LOCATION": "thumbnails",
@@ -251,6 +252,12 @@ REST_FRAMEWORK = {
         "rest_framework.parsers.FormParser",
         "rest_framework.parsers.JSONParser",
     ],
+    "DEFAULT_THROTTLE_CLASSES": ["faceproject.throttling.ScopeThrottle"],
+    "DEFAULT_THROTTLE_RATES": {
+        scope: env.rate(f"RATE_{scope.upper()}")
+        for scope in ("embed", "search", "enroll", "persons")
+    },
+    "NUM_PROXIES": 0,  # addresses in X-Forwarded-For are not believed; accounts are counted as such
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "recognition.api.exceptions.exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "multipart",
@@ -273,8 +280,17 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s [%(request_id)s] %(name)s: %(message)s"}
+    },
+    "filters": {"request_id": {"()": "faceproject.request_id.RequestIdFilter"}},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "filters": ["request_id"],
+        }
+    },
     "root": {"handlers": ["console"], "level": env.choice("LOG_LEVEL", "INFO", LOG_LEVELS)},
     "loggers": {
         "django": {"level": "INFO", "handlers": ["console"], "propagate": False},

@@ -9,7 +9,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 
 from enrollment.api import person_serializers as serializers
 from enrollment.api.pagination import PageQuerySerializer
-from enrollment.api.schema import milvus_insert_responses
+from enrollment.api.schema import IDEMPOTENCY_KEY, milvus_insert_responses
 from recognition.api.schema import answer, errors, request_example
 from recognition.api.serializers import ErrorSerializer
 
@@ -89,7 +89,7 @@ persons_list = extend_schema(
     parameters=[serializers.PersonsQuerySerializer],
     responses={
         200: answer(serializers.PersonPageSerializer, _PAGE | {"results": [_ANA]}),
-        **errors(400, 401, 403),
+        **errors(400, 401, 403, 429),
     },
 )
 
@@ -102,7 +102,7 @@ persons_create = extend_schema(
             serializers.PersonResponseSerializer,
             {"success": True} | _ANA | {"picture_count": 0, "cover": None, "cover_url": None},
         ),
-        **errors(400, 401, 403),
+        **errors(400, 401, 403, 429),
         409: _TAKEN,
     },
     examples=_json_example({"person_id": "123.456.789-09", "name": "Ana", "notes": ""}),
@@ -114,7 +114,7 @@ persons_read = extend_schema(
     parameters=[_PERSON_ID],
     responses={
         200: answer(serializers.PersonResponseSerializer, {"success": True} | _ANA),
-        **errors(401, 403),
+        **errors(401, 403, 429),
         404: _NOT_FOUND,
     },
 )
@@ -127,7 +127,7 @@ persons_change = extend_schema(
     request=_json(serializers.PersonChangeSerializer),
     responses={
         200: answer(serializers.PersonResponseSerializer, {"success": True} | _ANA),
-        **errors(400, 401, 403),
+        **errors(400, 401, 403, 429),
         404: _NOT_FOUND,
         409: _TAKEN,
     },
@@ -144,7 +144,7 @@ persons_delete = extend_schema(
             serializers.PersonDeletedSerializer,
             {"success": True, "person_id": "123.456.789-09", "deleted_pictures": 2},
         ),
-        **errors(401, 403),
+        **errors(401, 403, 429),
         404: _NOT_FOUND,
     },
 )
@@ -162,7 +162,7 @@ persons_merge = extend_schema(
         200: answer(
             serializers.MergeResponseSerializer, {"success": True} | _ANA | {"moved_pictures": 1}
         ),
-        **errors(400, 401, 403),
+        **errors(400, 401, 403, 429),
         404: _NOT_FOUND,
     },
     examples=_json_example({"person_id": "ana lima"}),
@@ -175,7 +175,7 @@ persons_images_list = extend_schema(
     parameters=[_PERSON_ID, PageQuerySerializer],
     responses={
         200: answer(serializers.PicturePageSerializer, _PAGE | {"results": [_PICTURE]}),
-        **errors(400, 401, 403),
+        **errors(400, 401, 403, 429),
         404: _NOT_FOUND,
     },
 )
@@ -184,7 +184,7 @@ persons_images_add = extend_schema(
     operation_id="persons_images_add",
     tags=["persons"],
     description="As /api/milvus/insert, for a person who is enrolled already.",
-    parameters=[_PERSON_ID],
+    parameters=[_PERSON_ID, IDEMPOTENCY_KEY],
     request={"multipart/form-data": serializers.PicturesFormSerializer},
     responses={**milvus_insert_responses, 404: _NOT_FOUND},
     examples=[request_example({"images": ["ana-3.jpg"], "model": "mobilenetv3_large"})],
@@ -207,7 +207,7 @@ persons_images_read = extend_schema(
     responses={
         (200, "image/jpeg"): OpenApiTypes.BINARY,
         (200, "image/png"): OpenApiTypes.BINARY,
-        **errors(401, 403),
+        **errors(401, 403, 429),
         404: _NOT_FOUND,
     },
 )
@@ -220,7 +220,7 @@ persons_images_move = extend_schema(
     request=_json(serializers.PictureMoveSerializer),
     responses={
         200: answer(serializers.PictureResponseSerializer, {"success": True} | _PICTURE),
-        **errors(400, 401, 403),
+        **errors(400, 401, 403, 429),
         404: _NOT_FOUND,
         409: _TAKEN,
     },
@@ -237,7 +237,7 @@ persons_images_delete = extend_schema(
             serializers.PictureDeletedSerializer,
             {"success": True, "person_id": "123.456.789-09", "deleted_pictures": 1},
         ),
-        **errors(401, 403),
+        **errors(401, 403, 429),
         404: _NOT_FOUND,
     },
 )

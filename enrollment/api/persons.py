@@ -34,6 +34,7 @@ class PersonCall(APIView):
 
     parser_classes = [JSONParser, FormParser, MultiPartParser]
     serializer_class: Any = None
+    throttle_scope = "persons"
 
     def read(self, request: Request) -> dict[str, Any]:
         return _checked(self.serializer_class, request.data)
@@ -112,6 +113,7 @@ class PersonImagesView(UploadView):
 
     serializer_class = serializers.PicturesFormSerializer
     permissions = {"GET": VIEW, "POST": "enrollment.add_faceimage"}
+    throttle_scope = {"GET": "persons", "POST": "enroll"}
 
     @schema.persons_images_list
     def get(self, request: Request, person_id: str) -> Response:
@@ -125,7 +127,7 @@ class PersonImagesView(UploadView):
     @schema.persons_images_add
     def post(self, request: Request, person_id: str) -> Response:
         form = self.read_form(request)
-        return insert_pictures(form | {"person_id": get_person(person_id).person_id})
+        return insert_pictures(request, form | {"person_id": get_person(person_id).person_id})
 
 
 class PersonImageView(PersonCall):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
 from enrollment.api import serializers
 from recognition.api.schema import FACE, UPLOAD_ERRORS, answer, errors, request_example
+from recognition.api.serializers import ErrorSerializer
 from recognition.vector_store import COLLECTION
 
 _INSERTED = {
@@ -37,6 +39,14 @@ _REFUSED = {
 }
 
 
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    description="Any text of up to 255 characters, new for each request. Sent again with the same "
+    "request within 24 hours, it stores nothing twice and gets the first answer.",
+)
+
 milvus_insert_responses = {
     200: answer(
         serializers.InsertResponseSerializer,
@@ -51,6 +61,21 @@ milvus_insert_responses = {
         },
     ),
     **errors(*UPLOAD_ERRORS),
+    409: OpenApiResponse(
+        ErrorSerializer,
+        description="The request with this `Idempotency-Key` is not finished; see `Retry-After`.",
+        examples=[
+            OpenApiExample(
+                "request_in_progress",
+                {
+                    "success": False,
+                    "error": "request_in_progress",
+                    "message": "The request with this Idempotency-Key is still being carried out. "
+                    "Wait, then send it again to get its answer.",
+                },
+            )
+        ],
+    ),
     422: answer(
         serializers.InsertFailureSerializer,
         {
@@ -64,7 +89,8 @@ milvus_insert_responses = {
             "person_id": "123.456.789-09",
             "results": [_REFUSED],
         },
-        "Every picture was refused; nothing was stored.",
+        "Every picture was refused; nothing was stored. Or `idempotency_key_reused`: the key was "
+        "sent before with another request (only `error` and `message`).",
     ),
     503: answer(
         serializers.InsertFailureSerializer,
@@ -89,6 +115,7 @@ milvus_insert = extend_schema(
     operation_id="milvus_insert",
     tags=["gallery"],
     request={"multipart/form-data": serializers.InsertFormSerializer},
+    parameters=[IDEMPOTENCY_KEY],
     responses=milvus_insert_responses,
     examples=[
         request_example(

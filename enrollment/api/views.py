@@ -6,11 +6,13 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from django.utils.translation import gettext, ngettext
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from enrollment.api import schema, serializers
+from enrollment.idempotency import MAX_KEY_LENGTH, begin, carry_out, digest_of
 from enrollment.models import Doubt, FaceEmbedding, FaceImage
 from enrollment.selectors import SearchHit, search_gallery
 from enrollment.services import Outcome, Upload, enroll_pictures
@@ -28,21 +30,46 @@ class InsertView(UploadView):
 
     serializer_class = serializers.InsertFormSerializer
     permissions = {"POST": "enrollment.add_faceimage"}
+    throttle_scope = "enroll"
 
     @schema.milvus_insert
     def post(self, request: Request) -> Response:
-        return insert_pictures(self.read_form(request))
+        return insert_pictures(request, self.read_form(request))
 
 
-def insert_pictures(form: dict[str, Any]) -> Response:
-    """Enrols the pictures of the checked form, and answers what became of each."""
+def insert_pictures(request: Request, form: dict[str, Any]) -> Response:
+    """Enrols the pictures of the checked form and answers what became of each; once for each key."""
+    key = request.headers.get("Idempotency-Key", "").strip()
+    if not key:
+        return _insert(form)
+    if len(key) > MAX_KEY_LENGTH:
+        message = gettext(
+            "The key has %(given)d characters; at most %(limit)d are kept. Shorten it."
+        )
+        numbers = {"given": len(key), "limit": MAX_KEY_LENGTH}
+        raise ValidationError({"Idempotency-Key": message % numbers})
+    row = begin(str(request.user.pk or ""), key, digest_of(request.path, form))
+    if row.status:
+        return Response(row.answer, status=row.status, headers={"Idempotency-Replayed": "true"})
+
+    def work() -> tuple[int, Any]:
+        response = _insert(form, row.pk)
+        return response.status_code, response.data
+
+    status, body = carry_out(row, work)
+    return Response(body, status=status)
+
+
+def _insert(form: dict[str, Any], request_id: int | None = None) -> Response:
     load_network(form["model"])  # what cannot be made searchable is not stored
     get_vector_store().ping()
     enrollment = enroll_pictures(
         person_id=form["person_id"],
         uploads=[
-            Upload(file.name, file, path)
-            for file, path in zip(form["images"], form["image_paths"], strict=True)
+            Upload(file.name, file, path, f"{request_id}:{number}" if request_id else None)
+            for number, (file, path) in enumerate(
+                zip(form["images"], form["image_paths"], strict=True)
+            )
         ],
         source=FaceImage.Source.API,
         use_face_detection=form["use_face_detection"],
@@ -81,7 +108,7 @@ def _insert_result(outcome: Outcome, model: str) -> dict[str, Any]:
     result = {
         "filename": outcome.filename,
         "success": searchable,
-        **outcome.crop.describe(),
+        **outcome.describe(),
         "stored": True,
         "searchable": searchable,
         "warnings": _warnings(outcome),
@@ -134,6 +161,7 @@ class SearchView(UploadView):
     """The enrolled pictures most similar to the largest face of one picture."""
 
     serializer_class = serializers.SearchFormSerializer
+    throttle_scope = "search"
 
     @schema.milvus_search
     def post(self, request: Request) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -48,7 +49,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     if isinstance(error, DjangoValidationError):
         error = exceptions.ValidationError(as_serializer_error(error))
     if isinstance(error, RecognitionError):
-        return _answer(error.status, error_body(error.code, error.message))
+        return _answer(error.status, error_body(error.code, error.message), _headers(error))
     if isinstance(error, exceptions.ValidationError):
         return _answer(error.status_code, validation_body(error))
     if isinstance(error, exceptions.APIException):
@@ -100,6 +101,10 @@ def _framework_body(error: exceptions.APIException, context: dict[str, Any]) -> 
             message = str(OpenOnLoopback.message)
         case exceptions.NotFound() | exceptions.MethodNotAllowed():
             return status_error(context["request"], error.status_code)
+        case exceptions.Throttled():
+            message = gettext(
+                "Too many requests of this kind were made. Wait %(seconds)d seconds, then go on."
+            ) % {"seconds": math.ceil(error.wait or 1)}
         case exceptions.UnsupportedMediaType():
             expected = ", ".join(parser.media_type for parser in context["view"].parser_classes)
             message = gettext(
@@ -116,12 +121,14 @@ def _framework_body(error: exceptions.APIException, context: dict[str, Any]) -> 
     return error_body(error.default_code, message)
 
 
-def _headers(error: exceptions.APIException) -> dict[str, str]:
+def _headers(error: exceptions.APIException | RecognitionError) -> dict[str, str]:
     headers = {}
+    if seconds := getattr(error, "retry_after", None):
+        headers["Retry-After"] = str(seconds)
     if challenge := getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = challenge
     if wait := getattr(error, "wait", None):
-        headers["Retry-After"] = str(int(wait))
+        headers["Retry-After"] = str(math.ceil(wait))
     return headers
 
 

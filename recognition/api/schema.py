@@ -102,6 +102,14 @@ _ERRORS: Final = {
             "which a face is seen from the front, well lit and at least 40 pixels wide.",
         },
     ),
+    429: (
+        "More requests than the server's limits allow; `Retry-After` says how many seconds to wait.",
+        {
+            "success": False,
+            "error": "throttled",
+            "message": "Too many requests of this kind were made. Wait 42 seconds, then go on.",
+        },
+    ),
     503: (
         "The model has no usable weights, or the vector store does not answer.",
         {
@@ -139,7 +147,7 @@ def request_example(value: dict[str, Any]) -> OpenApiExample:
     return OpenApiExample("request", value, request_only=True, media_type="multipart/form-data")
 
 
-UPLOAD_ERRORS: Final = (400, 401, 403, 413, 415)
+UPLOAD_ERRORS: Final = (400, 401, 403, 413, 415, 429)
 
 
 def without_trailing_slash(endpoints: list[Any], **kwargs: Any) -> list[Any]:

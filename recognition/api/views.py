@@ -30,6 +30,7 @@ class UploadView(APIView):
     """A call that reads a form with pictures; `serializer_class` is also what a browser fills in."""
 
     parser_classes = [MultiPartParser, FormParser]
+    throttle_scope: str | dict[str, str] = "embed"
 
     def read_form(self, request: Request) -> dict[str, Any]:
         """The checked fields of the form; `ValidationError` otherwise."""

@@ -1,0 +1,52 @@
+"""One name for a request in its answer and in every line that the log has about it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from django.core.signals import request_finished
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.http import HttpRequest, HttpResponse
+
+HEADER: Final = "X-Request-ID"
+# What a client or proxy may call its request: nothing that could forge a line of the log.
+_ACCEPTED: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_current: ContextVar[str] = ContextVar("request_id", default="-")
+
+
+class RequestIdMiddleware:
+    """Takes the id that came with the request, or makes one, and sends it back."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        given = request.headers.get(HEADER, "")
+        request_id = given if _ACCEPTED.fullmatch(given) else uuid.uuid4().hex
+        _current.set(request_id)
+        response = self.get_response(request)
+        response.headers[HEADER] = request_id
+        return response
+
+
+class RequestIdFilter(logging.Filter):
+    """Gives a line of the log the `request_id` of the request it is about; "-" outside of any."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = _current.get()
+        return True
+
+
+def _forget(**kwargs: Any) -> None:
+    _current.set("-")
+
+
+# Not at the middleware's end: Django logs a failed answer after it.
+request_finished.connect(_forget, dispatch_uid="request_id")

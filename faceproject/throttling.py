@@ -1,0 +1,26 @@
+"""How many requests of a kind one may make: `throttle_scope` of a view names the kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework.request import Request
+from rest_framework.settings import api_settings
+from rest_framework.throttling import ScopedRateThrottle
+
+
+class ScopeThrottle(ScopedRateThrottle):
+    """Counts by user, or by address where there is none. `throttle_scope` may differ by method."""
+
+    @property
+    def THROTTLE_RATES(self) -> dict[str, str | None]:  # noqa: N802 (the framework's name)
+        return api_settings.DEFAULT_THROTTLE_RATES
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        scope = getattr(view, "throttle_scope", None)
+        self.scope = scope.get(request.method) if isinstance(scope, dict) else scope
+        if not self.scope:
+            return True
+        self.rate = self.get_rate()
+        self.num_requests, self.duration = self.parse_rate(self.rate)
+        return super(ScopedRateThrottle, self).allow_request(request, view)

@@ -1,0 +1,151 @@
+"""A repeated insert: answered again, never stored again, also after a crash in the middle."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from enrollment import indexing
+from enrollment.models import FaceEmbedding, FaceImage, IdempotentRequest
+from tests.enrollment.gallery import stored
+from tests.pictures import draw_picture, upload
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
+
+INSERT = "/api/milvus/insert"
+
+
+class Killed(BaseException):
+    """What a process that ends leaves running: nothing."""
+
+
+@pytest.fixture
+def insert(api):
+    """An insert of two drawn pictures under this key."""
+
+    def insert(key: str = "order-1", seeds=(1, 2), path: str = INSERT, **fields):
+        images = [upload(draw_picture(seed=seed), f"{seed}.jpg") for seed in seeds]
+        form = {"images": images, **fields}
+        if path == INSERT:
+            form = {"person_id": "ana"} | form
+        return api.post(path, form, headers={"idempotency-key": key})
+
+    return insert
+
+
+def test_repetition_gets_the_first_answer(insert):
+    first, second = insert(), insert()
+    assert first.status_code == second.status_code == 200
+    assert second.json() == first.json()
+    assert "Idempotency-Replayed" not in first and second["Idempotency-Replayed"] == "true"
+    assert FaceImage.objects.count() == len(stored()) == 2
+
+
+def test_another_key_or_none_is_another_request(insert):
+    insert()
+    insert(key="order-2")
+    insert(key="")
+    assert FaceImage.objects.count() == 6
+
+
+@pytest.mark.parametrize(
+    "change", [{"seeds": (1, 3)}, {"person_id": "bia"}, {"require_face": "true"}, {"seeds": (2, 1)}]
+)
+def test_key_of_something_else_is_refused(insert, change):
+    insert()
+    refused = insert(**change)
+    assert (refused.status_code, refused.json()["error"]) == (422, "idempotency_key_reused")
+    assert FaceImage.objects.count() == 2
+
+
+def test_users_have_keys_of_their_own(insert, api):
+    insert()
+    api.force_authenticate(User.objects.create_superuser("boss"))
+    assert "Idempotency-Replayed" not in insert()
+    assert FaceImage.objects.count() == 4
+
+
+def test_pictures_of_a_person_take_a_key_too(insert):
+    insert()
+    path = "/api/persons/ana/images"
+    first, second = (insert("more", (5,), path) for _ in range(2))
+    assert first.json() == second.json() and second["Idempotency-Replayed"] == "true"
+    assert FaceImage.objects.count() == 3
+
+
+def test_after_a_day_the_key_is_new(insert):
+    insert()
+    old = timezone.now() - timedelta(hours=25)
+    IdempotentRequest.objects.update(created_at=old)
+    assert "Idempotency-Replayed" not in insert()
+    assert FaceImage.objects.count() == 4
+    assert IdempotentRequest.objects.count() == 1
+
+
+def test_refused_request_frees_its_key(insert):
+    assert insert(seeds=(1,), require_face="true").status_code == 422
+    assert not IdempotentRequest.objects.exists()
+    assert insert().status_code == 200
+
+
+def test_too_long_a_key_is_refused(insert):
+    response = insert("k" * 256)
+    assert response.status_code == 400 and "Idempotency-Key" in response.json()["fields"]
+
+
+def test_what_is_being_done_is_not_done_twice(insert, monkeypatch):
+    """The repetition comes while the first is at its end."""
+    index, answers = indexing.index, []
+
+    def slow(*args):
+        monkeypatch.setattr(indexing, "index", index)
+        answers.append(insert())
+        return index(*args)
+
+    monkeypatch.setattr(indexing, "index", slow)
+    assert insert().status_code == 200
+    (early,) = answers
+    assert (early.status_code, early.json()["error"]) == (409, "request_in_progress")
+    assert int(early["Retry-After"]) > 0
+    assert FaceImage.objects.count() == 2
+
+
+def test_killed_between_rows_and_vectors_goes_on_where_it_was(insert, monkeypatch):
+    """A kill runs no `except`: the row keeps its start until its time is over."""
+    with monkeypatch.context() as patch:
+        patch.setattr(indexing, "index", lambda *args: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            insert()
+    IdempotentRequest.objects.update(started_at=timezone.now())
+    assert FaceEmbedding.objects.filter(status="pending").count() == 2
+    assert insert().status_code == 409
+
+    IdempotentRequest.objects.update(started_at=timezone.now() - timedelta(minutes=3))
+    again = insert()
+    assert again.status_code == 200 and again.json()["inserted_count"] == 2
+    assert FaceImage.objects.count() == len(stored()) == 2
+    assert insert()["Idempotency-Replayed"] == "true"
+
+
+def test_vector_store_that_fails_on_the_way_is_repeated_safely(insert, settings, monkeypatch):
+    from recognition.exceptions import VectorStoreUnavailable
+    from recognition.vector_store import MilvusVectorStore
+
+    def fail(*args):
+        raise VectorStoreUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MilvusVectorStore, "upsert", fail)
+        first = insert()
+    assert (first.status_code, first.json()["error"]) == (503, "not_searchable_yet")
+    second = insert()
+    assert second.status_code == 200 and second.json()["inserted_count"] == 2
+    assert FaceImage.objects.count() == len(stored()) == 2
+    results = [
+        [(item["filename"], item["id"]) for item in answer.json()["results"]]
+        for answer in (first, second)
+    ]
+    assert results[0] == results[1]
