@@ -14,6 +14,7 @@ from enrollment.selectors import GalleryVectors, Weights, gallery_vectors
 from recognition.evaluation import (
     FALSE_ACCEPTS,
     Verification,
+    impostor_curve,
     review_far,
     threshold_of_impostors,
 )
@@ -48,6 +49,7 @@ class Measurement:
     weights: Weights
     match: Threshold
     review: Threshold
+    curve: list[Threshold]  # at other rates: larger galleries are decided by them
     verification: Verification
     persons: int
     pictures: int
@@ -86,6 +88,7 @@ def measure(weights: Weights, far: float, seed: int = 0) -> Measurement:
         weights,
         threshold_of_impostors(scores, far),
         threshold_of_impostors(scores, review_far(far)),
+        impostor_curve(scores),
         Verification(np.concatenate([genuine_scores, scores]), same),
         persons=len(np.unique(gallery.persons)),
         pictures=len(gallery.pictures),
@@ -106,6 +109,7 @@ def save(measurement: Measurement) -> Calibration:
             "genuine_pairs": measurement.genuine_pairs,
             "impostor_pairs": measurement.impostor_pairs,
             "persons": measurement.persons,
+            "curve": [[point.far, point.similarity] for point in measurement.curve],
         },
     )
     return calibration

@@ -24,13 +24,13 @@ from enrollment.selectors import (
     Weights,
     compared_weights,
     gallery_vectors,
-    thresholds_in_force,
+    search_thresholds,
 )
 from recognition.decision import Thresholds
 from recognition.neighbours import NOWHERE, Neighbours, nearest_neighbours
 
 KEPT_CASES: Final = 500  # of each kind, the gravest first, for the report in the admin
-DUPLICATE_SHARE: Final = 0.5  # more of the pictures of either person must match the other's
+DUPLICATE_SHARE: Final = 0.5  # more of the pictures of either person must be like the other's
 
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -138,13 +138,13 @@ def examine(model: str | None = None, track: Track = lambda items, total: items)
     """
     started = time.monotonic()
     weights = compared_weights(model)
-    thresholds = weights and thresholds_in_force(weights.model)
+    thresholds = weights and search_thresholds(weights.model)
     rows = weights.rows if weights else FaceEmbedding.objects.none()
     cases = _cases_of_rows(rows)
     gallery = gallery_vectors(rows)
     near = nearest_neighbours(gallery.vectors, gallery.persons, track)
     if thresholds:
-        cases[Kind.NEAR_DUPLICATES] = _duplicates(gallery, near, thresholds.match.similarity)
+        cases[Kind.NEAR_DUPLICATES] = _duplicates(gallery, near, thresholds.review.similarity)
     cases[Kind.NEARER_TO_ANOTHER] = _nearer_to_another(gallery, near)
     return Diagnosis(
         weights,
@@ -249,25 +249,25 @@ def _nearer_to_another(gallery: GalleryVectors, near: Neighbours) -> list[Case]:
     ]
 
 
-def _duplicates(gallery: GalleryVectors, near: Neighbours, match: float) -> list[Case]:
-    """Pairs of persons most of whose pictures match the other's, most similar first."""
-    linked = np.flatnonzero(near.other_similarity >= match)
+def _duplicates(gallery: GalleryVectors, near: Neighbours, limit: float) -> list[Case]:
+    """Pairs of persons most of whose pictures are like the other's, most similar first."""
+    linked = np.flatnonzero(near.other_similarity >= limit)
     pairs = np.stack([gallery.persons[linked], gallery.persons[near.other[linked]]], axis=1)
     cases = [
         case
         for first, second in np.unique(np.sort(pairs, axis=1), axis=0)
-        if (case := _duplicate(gallery, first, second, match))
+        if (case := _duplicate(gallery, first, second, limit))
     ]
     return sorted(cases, key=lambda case: -case.similarity)
 
 
-def _duplicate(gallery: GalleryVectors, first: int, second: int, match: float) -> Case | None:
+def _duplicate(gallery: GalleryVectors, first: int, second: int, limit: float) -> Case | None:
     """One picture of the other person among a person's own does not make the two one."""
     own, other = (
         slice(*np.searchsorted(gallery.persons, [person, person + 1])) for person in (first, second)
     )
     similarities = gallery.vectors[own] @ gallery.vectors[other].T
-    shares = ((similarities.max(axis) >= match).mean() for axis in (0, 1))
+    shares = ((similarities.max(axis) >= limit).mean() for axis in (0, 1))
     if min(shares) <= DUPLICATE_SHARE:
         return None
     best = np.unravel_index(similarities.argmax(), similarities.shape)

@@ -19,7 +19,13 @@ from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from enrollment.models import Doubt, FaceEmbedding, FaceImage
-from enrollment.selectors import Weights, compared_weights, thresholds_in_force
+from enrollment.selectors import (
+    Weights,
+    compared_weights,
+    search_thresholds,
+    thresholds_in_force,
+)
+from recognition.decision import Thresholds
 from recognition.embedding import FaceCrop
 from recognition.quality import FaceQuality
 from recognition.vector_store import MAX_HITS, VectorHit, get_vector_store
@@ -104,16 +110,23 @@ def _judge(ids: Sequence[int]) -> None:
         FaceImage.objects.filter(pk__in=found).update(judged_at=timezone.now())
 
 
-def resemblances(probes: Sequence[Probe], weights: Weights | None) -> list[list[Doubt]]:
+def resemblances(
+    probes: Sequence[Probe], weights: Weights | None, *, certain: bool = False
+) -> list[list[Doubt]]:
     """What speaks against the person of each probe, unsaved; in order.
 
-    Faces are compared only by weights whose thresholds were measured: without, no similarity says
-    anything, and only the same file is recognised. Raises `VectorStoreUnavailable`.
+    Somebody else is named from `review` on, when no own picture is nearer, and from `match` on in any
+    case; with `certain` from `match` on only, and own pictures speak against nothing. Without measured
+    thresholds no similarity says anything, and only the same file is recognised.
+    Raises `VectorStoreUnavailable`.
     """
     found = list(_same_files(probes))
-    if thresholds := weights and thresholds_in_force(weights.model):
-        found += _like_others(probes, weights, thresholds.match.similarity)
-        found += _unlike_own(probes, weights, thresholds.review.similarity)
+    if limits := weights and search_thresholds(weights.model):
+        own = _best_own(probes, weights)
+        found += _like_others(probes, own, weights, limits, certain)
+        if not certain:
+            pair = thresholds_in_force(weights.model)
+            found += _unlike_own(own, pair.review.similarity)
     doubts: list[list[Doubt]] = [[] for _probe in probes]
     for place, doubt in found:
         doubts[place].append(doubt)
@@ -139,8 +152,25 @@ def _same_files(probes: Sequence[Probe]) -> Placed:
             )
 
 
-def _like_others(probes: Sequence[Probe], weights: Weights, match: float) -> Placed:
-    """Those whose nearest picture of somebody else reaches `match`, a cosine."""
+def _like_others(
+    probes: Sequence[Probe],
+    own: Mapping[int, float],
+    weights: Weights,
+    limits: Thresholds,
+    certain: bool,
+) -> Placed:
+    match = limits.match.similarity
+    limit = match if certain else limits.review.similarity
+    for place, (similarity, picture) in _nearest_others(probes, weights, limit):
+        if similarity >= match or similarity > own.get(place, -1):
+            code = Resemblance.LOOKS_LIKE_SOMEONE_ELSE
+            yield place, Doubt(code=code, given=similarity, expected=limit, other_id=picture)
+
+
+def _nearest_others(
+    probes: Sequence[Probe], weights: Weights, floor: float
+) -> Iterator[tuple[int, tuple[float, int]]]:
+    """Similarity and id of the nearest picture of somebody else, where it reaches `floor`."""
     left, wanted = [n for n, probe in enumerate(probes) if probe.vector is not None], FIRST_HITS
     while left:
         hidden = []
@@ -150,11 +180,9 @@ def _like_others(probes: Sequence[Probe], weights: Weights, match: float) -> Pla
             found = get_vector_store().search(weights.partition, vectors, wanted)
             owners = _owners(hit.id for hits in found for hit in hits)
             for place, hits in zip(batch, found, strict=True):
-                similar = [hit for hit in hits if hit.similarity >= match]
-                other = _first_other(probes[place], similar, owners)
-                if other:
-                    code = Resemblance.LOOKS_LIKE_SOMEONE_ELSE
-                    yield place, Doubt(code=code, given=other[0], expected=match, other_id=other[1])
+                similar = [hit for hit in hits if hit.similarity >= floor]
+                if other := _first_other(probes[place], similar, owners):
+                    yield place, other
                 elif len(similar) == wanted < MAX_HITS:
                     hidden.append(place)  # behind the person's own pictures
         left, wanted = hidden, min(wanted * 8, MAX_HITS)
@@ -178,16 +206,21 @@ def _first_other(
     return None
 
 
-def _unlike_own(probes: Sequence[Probe], weights: Weights, review: float) -> Placed:
-    """Those whose nearest picture of the same person does not reach `review`, a cosine."""
-    own = _own_pictures({probe.person for probe in probes} - {None}, weights)
-    for place, probe in enumerate(probes):
-        others = [vector for picture, vector in own[probe.person] if picture != probe.picture]
-        if probe.vector is None or not others:
-            continue
-        best = float((np.stack(others) @ probe.vector).max())
+def _unlike_own(own: Mapping[int, float], review: float) -> Placed:
+    for place, best in own.items():
         if best < review:
             yield place, Doubt(code=Resemblance.UNLIKE_OWN_PICTURES, given=best, expected=review)
+
+
+def _best_own(probes: Sequence[Probe], weights: Weights) -> dict[int, float]:
+    """By place: the similarity to the nearest other picture of the same person, where there is one."""
+    own = _own_pictures({probe.person for probe in probes} - {None}, weights)
+    best = {}
+    for place, probe in enumerate(probes):
+        others = [vector for picture, vector in own[probe.person] if picture != probe.picture]
+        if probe.vector is not None and others:
+            best[place] = float((np.stack(others) @ probe.vector).max())
+    return best
 
 
 def _own_pictures(

@@ -246,8 +246,8 @@ class Doubt(models.Model):
 
 _RESEMBLANCES: Final = {
     Doubt.Resemblance.LOOKS_LIKE_SOMEONE_ELSE: _(
-        "The face looks like somebody else who is enrolled: %(person)s (similarity %(given)s; from "
-        "%(expected)s on, two pictures are taken for one person's). Check whom it shows."
+        "The face looks like somebody else who is enrolled: %(person)s (similarity %(given)s; less than "
+        "%(expected)s was expected). Check whom it shows."
     ),
     Doubt.Resemblance.UNLIKE_OWN_PICTURES: _(
         "The face does not look like this person's other pictures (similarity %(given)s at most; at "
@@ -271,6 +271,9 @@ class Calibration(models.Model):
     genuine_pairs = models.PositiveIntegerField()
     impostor_pairs = models.PositiveIntegerField()
     persons = models.PositiveIntegerField()
+    curve = models.JSONField(
+        default=list, help_text="similarities at other rates, as [[far, cosine]]"
+    )
     created_at = models.DateTimeField(auto_now=True)
 
     class Meta:
@@ -290,6 +293,7 @@ class Calibration(models.Model):
         return Thresholds(
             match=Threshold(self.match, self.match_far, self.impostor_pairs),
             review=Threshold(self.review, self.review_far, self.impostor_pairs),
+            curve=tuple(Threshold(cosine, far, self.impostor_pairs) for far, cosine in self.curve),
         )
 
 

@@ -228,7 +228,7 @@ def _sentences(doubts: Iterable[Doubt]) -> str:
 
 
 def _without_doubtful_identity(admitted: list[_Admitted]) -> list[_Admitted]:
-    """Those that resemble whom they should; the others' outcomes say whom they do.
+    """Without the same files again and faces that match somebody else; their outcomes say whom.
 
     They are not compared with each other: what comes in one batch is judged once it is stored.
     """
@@ -241,7 +241,7 @@ def _without_doubtful_identity(admitted: list[_Admitted]) -> list[_Admitted]:
         Probe(item.picture.content_hash, persons.get(item.submission.person_id), vector=vector)
         for item, vector in zip(admitted, vectors, strict=True)
     ]
-    for item, doubts in zip(admitted, resemblances(probes, weights), strict=True):
+    for item, doubts in zip(admitted, resemblances(probes, weights, certain=True), strict=True):
         if doubts:
             item.outcome.error = DoubtfulIdentity(_sentences(doubts))
     return [item for item in admitted if not item.outcome.error]

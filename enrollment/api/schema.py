@@ -22,8 +22,7 @@ _INSERTED = {
         {
             "code": "looks_like_someone_else",
             "message": "The face looks like somebody else who is enrolled: Bia (987.654.321-00) "
-            "(similarity 0.71; from 0.45 on, two pictures are taken for one person's). Check whom "
-            "it shows.",
+            "(similarity 0.71; less than 0.55 was expected). Check whom it shows.",
             "person_id": "987.654.321-00",
             "similarity": 0.7102,
         }

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def gallery() -> dict[str, list[FaceImage]]:
     """Four persons with three pictures each, all well."""
-    set_thresholds(match=0.5, review=0.3)
+    set_thresholds(match=0.5, review=0.4)
     pictures = add_vectors(dict.fromkeys(("ana", "bia", "caio", "davi"), 3))
     FaceImage.objects.update(judged_at="2026-01-01T00:00Z")
     by_person: dict[str, list[FaceImage]] = {}
@@ -77,7 +77,7 @@ def test_a_picture_under_the_wrong_person_does_not_make_them_one(gallery):
 
 
 def test_without_thresholds_nobody_is_called_a_duplicate(gallery, monkeypatch):
-    monkeypatch.setattr("enrollment.doctor.thresholds_in_force", lambda model: None)
+    monkeypatch.setattr("enrollment.doctor.search_thresholds", lambda model: None)
     twin = Person.objects.create(person_id="ana again")
     give(gallery["ana"][2], twin)
     assert Kind.NEAR_DUPLICATES not in findings()
@@ -154,6 +154,6 @@ def test_command_tells_programs_everything(gallery):
     with pytest.raises(CommandError):
         call_command("doctor", "--json", stdout=output)
     told = json.loads(output.getvalue())
-    assert (told["faults"], told["pictures"], told["thresholds"]["match"]) == (1, 12, 0.5)
+    assert (told["faults"], told["pictures"], told["review"]) == (1, 12, 0.4)
     (case,) = told["findings"]["nearer_to_another"]
     assert case["persons"] == ["bia", "ana"] and case["pictures"][0] == wrong.pk

@@ -63,11 +63,20 @@ def test_picture_of_ana_under_bia_says_so(thresholds):
     enrol("bia", look(2), **CROP)
     other, own = enrol("bia", look(1, 60), **CROP).outcomes[0].doubts
     assert (other.code, other.other) == (Resemblance.LOOKS_LIKE_SOMEONE_ELSE, ana)
-    assert 0.97 < other.given <= 1 and other.expected == 0.9
-    assert "Ana (ana) (similarity 0.98; from 0.90 on" in other.message
+    assert 0.97 < other.given <= 1 and other.expected == 0.8
+    assert f"Ana (ana) (similarity {other.given:.2f}; less than 0.80 was" in other.message
     assert (own.code, own.other) == (Resemblance.UNLIKE_OWN_PICTURES, None)
     assert 0.2 < own.given < own.expected == 0.8
     assert codes("ana") == [[]]
+
+
+def test_likeness_to_review_counts_unless_an_own_picture_is_nearer():
+    set_thresholds(match=0.9999, review=0.9)
+    enrol("ana", look(1), **CROP)
+    enrol("bia", look(1, 50), **CROP)
+    assert codes("bia") == [["looks_like_someone_else"]]
+    enrol("ana", look(1, 74), **CROP)
+    assert codes("ana") == [[], []]
 
 
 def test_pictures_that_come_together_see_each_other(thresholds):
@@ -173,6 +182,7 @@ def test_doubtful_identity_is_refused_when_told(settings, thresholds):
     assert right.face_image and not wrong.face_image and not copy.face_image
     assert isinstance(wrong.error, DoubtfulIdentity)
     assert "looks like somebody else who is enrolled: ana" in wrong.error.message
+    assert "other pictures" not in wrong.error.message
     assert "The very same picture" in copy.error.message
     assert FaceImage.objects.count() == len(stored()) == 3
 

@@ -108,8 +108,7 @@ def _as_json(diagnosis: Diagnosis) -> dict[str, Any]:
     return {
         "model": diagnosis.weights and diagnosis.weights.model,
         "fingerprint": diagnosis.weights and diagnosis.weights.fingerprint,
-        "thresholds": diagnosis.thresholds
-        and {name: item.similarity for name, item in diagnosis.thresholds._asdict().items()},
+        "review": diagnosis.thresholds and diagnosis.thresholds.review.similarity,
         "pictures": diagnosis.pictures,
         "seconds": round(diagnosis.seconds, 3),
         "faults": diagnosis.faults,
