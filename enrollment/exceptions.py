@@ -38,3 +38,10 @@ class DoubtfulIdentity(RecognitionError):
 
     code = "doubtful_identity"
     status = 422
+
+
+class PersonNotComparable(RecognitionError):
+    """The person has no vector of the weights in use."""
+
+    code = "person_not_comparable"
+    status = 422

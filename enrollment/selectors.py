@@ -11,7 +11,7 @@ from django.db.models import Count, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext, gettext_lazy
 
-from enrollment.exceptions import PersonNotFound, PictureNotFound
+from enrollment.exceptions import PersonNotComparable, PersonNotFound, PictureNotFound
 from enrollment.models import Calibration, FaceEmbedding, FaceImage, Person
 from recognition.conf import get_settings
 from recognition.decision import Decision, Thresholds, decide, thresholds_of
@@ -104,6 +104,27 @@ def persons_like(picture: FaceImage, limit: int) -> list[SearchHit]:
     probe = Embeddings(row.array[None], row.model, row.fingerprint)
     (hits,) = search_gallery(probe, limit + 1, group_by_person=True)
     return [hit for hit in hits if hit.person.pk != picture.person_id][:limit]
+
+
+def best_of_person(probe: Embeddings, person: Person) -> tuple[FaceEmbedding, float]:
+    """The person's picture most similar to the one probe vector, and the cosine.
+
+    Raises `PersonNotComparable` when the same weights computed none of the person's vectors.
+    """
+    rows = list(
+        Weights(probe.model, probe.fingerprint)
+        .rows.filter(face_image__person=person)
+        .select_related("face_image")
+    )
+    if not rows:
+        message = gettext(
+            "%(person)s has no picture that the model '%(model)s' has embedded. Add one, or run "
+            "'manage.py reindex'."
+        )
+        raise PersonNotComparable(message % {"person": person, "model": probe.model})
+    similarities = np.stack([row.array for row in rows]) @ probe.vectors[0]
+    best = int(similarities.argmax())
+    return rows[best], float(similarities[best])
 
 
 class Weights(NamedTuple):

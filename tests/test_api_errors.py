@@ -17,10 +17,12 @@ pytestmark = pytest.mark.django_db
 
 EMBEDDING = "/api/embedding"
 IMAGE_CALLS = [
+    "/api/detect",
     "/api/embedding",
     "/api/embeddings/batch",
     "/api/milvus/insert",
     "/api/milvus/search",
+    "/api/verify",
 ]
 BOUNDARY = {"content_type": "multipart/form-data; boundary=edge"}
 
@@ -73,7 +75,9 @@ def test_files_that_are_no_pictures_are_refused(api, content, name):
 @pytest.mark.parametrize(
     ("path", "field"),
     [
+        ("/api/detect", "image"),
         ("/api/embedding", "image"),
+        ("/api/verify", "source_image"),
         ("/api/embeddings/batch", "images"),
         ("/api/milvus/search", "image"),
         ("/api/milvus/insert", "images"),
@@ -292,7 +296,7 @@ def test_an_unforeseen_failure_is_500_without_details_and_logged(
         raise RuntimeError("secret in /srv/private")
 
     settings.DEBUG = debug
-    monkeypatch.setattr("recognition.api.views.embed_uploads", fail)
+    monkeypatch.setattr("recognition.api.views.embed_crops", fail)
     response = api.post(EMBEDDING, {"image": upload()})
     assert_error(response, 500, "internal_error")
     assert "secret" not in response.text and "RuntimeError" not in response.text

@@ -128,38 +128,6 @@ milvus_insert = extend_schema(
     ],
 )
 
-milvus_search = extend_schema(
-    operation_id="milvus_search",
-    tags=["gallery"],
-    request={"multipart/form-data": serializers.SearchFormSerializer},
-    responses={
-        200: answer(
-            serializers.SearchResponseSerializer,
-            {
-                "success": True,
-                "model": "mobilenetv3_large",
-                "results": [
-                    {
-                        "id": 41,
-                        "person_id": "123.456.789-09",
-                        "person_name": "Ana",
-                        "image_path": "/photos/ana-1.jpg",
-                        "image_url": "http://127.0.0.1:8000/pictures/17",
-                        "created_at": "2026-11-23T23:45:00+00:00",
-                        "distance": 0.8213,
-                        "similarity": 0.8213,
-                    }
-                ],
-                "total": 1,
-                "face_detected": True,
-                "face": FACE,
-            },
-        ),
-        **errors(*UPLOAD_ERRORS, 422, 503),
-    },
-    examples=[request_example({"image": "who.jpg", "model": "mobilenetv3_large", "top_k": 5})],
-)
-
 milvus_stats = extend_schema(
     operation_id="milvus_stats",
     tags=["gallery"],

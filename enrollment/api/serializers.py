@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any
 
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -13,15 +13,10 @@ from enrollment.models import PATH_MAX_LENGTH, PERSON_ID_MAX_LENGTH
 from enrollment.services import clean_person_id
 from recognition.api.fields import ImagesField
 from recognition.api.serializers import (
-    EmbeddingFormSerializer,
     ErrorSerializer,
-    FaceDescriptionSerializer,
     FileResultSerializer,
     ImageOptionsSerializer,
 )
-
-DEFAULT_TOP_K: Final = 5
-MAX_TOP_K: Final = 1000
 
 
 class ImagePathsField(serializers.CharField):
@@ -127,34 +122,6 @@ class InsertFailureSerializer(ErrorSerializer):
     model = serializers.CharField(required=False)
     person_id = serializers.CharField(required=False)
     results = InsertResultSerializer(many=True, required=False)
-
-
-class SearchFormSerializer(EmbeddingFormSerializer):
-    top_k = serializers.IntegerField(
-        default=DEFAULT_TOP_K,
-        initial=DEFAULT_TOP_K,
-        min_value=1,
-        max_value=MAX_TOP_K,
-        help_text=_("How many of the most similar pictures to answer."),
-    )
-
-
-class SearchHitSerializer(serializers.Serializer):
-    id = serializers.IntegerField()
-    person_id = serializers.CharField()
-    person_name = serializers.CharField(allow_blank=True)
-    image_path = serializers.CharField(allow_blank=True, help_text="Where the client said it was.")
-    image_url = serializers.CharField(help_text="Where the stored picture is.")
-    created_at = serializers.CharField(help_text="ISO 8601.")
-    distance = serializers.FloatField(help_text="The cosine similarity: higher is more similar.")
-    similarity = serializers.FloatField(help_text="The same number under its right name.")
-
-
-class SearchResponseSerializer(FaceDescriptionSerializer):
-    success = serializers.BooleanField()
-    model = serializers.CharField()
-    results = SearchHitSerializer(many=True, help_text="Best first.")
-    total = serializers.IntegerField()
 
 
 class StatsResponseSerializer(serializers.Serializer):

@@ -2,7 +2,7 @@
 
 from django.urls import register_converter
 
-from enrollment.api import persons, views
+from enrollment.api import persons, probes, views
 from enrollment.api.paths import PersonIdConverter
 from recognition.api.urls import call
 
@@ -10,7 +10,8 @@ register_converter(PersonIdConverter, "person_id")
 
 urlpatterns = [
     *call("milvus/insert", views.InsertView.as_view(), "api-milvus-insert"),
-    *call("milvus/search", views.SearchView.as_view(), "api-milvus-search"),
+    *call("milvus/search", probes.SearchView.as_view(), "api-milvus-search"),
+    *call("verify", probes.VerifyView.as_view(), "api-verify"),
     *call("milvus/stats", views.StatsView.as_view(), "api-milvus-stats"),
     *call("persons", persons.PersonsView.as_view(), "api-persons"),
     # The longer ones first: an id may hold slashes.

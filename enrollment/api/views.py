@@ -14,10 +14,9 @@ from rest_framework.views import APIView
 from enrollment.api import schema, serializers
 from enrollment.idempotency import MAX_KEY_LENGTH, begin, carry_out, digest_of
 from enrollment.models import Doubt, FaceEmbedding, FaceImage
-from enrollment.selectors import SearchHit, search_gallery
 from enrollment.services import Outcome, Upload, enroll_pictures
 from faceproject.middleware import error_body
-from recognition.api.views import UploadView, embed_file, every_image_failed, refused
+from recognition.api.views import UploadView, every_image_failed, refused
 from recognition.networks import load_network
 from recognition.vector_store import COLLECTION, get_vector_store
 
@@ -155,41 +154,6 @@ def _not_searchable_yet(
         error_body(NOT_SEARCHABLE_YET, message, **body, results=results),
         status=HTTPStatus.SERVICE_UNAVAILABLE,
     )
-
-
-class SearchView(UploadView):
-    """The enrolled pictures most similar to the largest face of one picture."""
-
-    serializer_class = serializers.SearchFormSerializer
-    throttle_scope = "search"
-
-    @schema.milvus_search
-    def post(self, request: Request) -> Response:
-        form = self.read_form(request)
-        crop, embeddings = embed_file(form)
-        (hits,) = search_gallery(embeddings, form["top_k"])
-        return Response(
-            {
-                "success": True,
-                "model": embeddings.model,
-                "results": [_hit(hit, request) for hit in hits],
-                "total": len(hits),
-                **crop.describe(),
-            }
-        )
-
-
-def _hit(hit: SearchHit, request: Request) -> dict[str, Any]:
-    return {
-        "id": hit.id,
-        "person_id": hit.person.person_id,
-        "person_name": hit.person.name,
-        "image_path": hit.face_image.original_path,
-        "image_url": request.build_absolute_uri(hit.face_image.get_absolute_url()),
-        "created_at": hit.face_image.created_at.isoformat(),
-        "distance": hit.similarity,
-        "similarity": hit.similarity,
-    }
 
 
 class StatsView(APIView):

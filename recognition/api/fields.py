@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
@@ -46,6 +47,16 @@ class FlagField(serializers.BooleanField):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(style={"template": "api/flag.html"}, **kwargs)
+
+
+class NumberField(serializers.FloatField):
+    """A number; not NaN or infinity, which no limit would stop."""
+
+    def to_internal_value(self, data: Any) -> float:
+        number = super().to_internal_value(data)
+        if not math.isfinite(number):
+            self.fail("invalid")
+        return number
 
 
 class ImageField(serializers.FileField):

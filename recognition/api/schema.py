@@ -197,6 +197,27 @@ models = extend_schema(
     },
 )
 
+detect = extend_schema(
+    operation_id="detect",
+    tags=["faces"],
+    request={"multipart/form-data": serializers.DetectFormSerializer},
+    responses={
+        200: answer(
+            serializers.DetectResponseSerializer,
+            {
+                "success": True,
+                "faces": [FACE | {"quality": QUALITY | {"faces": None, "share": None}}],
+                "total": 1,
+                "width": 640,
+                "height": 480,
+            },
+            "A picture without a face is answered 200 with no `faces`.",
+        ),
+        **errors(*UPLOAD_ERRORS, 503),
+    },
+    examples=[request_example({"image": "group.jpg", "min_score": 0.95, "min_face_size": 40})],
+)
+
 embedding = extend_schema(
     operation_id="embedding",
     tags=["embeddings"],

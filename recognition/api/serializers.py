@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
-from recognition.api.fields import FlagField, ImageField, ImagesField, ModelField
+from recognition.api.fields import FlagField, ImageField, ImagesField, ModelField, NumberField
 from recognition.networks.registry import EMBEDDING_DIM
 
 
@@ -20,11 +20,35 @@ class ImageOptionsSerializer(serializers.Serializer):
     )
 
 
-class EmbeddingFormSerializer(ImageOptionsSerializer):
+class FaceOptionsSerializer(serializers.Serializer):
+    """Which faces of a picture count; what is left out is as the settings say."""
+
+    min_score = NumberField(
+        required=False,
+        min_value=0,
+        max_value=1,
+        help_text=_("Faces of which the detector is less sure do not count."),
+    )
+    min_face_size = NumberField(
+        required=False,
+        min_value=0,
+        help_text=_("Nor do those whose box has a shorter side, in pixels of the picture."),
+    )
+
+
+class DetectFormSerializer(FaceOptionsSerializer):
     image = ImageField(help_text=_("One picture: PNG, JPEG, BMP or TIFF."))
 
 
-class EmbeddingsBatchFormSerializer(ImageOptionsSerializer):
+class ProbeOptionsSerializer(ImageOptionsSerializer, FaceOptionsSerializer):
+    """How a picture is read that is asked about and not kept."""
+
+
+class EmbeddingFormSerializer(ProbeOptionsSerializer):
+    image = ImageField(help_text=_("One picture: PNG, JPEG, BMP or TIFF."))
+
+
+class EmbeddingsBatchFormSerializer(ProbeOptionsSerializer):
     images = ImagesField(help_text=_("Pictures: PNG, JPEG, BMP or TIFF."))
 
 
@@ -99,6 +123,14 @@ class FaceDescriptionSerializer(serializers.Serializer):
     quality = QualitySerializer(
         required=False, help_text="Of the whole picture; only where there is no face."
     )
+
+
+class DetectResponseSerializer(serializers.Serializer):
+    success = serializers.BooleanField()
+    faces = FaceSerializer(many=True, help_text="Largest first.")
+    total = serializers.IntegerField()
+    width = serializers.IntegerField(help_text="Of the upright picture, in pixels.")
+    height = serializers.IntegerField()
 
 
 class VectorField(serializers.ListField):

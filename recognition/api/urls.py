@@ -17,6 +17,7 @@ def call(route: str, view: Callable[..., Any], name: str) -> list[URLPattern]:
 urlpatterns = [
     *call("health", views.HealthView.as_view(), "api-health"),
     *call("models", views.ModelsView.as_view(), "api-models"),
+    *call("detect", views.DetectView.as_view(), "api-detect"),
     *call("embedding", views.EmbeddingView.as_view(), "api-embedding"),
     *call("embeddings/batch", views.EmbeddingsBatchView.as_view(), "api-embeddings-batch"),
     *call("schema", SpectacularAPIView.as_view(), "api-schema"),

@@ -19,10 +19,25 @@ from rest_framework.views import APIView
 from faceproject.middleware import error_body
 from recognition.api import schema, serializers
 from recognition.api.fields import default_model
-from recognition.embedding import Embeddings, FaceCrop, embed_uploads
+from recognition.embedding import (
+    CropOptions,
+    CroppedUpload,
+    FaceCrop,
+    crop_all_faces,
+    crop_uploads,
+    embed_crops,
+    embed_uploads,
+)
 from recognition.exceptions import RecognitionError
 from recognition.health import examine
-from recognition.networks import NETWORKS, has_weights, loaded_names, usable_names
+from recognition.imaging import read_image
+from recognition.networks import (
+    NETWORKS,
+    has_weights,
+    load_network,
+    loaded_names,
+    usable_names,
+)
 from recognition.networks.registry import EMBEDDING_DIM
 
 
@@ -39,25 +54,25 @@ class UploadView(APIView):
         return form.validated_data
 
 
-def embed_files(
-    files: Sequence[UploadedFile], form: dict[str, Any]
-) -> tuple[list[FaceCrop | RecognitionError], Embeddings]:
-    """A crop or an error for each file, and the embeddings of the crops, as the form asks for."""
-    contents = ((file.name, file.read()) for file in files)
-    return embed_uploads(
-        contents,
-        form["model"],
-        detect=form["use_face_detection"],
-        require_face=form["require_face"],
-    )
+def crop_options(form: dict[str, Any]) -> CropOptions:
+    """Which faces count, as the form asks for."""
+    return {
+        "detect": form["use_face_detection"],
+        "require_face": form["require_face"],
+        "min_score": form.get("min_score"),
+        "min_size": form.get("min_face_size"),
+    }
 
 
-def embed_file(form: dict[str, Any]) -> tuple[FaceCrop, Embeddings]:
-    """The crop of the form's one `image` and its embedding; raises what is wrong with it."""
-    (outcome,), embeddings = embed_files([form["image"]], form)
+def crop_file(
+    file: UploadedFile, form: dict[str, Any], *, all_faces: bool = False
+) -> CroppedUpload:
+    """What is cut out of one file of the form; raises what is wrong with it."""
+    options = crop_options(form) | {"all_faces": all_faces}
+    (outcome,) = crop_uploads([(file.name, file.read())], **options)
     if isinstance(outcome, RecognitionError):
         raise outcome
-    return outcome, embeddings
+    return outcome
 
 
 def refused(filename: str, error: RecognitionError) -> dict[str, Any]:
@@ -116,6 +131,29 @@ class ModelsView(APIView):
         return Response({"models": models, "default": default_model()})
 
 
+class DetectView(UploadView):
+    """Every face in one picture."""
+
+    serializer_class = serializers.DetectFormSerializer
+
+    @schema.detect
+    def post(self, request: Request) -> Response:
+        form = self.read_form(request)
+        image = read_image(form["image"].read(), form["image"].name)
+        crops = crop_all_faces(
+            image.pixels, min_score=form.get("min_score"), min_size=form.get("min_face_size")
+        )
+        return Response(
+            {
+                "success": True,
+                "faces": [crop.describe()["face"] for crop in crops],
+                "total": len(crops),
+                "width": image.width,
+                "height": image.height,
+            }
+        )
+
+
 class EmbeddingView(UploadView):
     """The embedding of the largest face in one picture."""
 
@@ -124,7 +162,9 @@ class EmbeddingView(UploadView):
     @schema.embedding
     def post(self, request: Request) -> Response:
         form = self.read_form(request)
-        crop, embeddings = embed_file(form)
+        load_network(form["model"])  # a model that cannot answer says so before anything else
+        crop = crop_file(form["image"], form).crop
+        embeddings = embed_crops([crop.pixels], form["model"])
         return Response(
             {
                 "success": True,
@@ -144,7 +184,8 @@ class EmbeddingsBatchView(UploadView):
     @schema.embeddings_batch
     def post(self, request: Request) -> Response:
         form = self.read_form(request)
-        outcomes, embeddings = embed_files(form["images"], form)
+        contents = ((file.name, file.read()) for file in form["images"])
+        outcomes, embeddings = embed_uploads(contents, form["model"], **crop_options(form))
         names = [file.name for file in form["images"]]
         results = list(_batch_results(names, outcomes, embeddings.vectors))
         body = {"model": embeddings.model, **_counts(results)}

@@ -88,6 +88,31 @@ def test_embedding_without_a_face_says_so(api, picture):
     assert [reason["code"] for reason in body["quality"]["reasons"]] == ["no_face"]
 
 
+def test_detect_answers_every_face(api, faces):
+    photo = next((faces / "Ann_Veneman").iterdir())
+    body = api.post("/api/detect", {"image": upload(photo.read_bytes())}).json()
+    alone = api.post("/api/embedding", {"image": upload(photo.read_bytes())}).json()
+    assert (body["success"], body["total"]) == (True, 1)
+    assert (body["width"], body["height"]) == (350, 350)
+    assert body["faces"][0]["box"] == alone["face"]["box"]
+    assert body["faces"][0]["landmarks"] == alone["face"]["landmarks"]
+
+
+def test_detect_without_a_face_finds_none(api, picture, settings):
+    settings.RECOGNITION = settings.RECOGNITION | {"NO_FACE_POLICY": "error"}
+    response = api.post("/api/detect/", {"image": upload(picture)})
+    assert response.status_code == 200
+    assert (response.json()["faces"], response.json()["total"]) == ([], 0)
+
+
+def test_a_request_may_set_the_bar_for_faces(api, faces):
+    photo = next((faces / "Ann_Veneman").iterdir()).read_bytes()
+    for path in ("/api/detect", "/api/embedding"):
+        for bar in ({"min_score": "1"}, {"min_face_size": "340"}):
+            body = api.post(path, {"image": upload(photo), **bar}).json()
+            assert body.get("total", 0) == 0 and body.get("face") is None
+
+
 def test_a_required_face_that_is_not_there_is_422(api, picture):
     response = api.post("/api/embedding", {"image": upload(picture), "require_face": "true"})
     assert response.status_code == 422

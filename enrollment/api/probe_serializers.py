@@ -1,0 +1,209 @@
+"""What the calls that ask who somebody is read, and what they answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import numpy as np
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from enrollment.api.person_serializers import PersonIdField
+from recognition.api.fields import FlagField, ImageField, NumberField
+from recognition.api.serializers import FaceDescriptionSerializer, ProbeOptionsSerializer
+from recognition.decision import Decision
+from recognition.networks.registry import EMBEDDING_DIM
+
+DEFAULT_TOP_K: Final = 5
+MAX_TOP_K: Final = 1000
+
+
+def _refuse_number(text: str) -> None:
+    raise ValueError(text)
+
+
+@extend_schema_field({"type": "string", "example": "[0.0312, -0.0147, 0.0581, …]"})
+class EmbeddingField(serializers.CharField):
+    """A JSON array of 512 numbers within a form field; read as 512 float32, together of length 1."""
+
+    default_error_messages = {
+        "not_json": _("This is not JSON. Send a JSON array of 512 numbers, as an embedding has."),
+        "not_numbers": _(
+            "This is JSON, but not an array of 512 numbers (finite ones, not all zero). Send the "
+            "embedding as /api/embedding answers it."
+        ),
+        "wrong_length": _("The array has %(given)d numbers; an embedding has %(expected)d."),
+    }
+
+    def to_internal_value(self, data: Any) -> np.ndarray:
+        text = super().to_internal_value(data)
+        try:
+            numbers = json.loads(text, parse_constant=_refuse_number)
+        except (ValueError, RecursionError):
+            self.fail("not_json")
+        if not isinstance(numbers, list) or any(type(n) not in (int, float) for n in numbers):
+            self.fail("not_numbers")
+        if len(numbers) != EMBEDDING_DIM:
+            message = self.error_messages["wrong_length"]
+            counts = {"given": len(numbers), "expected": EMBEDDING_DIM}
+            raise serializers.ValidationError(message % counts)
+        return self._unit_vector(numbers)
+
+    def _unit_vector(self, numbers: list[float]) -> np.ndarray:
+        try:
+            vector = np.array(numbers, np.float64)
+        except OverflowError:
+            self.fail("not_numbers")
+        largest = np.abs(vector).max()
+        if not 0 < largest < np.inf:
+            self.fail("not_numbers")
+        vector /= largest  # whose squares are then neither too large nor too small to add
+        return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+class SearchFormSerializer(ProbeOptionsSerializer):
+    image = ImageField(required=False, help_text=_("One picture: PNG, JPEG, BMP or TIFF."))
+    embedding = EmbeddingField(
+        required=False,
+        help_text=_(
+            "Instead of a picture: a JSON array of 512 numbers, an embedding of the same model."
+        ),
+    )
+    top_k = serializers.IntegerField(
+        default=DEFAULT_TOP_K,
+        initial=DEFAULT_TOP_K,
+        min_value=1,
+        max_value=MAX_TOP_K,
+        help_text=_("How many of the most similar pictures to answer."),
+    )
+    threshold = NumberField(
+        required=False,
+        min_value=-1,
+        max_value=1,
+        help_text=_("Less similar pictures are left out."),
+    )
+    group_by_person = FlagField(
+        default=False, help_text=_("True: of each person only the most similar picture.")
+    )
+    all_faces = FlagField(
+        default=False, help_text=_("True: search for every face of the picture, under faces.")
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "image" not in attrs and "embedding" not in attrs:
+            message = gettext(
+                "The picture is missing. Send it as a file of a multipart/form-data form, or send "
+                "an embedding."
+            )
+            raise serializers.ValidationError({"image": message})
+        if "image" in attrs and "embedding" in attrs:
+            message = gettext("A picture was sent as well. Send one of the two.")
+            raise serializers.ValidationError({"embedding": message})
+        return attrs
+
+
+def decision_field(help_text: str) -> serializers.ChoiceField:
+    return serializers.ChoiceField(
+        choices=[decision.value for decision in Decision], allow_null=True, help_text=help_text
+    )
+
+
+class SearchHitSerializer(serializers.Serializer):
+    id = serializers.IntegerField()
+    person_id = serializers.CharField()
+    person_name = serializers.CharField(allow_blank=True)
+    image_path = serializers.CharField(allow_blank=True, help_text="Where the client said it was.")
+    image_url = serializers.CharField(help_text="Where the stored picture is.")
+    created_at = serializers.CharField(help_text="ISO 8601.")
+    distance = serializers.FloatField(help_text="The cosine similarity: higher is more similar.")
+    similarity = serializers.FloatField(help_text="The same number under its right name.")
+    decision = decision_field("Whether it is the same person; null without thresholds.")
+
+
+class FaceHitsSerializer(FaceDescriptionSerializer):
+    """Whom one face resembles."""
+
+    results = SearchHitSerializer(many=True, help_text="Best first.")
+    total = serializers.IntegerField()
+    decision = decision_field(
+        "That of the best hit; unknown without hits, null without thresholds."
+    )
+
+
+class ThresholdsSerializer(serializers.Serializer):
+    match = serializers.FloatField(help_text="From this similarity on it is a match.")
+    review = serializers.FloatField(help_text="From this one on somebody should look.")
+
+
+class SearchResponseSerializer(FaceHitsSerializer):
+    success = serializers.BooleanField()
+    model = serializers.CharField()
+    thresholds = ThresholdsSerializer(
+        allow_null=True, help_text="What decides; null when nobody measured the weights in use."
+    )
+    faces = FaceHitsSerializer(
+        many=True, required=False, help_text="With all_faces: every face, largest first."
+    )
+
+
+class VerifyFormSerializer(ProbeOptionsSerializer):
+    source_image = ImageField(help_text=_("One picture: PNG, JPEG, BMP or TIFF."))
+    target_image = ImageField(required=False, help_text=_("The picture to compare it with."))
+    person_id = PersonIdField(
+        required=False, help_text=_("Instead of the second picture: somebody who is enrolled.")
+    )
+    require_face = FlagField(
+        required=False,
+        initial=True,
+        help_text=_(
+            "True, as it is where faces are looked for: refuse a picture in which none is found. "
+            "False: compare it as a whole."
+        ),
+    )
+    threshold = NumberField(
+        required=False,
+        min_value=-1,
+        max_value=1,
+        help_text=_("From which similarity on they are one person; else as it was measured."),
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "target_image" not in attrs and "person_id" not in attrs:
+            message = gettext(
+                "There is nothing to compare with. Send a second picture, or the id of a person."
+            )
+            raise serializers.ValidationError({"target_image": message})
+        if "target_image" in attrs and "person_id" in attrs:
+            message = gettext("A second picture was sent as well. Send one of the two.")
+            raise serializers.ValidationError({"person_id": message})
+        attrs.setdefault("require_face", attrs["use_face_detection"])
+        return attrs
+
+
+class EnrolledFaceSerializer(FaceDescriptionSerializer):
+    """The face that was compared; of a person, with the picture it is from."""
+
+    id = serializers.IntegerField(required=False, help_text="Of the embedding.")
+    person_id = serializers.CharField(required=False)
+    person_name = serializers.CharField(required=False, allow_blank=True)
+    image_url = serializers.CharField(required=False)
+
+
+class VerifyResponseSerializer(serializers.Serializer):
+    success = serializers.BooleanField()
+    verified = serializers.BooleanField(
+        allow_null=True, help_text="Whether it is the same person; null without a threshold."
+    )
+    similarity = serializers.FloatField(help_text="The cosine, -1 to 1.")
+    threshold = serializers.FloatField(
+        allow_null=True, help_text="The request's, or else the one measured for the weights in use."
+    )
+    decision = decision_field("By the measured thresholds; null without them.")
+    message = serializers.CharField(help_text="The verdict in words, in the client's language.")
+    model = serializers.CharField()
+    use_face_detection = serializers.BooleanField()
+    source = FaceDescriptionSerializer()
+    target = EnrolledFaceSerializer()

@@ -1,0 +1,188 @@
+"""Calls that ask who somebody is: they parse, call one function, and present."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.files.uploadedfile import UploadedFile
+from django.utils.translation import gettext
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from enrollment.api import probe_schema as schema
+from enrollment.api import probe_serializers as serializers
+from enrollment.models import FaceEmbedding
+from enrollment.selectors import (
+    SearchHit,
+    best_of_person,
+    get_person,
+    search_gallery,
+    thresholds_in_force,
+)
+from recognition.api.views import UploadView, crop_file
+from recognition.decision import Thresholds, decide
+from recognition.embedding import Embeddings, FaceCrop, embed_crops
+from recognition.exceptions import RecognitionError
+from recognition.networks import find_weights, load_network
+from recognition.quality import FaceQuality
+
+NO_FACE = {"face_detected": False, "face": None}
+
+
+class SearchView(UploadView):
+    """The enrolled pictures most similar to the largest face of one picture, or to every face."""
+
+    serializer_class = serializers.SearchFormSerializer
+    throttle_scope = "search"
+
+    @schema.milvus_search
+    def post(self, request: Request) -> Response:
+        form = self.read_form(request)
+        described, embeddings = _probe(form)
+        thresholds = thresholds_in_force(form["model"])
+        found = search_gallery(
+            embeddings,
+            form["top_k"],
+            threshold=form.get("threshold", -1.0),
+            group_by_person=form["group_by_person"],
+        )
+        faces = [
+            {**_hits(hits, thresholds, request), **face}
+            for hits, face in zip(found, described, strict=True)
+        ]
+        body = {"success": True, "model": form["model"], **faces[0]}
+        body["thresholds"] = thresholds and {
+            "match": thresholds.match.similarity,
+            "review": thresholds.review.similarity,
+        }
+        if form["all_faces"]:
+            body["faces"] = faces
+        return Response(body)
+
+
+def _probe(form: dict[str, Any]) -> tuple[list[dict[str, Any]], Embeddings]:
+    """The faces that are asked about, described, and their embeddings; one at least."""
+    model = form["model"]
+    if "embedding" in form:
+        vectors = form["embedding"][None]
+        return [NO_FACE], Embeddings(vectors, model, find_weights(model).fingerprint)
+    load_network(model)  # a model that cannot answer says so before anything else
+    crops = crop_file(form["image"], form, all_faces=form["all_faces"]).crops
+    return [crop.describe() for crop in crops], embed_crops([crop.pixels for crop in crops], model)
+
+
+def _hits(hits: list[SearchHit], thresholds: Thresholds | None, request: Request) -> dict[str, Any]:
+    best = hits[0].similarity if hits else -1.0
+    return {
+        "results": [_hit(hit, request) for hit in hits],
+        "total": len(hits),
+        "decision": decide(best, thresholds),
+    }
+
+
+def _hit(hit: SearchHit, request: Request) -> dict[str, Any]:
+    return {
+        "id": hit.id,
+        "person_id": hit.person.person_id,
+        "person_name": hit.person.name,
+        "image_path": hit.face_image.original_path,
+        "image_url": request.build_absolute_uri(hit.face_image.get_absolute_url()),
+        "created_at": hit.face_image.created_at.isoformat(),
+        "distance": hit.similarity,
+        "similarity": hit.similarity,
+        "decision": hit.decision,
+    }
+
+
+class VerifyView(UploadView):
+    """Whether two pictures, or a picture and somebody who is enrolled, show the same person."""
+
+    serializer_class = serializers.VerifyFormSerializer
+    throttle_scope = "search"
+
+    @schema.verify
+    def post(self, request: Request) -> Response:
+        form = self.read_form(request)
+        load_network(form["model"])  # a model that cannot answer says so before anything else
+        compare = _compare_with_person if "person_id" in form else _compare_pictures
+        similarity, source, target = compare(form, request)
+        return Response(
+            {
+                "success": True,
+                **_verdict(similarity, form),
+                "model": form["model"],
+                "use_face_detection": form["use_face_detection"],
+                "source": source,
+                "target": target,
+            }
+        )
+
+
+def _compare_pictures(form: dict[str, Any], request: Request) -> tuple[float, Any, Any]:
+    source, target = _crop("source_image", form), _crop("target_image", form)
+    first, second = embed_crops([source.pixels, target.pixels], form["model"]).vectors
+    return float(first @ second), source.describe(), target.describe()
+
+
+def _compare_with_person(form: dict[str, Any], request: Request) -> tuple[float, Any, Any]:
+    person = get_person(form["person_id"])
+    source = _crop("source_image", form)
+    row, similarity = best_of_person(embed_crops([source.pixels], form["model"]), person)
+    target = {
+        "id": row.pk,
+        "person_id": person.person_id,
+        "person_name": person.name,
+        "image_url": request.build_absolute_uri(row.face_image.get_absolute_url()),
+        **_described(row),
+    }
+    return similarity, source.describe(), target
+
+
+def _crop(field: str, form: dict[str, Any]) -> FaceCrop:
+    """The face of one of two pictures; an error says of which."""
+    file: UploadedFile = form[field]
+    try:
+        return crop_file(file, form).crop
+    except RecognitionError as error:
+        raise type(error)(f"{field}: {error}") from error
+
+
+def _described(row: FaceEmbedding) -> dict[str, Any]:
+    """What is known of the face of a stored picture, as `FaceCrop.describe` tells of a new one."""
+    if row.face is None:
+        return NO_FACE
+    face = dict(row.face)
+    if "quality" in face:
+        face["quality"] = FaceQuality.from_record(face["quality"]).as_dict()
+    return {"face_detected": True, "face": face}
+
+
+def _verdict(similarity: float, form: dict[str, Any]) -> dict[str, Any]:
+    thresholds = thresholds_in_force(form["model"])
+    threshold = form.get("threshold", thresholds and thresholds.match.similarity)
+    verified = None if threshold is None else similarity >= threshold
+    return {
+        "verified": verified,
+        "similarity": similarity,
+        "threshold": threshold,
+        "decision": decide(similarity, thresholds),
+        "message": _in_words(verified) % {"similarity": similarity, "threshold": threshold},
+    }
+
+
+def _in_words(verified: bool | None) -> str:
+    if verified is None:
+        return gettext(
+            "The similarity is %(similarity).4f. From which one on two faces are one person's was "
+            "not measured for these weights, so there is no verdict. Send a threshold, or have the "
+            "administrator run 'manage.py calibrate --save' or 'manage.py evaluate --save'."
+        )
+    if verified:
+        return gettext(
+            "The same person: the similarity is %(similarity).4f, and at least %(threshold).4f is "
+            "expected."
+        )
+    return gettext(
+        "Not known to be the same person: the similarity is %(similarity).4f, and at least "
+        "%(threshold).4f is expected."
+    )
