@@ -12,7 +12,7 @@ from django.db.models.functions import Coalesce
 from django.utils.translation import gettext, gettext_lazy
 
 from enrollment.exceptions import PersonNotComparable, PersonNotFound, PictureNotFound
-from enrollment.models import Calibration, FaceEmbedding, FaceImage, Person
+from enrollment.models import Calibration, Doubt, FaceEmbedding, FaceImage, Person
 from recognition.conf import get_settings
 from recognition.decision import Decision, Thresholds, decide, thresholds_of
 from recognition.embedding import Embeddings
@@ -247,9 +247,11 @@ def get_person(person_id: str) -> Person:
 
 
 def pictures_of(person: Person) -> QuerySet[FaceImage]:
-    """The person's pictures, newest first, with their embeddings but not the vectors."""
+    """The person's pictures, newest first, with their doubts and embeddings but not the vectors."""
     rows = FaceEmbedding.objects.defer("vector")
-    return person.face_images.order_by("-pk").prefetch_related(Prefetch("embeddings", rows))
+    doubts = Doubt.objects.select_related("other__person")
+    related = [Prefetch("embeddings", rows), Prefetch("doubts", doubts)]
+    return person.face_images.order_by("-pk").prefetch_related(*related)
 
 
 def picture_of(person: Person, picture_id: int) -> FaceImage:

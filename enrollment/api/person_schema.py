@@ -43,6 +43,7 @@ _PICTURE: Final = {
             "error": "",
         }
     ],
+    "warnings": [],
 }
 _PAGE: Final = {"success": True, "count": 1, "pages": 1, "next": None, "previous": None}
 

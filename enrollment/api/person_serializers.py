@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from enrollment.api.pagination import PageQuerySerializer, PageSerializer
-from enrollment.api.serializers import InsertFormSerializer
+from enrollment.api.serializers import InsertFormSerializer, WarningSerializer
 from enrollment.models import PERSON_ID_MAX_LENGTH, Person
 from enrollment.services import clean_person_id
 from recognition.api.fields import FlagField
@@ -126,6 +126,7 @@ class PictureSerializer(serializers.Serializer):
     is_cover = serializers.BooleanField()
     created_at = serializers.CharField(help_text="ISO 8601.")
     embeddings = PictureStateSerializer(many=True)
+    warnings = WarningSerializer(many=True, help_text="What speaks against the picture.")
 
 
 class PicturePageSerializer(PageSerializer):

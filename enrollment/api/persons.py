@@ -17,7 +17,7 @@ from enrollment.api import person_schema as schema
 from enrollment.api import person_serializers as serializers
 from enrollment.api.pagination import PageQuerySerializer, page_of
 from enrollment.api.paths import person_url
-from enrollment.api.views import insert_pictures
+from enrollment.api.views import describe_doubt, insert_pictures
 from enrollment.models import FaceImage, Person
 from enrollment.selectors import find_persons, get_person, picture_of, pictures_of
 from enrollment.views import picture_response
@@ -212,4 +212,5 @@ def describe_picture(picture: FaceImage, person: Person, request: Request) -> di
             }
             for row in picture.embeddings.all()
         ],
+        "warnings": [describe_doubt(doubt) for doubt in picture.doubts.all()],
     }

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
-from enrollment.models import FaceImage, Person
+from enrollment.models import Doubt, FaceImage, Person
 from tests.enrollment.gallery import enrol, found, stored
 from tests.enrollment.test_views import Markup
 from tests.pictures import draw_picture, upload
@@ -107,6 +107,20 @@ def test_person_is_made_and_gets_pictures(local, weights):
     assert picture.source == FaceImage.Source.PAGE
     assert f"{picture.get_absolute_url()}?size=thumb" in added.content.decode()
     assert "indexed" in added.content.decode() and "No face was found" in added.content.decode()
+
+
+def test_what_speaks_against_a_picture_stands_beside_it(local, ana, bia):
+    mine, other = ana.face_images.first(), bia.face_images.first()
+    Doubt.objects.create(
+        face_image=mine, code="looks_like_someone_else", given=0.7, expected=0.4, other=other
+    )
+    content = local.get(page(ana)).content.decode()
+    assert "looks like somebody else" in content and f'href="{page(bia)}">b/ia' in content
+
+
+def test_person_page_asks_few_questions(local, ana, bia, django_assert_max_num_queries):
+    with django_assert_max_num_queries(6):
+        local.get(page(ana))
 
 
 def test_taken_or_empty_ids_are_told_at_the_field(local, ana):
