@@ -29,7 +29,7 @@ from enrollment.selectors import (
 from recognition.decision import Thresholds
 from recognition.neighbours import NOWHERE, Neighbours, nearest_neighbours
 
-KEPT_CASES: Final = 500  # of each kind, the gravest first, for the report in the admin
+KEPT_CASES: Final = 100  # of each kind, the gravest first, for the report in the admin
 DUPLICATE_SHARE: Final = 0.5  # more of the pictures of either person must be like the other's
 
 Track = Callable[[Iterable[Any], int], Iterable[Any]]

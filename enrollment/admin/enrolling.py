@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Final
 
 from django.contrib import messages
 from django.core.files.uploadedfile import UploadedFile
@@ -17,6 +18,7 @@ from enrollment.services import Outcome, Upload
 from recognition.exceptions import RecognitionError
 
 Say = Callable[[str], None]
+DOUBTS_TOLD: Final = 20  # pictures, each with its reasons
 
 
 def enroll_files(
@@ -42,6 +44,7 @@ def enroll_files(
     _say_refused(enrollment.outcomes, fail)
     if detect:
         _say_faceless(enrollment.accepted, warn)
+    _say_doubts(enrollment.accepted, warn)
     _say_unindexed(enrollment.accepted, warn)
 
 
@@ -66,6 +69,27 @@ def _say_faceless(accepted: Iterable[Outcome], say: Say) -> None:
                 "one, delete the picture."
             )
             say(text % {"file": outcome.filename})
+
+
+def _say_doubts(accepted: Iterable[Outcome], say: Say) -> None:
+    """One message for each doubtful picture; the absent face was told in its own words."""
+    reasons_of = [
+        (
+            outcome.filename,
+            [doubt.message for doubt in outcome.doubts if doubt.code != "no_face"],
+        )
+        for outcome in accepted
+    ]
+    told = [(file, reasons) for file, reasons in reasons_of if reasons]
+    for file, reasons in told[:DOUBTS_TOLD]:
+        say(f"{file}: {' '.join(reasons)}")
+    if (left := len(told) - DOUBTS_TOLD) > 0:
+        text = ngettext(
+            "%(count)d more picture is doubtful. The list of pictures can be filtered by it.",
+            "%(count)d more pictures are doubtful. The list of pictures can be filtered by it.",
+            left,
+        )
+        say(text % {"count": left})
 
 
 def _say_unindexed(accepted: Iterable[Outcome], say: Say) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -19,8 +19,9 @@ from enrollment.admin.common import GalleryAdmin, thumbnail
 from enrollment.admin.enrolling import enroll_files, say_synced
 from enrollment.admin.forms import PersonForm
 from enrollment.admin.pictures import FaceImageInline
+from enrollment.admin.report import REPORT, doctor_report
 from enrollment.admin.states import SyncState, person_badges, person_sync_state, with_pictures
-from enrollment.models import FaceImage, Person
+from enrollment.models import Doubt, FaceImage, Person
 
 UPLOAD_FIELDS = ["pictures", "use_face_detection"]
 
@@ -52,18 +53,36 @@ class HasPicturesFilter(admin.SimpleListFilter):
         return queryset.filter(~having) if self.value() == "no" else queryset
 
 
+class DoubtfulPicturesFilter(admin.SimpleListFilter):
+    title = _("doubtful pictures")
+    parameter_name = "doubtful"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("Yes")), ("no", _("No"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Person]) -> QuerySet[Person]:
+        doubtful = Exists(Doubt.objects.filter(face_image__person=OuterRef("pk")))
+        if self.value() == "yes":
+            return queryset.filter(doubtful)
+        return queryset.filter(~doubtful) if self.value() == "no" else queryset
+
+
 @admin.register(Person)
 class PersonAdmin(GalleryAdmin):
     form = PersonForm
     list_display = ["thumbnail", "person_id", "name", "picture_count", "states", "created_at"]
     list_display_links = ["person_id"]
-    list_filter = [PersonStateFilter, HasPicturesFilter, "created_at"]
+    list_filter = [PersonStateFilter, DoubtfulPicturesFilter, HasPicturesFilter, "created_at"]
     search_fields = ["person_id", "name"]
     inlines = [FaceImageInline]
     readonly_fields = ["all_pictures"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Person]:
         return with_pictures(super().get_queryset(request))
+
+    def get_urls(self) -> list[Any]:
+        report = self.admin_site.admin_view(doctor_report)
+        return [path("doctor/", report, name=REPORT), *super().get_urls()]
 
     def get_fieldsets(self, request: HttpRequest, obj: Person | None = None) -> Any:
         described = ["person_id", "name", "notes"] + (["all_pictures"] if obj else [])

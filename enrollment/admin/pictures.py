@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from django.contrib import admin
 from django.db.models import Exists, OuterRef, Prefetch, QuerySet
 from django.forms import BaseInlineFormSet
@@ -12,23 +13,41 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from enrollment import services
 from enrollment.admin.common import GalleryAdmin, thumbnail
 from enrollment.admin.enrolling import say_synced
-from enrollment.admin.states import SyncState, badge, picture_badges, sync_state
-from enrollment.models import FaceEmbedding, FaceImage, Person
+from enrollment.admin.states import SyncState, badge, is_doubtful, picture_badges, sync_state
+from enrollment.indexing import read_picture
+from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
+from enrollment.previews import data_uri
+from recognition.alignment import align_face, whole_picture
+from recognition.exceptions import RecognitionError
+from recognition.imaging import read_image
 from recognition.networks import NETWORKS
 
 SHOWN_WITH_PERSON = 100
+QUALITY_LABELS = {
+    "no_face": _("No face found"),
+    "low_score": _("Hardly a face"),
+    "small_face": _("Small face"),
+    "blurred": _("Blurred"),
+    "too_dark": _("Too dark"),
+    "too_bright": _("Too bright"),
+    "low_contrast": _("Little contrast"),
+    "turned_away": _("Turned away"),
+    "tilted": _("Tilted"),
+    "several_faces": _("Several faces"),
+}
 
 
 def with_embeddings(pictures: QuerySet[FaceImage]) -> QuerySet[FaceImage]:
-    """Prefetches the embeddings without their vectors."""
+    """Prefetches the embeddings without their vectors, and the doubts with whom they name."""
     rows = FaceEmbedding.objects.defer("vector")
-    return pictures.prefetch_related(Prefetch("embeddings", rows))
+    doubts = Doubt.objects.select_related("other__person")
+    return pictures.prefetch_related(Prefetch("embeddings", rows), Prefetch("doubts", doubts))
 
 
 class NewestPicturesFormSet(BaseInlineFormSet):
@@ -133,6 +152,29 @@ class FaceFoundFilter(admin.SimpleListFilter):
         return queryset if found is None else _having(queryset, face_detected=found)
 
 
+class DoubtFilter(admin.SimpleListFilter):
+    title = _("doubts")
+    parameter_name = "doubt"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        general = [("any", _("Any")), ("none", _("None")), ("unjudged", _("Not judged yet"))]
+        return [*general, *Doubt.Resemblance.choices, *QUALITY_LABELS.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[FaceImage]) -> QuerySet[FaceImage]:
+        match self.value():
+            case None:
+                return queryset
+            case "any":
+                return queryset.filter(is_doubtful())
+            case "none":
+                return queryset.filter(~is_doubtful(), judged_at__isnull=False)
+            case "unjudged":
+                return queryset.filter(judged_at=None)
+            case code:
+                doubts = Doubt.objects.filter(face_image=OuterRef("pk"), code=code)
+                return queryset.filter(Exists(doubts))
+
+
 def _having(pictures: QuerySet[FaceImage], **embedding: Any) -> QuerySet[FaceImage]:
     rows = FaceEmbedding.objects.filter(face_image=OuterRef("pk"), **embedding)
     return pictures.filter(Exists(rows))
@@ -142,13 +184,30 @@ def _having(pictures: QuerySet[FaceImage], **embedding: Any) -> QuerySet[FaceIma
 class FaceImageAdmin(GalleryAdmin):
     list_display = ["thumbnail", "__str__", "person_link", "source", "states", "created_at"]
     list_display_links = ["__str__"]
-    list_filter = [PictureStateFilter, FaceFoundFilter, ModelFilter, "source", "created_at"]
+    list_filter = [
+        PictureStateFilter,
+        DoubtFilter,
+        FaceFoundFilter,
+        ModelFilter,
+        "source",
+        "created_at",
+    ]
     list_select_related = ["person"]
     search_fields = ["person__person_id", "person__name", "original_path", "content_hash"]
     date_hierarchy = "created_at"
+    actions = [*GalleryAdmin.actions, "dismiss_doubts"]
     autocomplete_fields = ["person"]
     inlines = [FaceEmbeddingInline]
-    fields = ["person", "shown", "faces", "original_path", "source", "use_face_detection"]
+    fields = [
+        "person",
+        "shown",
+        "crop",
+        "doubts",
+        "faces",
+        "original_path",
+        "source",
+        "use_face_detection",
+    ]
     fields += ["size", "content_hash", "created_at"]
     readonly_fields = fields[1:]
 
@@ -185,6 +244,23 @@ class FaceImageAdmin(GalleryAdmin):
         context = {"picture": picture, "faces": _faces(picture)}
         return render_to_string("admin/enrollment/faceimage/picture.html", context)
 
+    @admin.display(description=_("aligned face"))
+    def crop(self, picture: FaceImage) -> str:
+        context = {"uri": _crop_uri(picture)}
+        return render_to_string("admin/enrollment/faceimage/crop.html", context)
+
+    @admin.display(description=_("doubts"))
+    def doubts(self, picture: FaceImage) -> str:
+        context = {"picture": picture, "doubts": picture.doubts.all()}
+        return render_to_string("admin/enrollment/faceimage/doubts.html", context)
+
+    @admin.action(description=_("Dismiss the doubts: I looked"), permissions=["change"])
+    def dismiss_doubts(self, request: HttpRequest, queryset: QuerySet[FaceImage]) -> None:
+        doubts = Doubt.objects.filter(face_image__in=queryset.values("pk"))
+        count, _models = doubts.delete()
+        text = ngettext("%(count)d doubt was dismissed.", "%(count)d doubts were dismissed.", count)
+        self.message_user(request, text % {"count": count})
+
     @admin.display(description=_("face"))
     def faces(self, picture: FaceImage) -> str:
         context = {"faces": _faces(picture), "embeddings": picture.embeddings.all()}
@@ -196,6 +272,17 @@ class FaceImageAdmin(GalleryAdmin):
             "width": picture.width,
             "height": picture.height,
         }
+
+
+def _crop_uri(picture: FaceImage) -> str:
+    """What the networks read of the picture, as a `data:` URI; empty when the file cannot be read."""
+    faces = _faces(picture)
+    try:
+        pixels = read_image(read_picture(picture)).pixels
+        landmarks = faces and np.array(faces[0]["landmarks"], np.float32)
+        return data_uri(align_face(pixels, landmarks) if faces else whole_picture(pixels))
+    except (RecognitionError, ValueError):
+        return ""
 
 
 def _faces(picture: FaceImage) -> list[dict[str, Any]]:

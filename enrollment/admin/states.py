@@ -18,7 +18,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from enrollment import selectors
-from enrollment.models import FaceEmbedding, FaceImage, Person
+from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
 from enrollment.selectors import count_of, pictures_of_each
 from recognition.networks import find_weights, usable_names
 
@@ -47,6 +47,11 @@ def is_pending() -> Q:
     return pending & ~is_failed()
 
 
+def is_doubtful() -> Q:
+    """Of a picture: something speaks against it."""
+    return Q(Exists(Doubt.objects.filter(face_image=OuterRef("pk"))))
+
+
 def _embeddings() -> QuerySet[FaceEmbedding]:
     return FaceEmbedding.objects.filter(face_image=OuterRef("pk"))
 
@@ -72,9 +77,10 @@ def person_sync_state() -> Case:
 
 
 def with_pictures(persons: QuerySet[Person]) -> QuerySet[Person]:
-    """Annotates the pictures of `selectors.with_pictures` and how many failed or are pending."""
+    """Annotates `selectors.with_pictures`, and how many are doubtful, failed or pending."""
     pictures = pictures_of_each()
     return selectors.with_pictures(persons).annotate(
+        doubtful_count=count_of(pictures.filter(is_doubtful())),
         failed_count=count_of(pictures.filter(is_failed())),
         pending_count=count_of(pictures.filter(is_pending())),
     )
@@ -87,31 +93,36 @@ def badge(state: str, text: str, title: str = "") -> SafeString:
 
 def person_badges(person: Person) -> SafeString:
     """The state of a person from `with_pictures`."""
-    failed, pending = person.failed_count, person.pending_count
+    failed, pending, doubtful = (
+        person.failed_count,
+        person.pending_count,
+        person.doubtful_count,
+    )
     if not person.picture_count:
         return badge("none", gettext("no pictures"))
-    if not failed and not pending:
-        return badge(SyncState.INDEXED, SyncState.INDEXED.label)
     badges = []
+    if not failed and not pending:
+        badges.append((badge(SyncState.INDEXED, SyncState.INDEXED.label),))
     if failed:
         text = ngettext("%(count)d failed", "%(count)d failed", failed) % {"count": failed}
         badges.append((badge(SyncState.FAILED, text),))
     if pending:
         text = ngettext("%(count)d pending", "%(count)d pending", pending) % {"count": pending}
         badges.append((badge(SyncState.PENDING, text),))
+    if doubtful:
+        text = ngettext("%(count)d doubtful", "%(count)d doubtful", doubtful) % {"count": doubtful}
+        badges.append((badge("doubtful", text),))
     return format_html_join(" ", "{}", badges)
 
 
 def picture_badges(picture: FaceImage) -> SafeString:
-    """The state of each of a picture's embeddings; wants them prefetched."""
+    """The state of each of a picture's embeddings, and its doubts; wants them prefetched."""
     rows = picture.embeddings.all()
-    if not rows:
-        return badge(SyncState.PENDING, gettext("no embedding yet"))
-    return format_html_join(
-        SafeString("<br>"),
-        "{}",
-        (
-            (badge(row.status, f"{row.model}: {row.get_status_display()}", row.error),)
-            for row in rows
-        ),
-    )
+    badges = [
+        badge(row.status, f"{row.model}: {row.get_status_display()}", row.error) for row in rows
+    ] or [badge(SyncState.PENDING, gettext("no embedding yet"))]
+    if reasons := " ".join(doubt.message for doubt in picture.doubts.all()):
+        badges.append(badge("doubtful", gettext("doubtful"), reasons))
+    if picture.judged_at is None:
+        badges.append(badge("none", gettext("not judged yet")))
+    return format_html_join(SafeString("<br>"), "{}", ((item,) for item in badges))

@@ -1,0 +1,80 @@
+"""The gallery doctor's report in the admin: what the last examination found, with the pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext
+from django_tasks import TaskResultStatus
+
+from enrollment.doctor import Kind, examine_and_keep
+from enrollment.models import Examination, FaceImage, Person
+from enrollment.selectors import compared_weights, search_thresholds
+
+REPORT = "enrollment_doctor"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One kind of finding: how many there were, and those of the kept cases that still stand."""
+
+    kind: Kind
+    count: int
+    cases: list[dict[str, Any]]
+
+
+def doctor_report(request: HttpRequest) -> HttpResponse:
+    """Shows the last report; a POST examines the gallery first."""
+    if not request.user.has_perms(["enrollment.view_person", "enrollment.view_faceimage"]):
+        raise PermissionDenied
+    if request.method == "POST":
+        _examine(request)
+        return redirect(f"admin:{REPORT}")
+    examination = Examination.objects.order_by("-pk").first()
+    weights = compared_weights()
+    context = admin.site.each_context(request) | {
+        "title": gettext("Gallery doctor"),
+        "examination": examination,
+        "sections": _sections(examination.findings) if examination else [],
+        "has_thresholds": bool(weights and search_thresholds(weights.model)),
+    }
+    return render(request, "admin/enrollment/doctor.html", context)
+
+
+def _examine(request: HttpRequest) -> None:
+    result = examine_and_keep.enqueue()
+    if result.status == TaskResultStatus.FAILED:
+        messages.error(request, gettext("The examination failed; the log says why."))
+    elif result.status == TaskResultStatus.SUCCESSFUL:
+        messages.success(request, gettext("The gallery was examined."))
+    else:
+        messages.info(request, gettext("The gallery is being examined. Reload in a while."))
+
+
+def _sections(findings: dict[str, Any]) -> list[Section]:
+    cases = [case for finding in findings.values() for case in finding["cases"]]
+    persons = Person.objects.in_bulk({pk for case in cases for pk in case["persons"]})
+    pictures = FaceImage.objects.in_bulk({pk for case in cases for pk in case["pictures"]})
+    return [
+        Section(
+            kind,
+            findings[kind.value]["count"],
+            [
+                case
+                | {
+                    "persons": [persons[pk] for pk in case["persons"]],
+                    "pictures": [pictures[pk] for pk in case["pictures"]],
+                }
+                for case in findings[kind.value]["cases"]
+                if persons.keys() >= set(case["persons"])
+                and pictures.keys() >= set(case["pictures"])
+            ],
+        )
+        for kind in Kind
+        if kind.value in findings
+    ]
