@@ -1,0 +1,171 @@
+"""What the API answers, as far as it is fixed. Further fields may stand beside these."""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+Decision = str | None  # match, review, unknown; None: the weights in use were never measured
+
+
+class Health(TypedDict):
+    status: str  # healthy or degraded
+    models_loaded: list[str]
+    models_available: list[str]
+    milvus_connected: bool
+    device: str
+    problems: list[str]
+    timestamp: str
+
+
+class Model(TypedDict):
+    name: str
+    embedding_dim: int
+    description: str
+    loaded: bool
+    weight_exists: bool
+
+
+class Models(TypedDict):
+    models: list[Model]
+    default: str
+
+
+class Face(TypedDict):
+    """`box` is x, y, width, height; `landmarks` are both eyes, nose, both corners of the mouth; pixels."""
+
+    box: list[float]
+    score: float
+    landmarks: list[list[float]]
+    quality: dict[str, Any]
+
+
+class Detection(TypedDict):
+    success: bool
+    total: int
+    width: int
+    height: int
+    faces: list[Face]
+
+
+class Embedding(TypedDict):
+    """`embedding` has 512 numbers, together of length 1."""
+
+    success: bool
+    model: str
+    embedding: list[float]
+    embedding_dim: int
+    face_detected: bool
+    face: Face | None
+
+
+class BatchResult(TypedDict):
+    filename: str
+    success: bool
+    embedding: NotRequired[list[float]]
+    error: NotRequired[str]
+    message: NotRequired[str]
+    face_detected: NotRequired[bool]
+    face: NotRequired[Face | None]
+
+
+class Embeddings(TypedDict):
+    success: bool
+    model: str
+    results: list[BatchResult]
+    total: int
+    successful: int
+    failed: int
+
+
+class InsertResult(TypedDict):
+    filename: str
+    success: bool
+    stored: bool
+    searchable: bool
+    id: NotRequired[int]
+    error: NotRequired[str]
+    message: NotRequired[str]
+    warnings: NotRequired[list[dict[str, Any]]]
+
+
+class Insertion(TypedDict):
+    success: bool
+    message: str
+    inserted_count: int
+    collection: str
+    model: str
+    person_id: str
+    results: list[InsertResult]
+
+
+class Hit(TypedDict):
+    """`distance` is the cosine similarity, as `similarity`: higher is more similar."""
+
+    id: int
+    person_id: str
+    person_name: str
+    image_path: str
+    image_url: str
+    created_at: str
+    distance: float
+    similarity: float
+    decision: Decision
+
+
+class SearchResult(TypedDict):
+    """`faces` stands there when all faces were asked for; the rest is about the largest."""
+
+    success: bool
+    model: str
+    results: list[Hit]
+    total: int
+    decision: Decision
+    face_detected: bool
+    face: Face | None
+    faces: NotRequired[list[dict[str, Any]]]
+
+
+class Verification(TypedDict):
+    """`threshold` and `verified` are None where the weights were never measured."""
+
+    success: bool
+    similarity: float
+    threshold: float | None
+    verified: bool | None
+    decision: Decision
+    message: str
+    model: str
+    source: dict[str, Any]
+    target: dict[str, Any]
+
+
+class Stats(TypedDict):
+    success: bool
+    collection: str
+    row_count: int
+
+
+class Person(TypedDict):
+    person_id: str
+    name: str
+    notes: str
+    picture_count: int
+    cover: int | None
+    cover_url: str | None
+    created_at: str
+    updated_at: str
+    url: str
+
+
+class Picture(TypedDict):
+    id: int
+    person_id: str
+    url: str
+    original_path: str
+    source: str
+    width: int
+    height: int
+    is_cover: bool
+    created_at: str
+    embeddings: list[dict[str, Any]]
+    warnings: list[dict[str, Any]]

@@ -1,0 +1,319 @@
+"""One method for each call of the API."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final, Self, cast
+from urllib.parse import quote
+
+import requests
+
+from faceclient.answers import (
+    Detection,
+    Embedding,
+    Embeddings,
+    Health,
+    Insertion,
+    Models,
+    Person,
+    Picture,
+    SearchResult,
+    Stats,
+    Verification,
+)
+
+Image = str | Path | bytes | BinaryIO  # a path, the bytes of a file, or an open file
+
+MAX_WAIT_SECONDS: Final = 60.0
+# Asked again: too many requests; still being carried out; not ready yet.
+WAITED_FOR: Final = {409, 429, 503}
+_SUFFIXES: Final = {b"\x89PNG": ".png", b"BM": ".bmp", b"II*\0": ".tiff", b"MM\0*": ".tiff"}
+
+_File = tuple[str, tuple[str, bytes]]
+
+
+class FaceApiError(Exception):
+    """An answer that is no success; `code` stays the same in every language, `message` does not."""
+
+    def __init__(self, response: requests.Response) -> None:
+        try:
+            body = response.json()
+        except ValueError:
+            body = {}
+        self.body: dict[str, Any] = body if isinstance(body, dict) else {}
+        self.status: int = response.status_code
+        self.code: str = self.body.get("error", "unreadable_answer")
+        self.message: str = self.body.get("message") or f"HTTP {self.status} {response.reason}"
+        self.fields: dict[str, list[str]] = self.body.get("fields", {})
+        self.request_id: str = response.headers.get("X-Request-ID", "")
+        super().__init__(f"{self.message} [{self.status} {self.code}, request {self.request_id}]")
+
+
+class FaceClient:
+    """Calls the API at `base_url`; usable as a context manager, and by one thread at a time.
+
+    `language` is what messages come in (`pt-BR`). `retries` says how often an answer that asks to wait
+    is waited for; calls that would do something twice are then not repeated.
+    """
+
+    def __init__(
+        self,
+        base_url: str = "http://localhost:8000",
+        token: str | None = None,
+        *,
+        language: str = "en",
+        timeout: float = 60.0,
+        retries: int = 2,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.timeout = timeout
+        self.retries = retries
+        self.session = requests.Session()
+        self.session.headers.update({"Accept": "application/json", "Accept-Language": language})
+        if token:
+            self.session.headers["Authorization"] = f"Token {token}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.session.close()
+
+    # The service
+
+    def health(self) -> Health:
+        return cast(Health, self._call("GET", "/health"))
+
+    def models(self) -> Models:
+        return cast(Models, self._call("GET", "/models"))
+
+    def stats(self) -> Stats:
+        return cast(Stats, self._call("GET", "/milvus/stats"))
+
+    # Pictures
+
+    def detect(self, image: Image, **options: Any) -> Detection:
+        """Every face, largest first. Options: `min_score`, `min_face_size`."""
+        files = _files(image=[image])
+        return cast(Detection, self._call("POST", "/detect", files=files, form=options))
+
+    def embedding(self, image: Image, **options: Any) -> Embedding:
+        """Options: `model`, `use_face_detection`, `require_face`."""
+        files = _files(image=[image])
+        return cast(Embedding, self._call("POST", "/embedding", files=files, form=options))
+
+    def embeddings(self, images: Sequence[Image], **options: Any) -> Embeddings:
+        """One result for each picture, in order; raises only when every one failed."""
+        files = _files(images=images)
+        return cast(Embeddings, self._call("POST", "/embeddings/batch", files=files, form=options))
+
+    def verify(
+        self,
+        source: Image,
+        target: Image | None = None,
+        *,
+        person_id: str | None = None,
+        **options: Any,
+    ) -> Verification:
+        """Whether `source` shows the same person as `target`, or somebody who is enrolled."""
+        files = _files(source_image=[source], target_image=[] if target is None else [target])
+        form = options | {"person_id": person_id}
+        return cast(Verification, self._call("POST", "/verify", files=files, form=form))
+
+    # The gallery
+
+    def insert(
+        self,
+        person_id: str,
+        images: Sequence[Image],
+        *,
+        image_paths: Sequence[str] | None = None,
+        idempotency_key: str | None = None,
+        **options: Any,
+    ) -> Insertion:
+        """Adds pictures to a person, who is made when new. Safe to repeat with the same key."""
+        form = options | {"person_id": person_id}
+        return self._insert("/milvus/insert", images, image_paths, idempotency_key, form)
+
+    def search(
+        self,
+        image: Image | None = None,
+        *,
+        embedding: Sequence[float] | None = None,
+        **options: Any,
+    ) -> SearchResult:
+        """The most similar pictures. Options: `top_k`, `threshold`, `group_by_person`, `all_faces`, `model`."""
+        files = _files(image=[] if image is None else [image])
+        form = options | {"embedding": None if embedding is None else json.dumps(list(embedding))}
+        return cast(SearchResult, self._call("POST", "/milvus/search", files=files, form=form))
+
+    # Persons
+
+    def persons(
+        self, q: str = "", *, ordering: str = "person_id", page_size: int = 100
+    ) -> Iterator[Person]:
+        """Whoever's id or name holds every word of `q`; asks for page after page."""
+        query = {"q": q, "ordering": ordering, "page_size": page_size}
+        return cast(Iterator[Person], self._pages("/persons", query))
+
+    def person(self, person_id: str) -> Person:
+        return cast(Person, self._call("GET", _path(person_id)))
+
+    def create_person(self, person_id: str, *, name: str = "", notes: str = "") -> Person:
+        body = {"person_id": person_id, "name": name, "notes": notes}
+        return cast(Person, self._call("POST", "/persons", body=body))
+
+    def change_person(self, person_id: str, **changes: Any) -> Person:
+        """Changes `new_id`, `name`, `notes` or `cover` (a picture's id, None: the first)."""
+        body = {"person_id" if name == "new_id" else name: it for name, it in changes.items()}
+        return cast(Person, self._call("PATCH", _path(person_id), body=body))
+
+    def merge_persons(self, kept: str, merged: str) -> Person:
+        """Gives `kept` every picture of `merged`, who is then deleted."""
+        body = {"person_id": merged}
+        return cast(Person, self._call("POST", _path(kept, "/merge"), body=body))
+
+    def delete_person(self, person_id: str) -> int:
+        """Deletes the person; returns how many pictures went with them."""
+        return int(self._call("DELETE", _path(person_id))["deleted_pictures"])
+
+    def pictures(self, person_id: str, *, page_size: int = 100) -> Iterator[Picture]:
+        """The person's pictures, newest first; asks for page after page."""
+        pages = self._pages(_path(person_id, "/images"), {"page_size": page_size})
+        return cast(Iterator[Picture], pages)
+
+    def add_pictures(
+        self,
+        person_id: str,
+        images: Sequence[Image],
+        *,
+        image_paths: Sequence[str] | None = None,
+        idempotency_key: str | None = None,
+        **options: Any,
+    ) -> Insertion:
+        """As `insert`, for a person who must be there already."""
+        path = _path(person_id, "/images")
+        return self._insert(path, images, image_paths, idempotency_key, options)
+
+    def picture(self, person_id: str, picture_id: int, *, thumbnail: bool = False) -> bytes:
+        """The stored file, or a JPEG of at most 320 pixels a side."""
+        query = {"size": "thumb"} if thumbnail else {}
+        path = _path(person_id, f"/images/{picture_id}")
+        return self._send("GET", path, params=query).content
+
+    def move_picture(
+        self, person_id: str, picture_id: int, to: str, *, create_person: bool = False
+    ) -> Picture:
+        """ "Not this person": gives the picture to whom it shows."""
+        body = {"person_id": to, "create_person": create_person}
+        path = _path(person_id, f"/images/{picture_id}")
+        return cast(Picture, self._call("PATCH", path, body=body))
+
+    def delete_picture(self, person_id: str, picture_id: int) -> None:
+        self._call("DELETE", _path(person_id, f"/images/{picture_id}"))
+
+    # How
+
+    def _insert(
+        self,
+        path: str,
+        images: Sequence[Image],
+        image_paths: Sequence[str] | None,
+        key: str | None,
+        form: dict[str, Any],
+    ) -> Insertion:
+        if image_paths is not None:
+            form = form | {"image_paths": json.dumps(list(image_paths))}
+        headers = {"Idempotency-Key": key or str(uuid.uuid4())}
+        files = _files(images=images)
+        answer = self._call("POST", path, files=files, form=form, headers=headers, repeatable=True)
+        return cast(Insertion, answer)
+
+    def _pages(self, path: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        page = 1
+        while page:
+            answer = self._call("GET", path, query=query | {"page": page})
+            yield from answer["results"]
+            page = page + 1 if answer["next"] else 0
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, Any] | None = None,
+        body: dict[str, Any] | None = None,
+        form: dict[str, Any] | None = None,
+        files: list[_File] | None = None,
+        headers: dict[str, str] | None = None,
+        repeatable: bool | None = None,
+    ) -> dict[str, Any]:
+        if repeatable is None:  # a POST with pictures and no key computes, and stores nothing
+            repeatable = method == "GET" or files is not None
+        options = {"params": query, "json": body, "headers": headers}
+        if files is not None:
+            options |= {"files": files, "data": _fields(form or {})}
+        response = self._send(method, path, repeatable=repeatable, **options)
+        return cast(dict[str, Any], response.json())
+
+    def _send(
+        self, method: str, path: str, *, repeatable: bool = True, **options: Any
+    ) -> requests.Response:
+        left = self.retries
+        while True:
+            url = f"{self.base_url}/api{path}"
+            response = self.session.request(method, url, timeout=self.timeout, **options)
+            if response.ok:
+                return response
+            wait = _seconds_to_wait(response)
+            # Over a limit, nothing was done: that may be repeated always.
+            if wait is None or not left or not (repeatable or response.status_code == 429):
+                raise FaceApiError(response)
+            left -= 1
+            time.sleep(wait)
+
+
+def _seconds_to_wait(response: requests.Response) -> float | None:
+    after = response.headers.get("Retry-After", "")
+    if response.status_code not in WAITED_FOR or not after.isdigit():
+        return None
+    return float(after) if float(after) <= MAX_WAIT_SECONDS else None
+
+
+def _path(person_id: str, rest: str = "") -> str:
+    return f"/persons/{quote(person_id, safe='')}{rest}"
+
+
+def _fields(form: dict[str, Any]) -> dict[str, str]:
+    """Form fields as text; those without a value are left out."""
+    known = {name: value for name, value in form.items() if value is not None}
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in known.items()
+    }
+
+
+def _files(**images: Sequence[Image]) -> list[_File]:
+    """The parts of the form, read whole: what is repeated must be sent again."""
+    return [(field, _read(image)) for field, items in images.items() for image in items]
+
+
+def _read(image: Image) -> tuple[str, bytes]:
+    if isinstance(image, bytes):
+        suffix = next((it for start, it in _SUFFIXES.items() if image.startswith(start)), ".jpg")
+        return f"image{suffix}", image
+    if isinstance(image, str | Path):
+        return Path(image).name, Path(image).read_bytes()
+    name = getattr(image, "name", "")
+    content = image.read()
+    return (Path(name).name, content) if isinstance(name, str) and name else _read(content)

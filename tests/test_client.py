@@ -1,0 +1,202 @@
+"""The Python client against the server as it is served."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import requests
+from faceclient import FaceApiError, FaceClient
+
+from tests.pictures import draw_picture
+from tests.test_server import Served, manage
+
+ODD_IDS = ["a/b", "ç %\"'", "a/images", "x/", "50%2Foff"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    data = tmp_path_factory.mktemp("client")
+    manage(data, "migrate", "-v0")
+    served = Served(data)
+    yield served
+    served.stop()
+
+
+@pytest.fixture
+def faces(server: Served) -> Iterator[FaceClient]:
+    """A client of an empty gallery."""
+    with FaceClient(server.url + "/") as client:
+        for person in list(client.persons()):
+            client.delete_person(person["person_id"])
+        yield client
+
+
+def refusal(call) -> FaceApiError:
+    with pytest.raises(FaceApiError) as refused:
+        call()
+    return refused.value
+
+
+def test_the_service_describes_itself(faces):
+    assert faces.health()["status"] == "healthy"
+    models = faces.models()
+    assert models["default"] in {model["name"] for model in models["models"]}
+    assert faces.stats()["row_count"] == 0
+
+
+def test_pictures_come_in_every_form(faces, tmp_path: Path):
+    content = draw_picture(format="PNG")
+    file = tmp_path / "who.png"
+    file.write_bytes(content)
+    with file.open("rb") as handle:
+        answers = [faces.embedding(it) for it in (file, str(file), content, handle)]
+    answers.append(faces.embedding(io.BytesIO(content)))
+    assert len(answers[0]["embedding"]) == answers[0]["embedding_dim"] == 512
+    assert all(answer["embedding"] == answers[0]["embedding"] for answer in answers)
+    assert faces.detect(content)["faces"] == []
+    batch = faces.embeddings([content, b"nothing"], use_face_detection=False)
+    assert [result["success"] for result in batch["results"]] == [True, False]
+
+
+def test_insert_search_verify(faces):
+    one, two = draw_picture(seed=1), draw_picture(seed=2)
+    inserted = faces.insert("ana", [one], image_paths=["/a/1.jpg"], require_face=False)
+    assert inserted["inserted_count"] == 1
+    (hit,) = faces.search(one, top_k=3)["results"]
+    assert (hit["person_id"], hit["image_path"]) == ("ana", "/a/1.jpg")
+    assert hit["similarity"] == pytest.approx(1, abs=1e-3)
+    vector = faces.embedding(one)["embedding"]
+    assert faces.search(embedding=vector)["results"][0]["id"] == hit["id"]
+    plain = {"use_face_detection": False, "require_face": False}
+    assert faces.verify(one, two, **plain)["similarity"] < 0.999
+    assert faces.verify(one, person_id="ana", **plain)["target"]["person_id"] == "ana"
+
+
+def test_same_key_stores_once(faces):
+    content = draw_picture(seed=3)
+    first, second = (faces.insert("ana", [content], idempotency_key="k-1") for _ in range(2))
+    assert first == second and faces.person("ana")["picture_count"] == 1
+    faces.insert("ana", [content])
+    assert faces.person("ana")["picture_count"] == 2
+
+
+@pytest.mark.parametrize("person_id", ODD_IDS)
+def test_any_id_can_be_named(faces, person_id):
+    made = faces.create_person(person_id, name="Odd")
+    assert made["person_id"] == person_id
+    assert faces.person(person_id)["name"] == "Odd"
+    assert requests.get(made["url"], timeout=60).json()["person_id"] == person_id
+    assert list(faces.pictures(person_id)) == []
+    assert faces.delete_person(person_id) == 0
+
+
+def test_persons_are_listed_changed_merged(faces):
+    for number in range(5):
+        faces.create_person(f"p{number}", name="Lima" if number % 2 else "")
+    assert [each["person_id"] for each in faces.persons(page_size=2)] == [
+        f"p{number}" for number in range(5)
+    ]
+    assert [each["person_id"] for each in faces.persons("lima", ordering="-person_id")] == [
+        "p3",
+        "p1",
+    ]
+    assert faces.change_person("p0", new_id="ana", notes="n")["notes"] == "n"
+    assert faces.merge_persons("ana", "p1")["name"] == "Lima"
+    assert refusal(lambda: faces.person("p1")).code == "person_not_found"
+
+
+def test_pictures_are_added_shown_moved_deleted(faces):
+    faces.create_person("ana")
+    faces.add_pictures("ana", [draw_picture(seed=1), draw_picture(seed=2)])
+    newest, oldest = faces.pictures("ana", page_size=1)
+    assert newest["embeddings"][0]["status"] == "indexed"
+    assert faces.picture("ana", oldest["id"])[:2] == b"\xff\xd8"
+    assert len(faces.picture("ana", oldest["id"], thumbnail=True)) > 0
+    moved = faces.move_picture("ana", oldest["id"], "b/ia", create_person=True)
+    assert moved["person_id"] == "b/ia"
+    faces.delete_picture("ana", newest["id"])
+    counts = {each["person_id"]: each["picture_count"] for each in faces.persons()}
+    assert counts == {"ana": 0, "b/ia": 1}
+
+
+def test_refusals_say_what_the_server_said(faces):
+    error = refusal(lambda: faces.embedding(b"no picture"))
+    assert (error.status, error.code) == (400, "invalid_image")
+    assert error.message in str(error) and len(error.request_id) == 32
+    error = refusal(lambda: faces.create_person(""))
+    assert list(error.fields) == ["person_id"]
+
+
+def test_messages_come_in_the_language_asked_for(server):
+    with FaceClient(server.url, language="pt-BR") as client:
+        inserted = client.insert("pt", [draw_picture(seed=9)])
+        assert inserted["message"] == "1 embedding inserido com sucesso"
+        client.delete_person("pt")
+
+
+def test_wrong_token_is_refused(server):
+    error = refusal(FaceClient(server.url, token="wrong").models)
+    assert (error.status, error.code) == (401, "authentication_failed")
+
+
+@pytest.fixture
+def busy() -> Iterator[tuple[str, list]]:
+    """A server that answers from a list of (status, Retry-After), then success; and what it was sent."""
+    answers, seen = [], []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            seen.append((self.command, self.headers.get("Idempotency-Key"), len(body)))
+            status, after = answers.pop(0) if answers else (200, None)
+            text = json.dumps({"error": "busy", "message": "Wait."}).encode()
+            self.send_response(status)
+            if after is not None:
+                self.send_header("Retry-After", after)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        do_GET = do_POST = answer  # noqa: N815
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    http = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{http.server_port}", answers, seen
+    http.shutdown()
+    http.server_close()
+
+
+def test_answers_that_ask_to_wait_are_asked_again(busy):
+    url, answers, seen = busy
+    answers += [(429, "0"), (503, "0")]
+    FaceClient(url).insert("ana", [b"picture"])
+    assert len(seen) == 3 and len({key for _method, key, _size in seen}) == 1
+    assert seen[0][2] > 7  # and every time the whole form
+    assert len({size for _method, _key, size in seen}) == 1
+
+
+@pytest.mark.parametrize(
+    ("answers_given", "call", "requests_made"),
+    [
+        ([(503, "0")], lambda client: client.create_person("ana"), 1),
+        ([(503, None)], lambda client: client.models(), 1),
+        ([(429, "3600")], lambda client: client.models(), 1),
+        ([(500, "0")], lambda client: client.models(), 1),
+        ([(503, "0")] * 3, lambda client: client.models(), 3),
+    ],
+    ids=["would do it twice", "no time named", "too long", "a fault", "not for ever"],
+)
+def test_what_is_not_repeated_is_told(busy, answers_given, call, requests_made):
+    url, answers, seen = busy
+    answers += answers_given
+    refusal(lambda: call(FaceClient(url)))
+    assert len(seen) == requests_made
