@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -241,6 +242,23 @@ def test_gallery_outlives_a_restart(start: Callable[[], Served]) -> None:
     assert second.stop(signal.SIGINT) == 0
     assert [hit["person_id"] for hit in found] == ["Ana d'Ávila 100%"]
     assert found[0]["distance"] == pytest.approx(1, abs=1e-3)
+
+
+def test_start_finishes_what_a_crash_left(start: Callable[[], Served], tmp_path: Path) -> None:
+    first = start()
+    first.post("/api/milvus/insert", person_id="ana")
+    assert first.stop(signal.SIGKILL) == -signal.SIGKILL
+    database = sqlite3.connect(tmp_path / "data/db.sqlite3")
+    database.execute("UPDATE enrollment_faceembedding SET status = 'pending', vector = NULL")
+    database.commit()
+
+    start()
+    deadline = time.monotonic() + START_SECONDS
+    query = "SELECT status FROM enrollment_faceembedding"
+    while database.execute(query).fetchall() != [("indexed",)]:
+        assert time.monotonic() < deadline, "The server did not finish what was left."
+        time.sleep(0.2)
+    database.close()
 
 
 def test_request_in_progress_is_answered_before_the_end(start: Callable[[], Served]) -> None:

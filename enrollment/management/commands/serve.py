@@ -14,8 +14,9 @@ from django.core.wsgi import get_wsgi_application
 from django.db import DatabaseError
 from django.utils.translation import gettext
 
+from enrollment.backlog import BacklogThread
 from faceproject.access import is_loopback_name
-from faceproject.server import CannotListen, Server
+from faceproject.server import DRAIN_SECONDS, CannotListen, Server
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError, VectorStoreLocked, VectorStoreUnavailable
 from recognition.networks import load_network
@@ -44,10 +45,13 @@ class Command(BaseCommand):
         self._open_store()
         self._say_addresses(server.port)
         threading.Thread(target=preload, name="preload", daemon=True).start()
+        backlog = BacklogThread()
+        backlog.start()
         try:
             server.run()
         finally:
             self._say(gettext("Stopping: the vectors are written to disk."))
+            backlog.stop(timeout=DRAIN_SECONDS)
             reset_vector_store()
 
     def _say(self, line: str) -> None:

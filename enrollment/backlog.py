@@ -1,0 +1,138 @@
+"""What interrupted writes left to do, and the thread of the server that does it.
+
+The rows are the queue: nothing is lost with the thread, and doing the same work twice, here and in
+another process, changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db import DatabaseError, connections
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from enrollment import doubts, indexing
+from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
+from recognition.exceptions import RecognitionError
+from recognition.vector_store import get_vector_store
+
+logger = logging.getLogger(__name__)
+
+GRACE: Final = timedelta(minutes=10)  # what is younger may be another thread's work in hand
+PAUSE: Final = 60.0  # seconds from a pass that succeeded to the next
+FIRST_RETRY: Final = 1.0  # seconds after a pass that failed; doubled each time
+LAST_RETRY: Final = 300.0
+
+Status = FaceEmbedding.Status
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a pass did."""
+
+    indexed: int = 0
+    failed: int = 0
+    deleted: int = 0  # vectors
+    judged: int = 0  # indexed pictures compared with the gallery
+
+    def __bool__(self) -> bool:
+        return any(astuple(self))
+
+
+def unfinished(before: datetime) -> QuerySet[FaceEmbedding]:
+    """Embeddings made before then that Milvus lacks and may still be given.
+
+    A failure to compute is not among them: the same picture and weights would fail again.
+    """
+    waiting = Q(status=Status.PENDING) | Q(status=Status.FAILED, vector__isnull=False)
+    return FaceEmbedding.objects.filter(waiting, created_at__lt=before)
+
+
+def unjudged(before: datetime) -> QuerySet[FaceImage]:
+    """Pictures stored before then that were not compared with the gallery."""
+    return doubts.unjudged().filter(created_at__lt=before)
+
+
+def work_off(before: datetime, stopped: Callable[[], bool] = lambda: False) -> Work:
+    """Does what was left undone before then; between batches `stopped` may end it.
+
+    Raises `VectorStoreUnavailable`, and leaves everything as it is, while Milvus is away.
+    """
+    if not _anything_left(before):
+        return Work()
+    get_vector_store().ping()
+    deleted = indexing.apply_deletions()
+    report = indexing.IndexReport()
+    for ids in _batches(unfinished(before), stopped):
+        report += indexing.index(ids)
+    judged = 0
+    for ids in _batches(unjudged(before), stopped):
+        doubts.judge(ids)
+        judged += FaceImage.objects.filter(pk__in=ids).exclude(judged_at=None).count()
+    return Work(report.indexed, report.failed, deleted, judged)
+
+
+def _anything_left(before: datetime) -> bool:
+    left = (VectorDeletion.objects.all(), unfinished(before), unjudged(before))
+    return any(queryset.exists() for queryset in left)
+
+
+def _batches(rows: QuerySet, stopped: Callable[[], bool]) -> Iterator[list[int]]:
+    ids = list(rows.order_by("pk").values_list("pk", flat=True))
+    for start in range(0, len(ids), indexing.BATCH_SIZE):
+        if stopped():
+            return
+        yield ids[start : start + indexing.BATCH_SIZE]
+
+
+class BacklogThread(threading.Thread):
+    """Works off what is left, once at the start and then every minute, less often while it fails."""
+
+    def __init__(self) -> None:
+        super().__init__(name="backlog", daemon=True)
+        self._stopping = threading.Event()
+        self._failures = 0
+
+    def run(self) -> None:
+        before, pause = timezone.now(), 0.0
+        while not self._stopping.wait(pause):
+            pause = self._pass(before)
+            before = timezone.now() - GRACE
+
+    def stop(self, timeout: float) -> None:
+        """Ends it after the batch in hand; waits for that so many seconds."""
+        self._stopping.set()
+        self.join(timeout)
+
+    def _pass(self, before: datetime) -> float:
+        """Seconds until the next."""
+        try:
+            work = work_off(before, self._stopping.is_set)
+        except (RecognitionError, DatabaseError) as error:
+            logger.warning("Work that was left must wait: %s", error)
+            return self._retry()
+        except Exception:  # noqa: BLE001 (the thread must outlive whatever one pass meets)
+            logger.exception("Work that was left could not be done")
+            return self._retry()
+        finally:
+            connections.close_all()
+        if work:
+            logger.info(
+                "Did what was left: %d embeddings indexed, %d failed, %d vectors deleted, %d "
+                "pictures compared with the gallery",
+                *astuple(work),
+            )
+        if work.failed:
+            return self._retry()
+        self._failures = 0
+        return PAUSE
+
+    def _retry(self) -> float:
+        self._failures += 1
+        return min(FIRST_RETRY * 2 ** (self._failures - 1), LAST_RETRY)

@@ -1,0 +1,128 @@
+"""What interrupted writes left to do is done later, by the server itself."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from enrollment import backlog
+from enrollment.backlog import LAST_RETRY, PAUSE, BacklogThread, Work, work_off
+from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
+from recognition.exceptions import VectorStoreUnavailable
+from recognition.vector_store import get_vector_store, partition_name, reset_vector_store
+from tests.enrollment.gallery import MODEL, enrol, found, stored
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
+Status = FaceEmbedding.Status
+
+
+@pytest.fixture
+def row(picture) -> FaceEmbedding:
+    """The embedding of an enrolled picture; Milvus lacks its vector, and the row says so."""
+    row = enrol("ana", picture).outcomes[0].embeddings[0]
+    get_vector_store().delete(partition_name(row.model, row.fingerprint), [row.pk])
+    FaceEmbedding.objects.update(status=Status.PENDING)
+    FaceImage.objects.update(judged_at=None)
+    return row
+
+
+@pytest.fixture
+def away(settings):
+    """Milvus is away until the value is called."""
+    there = settings.RECOGNITION
+
+    def back() -> None:
+        settings.RECOGNITION = there
+        reset_vector_store()
+
+    reset_vector_store()
+    settings.RECOGNITION = there | {"MILVUS_URI": "http://127.0.0.1:9", "MILVUS_TIMEOUT": 0.5}
+    return back
+
+
+def test_a_row_that_a_crash_left_pending_is_computed_copied_and_judged(row, picture):
+    FaceEmbedding.objects.update(vector=None)
+    assert work_off(timezone.now()) == Work(indexed=1)
+    assert found(picture) == ["ana"]
+    assert work_off(timezone.now()) == Work()
+
+
+def test_a_picture_that_was_not_compared_with_the_gallery_is(row):
+    work_off(timezone.now())
+    FaceImage.objects.update(judged_at=None)
+    assert work_off(timezone.now()) == Work(judged=1)
+    assert FaceImage.objects.get().judged_at is not None
+
+
+def test_a_vector_that_milvus_did_not_take_is_copied_later(row, picture):
+    FaceEmbedding.objects.update(status=Status.FAILED, error="Milvus was away")
+    assert work_off(timezone.now()).indexed == 1
+    row.refresh_from_db()
+    assert (row.status, row.error) == (Status.INDEXED, "")
+    assert found(picture) == ["ana"]
+
+
+def test_a_picture_that_cannot_be_computed_is_left_to_people(row):
+    FaceEmbedding.objects.update(status=Status.FAILED, error="no file", vector=None)
+    FaceImage.objects.update(judged_at=timezone.now())
+    assert work_off(timezone.now()) == Work()
+
+
+def test_what_is_younger_is_somebody_elses_work_in_hand(row):
+    FaceImage.objects.update(judged_at=timezone.now())
+    assert work_off(timezone.now() - timedelta(minutes=1)) == Work()
+    row.refresh_from_db()
+    assert row.status == Status.PENDING
+
+
+def test_while_milvus_is_away_everything_stays_and_is_done_when_it_is_back(
+    row, away, django_capture_on_commit_callbacks
+):
+    other = enrol_without_vector("bia", row)
+    with django_capture_on_commit_callbacks(execute=True):
+        Person.objects.get(person_id="bia").delete()
+    assert VectorDeletion.objects.get().embedding_id == other
+    with pytest.raises(VectorStoreUnavailable):
+        work_off(timezone.now())
+    row.refresh_from_db()
+    assert row.status == Status.PENDING
+    away()
+    assert work_off(timezone.now()) == Work(indexed=1, deleted=1)
+    assert [hit.id for hit in stored()] == [row.pk]
+    assert not VectorDeletion.objects.exists()
+
+
+def enrol_without_vector(person_id: str, like: FaceEmbedding) -> int:
+    person = Person.objects.create(person_id=person_id)
+    picture = FaceImage.objects.create(person=person, image="none.jpg")
+    return FaceEmbedding.objects.get_or_create(
+        face_image=picture, model=MODEL, fingerprint=like.fingerprint
+    )[0].pk
+
+
+def test_stops_between_batches(row, draw_picture, monkeypatch):
+    monkeypatch.setattr("enrollment.indexing.BATCH_SIZE", 1)
+    enrol("bia", draw_picture(seed=2))
+    FaceEmbedding.objects.update(status=Status.PENDING)
+    answers = iter((False, True, True))
+    assert work_off(timezone.now(), lambda: next(answers)).indexed == 1
+
+
+def test_waits_longer_after_each_failure_and_not_after_a_success(row, away, monkeypatch):
+    monkeypatch.setattr(backlog.connections, "close_all", lambda: None)  # the test's own
+    thread = BacklogThread()
+    pauses = [thread._pass(timezone.now()) for _ in range(3)]
+    assert pauses == [1, 2, 4]
+    thread._failures = 30
+    assert thread._pass(timezone.now()) == LAST_RETRY
+    away()
+    assert thread._pass(timezone.now()) == PAUSE
+    assert FaceEmbedding.objects.get().status == Status.INDEXED
+
+
+def test_an_unforeseen_error_does_not_end_the_thread(row, monkeypatch):
+    monkeypatch.setattr(backlog.connections, "close_all", lambda: None)
+    monkeypatch.setattr(backlog, "get_vector_store", lambda: 1 / 0)
+    assert BacklogThread()._pass(timezone.now()) == 1
