@@ -22,7 +22,7 @@ from rest_framework.authtoken.models import Token
 
 from enrollment import archive
 from enrollment import backup as module
-from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
+from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person, VectorDeletion
 from enrollment.reconciliation import reconcile
 from enrollment.selectors import search_gallery
 from recognition.embedding import Embeddings
@@ -467,6 +467,7 @@ def test_old_vectors_in_milvus_are_never_taken_for_restored_people(file, setting
     shutil.rmtree(settings.MEDIA_ROOT)
     for number in range(4):
         enrol(f"other {number}", draw_picture(seed=f"other {number}"))
+    Doubt.objects.all()._raw_delete("default")
     FaceEmbedding.objects.all()._raw_delete("default")
     FaceImage.objects.all()._raw_delete("default")
     Person.objects.all()._raw_delete("default")

@@ -16,9 +16,16 @@ from enrollment.models import FaceEmbedding, FaceImage, Person
 from enrollment.selectors import search_gallery
 from recognition.embedding import embed_uploads
 from recognition.vector_store import get_vector_store
+from tests.enrollment.gallery import enrol, set_thresholds
 from tests.enrollment.holder import held_by_another_process
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def no_thresholds(monkeypatch) -> None:
+    """Those of the weights speak of faces, not of drawings."""
+    monkeypatch.setattr("enrollment.selectors.thresholds_of", lambda model: None)
 
 
 @pytest.fixture
@@ -278,6 +285,26 @@ def test_pictures_without_a_face_are_counted_or_refused(folder, weights):
     assert output.getvalue().startswith("0 pictures of 0 persons enrolled")
     call_command("enroll", str(folder), stdout=output)
     assert "3 pictures of 2 persons enrolled (3 without a face, 3 doubtful)" in output.getvalue()
+
+
+def test_warnings_are_printed_counted_and_reported(folder, weights, draw_picture, tmp_path):
+    set_thresholds()
+    alike = draw_picture(seed=3, quality=60)  # to the picture of 12345678900
+    enrol("bia", alike, name="Bia", use_face_detection=False)
+    output, errors = enroll(folder, "--dry-run")
+    assert "(0 without a face, 0 doubtful)" in output  # nobody is compared in a dry run
+
+    report = tmp_path / "report.csv"
+    output, errors = enroll(folder, "--report", str(report))
+    assert "3 pictures of 2 persons enrolled (0 without a face, 3 doubtful)" in output
+    with report.open(newline="", encoding="utf-8") as file:
+        warnings = {row["file"]: row["warnings"] for row in csv.DictReader(file)}
+    assert "other pictures" in warnings["Ana_Lima/1.jpg"]
+    assert "who is enrolled: Bia (bia)" in warnings["12345678900/a.jpg"]
+
+    Person.objects.exclude(person_id="bia").delete()
+    _output, errors = enroll(folder)
+    assert "12345678900/a.jpg: The face looks like somebody else who is enrolled" in errors
 
 
 def test_real_people_are_enrolled_with_their_faces(faces, tmp_path, weights):
