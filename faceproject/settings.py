@@ -218,6 +218,10 @@ for name, read in {
     "NO_FACE_POLICY": env.text,
     "MILVUS_TOKEN": env.text,
     "MILVUS_TIMEOUT": env.number,
+    "MILVUS_INDEX": env.text,
+    "MILVUS_HNSW_M": env.integer,
+    "MILVUS_HNSW_EF_CONSTRUCTION": env.integer,
+    "MILVUS_HNSW_EF": env.integer,
 }.items():
     if (value := read(name, None)) is not None:
         RECOGNITION[name] = value

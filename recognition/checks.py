@@ -19,6 +19,7 @@ from recognition.conf import RecognitionSettings, get_settings
 from recognition.networks.registry import NETWORKS, FaceNetwork
 
 SERVER_SCHEMES: Final = ("http", "https", "tcp", "unix")
+INDEX_KINDS: Final = ("FLAT", "HNSW")
 NO_FACE_POLICIES: Final = ("embed", "error")
 NVIDIA_TRACES: Final = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
 # Smallest and largest value that makes sense; beyond it a unit was mistaken.
@@ -33,6 +34,9 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "detection_min_score": (0, 1),
     "detection_min_size": (0, 10_000),
     "milvus_timeout": (0.1, 3_600),
+    "milvus_hnsw_m": (2, 2_048),
+    "milvus_hnsw_ef_construction": (8, 4_096),
+    "milvus_hnsw_ef": (1, 32_768),
 }
 
 
@@ -205,6 +209,12 @@ def check_limits(settings: RecognitionSettings) -> Iterator[CheckMessage]:
 
 
 def check_milvus(settings: RecognitionSettings) -> Iterator[CheckMessage]:
+    if settings.milvus_index not in INDEX_KINDS:
+        yield Error(
+            f"MILVUS_INDEX is {settings.milvus_index!r}, which is not known.",
+            hint="Set it to FLAT (exact) or HNSW (a graph, for very large galleries).",
+            id="recognition.E010",
+        )
     uri = str(settings.milvus_uri)
     if "://" in uri or uri.startswith("unix:"):
         yield from _check_address(uri)

@@ -46,6 +46,10 @@ class RecognitionSettings:
     milvus_uri: str = "data/milvus_face.db"
     milvus_token: str = ""
     milvus_timeout: float = 10.0  # seconds a call to a server may take
+    milvus_index: str = "FLAT"  # FLAT: exact; HNSW: a graph. Of a new collection
+    milvus_hnsw_m: int = 16  # neighbours of a vector in the graph
+    milvus_hnsw_ef_construction: int = 200  # candidates looked at to place a vector
+    milvus_hnsw_ef: int = 256  # candidates looked at by a search
 
 
 @lru_cache(maxsize=1)

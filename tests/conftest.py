@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import pictures
+from tests.recognition.milvus_server import lite_server, milvus_program, milvus_server
 
 if TYPE_CHECKING:
     from rest_framework.test import APIClient
@@ -89,3 +91,22 @@ def no_store(settings, tmp_path: Path) -> None:
     blocked = tmp_path / "a-file"
     blocked.write_bytes(b"not a folder")
     settings.RECOGNITION = settings.RECOGNITION | {"MILVUS_URI": str(blocked)}
+
+
+@pytest.fixture(scope="session")
+def _servers() -> Iterator[ExitStack]:
+    with ExitStack() as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def lite_address(_servers: ExitStack, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return _servers.enter_context(lite_server(tmp_path_factory.mktemp("lite")))
+
+
+@pytest.fixture(scope="session")
+def milvus_address(_servers: ExitStack, tmp_path_factory: pytest.TempPathFactory) -> str:
+    program = milvus_program()
+    if program is None:
+        pytest.skip("No Milvus server is installed: set TEST_MILVUS_SERVER=1 to have one made.")
+    return _servers.enter_context(milvus_server(program, tmp_path_factory.mktemp("milvus")))

@@ -155,6 +155,8 @@ def test_unknown_no_face_policy(recognition):
         ("DETECTION_MIN_SIZE", -1),
         ("DETECTION_MIN_SCORE", float("nan")),
         ("MILVUS_TIMEOUT", 0.0),
+        ("MILVUS_HNSW_M", 1),
+        ("MILVUS_HNSW_EF", 0),
     ],
 )
 def test_number_that_cannot_work(recognition, name, value):
@@ -365,3 +367,8 @@ def test_value_of_the_wrong_kind_is_a_sentence(tmp_path, name, value):
     assert result.returncode != 0
     assert f"{name}={value}" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_unknown_index(recognition):
+    recognition(MILVUS_INDEX="IVF")
+    assert "'IVF'" in found()["recognition.E010"].msg

@@ -210,6 +210,26 @@ def test_lost_database_is_filled_from_stored_vectors(gallery, settings, monkeypa
     assert all(finds_itself(row) for row in gallery)
 
 
+@pytest.mark.parametrize("engine", ["lite_address", "milvus_address"])
+def test_gallery_moves_to_a_server_and_back(gallery, settings, monkeypatch, request, engine):
+    folder, address = settings.RECOGNITION["MILVUS_URI"], request.getfixturevalue(engine)
+    monkeypatch.setattr("enrollment.indexing.embed_crops", None)  # no network may run
+    before = stored()
+
+    settings.RECOGNITION = settings.RECOGNITION | {"MILVUS_URI": address}
+    get_vector_store().clear()
+    assert found() == {Kind.MISSING: 3}
+    assert "3 embeddings indexed" in reindex()
+    assert stored() == before
+    assert all(finds_itself(row) for row in gallery)
+
+    shutil.rmtree(folder)
+    settings.RECOGNITION = settings.RECOGNITION | {"MILVUS_URI": folder}
+    assert "3 embeddings indexed" in reindex()
+    assert stored() == before
+    assert all(finds_itself(row) for row in gallery)
+
+
 def test_rebuild_replaces_all_that_was_there(gallery, monkeypatch):
     gets_stray(gallery)
     monkeypatch.setattr("enrollment.indexing.embed_crops", None)

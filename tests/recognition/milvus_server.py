@@ -71,17 +71,19 @@ def _running(command: list[str | Path], folder: Path, port: int) -> Iterator[str
             command, stdout=output, stderr=output, env=environment, start_new_session=True
         )
     try:
-        _wait_until_ready(process, port, log)
-        yield f"http://127.0.0.1:{port}"
+        address = f"http://127.0.0.1:{port}"
+        wait_until_ready(process, address, log)
+        yield address
     finally:
         _stop_group(process)
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def wait_until_ready(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    """Returns when the store answers; raises with the end of the logs when it does not."""
     from recognition.exceptions import VectorStoreUnavailable
     from recognition.vector_store import MilvusVectorStore
 
-    store = MilvusVectorStore(f"http://127.0.0.1:{port}", timeout=5)
+    store = MilvusVectorStore(address, timeout=5)
     deadline = time.monotonic() + READY_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:
