@@ -267,7 +267,7 @@ REST_FRAMEWORK = {
     "TEST_REQUEST_DEFAULT_FORMAT": "multipart",
 }
 SPECTACULAR_SETTINGS = {
-    "TITLE": "Face recognition API",
+    "TITLE": _("Face recognition API"),
     "VERSION": "1.0.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",

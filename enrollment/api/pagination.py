@@ -29,10 +29,10 @@ class PageSerializer(serializers.Serializer):
     """A page of a list; `results` holds its entries."""
 
     success = serializers.BooleanField()
-    count = serializers.IntegerField(help_text="Entries on all pages.")
+    count = serializers.IntegerField(help_text=_("Entries on all pages."))
     pages = serializers.IntegerField()
-    next = serializers.CharField(allow_null=True, help_text="Address of the next page.")
-    previous = serializers.CharField(allow_null=True, help_text="Address of the page before.")
+    next = serializers.CharField(allow_null=True, help_text=_("Address of the next page."))
+    previous = serializers.CharField(allow_null=True, help_text=_("Address of the page before."))
 
 
 def page_of(

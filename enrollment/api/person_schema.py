@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
@@ -51,10 +52,10 @@ _PERSON_ID: Final = OpenApiParameter(
     "person_id",
     OpenApiTypes.STR,
     OpenApiParameter.PATH,
-    description="The person's id, percent-encoded: `a/b` is `a%2Fb`.",
+    description=_("The person's id, percent-encoded: `a/b` is `a%2Fb`."),
 )
 _IMAGE_ID: Final = OpenApiParameter(
-    "image_id", OpenApiTypes.INT, OpenApiParameter.PATH, description="The picture's id."
+    "image_id", OpenApiTypes.INT, OpenApiParameter.PATH, description=_("The picture's id.")
 )
 
 
@@ -67,12 +68,12 @@ def _failure(code: str, message: str, description: str) -> OpenApiResponse:
 _NOT_FOUND: Final = _failure(
     "person_not_found",
     "Nobody has the id '987'. Look for it in the list of persons.",
-    "There is no such person, or no such picture of them.",
+    _("There is no such person, or no such picture of them."),
 )
 _TAKEN: Final = _failure(
     "person_exists",
     "There is already a person with the id 'bia'. Give another id, or add the pictures to that person.",
-    "The id is somebody else's.",
+    _("The id is somebody else's."),
 )
 
 
@@ -86,6 +87,7 @@ def _json(serializer: Any) -> dict[str, Any]:
 
 persons_list = extend_schema(
     operation_id="persons_list",
+    description=_("Who is enrolled."),
     tags=["persons"],
     parameters=[serializers.PersonsQuerySerializer],
     responses={
@@ -96,6 +98,7 @@ persons_list = extend_schema(
 
 persons_create = extend_schema(
     operation_id="persons_create",
+    description=_("Enrols a person, without pictures yet."),
     tags=["persons"],
     request=_json(serializers.PersonFormSerializer),
     responses={
@@ -111,6 +114,7 @@ persons_create = extend_schema(
 
 persons_read = extend_schema(
     operation_id="persons_read",
+    description=_("One person."),
     tags=["persons"],
     parameters=[_PERSON_ID],
     responses={
@@ -123,7 +127,7 @@ persons_read = extend_schema(
 persons_change = extend_schema(
     operation_id="persons_change",
     tags=["persons"],
-    description="Changes what is given and nothing else. A new id reaches the vectors, too.",
+    description=_("Changes what is given and nothing else. A new id reaches the vectors, too."),
     parameters=[_PERSON_ID],
     request=_json(serializers.PersonChangeSerializer),
     responses={
@@ -138,7 +142,7 @@ persons_change = extend_schema(
 persons_delete = extend_schema(
     operation_id="persons_delete",
     tags=["persons"],
-    description="Deletes the person with pictures, files and vectors.",
+    description=_("Deletes the person with pictures, files and vectors."),
     parameters=[_PERSON_ID],
     responses={
         200: answer(
@@ -153,7 +157,7 @@ persons_delete = extend_schema(
 persons_merge = extend_schema(
     operation_id="persons_merge",
     tags=["persons"],
-    description=(
+    description=_(
         "The person of the address gets the pictures of another one, who is deleted. The name is "
         "taken over where there was none; the notes are joined, with the id that disappears."
     ),
@@ -172,7 +176,7 @@ persons_merge = extend_schema(
 persons_images_list = extend_schema(
     operation_id="persons_images_list",
     tags=["persons"],
-    description="The person's pictures, newest first.",
+    description=_("The person's pictures, newest first."),
     parameters=[_PERSON_ID, PageQuerySerializer],
     responses={
         200: answer(serializers.PicturePageSerializer, _PAGE | {"results": [_PICTURE]}),
@@ -184,7 +188,7 @@ persons_images_list = extend_schema(
 persons_images_add = extend_schema(
     operation_id="persons_images_add",
     tags=["persons"],
-    description="As /api/milvus/insert, for a person who is enrolled already.",
+    description=_("As /api/milvus/insert, for a person who is enrolled already."),
     parameters=[_PERSON_ID, IDEMPOTENCY_KEY],
     request={"multipart/form-data": serializers.PicturesFormSerializer},
     responses={**milvus_insert_responses, 404: _NOT_FOUND},
@@ -194,7 +198,7 @@ persons_images_add = extend_schema(
 persons_images_read = extend_schema(
     operation_id="persons_images_read",
     tags=["persons"],
-    description="The stored picture itself.",
+    description=_("The stored picture itself."),
     parameters=[
         _PERSON_ID,
         _IMAGE_ID,
@@ -202,7 +206,7 @@ persons_images_read = extend_schema(
             "size",
             OpenApiTypes.STR,
             enum=["thumb"],
-            description="JPEG of at most 320 pixels a side.",
+            description=_("JPEG of at most 320 pixels a side."),
         ),
     ],
     responses={
@@ -216,7 +220,7 @@ persons_images_read = extend_schema(
 persons_images_move = extend_schema(
     operation_id="persons_images_move",
     tags=["persons"],
-    description="Gives the picture to the person whom it shows.",
+    description=_("Gives the picture to the person whom it shows."),
     parameters=[_PERSON_ID, _IMAGE_ID],
     request=_json(serializers.PictureMoveSerializer),
     responses={
@@ -231,7 +235,7 @@ persons_images_move = extend_schema(
 persons_images_delete = extend_schema(
     operation_id="persons_images_delete",
     tags=["persons"],
-    description="Deletes the picture with its file and vectors.",
+    description=_("Deletes the picture with its file and vectors."),
     parameters=[_PERSON_ID, _IMAGE_ID],
     responses={
         200: answer(

@@ -78,9 +78,9 @@ class PersonSerializer(serializers.Serializer):
     name = serializers.CharField(allow_blank=True)
     notes = serializers.CharField(allow_blank=True)
     picture_count = serializers.IntegerField()
-    cover = serializers.IntegerField(allow_null=True, help_text="The picture chosen for lists.")
+    cover = serializers.IntegerField(allow_null=True, help_text=_("The picture chosen for lists."))
     cover_url = serializers.CharField(
-        allow_null=True, help_text="Where the cover is, or else the first picture."
+        allow_null=True, help_text=_("Where the cover is, or else the first picture.")
     )
     created_at = serializers.CharField(help_text="ISO 8601.")
     updated_at = serializers.CharField(help_text="ISO 8601.")
@@ -108,17 +108,17 @@ class PersonDeletedSerializer(serializers.Serializer):
 class PictureStateSerializer(serializers.Serializer):
     """What one model made of a picture."""
 
-    id = serializers.IntegerField(help_text="Of the embedding; what a search answers.")
+    id = serializers.IntegerField(help_text=_("Of the embedding; what a search answers."))
     model = serializers.CharField()
     status = serializers.ChoiceField(choices=["pending", "indexed", "failed"])
     face_detected = serializers.BooleanField(allow_null=True)
-    error = serializers.CharField(allow_blank=True, help_text="Why a search cannot find it.")
+    error = serializers.CharField(allow_blank=True, help_text=_("Why a search cannot find it."))
 
 
 class PictureSerializer(serializers.Serializer):
     id = serializers.IntegerField()
     person_id = serializers.CharField()
-    url = serializers.CharField(help_text="The picture itself; `?size=thumb` makes it small.")
+    url = serializers.CharField(help_text=_("The picture itself; `?size=thumb` makes it small."))
     original_path = serializers.CharField(allow_blank=True)
     source = serializers.CharField()
     width = serializers.IntegerField()
@@ -126,7 +126,7 @@ class PictureSerializer(serializers.Serializer):
     is_cover = serializers.BooleanField()
     created_at = serializers.CharField(help_text="ISO 8601.")
     embeddings = PictureStateSerializer(many=True)
-    warnings = WarningSerializer(many=True, help_text="What speaks against the picture.")
+    warnings = WarningSerializer(many=True, help_text=_("What speaks against the picture."))
 
 
 class PicturePageSerializer(PageSerializer):

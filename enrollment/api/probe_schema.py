@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 
 from enrollment.api import probe_serializers as serializers
@@ -33,12 +34,17 @@ _STRANGER: Final = {"results": [], "total": 0, "decision": "unknown", **_DETECTE
 
 milvus_search = extend_schema(
     operation_id="milvus_search",
+    description=_(
+        "The enrolled pictures most similar to the largest face of one picture, or to every face."
+    ),
     tags=["gallery"],
     request={"multipart/form-data": serializers.SearchFormSerializer},
     responses={
         200: OpenApiResponse(
             serializers.SearchResponseSerializer,
-            description="A hit is not yet a match: its `decision` says what its similarity means.",
+            description=_(
+                "A hit is not yet a match: its `decision` says what its similarity means."
+            ),
             examples=[
                 OpenApiExample("answer", _ANSWER),
                 OpenApiExample("all_faces", _ANSWER | {"faces": [_KNOWN, _STRANGER]}),
@@ -66,18 +72,23 @@ _VERIFIED: Final = {
 
 verify = extend_schema(
     operation_id="verify",
+    description=_(
+        "Whether two pictures, or a picture and somebody who is enrolled, show the same person."
+    ),
     tags=["faces"],
     request={"multipart/form-data": serializers.VerifyFormSerializer},
     responses={
         200: answer(
             serializers.VerifyResponseSerializer,
             _VERIFIED,
-            "`threshold` and `verified` are null when nobody measured the weights in use and the "
-            "request names no threshold: then `message` says so.",
+            _(
+                "`threshold` and `verified` are null when nobody measured the weights in use and the "
+                "request names no threshold: then `message` says so."
+            ),
         ),
         404: OpenApiResponse(
             ErrorSerializer,
-            description="Nobody has this id.",
+            description=_("Nobody has this id."),
             examples=[
                 OpenApiExample(
                     "error_404",

@@ -115,18 +115,20 @@ class SearchHitSerializer(serializers.Serializer):
     id = serializers.IntegerField()
     person_id = serializers.CharField()
     person_name = serializers.CharField(allow_blank=True)
-    image_path = serializers.CharField(allow_blank=True, help_text="Where the client said it was.")
-    image_url = serializers.CharField(help_text="Where the stored picture is.")
+    image_path = serializers.CharField(
+        allow_blank=True, help_text=_("Where the client said it was.")
+    )
+    image_url = serializers.CharField(help_text=_("Where the stored picture is."))
     created_at = serializers.CharField(help_text="ISO 8601.")
-    distance = serializers.FloatField(help_text="The cosine similarity: higher is more similar.")
-    similarity = serializers.FloatField(help_text="The same number under its right name.")
+    distance = serializers.FloatField(help_text=_("The cosine similarity: higher is more similar."))
+    similarity = serializers.FloatField(help_text=_("The same number under its right name."))
     decision = decision_field("Whether it is the same person; null without thresholds.")
 
 
 class FaceHitsSerializer(FaceDescriptionSerializer):
     """Whom one face resembles."""
 
-    results = SearchHitSerializer(many=True, help_text="Best first.")
+    results = SearchHitSerializer(many=True, help_text=_("Best first."))
     total = serializers.IntegerField()
     decision = decision_field(
         "That of the best hit; unknown without hits, null without thresholds."
@@ -134,18 +136,18 @@ class FaceHitsSerializer(FaceDescriptionSerializer):
 
 
 class ThresholdsSerializer(serializers.Serializer):
-    match = serializers.FloatField(help_text="From this similarity on it is a match.")
-    review = serializers.FloatField(help_text="From this one on somebody should look.")
+    match = serializers.FloatField(help_text=_("From this similarity on it is a match."))
+    review = serializers.FloatField(help_text=_("From this one on somebody should look."))
 
 
 class SearchResponseSerializer(FaceHitsSerializer):
     success = serializers.BooleanField()
     model = serializers.CharField()
     thresholds = ThresholdsSerializer(
-        allow_null=True, help_text="What decides; null when nobody measured the weights in use."
+        allow_null=True, help_text=_("What decides; null when nobody measured the weights in use.")
     )
     faces = FaceHitsSerializer(
-        many=True, required=False, help_text="With all_faces: every face, largest first."
+        many=True, required=False, help_text=_("With all_faces: every face, largest first.")
     )
 
 
@@ -186,7 +188,7 @@ class VerifyFormSerializer(ProbeOptionsSerializer):
 class EnrolledFaceSerializer(FaceDescriptionSerializer):
     """The face that was compared; of a person, with the picture it is from."""
 
-    id = serializers.IntegerField(required=False, help_text="Of the embedding.")
+    id = serializers.IntegerField(required=False, help_text=_("Of the embedding."))
     person_id = serializers.CharField(required=False)
     person_name = serializers.CharField(required=False, allow_blank=True)
     image_url = serializers.CharField(required=False)
@@ -195,14 +197,15 @@ class EnrolledFaceSerializer(FaceDescriptionSerializer):
 class VerifyResponseSerializer(serializers.Serializer):
     success = serializers.BooleanField()
     verified = serializers.BooleanField(
-        allow_null=True, help_text="Whether it is the same person; null without a threshold."
+        allow_null=True, help_text=_("Whether it is the same person; null without a threshold.")
     )
-    similarity = serializers.FloatField(help_text="The cosine, -1 to 1.")
+    similarity = serializers.FloatField(help_text=_("The cosine, -1 to 1."))
     threshold = serializers.FloatField(
-        allow_null=True, help_text="The request's, or else the one measured for the weights in use."
+        allow_null=True,
+        help_text=_("The request's, or else the one measured for the weights in use."),
     )
     decision = decision_field("By the measured thresholds; null without them.")
-    message = serializers.CharField(help_text="The verdict in words, in the client's language.")
+    message = serializers.CharField(help_text=_("The verdict in words, in the client's language."))
     model = serializers.CharField()
     use_face_detection = serializers.BooleanField()
     source = FaceDescriptionSerializer()

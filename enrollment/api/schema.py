@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
@@ -42,8 +43,10 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     OpenApiTypes.STR,
     OpenApiParameter.HEADER,
-    description="Any text of up to 255 characters, new for each request. Sent again with the same "
-    "request within 24 hours, it stores nothing twice and gets the first answer.",
+    description=_(
+        "Any text of up to 255 characters, new for each request. Sent again with the same "
+        "request within 24 hours, it stores nothing twice and gets the first answer."
+    ),
 )
 
 milvus_insert_responses = {
@@ -62,7 +65,9 @@ milvus_insert_responses = {
     **errors(*UPLOAD_ERRORS),
     409: OpenApiResponse(
         ErrorSerializer,
-        description="The request with this `Idempotency-Key` is not finished; see `Retry-After`.",
+        description=_(
+            "The request with this `Idempotency-Key` is not finished; see `Retry-After`."
+        ),
         examples=[
             OpenApiExample(
                 "request_in_progress",
@@ -88,8 +93,10 @@ milvus_insert_responses = {
             "person_id": "123.456.789-09",
             "results": [_REFUSED],
         },
-        "Every picture was refused; nothing was stored. Or `idempotency_key_reused`: the key was "
-        "sent before with another request (only `error` and `message`).",
+        _(
+            "Every picture was refused; nothing was stored. Or `idempotency_key_reused`: the key was "
+            "sent before with another request (only `error` and `message`)."
+        ),
     ),
     503: answer(
         serializers.InsertFailureSerializer,
@@ -104,14 +111,19 @@ milvus_insert_responses = {
             "person_id": "123.456.789-09",
             "results": [_INSERTED | {"success": False, "searchable": False}],
         },
-        "The model has no weights or the vector store does not answer: nothing was stored "
-        "(only `error` and `message`). Or it failed on the way: then `results` says which "
-        "pictures are stored and not to be sent again.",
+        _(
+            "The model has no weights or the vector store does not answer: nothing was stored "
+            "(only `error` and `message`). Or it failed on the way: then `results` says which "
+            "pictures are stored and not to be sent again."
+        ),
     ),
 }
 
 milvus_insert = extend_schema(
     operation_id="milvus_insert",
+    description=_(
+        "Adds pictures to a person, who is made when new. A search finds them once this has answered."
+    ),
     tags=["gallery"],
     request={"multipart/form-data": serializers.InsertFormSerializer},
     parameters=[IDEMPOTENCY_KEY],
@@ -130,6 +142,7 @@ milvus_insert = extend_schema(
 
 milvus_stats = extend_schema(
     operation_id="milvus_stats",
+    description=_("How much the vector collection holds."),
     tags=["gallery"],
     responses={
         200: answer(

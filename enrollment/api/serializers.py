@@ -83,35 +83,37 @@ class WarningSerializer(serializers.Serializer):
     """Why to look at a picture again; it is enrolled all the same."""
 
     code = serializers.CharField(
-        help_text="A reason of the face's quality, or `looks_like_someone_else`, "
-        "`unlike_own_pictures`, `same_picture`, `not_judged_yet`."
+        help_text=_(
+            "A reason of the face's quality, or `looks_like_someone_else`, "
+            "`unlike_own_pictures`, `same_picture`, `not_judged_yet`."
+        )
     )
-    message = serializers.CharField(help_text="In the client's language.")
+    message = serializers.CharField(help_text=_("In the client's language."))
     person_id = serializers.CharField(
-        required=False, help_text="Whom it looks like, or who has the same picture."
+        required=False, help_text=_("Whom it looks like, or who has the same picture.")
     )
     similarity = serializers.FloatField(
-        required=False, help_text="To that picture, or the best to the person's own; a cosine."
+        required=False, help_text=_("To that picture, or the best to the person's own; a cosine.")
     )
 
 
 class InsertResultSerializer(FileResultSerializer):
     id = serializers.IntegerField(
-        required=False, help_text="Of the embedding; what a search answers."
+        required=False, help_text=_("Of the embedding; what a search answers.")
     )
-    stored = serializers.BooleanField(help_text="The picture is kept; do not send it again.")
-    searchable = serializers.BooleanField(help_text="A search finds the picture.")
+    stored = serializers.BooleanField(help_text=_("The picture is kept; do not send it again."))
+    searchable = serializers.BooleanField(help_text=_("A search finds the picture."))
     warnings = WarningSerializer(many=True, required=False)
 
 
 class InsertResponseSerializer(serializers.Serializer):
     success = serializers.BooleanField()
-    message = serializers.CharField(help_text="In the client's language.")
-    inserted_count = serializers.IntegerField(help_text="Pictures that a search now finds.")
+    message = serializers.CharField(help_text=_("In the client's language."))
+    inserted_count = serializers.IntegerField(help_text=_("Pictures that a search now finds."))
     collection = serializers.CharField()
     model = serializers.CharField()
     person_id = serializers.CharField()
-    results = InsertResultSerializer(many=True, help_text="In the order of the upload.")
+    results = InsertResultSerializer(many=True, help_text=_("In the order of the upload."))
 
 
 class InsertFailureSerializer(ErrorSerializer):
@@ -127,4 +129,4 @@ class InsertFailureSerializer(ErrorSerializer):
 class StatsResponseSerializer(serializers.Serializer):
     success = serializers.BooleanField()
     collection = serializers.CharField()
-    row_count = serializers.IntegerField(help_text="Vectors: one for each picture and model.")
+    row_count = serializers.IntegerField(help_text=_("Vectors: one for each picture and model."))

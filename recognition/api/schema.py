@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 
 from recognition.api import serializers
@@ -43,7 +44,7 @@ FACE: Final = {
 
 _ERRORS: Final = {
     400: (
-        "Something in the request is wrong; `fields` says what.",
+        _("Something in the request is wrong; `fields` says what."),
         {
             "success": False,
             "error": "unknown_model",
@@ -57,7 +58,7 @@ _ERRORS: Final = {
         },
     ),
     401: (
-        "An account is needed and none was named.",
+        _("An account is needed and none was named."),
         {
             "success": False,
             "error": "not_authenticated",
@@ -66,8 +67,10 @@ _ERRORS: Final = {
         },
     ),
     403: (
-        "The account lacks the permission; or another site's page, or a session without its CSRF "
-        "token, sent the request.",
+        _(
+            "The account lacks the permission; or another site's page, or a session without its CSRF "
+            "token, sent the request."
+        ),
         {
             "success": False,
             "error": "permission_denied",
@@ -75,7 +78,7 @@ _ERRORS: Final = {
         },
     ),
     413: (
-        "The request is too large.",
+        _("The request is too large."),
         {
             "success": False,
             "error": "request_too_large",
@@ -84,7 +87,7 @@ _ERRORS: Final = {
         },
     ),
     415: (
-        "The content type is not multipart/form-data.",
+        _("The content type is not multipart/form-data."),
         {
             "success": False,
             "error": "unsupported_media_type",
@@ -94,7 +97,7 @@ _ERRORS: Final = {
         },
     ),
     422: (
-        "No face was found where one is required.",
+        _("No face was found where one is required."),
         {
             "success": False,
             "error": "no_face_detected",
@@ -103,7 +106,9 @@ _ERRORS: Final = {
         },
     ),
     429: (
-        "More requests than the server's limits allow; `Retry-After` says how many seconds to wait.",
+        _(
+            "More requests than the server's limits allow; `Retry-After` says how many seconds to wait."
+        ),
         {
             "success": False,
             "error": "throttled",
@@ -111,7 +116,7 @@ _ERRORS: Final = {
         },
     ),
     503: (
-        "The model has no usable weights, or the vector store does not answer.",
+        _("The model has no usable weights, or the vector store does not answer."),
         {
             "success": False,
             "error": "weights_unavailable",
@@ -157,6 +162,9 @@ def without_trailing_slash(endpoints: list[Any], **kwargs: Any) -> list[Any]:
 
 health = extend_schema(
     operation_id="health",
+    description=_(
+        "Whether the service can do its work. Open to all, so that what watches it needs no account."
+    ),
     tags=["service"],
     responses=answer(
         serializers.HealthResponseSerializer,
@@ -169,12 +177,13 @@ health = extend_schema(
             "problems": [],
             "timestamp": "2026-11-23T23:45:00Z",
         },
-        "Answers 200 also when degraded: `status` and `problems` tell.",
+        _("Answers 200 also when degraded: `status` and `problems` tell."),
     ),
 )
 
 models = extend_schema(
     operation_id="models",
+    description=_("The models that turn a face into an embedding."),
     tags=["service"],
     responses={
         200: answer(
@@ -199,6 +208,7 @@ models = extend_schema(
 
 detect = extend_schema(
     operation_id="detect",
+    description=_("Every face in one picture."),
     tags=["faces"],
     request={"multipart/form-data": serializers.DetectFormSerializer},
     responses={
@@ -211,7 +221,7 @@ detect = extend_schema(
                 "width": 640,
                 "height": 480,
             },
-            "A picture without a face is answered 200 with no `faces`.",
+            _("A picture without a face is answered 200 with no `faces`."),
         ),
         **errors(*UPLOAD_ERRORS, 503),
     },
@@ -220,6 +230,7 @@ detect = extend_schema(
 
 embedding = extend_schema(
     operation_id="embedding",
+    description=_("The embedding of the largest face in one picture."),
     tags=["embeddings"],
     request={"multipart/form-data": serializers.EmbeddingFormSerializer},
     responses={
@@ -241,6 +252,9 @@ embedding = extend_schema(
 
 embeddings_batch = extend_schema(
     operation_id="embeddings_batch",
+    description=_(
+        "The embeddings of many pictures. A picture that fails does not stop the others."
+    ),
     tags=["embeddings"],
     request={"multipart/form-data": serializers.EmbeddingsBatchFormSerializer},
     responses={
@@ -292,7 +306,7 @@ embeddings_batch = extend_schema(
                     }
                 ],
             },
-            "Every picture failed.",
+            _("Every picture failed."),
         ),
     },
     examples=[request_example({"images": ["ana.jpg", "notes.jpg"], "model": "mobilenetv3_large"})],

@@ -56,46 +56,48 @@ class ErrorSerializer(serializers.Serializer):
     """The body of every error."""
 
     success = serializers.BooleanField(help_text="false")
-    error = serializers.CharField(help_text="A code that stays the same in every language.")
+    error = serializers.CharField(help_text=_("A code that stays the same in every language."))
     message = serializers.CharField(
-        help_text="What was given, what was expected, what to do; in the client's language."
+        help_text=_("What was given, what was expected, what to do; in the client's language.")
     )
     fields = serializers.DictField(
         child=serializers.ListField(child=serializers.CharField()),
         required=False,
-        help_text="What is wrong with each field of the request.",
+        help_text=_("What is wrong with each field of the request."),
     )
 
 
 class QualityReasonSerializer(serializers.Serializer):
-    code = serializers.CharField(help_text="Stays the same in every language.")
+    code = serializers.CharField(help_text=_("Stays the same in every language."))
     message = serializers.CharField(
-        help_text="What was measured, what was expected, what to do; in the client's language."
+        help_text=_("What was measured, what was expected, what to do; in the client's language.")
     )
 
 
 class QualitySerializer(serializers.Serializer):
     """How fit a face is to be recognised; null where there was no face to measure."""
 
-    score = serializers.FloatField(allow_null=True, help_text="How sure the detector is, 0 to 1.")
-    width = serializers.FloatField(allow_null=True, help_text="Of the face's box, in pixels.")
-    eye_distance = serializers.FloatField(allow_null=True, help_text="In pixels.")
-    sharpness = serializers.FloatField(help_text="Variance of the Laplacian of the crop.")
-    brightness = serializers.FloatField(help_text="Mean grey level of the crop, 0 to 255.")
-    contrast = serializers.FloatField(help_text="Standard deviation of the crop's grey levels.")
+    score = serializers.FloatField(
+        allow_null=True, help_text=_("How sure the detector is, 0 to 1.")
+    )
+    width = serializers.FloatField(allow_null=True, help_text=_("Of the face's box, in pixels."))
+    eye_distance = serializers.FloatField(allow_null=True, help_text=_("In pixels."))
+    sharpness = serializers.FloatField(help_text=_("Variance of the Laplacian of the crop."))
+    brightness = serializers.FloatField(help_text=_("Mean grey level of the crop, 0 to 255."))
+    contrast = serializers.FloatField(help_text=_("Standard deviation of the crop's grey levels."))
     yaw = serializers.FloatField(
         allow_null=True,
-        help_text="Degrees, about; positive when the face looks to the right of the picture.",
+        help_text=_("Degrees, about; positive when the face looks to the right of the picture."),
     )
-    roll = serializers.FloatField(allow_null=True, help_text="Degrees, positive clockwise.")
+    roll = serializers.FloatField(allow_null=True, help_text=_("Degrees, positive clockwise."))
     faces = serializers.IntegerField(
         allow_null=True,
-        help_text="How many are in the picture; null where each face is answered for itself.",
+        help_text=_("How many are in the picture; null where each face is answered for itself."),
     )
     share = serializers.FloatField(
-        allow_null=True, help_text="The face's part of the area of all faces, 0 to 1."
+        allow_null=True, help_text=_("The face's part of the area of all faces, 0 to 1.")
     )
-    reasons = QualityReasonSerializer(many=True, help_text="To doubt it; none when it is good.")
+    reasons = QualityReasonSerializer(many=True, help_text=_("To doubt it; none when it is good."))
 
 
 class FaceSerializer(serializers.Serializer):
@@ -103,33 +105,33 @@ class FaceSerializer(serializers.Serializer):
         child=serializers.FloatField(),
         min_length=4,
         max_length=4,
-        help_text="x, y, width, height in pixels of the upright picture",
+        help_text=_("x, y, width, height in pixels of the upright picture"),
     )
-    score = serializers.FloatField(help_text="How sure the detector is, 0 to 1")
+    score = serializers.FloatField(help_text=_("How sure the detector is, 0 to 1"))
     landmarks = serializers.ListField(
         child=serializers.ListField(child=serializers.FloatField(), min_length=2, max_length=2),
         min_length=5,
         max_length=5,
-        help_text="x, y of left eye, right eye, nose, left and right corner of the mouth",
+        help_text=_("x, y of left eye, right eye, nose, left and right corner of the mouth"),
     )
     quality = QualitySerializer()
 
 
 class FaceDescriptionSerializer(serializers.Serializer):
     face_detected = serializers.BooleanField(
-        help_text="False: no face was found or looked for, and the whole picture was embedded."
+        help_text=_("False: no face was found or looked for, and the whole picture was embedded.")
     )
     face = FaceSerializer(allow_null=True)
     quality = QualitySerializer(
-        required=False, help_text="Of the whole picture; only where there is no face."
+        required=False, help_text=_("Of the whole picture; only where there is no face.")
     )
 
 
 class DetectResponseSerializer(serializers.Serializer):
     success = serializers.BooleanField()
-    faces = FaceSerializer(many=True, help_text="Largest first.")
+    faces = FaceSerializer(many=True, help_text=_("Largest first."))
     total = serializers.IntegerField()
-    width = serializers.IntegerField(help_text="Of the upright picture, in pixels.")
+    width = serializers.IntegerField(help_text=_("Of the upright picture, in pixels."))
     height = serializers.IntegerField()
 
 
@@ -167,7 +169,7 @@ class EmbeddingResultSerializer(FileResultSerializer):
 class EmbeddingsBatchResponseSerializer(serializers.Serializer):
     success = serializers.BooleanField()
     model = serializers.CharField()
-    results = EmbeddingResultSerializer(many=True, help_text="In the order of the upload.")
+    results = EmbeddingResultSerializer(many=True, help_text=_("In the order of the upload."))
     total = serializers.IntegerField()
     successful = serializers.IntegerField()
     failed = serializers.IntegerField()
@@ -188,9 +190,10 @@ class HealthResponseSerializer(serializers.Serializer):
     models_loaded = serializers.ListField(child=serializers.CharField())
     models_available = serializers.ListField(child=serializers.CharField())
     milvus_connected = serializers.BooleanField()
-    device = serializers.CharField(help_text="What the networks run on: cpu, cuda, unavailable.")
+    device = serializers.CharField(help_text=_("What the networks run on: cpu, cuda, unavailable."))
     problems = serializers.ListField(
-        child=serializers.CharField(), help_text="Why the service is degraded, and what mends it."
+        child=serializers.CharField(),
+        help_text=_("Why the service is degraded, and what mends it."),
     )
     timestamp = serializers.DateTimeField()
 
@@ -199,8 +202,8 @@ class ModelSerializer(serializers.Serializer):
     name = serializers.CharField()
     embedding_dim = serializers.IntegerField()
     description = serializers.CharField()
-    loaded = serializers.BooleanField(help_text="In the memory of the server.")
-    weight_exists = serializers.BooleanField(help_text="Its weights file is on the server.")
+    loaded = serializers.BooleanField(help_text=_("In the memory of the server."))
+    weight_exists = serializers.BooleanField(help_text=_("Its weights file is on the server."))
 
 
 class ModelsResponseSerializer(serializers.Serializer):

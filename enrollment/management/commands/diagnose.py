@@ -135,7 +135,8 @@ def _embed_one(probe: _Probe) -> str:
         raise crop
     probe.embeddings = embeddings
     what = _("picture %d") % picture.pk if picture else _("a drawn picture")
-    return f"{what}, {_('face found') if crop.face else _('no face found')}"
+    found = _("face found") if crop.face else _("no face found")
+    return f"{what}, {found}"
 
 
 def _drawn_picture() -> bytes:

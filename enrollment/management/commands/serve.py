@@ -94,7 +94,8 @@ class Command(BaseCommand):
         except VectorStoreLocked as error:
             raise CommandError(str(error)) from error
         except VectorStoreUnavailable as error:
-            self.stderr.write(f"{error} {gettext('Until then searches answer 503.')}")
+            consequence = gettext("Until then searches answer 503.")
+            self.stderr.write(f"{error} {consequence}")
 
     def _say_addresses(self, port: int) -> None:
         host = settings.HOST
