@@ -115,13 +115,14 @@ def test_a_picture_of_somebody_else_is_inserted_with_a_warning(api):
 
 
 def test_warnings_are_in_the_clients_order_and_absent_where_all_is_well(api):
+    set_thresholds()
     crops = [draw_picture(seed=1), draw_picture(seed=1)]
     results = insert(api, *crops, use_face_detection="false").json()["results"]
     assert [[w["code"] for w in result["warnings"]] for result in results] == [
         [],
         ["same_picture"],
     ]
-    (result,) = insert(api, draw_picture(seed=2)).json()["results"]
+    (result,) = insert(api, draw_picture(seed=2), person_id="bia").json()["results"]
     assert [warning["code"] for warning in result["warnings"]] == ["no_face"]
     assert set(result["warnings"][0]) == {"code", "message"}
 
