@@ -27,7 +27,8 @@ from enrollment.services import (
     sync_again,
 )
 from recognition.conf import get_settings
-from recognition.networks import usable_names
+from recognition.networks import find_weights, load_network, usable_names
+from recognition.vector_store import get_vector_store
 
 BATCH_PICTURES: Final = 64
 BATCH_BYTES: Final = 64 * 1024 * 1024  # of files, held in memory together
@@ -74,6 +75,14 @@ class _Picture:
     found: FoundFile
     content: bytes
     digest: str
+
+
+def check_readiness() -> None:
+    """Raises what would fail for every picture, before the first is stored."""
+    find_weights(get_settings().default_model)
+    for name in usable_names():
+        load_network(name)
+    get_vector_store().ping()
 
 
 def find_files(folder: Path, person_id: str | None = None) -> list[FoundFile]:

@@ -7,12 +7,12 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 import numpy as np
-from django.db.models import Count, OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext, gettext_lazy
 
 from enrollment.exceptions import PersonNotComparable, PersonNotFound, PictureNotFound
-from enrollment.models import Calibration, Doubt, FaceEmbedding, FaceImage, Person
+from enrollment.models import Calibration, Doubt, FaceEmbedding, FaceImage, Person, VectorDeletion
 from recognition.conf import get_settings
 from recognition.decision import Decision, Thresholds, decide, thresholds_of
 from recognition.embedding import Embeddings
@@ -200,6 +200,39 @@ def gallery_vectors(rows: QuerySet[FaceEmbedding]) -> GalleryVectors:
 def gallery_is_empty() -> bool:
     """Whether nobody has a picture yet."""
     return not FaceImage.objects.exists()
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryState:
+    """How much there is, and how much of it is not as it should be."""
+
+    persons: int
+    persons_without_pictures: int
+    pictures: int
+    doubtful_pictures: int
+    indexed: int
+    pending: int
+    failed: int
+    deletions: int  # vectors that Milvus was not told to forget yet
+
+
+def gallery_state() -> GalleryState:
+    """As SQL has it; whether Milvus agrees, `reindex --check` finds out."""
+    rows = FaceEmbedding.objects.order_by().values_list("status")
+    by_status = dict(rows.annotate(count=Count("pk")))
+    with_pictures = FaceImage.objects.filter(person=OuterRef("pk"))
+    return GalleryState(
+        persons=Person.objects.count(),
+        persons_without_pictures=Person.objects.filter(~Exists(with_pictures)).count(),
+        pictures=FaceImage.objects.count(),
+        doubtful_pictures=Doubt.objects.aggregate(count=Count("face_image", distinct=True))[
+            "count"
+        ],
+        indexed=by_status.get(FaceEmbedding.Status.INDEXED, 0),
+        pending=by_status.get(FaceEmbedding.Status.PENDING, 0),
+        failed=by_status.get(FaceEmbedding.Status.FAILED, 0),
+        deletions=VectorDeletion.objects.count(),
+    )
 
 
 def pictures_of_each() -> QuerySet[FaceImage]:

@@ -13,13 +13,18 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
+from import_export.admin import ImportExportMixin
+from import_export.formats import base_formats
 
 from enrollment import services
 from enrollment.admin.common import GalleryAdmin, thumbnail
 from enrollment.admin.enrolling import enroll_files, say_synced
 from enrollment.admin.forms import PersonForm
+from enrollment.admin.importing import IMPORT, UPLOAD, import_pictures, import_run, may_import
+from enrollment.admin.merging import merge_selected
 from enrollment.admin.pictures import FaceImageInline
 from enrollment.admin.report import REPORT, doctor_report
+from enrollment.admin.resources import PersonResource
 from enrollment.admin.states import SyncState, person_badges, person_sync_state, with_pictures
 from enrollment.models import Doubt, FaceImage, Person
 
@@ -68,7 +73,11 @@ class DoubtfulPicturesFilter(admin.SimpleListFilter):
 
 
 @admin.register(Person)
-class PersonAdmin(GalleryAdmin):
+class PersonAdmin(ImportExportMixin, GalleryAdmin):
+    resource_classes = [PersonResource]
+    formats = [base_formats.CSV, base_formats.JSON]
+    import_export_change_list_template = "admin/enrollment/person/change_list.html"
+    actions = ["merge_selected", *GalleryAdmin.actions]
     form = PersonForm
     list_display = ["thumbnail", "person_id", "name", "picture_count", "states", "created_at"]
     list_display_links = ["person_id"]
@@ -81,8 +90,28 @@ class PersonAdmin(GalleryAdmin):
         return with_pictures(super().get_queryset(request))
 
     def get_urls(self) -> list[Any]:
-        report = self.admin_site.admin_view(doctor_report)
-        return [path("doctor/", report, name=REPORT), *super().get_urls()]
+        view = self.admin_site.admin_view
+        own = [
+            path("doctor/", view(doctor_report), name=REPORT),
+            path("import-pictures/", view(import_pictures), name=UPLOAD),
+            path("import-pictures/<slug:token>/", view(import_run), name=IMPORT),
+        ]
+        return [*own, *super().get_urls()]
+
+    def get_import_formats(self) -> list[Any]:
+        return self.formats
+
+    def get_export_formats(self) -> list[Any]:
+        return self.formats
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        extra = kwargs.pop("extra_context", None) or {}
+        extra["may_import_pictures"] = may_import(request)
+        return super().changelist_view(request, *args, extra_context=extra, **kwargs)
+
+    @admin.action(description=_("Merge selected persons…"), permissions=["delete"])
+    def merge_selected(self, request: HttpRequest, queryset: QuerySet[Person]) -> Any:
+        return merge_selected(self, request, queryset)
 
     def get_fieldsets(self, request: HttpRequest, obj: Person | None = None) -> Any:
         described = ["person_id", "name", "notes"] + (["all_pictures"] if obj else [])

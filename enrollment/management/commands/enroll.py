@@ -14,13 +14,16 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from enrollment.folder_import import FileResult, FileStatus, find_files, import_files
+from enrollment.folder_import import (
+    FileResult,
+    FileStatus,
+    check_readiness,
+    find_files,
+    import_files,
+)
 from enrollment.services import clean_person_id
-from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
 from recognition.management.progress import add_progress_argument, progress_bar
-from recognition.networks import find_weights, load_network, usable_names
-from recognition.vector_store import get_vector_store
 
 
 @dataclass(slots=True)
@@ -71,7 +74,7 @@ class Command(BaseCommand):
         if not folder.is_dir():
             raise CommandError(_("%(folder)s is not a folder.") % {"folder": folder})
         if not options["dry_run"]:
-            _check_readiness()
+            _refuse_unready()
         tally = _Tally()
         try:
             self._import(folder, person_id, options, tally)
@@ -132,13 +135,9 @@ def _warnings(result: FileResult) -> str:
     return " ".join(doubt.message for doubt in result.doubts)
 
 
-def _check_readiness() -> None:
-    """Whatever would fail for every picture fails before the first is stored."""
+def _refuse_unready() -> None:
     try:
-        find_weights(get_settings().default_model)
-        for name in usable_names():
-            load_network(name)
-        get_vector_store().ping()
+        check_readiness()
     except RecognitionError as error:
         raise CommandError(str(error)) from error
 

@@ -1,0 +1,128 @@
+"""The import of a ZIP of pictures in the admin: upload, preview, report."""
+
+from __future__ import annotations
+
+import csv
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from enrollment import zip_import
+from enrollment.folder_import import FileStatus, check_readiness
+from enrollment.models import Person
+from enrollment.zip_import import PictureImport
+from recognition.exceptions import RecognitionError
+
+UPLOAD = "enrollment_import_pictures"
+IMPORT = "enrollment_import_run"
+SHOWN_FILES = 500
+
+
+class PictureImportForm(forms.Form):
+    archive = forms.FileField(
+        label=_("ZIP file"),
+        help_text=_("A folder for each person; its name is the person's id."),
+    )
+    use_face_detection = forms.BooleanField(
+        label=_("find the face in the pictures"), required=False, initial=True
+    )
+    require_face = forms.BooleanField(
+        label=_("refuse pictures in which no face is found"), required=False
+    )
+
+
+def may_import(request: HttpRequest) -> bool:
+    return request.user.has_perms(["enrollment.add_person", "enrollment.add_faceimage"])
+
+
+def import_pictures(request: HttpRequest) -> HttpResponse:
+    """Takes the ZIP and looks at it."""
+    _check_permission(request)
+    form = PictureImportForm(request.POST or None, request.FILES or None)
+    if request.method == "POST" and form.is_valid():
+        options = form.cleaned_data
+        archive = options.pop("archive")
+        try:
+            check_readiness()
+            staged = zip_import.stage(archive, archive.name, request.user.pk, **options)
+            return redirect(f"admin:{IMPORT}", staged.token)
+        except RecognitionError as error:
+            form.add_error("archive", error.message)
+    context = {"title": gettext("Import pictures from a ZIP"), "form": form}
+    return _render(request, "import_upload", context)
+
+
+def import_run(request: HttpRequest, token: str) -> HttpResponse:
+    """What will happen; once that was confirmed, what did."""
+    _check_permission(request)
+    try:
+        staged = zip_import.load(token, request.user.pk)
+        if request.method == "POST":
+            return _decide(request, staged)
+    except RecognitionError as error:
+        messages.error(request, error.message)
+        return redirect(f"admin:{UPLOAD}")
+    if "csv" in request.GET:
+        return _as_csv(staged)
+    known = Person.objects.filter(person_id__in=staged.persons).count()
+    # What is wrong first: that is what one has to look at.
+    results = sorted(staged.results, key=lambda item: item.status is not FileStatus.REFUSED)
+    context = {
+        "title": gettext("Report of the import")
+        if staged.done
+        else gettext("Preview of the import"),
+        "staged": staged,
+        "results": results[:SHOWN_FILES],
+        "known_persons": known,
+        "new_persons": len(staged.persons) - known,
+        "counts": {status.value: staged.count(status) for status in FileStatus},
+        "faceless": sum(
+            item.face_detected is False and item.status is FileStatus.ENROLLED
+            for item in staged.results
+        ),
+        "unsearchable": sum(not item.searchable for item in staged.results),
+    }
+    return _render(request, "import_run", context)
+
+
+def _decide(request: HttpRequest, staged: PictureImport) -> HttpResponse:
+    if "cancel" in request.POST:
+        zip_import.discard(staged)
+        messages.info(request, gettext("Nothing was imported."))
+        return redirect("admin:enrollment_person_changelist")
+    check_readiness()
+    zip_import.carry_out(staged)
+    count = staged.count(FileStatus.ENROLLED)
+    text = ngettext("%(count)d picture was added.", "%(count)d pictures were added.", count)
+    messages.success(request, text % {"count": count})
+    return redirect(f"admin:{IMPORT}", staged.token)
+
+
+def _as_csv(staged: PictureImport) -> HttpResponse:
+    response = HttpResponse(content_type="text/csv; charset=utf-8")
+    response.headers["Content-Disposition"] = 'attachment; filename="import.csv"'
+    writer = csv.writer(response)
+    writer.writerow(
+        ["file", "person_id", "status", "reason", "face_detected", "searchable", "warnings"]
+    )
+    for item in staged.results:
+        face = "" if item.face_detected is None else item.face_detected
+        row = [item.path, item.person_id, item.status, item.reason, face, item.searchable]
+        writer.writerow([*row, " ".join(item.warnings)])
+    return response
+
+
+def _check_permission(request: HttpRequest) -> None:
+    if not may_import(request):
+        raise PermissionDenied
+
+
+def _render(request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
+    template = f"admin/enrollment/person/{name}.html"
+    return render(request, template, admin.site.each_context(request) | context)

@@ -1,0 +1,55 @@
+"""The action that makes one person of those who were chosen in the list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.translation import gettext, ngettext
+
+from enrollment import corrections
+from enrollment.models import Person
+from recognition.exceptions import RecognitionError
+
+
+def merge_selected(model_admin: Any, request: HttpRequest, persons: QuerySet[Person]) -> Any:
+    """Shows the chosen persons and asks whom to keep; then merges all others into that one."""
+    chosen = list(persons)
+    if len(chosen) < 2:
+        messages.error(request, gettext("Choose two persons or more to merge."))
+        return None
+    kept = next((each for each in chosen if str(each.pk) == request.POST.get("keep")), None)
+    if kept is None:
+        return _ask(model_admin, request, chosen)
+    try:
+        with transaction.atomic():
+            others = [each for each in chosen if each != kept]
+            moved = sum(corrections.merge_persons(kept, other) for other in others)
+    except RecognitionError as error:
+        messages.error(request, error.message)
+        return None
+    text = ngettext(
+        "%(persons)d person is now part of %(kept)s; pictures moved: %(pictures)d.",
+        "%(persons)d persons are now part of %(kept)s; pictures moved: %(pictures)d.",
+        len(others),
+    )
+    counts = {"persons": len(others), "pictures": moved, "kept": kept}
+    messages.success(request, text % counts)
+    return None
+
+
+def _ask(model_admin: Any, request: HttpRequest, chosen: list[Person]) -> HttpResponse:
+    context = model_admin.admin_site.each_context(request) | {
+        "title": gettext("Merge persons"),
+        "opts": model_admin.model._meta,
+        "persons": chosen,
+        "pictures": sum(person.picture_count for person in chosen),
+        "checkbox": ACTION_CHECKBOX_NAME,
+        "media": model_admin.media,
+    }
+    return render(request, "admin/enrollment/person/merge.html", context)

@@ -1,0 +1,272 @@
+"""Import and export in the admin, merging chosen persons there, and its first page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import stat
+import zipfile
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+
+from enrollment import zip_import
+from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
+from tests.enrollment.gallery import enrol, found, stored
+from tests.pictures import draw_picture
+
+pytestmark = pytest.mark.django_db
+
+UPLOAD = "/admin/enrollment/person/import-pictures/"
+PERSONS = "/admin/enrollment/person/"
+
+
+@pytest.fixture(autouse=True)
+def _own_data(settings, tmp_path) -> None:
+    settings.DATA_DIR = tmp_path / "data"
+    settings.DATA_DIR.mkdir()
+
+
+@pytest.fixture
+def boss(admin_user) -> Client:
+    browser = Client(headers={"host": "localhost"})
+    browser.force_login(admin_user)
+    return browser
+
+
+@pytest.fixture
+def commits(django_capture_on_commit_callbacks):
+    return lambda: django_capture_on_commit_callbacks(execute=True)
+
+
+def packed(files: dict[str, bytes]) -> SimpleUploadedFile:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return SimpleUploadedFile("faces.zip", buffer.getvalue(), "application/zip")
+
+
+def send(boss: Client, archive: SimpleUploadedFile, **fields: str):
+    return boss.post(UPLOAD, {"archive": archive, **fields}, follow=True)
+
+
+def unpacked(settings) -> list[str]:
+    files = (settings.DATA_DIR / "imports").rglob("*")
+    return [path.name for path in files if path.is_file() and path.suffix != ".json"]
+
+
+def test_preview_writes_nothing_and_the_import_does_what_it_said(boss, weights, settings):
+    enrol("ana", draw_picture(seed=1))
+    archive = packed(
+        {
+            "ana/old.jpg": draw_picture(seed=1),
+            "ana/new.jpg": draw_picture(seed=2),
+            "b_ia/x/one.png": draw_picture(seed=3, format="PNG"),
+            "b_ia/broken.jpg": b"no picture",
+            "loose.jpg": draw_picture(seed=4),
+            "__MACOSX/ana/._new.jpg": b"x",
+        }
+    )
+    preview = send(boss, archive)
+    page = preview.content.decode()
+    assert "2 pictures will be added" in page and "1 new person" in page
+    assert "1 skipped, 2 refused" in page and "not in a person&#x27;s folder" in page
+    assert FaceImage.objects.count() == 1 and Person.objects.count() == 1
+
+    path = preview.redirect_chain[-1][0]
+    report = boss.post(path, follow=True)
+    assert "2 pictures were added" in report.content.decode()
+    assert FaceImage.objects.count() == len(stored()) == 3
+    assert Person.objects.get(person_id="b_ia").name == "b ia"
+    assert found(draw_picture(seed=3))[0] == "b_ia"
+    assert unpacked(settings) == []
+
+    rows = list(csv.DictReader(io.StringIO(boss.get(path + "?csv").content.decode())))
+    states = {row["file"]: row["status"] for row in rows}
+    assert states["ana/new.jpg"] == "enrolled" and states["ana/old.jpg"] == "skipped"
+    assert states["b_ia/broken.jpg"] == states["loose.jpg"] == "refused"
+
+
+def test_confirmed_twice_is_imported_once(boss, weights):
+    path = send(boss, packed({"ana/1.jpg": draw_picture()})).redirect_chain[-1][0]
+    boss.post(path)
+    again = boss.post(path, follow=True)
+    assert "begun already" in again.content.decode()
+    assert FaceImage.objects.count() == 1
+
+
+def test_import_that_fails_can_be_confirmed_again(boss, weights, monkeypatch):
+    path = send(boss, packed({"ana/1.jpg": draw_picture()})).redirect_chain[-1][0]
+    with monkeypatch.context() as patch:
+        patch.setattr(zip_import, "import_files", lambda *a, **k: (_ for _ in ()).throw(OSError))
+        with pytest.raises(OSError):
+            boss.post(path)
+    assert "1 picture was added" in boss.post(path, follow=True).content.decode()
+
+
+def test_cancelled_import_leaves_nothing(boss, weights, settings):
+    path = send(boss, packed({"ana/1.jpg": draw_picture()})).redirect_chain[-1][0]
+    assert "Nothing was imported" in boss.post(path, {"cancel": "1"}, follow=True).content.decode()
+    assert list((settings.DATA_DIR / "imports").iterdir()) == []
+    assert "is gone" in boss.get(path, follow=True).content.decode()
+
+
+def test_persons_wrapped_in_one_folder_are_found(boss, weights):
+    files = {"photos/ana/1.jpg": draw_picture(seed=1), "photos/bia/1.jpg": draw_picture(seed=2)}
+    path = send(boss, packed(files)).redirect_chain[-1][0]
+    boss.post(path)
+    assert set(Person.objects.values_list("person_id", flat=True)) == {"ana", "bia"}
+
+
+def test_required_faces_are_required(boss, weights):
+    page = send(
+        boss, packed({"ana/1.jpg": draw_picture()}), use_face_detection="on", require_face="on"
+    )
+    assert "0 pictures will be added" in page.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"no zip", "is no ZIP"),
+        (packed({"../../etc/x.jpg": b"x"}).read(), "outside of its folders"),
+        (packed({"/etc/x.jpg": b"x"}).read(), "outside of its folders"),
+        (packed({"ana/" + "x" * 300 + ".jpg": b"x"}).read(), "names that cannot be files"),
+        (packed({"ana": b"x", "ana/1.jpg": b"x"}).read(), "names that cannot be files"),
+    ],
+    ids=["text", "upwards", "absolute", "long name", "file and folder"],
+)
+def test_hostile_archives_are_refused_in_a_sentence(boss, weights, settings, content, sentence):
+    refused = send(boss, SimpleUploadedFile("faces.zip", content))
+    assert sentence in refused.content.decode()
+    assert unpacked(settings) == [] and not Person.objects.exists()
+
+
+def test_bomb_is_refused_before_it_is_unpacked(boss, weights, monkeypatch):
+    monkeypatch.setattr(zip_import, "MAX_BYTES", 1000)
+    refused = send(boss, packed({"ana/1.jpg": b"0" * 2000}))
+    assert "Split it" in refused.content.decode()
+
+
+def test_link_in_an_archive_is_left_out(boss, weights):
+    link = zipfile.ZipInfo("ana/passwd.jpg")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("ana/1.jpg", draw_picture())
+    page = send(boss, SimpleUploadedFile("faces.zip", buffer.getvalue())).content.decode()
+    assert "passwd" not in page and "1 picture will be added" in page
+
+
+def test_imports_belong_to_who_uploaded_them(boss, weights):
+    path = send(boss, packed({"ana/1.jpg": draw_picture()})).redirect_chain[-1][0]
+    other = Client(headers={"host": "localhost"})
+    other.force_login(User.objects.create_superuser("other"))
+    assert "is gone" in other.post(path, follow=True).content.decode()
+    assert not Person.objects.exists()
+
+
+def test_missing_weights_are_said_before_anything_is_unpacked(boss, no_weights, settings):
+    assert "weights" in send(boss, packed({"ana/1.jpg": draw_picture()})).content.decode()
+    assert not (settings.DATA_DIR / "imports").exists()
+
+
+def test_viewers_of_persons_import_nothing(db):
+    staff = User.objects.create_user("staff", is_staff=True)
+    staff.user_permissions.add(Permission.objects.get(codename="view_person"))
+    browser = Client(headers={"host": "localhost"})
+    browser.force_login(staff)
+    assert UPLOAD not in browser.get(PERSONS).content.decode()
+    assert browser.get(UPLOAD).status_code == 403
+    assert browser.get(PERSONS + "import/").status_code == 403
+
+
+def import_csv(boss: Client, text: str):
+    """The preview and, when it has no errors, the confirmed import."""
+    file = SimpleUploadedFile("persons.csv", text.encode(), "text/csv")
+    preview = boss.post(PERSONS + "import/", {"import_file": file, "format": "0", "resource": ""})
+    form = preview.context.get("confirm_form")
+    if form is None:
+        return preview
+    assert not Person.objects.filter(name="Bia").exists()
+    return boss.post(PERSONS + "process_import/", form.initial, follow=True)
+
+
+def test_persons_are_imported_from_csv(boss, weights, commits):
+    enrol("ana", draw_picture())
+    with commits():
+        done = import_csv(boss, "person_id,name,notes\n ana ,Ana,gate\nb/ia,Bia,\n")
+    assert done.status_code == 200
+    people = {each.person_id: (each.name, each.notes) for each in Person.objects.all()}
+    assert people == {"ana": ("Ana", "gate"), "b/ia": ("Bia", "")}
+    assert FaceImage.objects.get().person.person_id == "ana"
+
+
+def test_bad_row_imports_nothing(boss):
+    page = import_csv(boss, "person_id,name,notes\n,Nobody,\nzoe,Zoe,\n")
+    assert page.status_code == 200 and not Person.objects.exists()
+
+
+@pytest.mark.parametrize(("format", "read"), [("0", csv.DictReader), ("1", json.load)])
+def test_persons_are_exported(boss, weights, format, read):
+    enrol("ç %\"'/", draw_picture(), name="Ana")
+    answer = boss.post(
+        PERSONS + "export/",
+        {"format": format, "resource": ""}
+        | dict.fromkeys(
+            [
+                f"personresource_{name}"
+                for name in ("person_id", "name", "notes", "picture_count", "created_at")
+            ],
+            "on",
+        ),
+    )
+    assert answer["Content-Disposition"].startswith("attachment")
+    (row,) = read(io.StringIO(answer.content.decode()))
+    assert (row["person_id"], row["name"], str(row["picture_count"])) == ("ç %\"'/", "Ana", "1")
+
+
+def test_chosen_persons_are_merged_after_a_question(boss, weights, commits):
+    people = [enrol(name, draw_picture(seed=n)).person for n, name in enumerate("abc")]
+    form = {"action": "merge_selected", "_selected_action": [each.pk for each in people]}
+    asked = boss.post(PERSONS, form)
+    assert "All 3 pictures go to the one you keep" in asked.content.decode()
+    assert Person.objects.count() == 3
+    with commits():
+        done = boss.post(PERSONS, form | {"keep": people[1].pk}, follow=True)
+    assert "2 persons are now part of b; pictures moved: 2." in done.content.decode()
+    assert Person.objects.get() == people[1]
+    assert {row.person_id for row in stored()} == {"b"}
+    alone = boss.post(PERSONS, form | {"_selected_action": [people[1].pk]}, follow=True)
+    assert "Choose two persons or more" in alone.content.decode()
+
+
+def test_first_page_tells_the_state_and_leads_everywhere(boss, weights):
+    enrol("ana", draw_picture(seed=1), draw_picture(seed=2))
+    Person.objects.create(person_id="empty")
+    FaceEmbedding.objects.filter(pk=FaceEmbedding.objects.first().pk).update(status="failed")
+    VectorDeletion.objects.create(embedding_id=1, partition="x")
+    page = boss.get("/admin/").content.decode()
+    for text in ("state=failed", "pictures=no", "deletions that Milvus was not told of"):
+        assert text in page
+    for name in (
+        "enrollment_import_pictures",
+        "enrollment_person_import",
+        "enrollment_person_export",
+    ):
+        path = reverse(f"admin:{name}")
+        assert f'href="{path}"' in page and boss.get(path).status_code == 200
+    assert "<strong>2</strong> persons" in page
+
+
+def test_first_page_keeps_the_state_from_others(db):
+    staff = User.objects.create_user("staff", is_staff=True)
+    browser = Client(headers={"host": "localhost"})
+    browser.force_login(staff)
+    assert "figures" not in browser.get("/admin/").content.decode()
