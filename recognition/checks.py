@@ -20,6 +20,7 @@ from recognition.networks.registry import NETWORKS, FaceNetwork
 
 SERVER_SCHEMES: Final = ("http", "https", "tcp", "unix")
 INDEX_KINDS: Final = ("FLAT", "HNSW")
+RETINAFACE: Final = "recognition.detection.retinaface.RetinaFaceDetector"
 NO_FACE_POLICIES: Final = ("embed", "error")
 NVIDIA_TRACES: Final = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
 # Smallest and largest value that makes sense; beyond it a unit was mistaken.
@@ -51,6 +52,7 @@ def check_recognition(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         *check_model_names(settings),
         *check_weights(settings),
         *check_detector(settings.detector),
+        *check_detector_package(settings.detector),
         *check_device(settings.device),
         *check_no_face_policy(settings.no_face_policy),
         *check_limits(settings),
@@ -138,6 +140,15 @@ def check_detector(path: str) -> Iterator[CheckMessage]:
             hint="Set it to recognition.detection.mtcnn.MtcnnDetector, or to the path of a class with "
             "a detect() method; a detector of your own must lie on the Python path.",
             id="recognition.E003",
+        )
+
+
+def check_detector_package(path: str) -> Iterator[CheckMessage]:
+    if path == RETINAFACE and _find_module(["uniface"]) is None:
+        yield Error(
+            "DETECTOR chooses RetinaFace, whose package is not installed.",
+            hint="pip install -r requirements-retinaface.txt",
+            id="recognition.E010",
         )
 
 

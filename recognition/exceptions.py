@@ -56,6 +56,13 @@ class WeightsUnavailable(RecognitionError):
     status = 503
 
 
+class DetectorUnavailable(RecognitionError):
+    """The chosen detector is not installed, or its weights are not to be had."""
+
+    code = "detector_unavailable"
+    status = 503
+
+
 class OutOfDeviceMemory(RecognitionError):
     """The accelerator has too little memory for the batch."""
 

@@ -96,6 +96,16 @@ def test_unknown_model(recognition, setting, value):
     assert "mobilenetv3_large, cosface_resnet50" in error.hint
 
 
+def test_retinaface_without_its_package(recognition, monkeypatch):
+    missing = {"uniface"}
+    find = checks._find_module
+    monkeypatch.setattr(
+        checks, "_find_module", lambda parts: None if set(parts) & missing else find(parts)
+    )
+    recognition(DETECTOR=checks.RETINAFACE)
+    assert ids() == {"recognition.E010"}
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -36,7 +36,10 @@ class Face:
 
 @runtime_checkable
 class FaceDetector(Protocol):
-    """Used by several threads at once; must never fail on a valid picture."""
+    """Used by several threads at once; must never fail on a valid picture.
+
+    What it needs and does not have is a `DetectorUnavailable`.
+    """
 
     def detect(self, image: np.ndarray, min_score: float) -> list[Face]:
         """Every face of at least `min_score` in an H×W×3 uint8 RGB picture, largest first."""

