@@ -148,7 +148,7 @@ def check_detector_package(path: str) -> Iterator[CheckMessage]:
         yield Error(
             "DETECTOR chooses RetinaFace, whose package is not installed.",
             hint="pip install -r requirements-retinaface.txt",
-            id="recognition.E010",
+            id="recognition.E011",
         )
 
 

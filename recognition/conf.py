@@ -37,7 +37,7 @@ class RecognitionSettings:
 
     # Faces
     detector: str = "recognition.detection.mtcnn.MtcnnDetector"
-    detection_max_side: int = 1024  # pixels; larger pictures are scaled down to detect
+    detection_max_side: int = 1600  # pixels; larger pictures are scaled down to detect
     detection_min_score: float = 0.9
     detection_min_size: int = 0  # pixels of the picture: the shorter side of a face's box
     no_face_policy: str = "embed"  # embed: the whole picture as a crop; error: refuse

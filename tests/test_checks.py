@@ -103,7 +103,7 @@ def test_retinaface_without_its_package(recognition, monkeypatch):
         checks, "_find_module", lambda parts: None if set(parts) & missing else find(parts)
     )
     recognition(DETECTOR=checks.RETINAFACE)
-    assert ids() == {"recognition.E010"}
+    assert ids() == {"recognition.E011"}
 
 
 @pytest.mark.parametrize(
