@@ -7,12 +7,15 @@ another process, changes nothing.
 from __future__ import annotations
 
 import logging
+import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from django.conf import settings
 from django.db import DatabaseError, connections
 from django.db.models import Q, QuerySet
 from django.utils import timezone
@@ -30,6 +33,22 @@ FIRST_RETRY: Final = 1.0  # seconds after a pass that failed; doubled each time
 LAST_RETRY: Final = 300.0
 
 Status = FaceEmbedding.Status
+
+# Ids of embeddings that the thread is asked for; None asks it to end. What is lost here with the
+# process is found by the next pass.
+_requests: queue.SimpleQueue[list[int] | None] = queue.SimpleQueue()
+_running = threading.Event()
+
+
+def request(ids: list[int]) -> None:
+    """Has the embeddings indexed while nobody waits: by the worker, or by the server's own thread.
+
+    Where there is neither, as in a management command, it is done at once.
+    """
+    if settings.TASKS_BACKEND == "immediate" and _running.is_set():
+        _requests.put(ids)
+    else:
+        indexing.index_embeddings.enqueue(ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +119,31 @@ class BacklogThread(threading.Thread):
         self._failures = 0
 
     def run(self) -> None:
-        before, pause = timezone.now(), 0.0
-        while not self._stopping.wait(pause):
-            pause = self._pass(before)
-            before = timezone.now() - GRACE
+        _running.set()
+        before, due = timezone.now(), time.monotonic()
+        while not self._stopping.is_set():
+            try:
+                ids = _requests.get(timeout=max(0.0, due - time.monotonic()))
+            except queue.Empty:
+                due = self._pass(before) + time.monotonic()
+                before = timezone.now() - GRACE
+            else:
+                self._index(ids or [])
+        _running.clear()
 
     def stop(self, timeout: float) -> None:
         """Ends it after the batch in hand; waits for that so many seconds."""
         self._stopping.set()
+        _requests.put(None)
         self.join(timeout)
+
+    def _index(self, ids: list[int]) -> None:
+        try:
+            indexing.index(ids)
+        except Exception:  # noqa: BLE001 (the rows stay pending: a later pass finds them)
+            logger.exception("Embeddings %s must wait", ids)
+        finally:
+            connections.close_all()
 
     def _pass(self, before: datetime) -> float:
         """Seconds until the next."""

@@ -22,7 +22,11 @@ MOST_THREADS: Final = 256
 
 @register(Tags.files)
 def check_storage(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    return [*check_data_folder(settings.DATA_DIR), *check_picture_storage()]
+    return [
+        *check_data_folder(settings.DATA_DIR),
+        *check_picture_storage(),
+        *check_worker(settings.TASKS_BACKEND, str(settings.RECOGNITION.get("MILVUS_URI", ""))),
+    ]
 
 
 @register(Tags.security)
@@ -45,6 +49,17 @@ def check_deployment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             id="enrollment.W005",
         )
     ]
+
+
+def check_worker(backend: str, milvus_uri: str) -> Iterator[CheckMessage]:
+    if backend == "database" and "://" not in milvus_uri:
+        yield Warning(
+            "TASKS_BACKEND=database leaves work to script/worker, which cannot use embedded Milvus "
+            "while the server runs: it belongs to one process.",
+            hint="Set MILVUS_URI to a Milvus server (script/milvus starts one), or leave "
+            "TASKS_BACKEND out.",
+            id="enrollment.W008",
+        )
 
 
 def check_data_folder(folder: Path) -> Iterator[CheckMessage]:

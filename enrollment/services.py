@@ -14,7 +14,7 @@ from django.core.files.base import ContentFile
 from django.db import transaction
 from django.utils.translation import gettext
 
-from enrollment import indexing
+from enrollment import backlog, indexing
 from enrollment.doubts import Probe, quality_doubts, resemblances
 from enrollment.exceptions import DoubtfulIdentity, LowQuality
 from enrollment.models import PATH_MAX_LENGTH, Doubt, FaceEmbedding, FaceImage, Person
@@ -124,8 +124,12 @@ def enroll_pictures(
     name: str = "",
     use_face_detection: bool = True,
     require_face: bool = False,
+    wait: bool = True,
 ) -> Enrollment:
     """Adds pictures to the person `person_id`, who is made when new; searchable on return.
+
+    Without `wait` they are stored on return, and searchable as soon as the work in the background is
+    done.
 
     A picture that is refused says why in its outcome and does not stop the others. What is accepted
     is in SQL and in the storage before anything is computed; its embeddings' rows say whether the
@@ -137,6 +141,7 @@ def enroll_pictures(
         source=source,
         use_face_detection=use_face_detection,
         require_face=require_face,
+        wait=wait,
     )
     persons = (outcome.face_image.person for outcome in outcomes if outcome.face_image)
     return Enrollment(next(persons, None), outcomes)
@@ -149,6 +154,7 @@ def enroll_batch(
     use_face_detection: bool = True,
     require_face: bool = False,
     dry_run: bool = False,
+    wait: bool = True,
 ) -> list[Outcome]:
     """As `enroll_pictures`, for pictures of any number of persons, whose ids must be clean.
 
@@ -159,16 +165,19 @@ def enroll_batch(
     new = [pair for pair in zip(submissions, outcomes, strict=True) if not pair[1].face_image]
     admitted = list(_admit(new, source=source, detect=use_face_detection, require=require_face))
     if not dry_run:
-        _enroll(admitted)
+        _enroll(admitted, wait)
     return outcomes
 
 
-def _enroll(admitted: list[_Admitted]) -> None:
+def _enroll(admitted: list[_Admitted], wait: bool) -> None:
     if settings.ENROLL_IDENTITY == REFUSE:
         admitted = _without_doubtful_identity(admitted)
     if admitted:
         ids = _store(admitted)
-        indexing.index(ids, {item.picture.pk: item.outcome.crop for item in admitted})
+        if wait:
+            indexing.index(ids, {item.picture.pk: item.outcome.crop for item in admitted})
+        else:
+            backlog.request(ids)
         _attach_results(item.outcome for item in admitted)
 
 

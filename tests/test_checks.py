@@ -382,3 +382,10 @@ def test_value_of_the_wrong_kind_is_a_sentence(tmp_path, name, value):
 def test_unknown_index(recognition):
     recognition(MILVUS_INDEX="IVF")
     assert "'IVF'" in found()["recognition.E010"].msg
+
+
+def test_worker_beside_embedded_milvus(settings):
+    settings.TASKS_BACKEND = "database"
+    assert "enrollment.W008" in ids()
+    settings.RECOGNITION = settings.RECOGNITION | {"MILVUS_URI": "http://127.0.0.1:19530"}
+    assert "enrollment.W008" not in ids()

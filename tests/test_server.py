@@ -261,6 +261,22 @@ def test_start_finishes_what_a_crash_left(start: Callable[[], Served], tmp_path:
     database.close()
 
 
+def test_insert_without_waiting_becomes_searchable(served: Served) -> None:
+    answer = served.post("/api/milvus/insert", person_id="later", **{"async": "true"})
+    assert answer.status_code == 202
+    deadline = time.monotonic() + START_SECONDS
+    while not _is_indexed(served.url + answer.json()["status_url"]):
+        assert time.monotonic() < deadline, "The picture did not become searchable."
+        time.sleep(0.1)
+    found = served.post("/api/milvus/search").json()["results"]
+    assert "later" in [hit["person_id"] for hit in found]
+
+
+def _is_indexed(url: str) -> bool:
+    (picture,) = requests.get(url, timeout=START_SECONDS).json()["results"]
+    return all(row["status"] == "indexed" for row in picture["embeddings"])
+
+
 def test_request_in_progress_is_answered_before_the_end(start: Callable[[], Served]) -> None:
     server = start()
     answers: list[requests.Response] = []

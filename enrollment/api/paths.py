@@ -24,4 +24,9 @@ class PersonIdConverter:
 
 def person_url(request: Request, person_id: str) -> str:
     """The address of the person in the API."""
-    return request.build_absolute_uri(f"{reverse('api-persons')}/{quote(person_id, safe='')}")
+    return request.build_absolute_uri(person_path(person_id))
+
+
+def person_path(person_id: str) -> str:
+    """The address of the person in the API, without the host."""
+    return f"{reverse('api-persons')}/{quote(person_id, safe='')}"

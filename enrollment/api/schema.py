@@ -29,6 +29,7 @@ _INSERTED = {
         }
     ],
 }
+_STORED = _INSERTED | {"searchable": False, "warnings": []}
 _REFUSED = {
     "filename": "empty.jpg",
     "success": False,
@@ -61,6 +62,21 @@ milvus_insert_responses = {
             "person_id": "123.456.789-09",
             "results": [_INSERTED, _REFUSED],
         },
+    ),
+    202: answer(
+        serializers.InsertAcceptedSerializer,
+        {
+            "success": True,
+            "message": "1 picture is stored; a search finds it soon. Ask the status_url whether it does.",
+            "status_url": "/api/persons/123.456.789-09/images",
+            "inserted_count": 0,
+            "collection": COLLECTION,
+            "model": "mobilenetv3_large",
+            "person_id": "123.456.789-09",
+            "results": [_STORED],
+        },
+        "With `async=true`: the pictures are stored, and are searchable when the work in the background "
+        "is done.",
     ),
     **errors(*UPLOAD_ERRORS),
     409: OpenApiResponse(

@@ -11,7 +11,7 @@ from rest_framework import serializers
 
 from enrollment.models import PATH_MAX_LENGTH, PERSON_ID_MAX_LENGTH
 from enrollment.services import clean_person_id
-from recognition.api.fields import ImagesField
+from recognition.api.fields import FlagField, ImagesField
 from recognition.api.serializers import (
     ErrorSerializer,
     FileResultSerializer,
@@ -64,6 +64,16 @@ class InsertFormSerializer(ImageOptionsSerializer):
         help_text=_("Where the pictures came from: a JSON array with one string for each picture."),
     )
 
+    def get_fields(self) -> dict[str, serializers.Field]:
+        return super().get_fields() | {
+            "async": FlagField(
+                default=False,
+                help_text=_(
+                    "True: answer 202 as soon as the pictures are stored; a search finds them later."
+                ),
+            )
+        }
+
     def validate_person_id(self, value: str) -> str:
         return clean_person_id(value)
 
@@ -114,6 +124,14 @@ class InsertResponseSerializer(serializers.Serializer):
     model = serializers.CharField()
     person_id = serializers.CharField()
     results = InsertResultSerializer(many=True, help_text=_("In the order of the upload."))
+
+
+class InsertAcceptedSerializer(InsertResponseSerializer):
+    """Stored, not searchable yet."""
+
+    status_url = serializers.CharField(
+        help_text="The person's pictures with the `status` of each: `pending`, `indexed`, `failed`."
+    )
 
 
 class InsertFailureSerializer(ErrorSerializer):

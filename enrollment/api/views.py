@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from enrollment.api import schema, serializers
+from enrollment.api.paths import person_path
 from enrollment.idempotency import MAX_KEY_LENGTH, begin, carry_out, digest_of
 from enrollment.models import Doubt, FaceEmbedding, FaceImage
 from enrollment.services import Outcome, Upload, enroll_pictures
@@ -60,8 +61,10 @@ def insert_pictures(request: Request, form: dict[str, Any]) -> Response:
 
 
 def _insert(form: dict[str, Any], request_id: int | None = None) -> Response:
+    wait = not form.get("async")
     load_network(form["model"])  # what cannot be made searchable is not stored
-    get_vector_store().ping()
+    if wait:
+        get_vector_store().ping()
     enrollment = enroll_pictures(
         person_id=form["person_id"],
         uploads=[
@@ -73,12 +76,13 @@ def _insert(form: dict[str, Any], request_id: int | None = None) -> Response:
         source=FaceImage.Source.API,
         use_face_detection=form["use_face_detection"],
         require_face=form["require_face"],
+        wait=wait,
     )
-    return _inserted(enrollment.outcomes, form)
+    return _inserted(enrollment.outcomes, form, wait)
 
 
-def _inserted(outcomes: list[Outcome], form: dict[str, Any]) -> Response:
-    results = [_insert_result(outcome, form["model"]) for outcome in outcomes]
+def _inserted(outcomes: list[Outcome], form: dict[str, Any], wait: bool) -> Response:
+    results = [_insert_result(outcome, form["model"], wait) for outcome in outcomes]
     count = sum(result["searchable"] for result in results)
     missing = sum(result["stored"] for result in results) - count
     body = {
@@ -87,6 +91,8 @@ def _inserted(outcomes: list[Outcome], form: dict[str, Any]) -> Response:
         "model": form["model"],
         "person_id": form["person_id"],
     }
+    if missing and not wait:
+        return _stored(missing, results, body)
     if missing:
         return _not_searchable_yet(missing, results, body)
     if not count:
@@ -99,30 +105,30 @@ def _inserted(outcomes: list[Outcome], form: dict[str, Any]) -> Response:
     return Response({"success": True, "message": message, **body, "results": results})
 
 
-def _insert_result(outcome: Outcome, model: str) -> dict[str, Any]:
+def _insert_result(outcome: Outcome, model: str, wait: bool) -> dict[str, Any]:
     if outcome.error:
         return refused(outcome.filename, outcome.error) | {"stored": False, "searchable": False}
     row = outcome.embedding(model)
     searchable = bool(row) and row.status == FaceEmbedding.Status.INDEXED
     result = {
         "filename": outcome.filename,
-        "success": searchable,
+        "success": searchable or not wait,
         **outcome.describe(),
         "stored": True,
         "searchable": searchable,
-        "warnings": _warnings(outcome),
+        "warnings": _warnings(outcome, wait),
     }
     if row:
         result["id"] = row.pk
-    if not searchable:
+    if wait and not searchable:
         reason = row.error if row else ""
         result |= {"error": NOT_SEARCHABLE_YET, "message": reason or gettext("Not indexed yet.")}
     return result
 
 
-def _warnings(outcome: Outcome) -> list[dict[str, Any]]:
+def _warnings(outcome: Outcome, wait: bool) -> list[dict[str, Any]]:
     warnings = [describe_doubt(doubt) for doubt in outcome.doubts]
-    if not outcome.judged:
+    if wait and not outcome.judged:
         message = gettext(
             "The face was not compared with the gallery yet. 'manage.py reindex' does it."
         )
@@ -138,6 +144,17 @@ def describe_doubt(doubt: Doubt) -> dict[str, Any]:
     if doubt.code in Doubt.Resemblance:
         description["similarity"] = round(doubt.given, 4)
     return description
+
+
+def _stored(count: int, results: list[dict[str, Any]], body: dict[str, Any]) -> Response:
+    message = ngettext(
+        "%(count)d picture is stored; a search finds it soon. Ask the status_url whether it does.",
+        "%(count)d pictures are stored; a search finds them soon. Ask the status_url whether it does.",
+        count,
+    ) % {"count": count}
+    status_url = f"{person_path(body['person_id'])}/images"
+    answer = {"success": True, "message": message, "status_url": status_url, **body}
+    return Response(answer | {"results": results}, status=HTTPStatus.ACCEPTED)
 
 
 def _not_searchable_yet(

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from django.core.files.storage import default_storage
+from django.core.management import call_command
 
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from recognition.exceptions import VectorStoreUnavailable
@@ -44,6 +45,28 @@ def test_what_was_inserted_is_found(api):
     assert best["created_at"].startswith("20")
     picture = api.get(best["image_url"])
     assert picture.status_code == 200 and picture["Content-Type"] == "image/jpeg"
+
+
+def test_insert_without_waiting_answers_202_and_where_to_ask(api, no_store):
+    response = insert(api, draw_picture(), b"no picture", person_id="a/b", **{"async": "true"})
+    body = response.json()
+    assert response.status_code == 202, body
+    stored, refused = body["results"]
+    assert (body["success"], body["inserted_count"]) == (True, 0)
+    assert (stored["success"], stored["stored"], stored["searchable"]) == (True, True, False)
+    assert (refused["success"], refused["stored"]) == (False, False)
+    (picture,) = api.get(body["status_url"]).json()["results"]
+    assert [row["status"] for row in picture["embeddings"]] == ["failed"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_makes_searchable_what_was_stored(api, settings, picture):
+    settings.TASKS_BACKEND = "database"
+    settings.TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
+    assert insert(api, picture, **{"async": "true"}).status_code == 202
+    assert api.post(SEARCH, {"image": upload(picture)}).json()["total"] == 0
+    call_command("db_worker", batch=True, interval=0, startup_delay=False, verbosity=0)
+    assert api.post(SEARCH, {"image": upload(picture)}).json()["total"] == 1
 
 
 def test_insert_makes_rows_and_files(api):
