@@ -23,6 +23,7 @@ from django.utils import timezone
 from enrollment import doubts, indexing
 from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
 from recognition.exceptions import RecognitionError
+from recognition.networks import find_weights, usable_names
 from recognition.vector_store import get_vector_store
 
 logger = logging.getLogger(__name__)
@@ -67,10 +68,14 @@ class Work:
 def unfinished(before: datetime) -> QuerySet[FaceEmbedding]:
     """Embeddings made before then that Milvus lacks and may still be given.
 
-    A failure to compute is not among them: the same picture and weights would fail again.
+    A failure to compute is not among them: the same picture and weights would fail again. Nor is what
+    other weights than those in use must compute ('reindex --keep').
     """
+    ready = Q(vector__isnull=False)
+    for name in usable_names():
+        ready |= Q(model=name, fingerprint=find_weights(name).fingerprint)
     waiting = Q(status=Status.PENDING) | Q(status=Status.FAILED, vector__isnull=False)
-    return FaceEmbedding.objects.filter(waiting, created_at__lt=before)
+    return FaceEmbedding.objects.filter(ready & waiting, created_at__lt=before)
 
 
 def unjudged(before: datetime) -> QuerySet[FaceImage]:

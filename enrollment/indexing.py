@@ -156,12 +156,28 @@ def index(ids: Sequence[int], crops: Mapping[int, FaceCrop] | None = None) -> In
     return report
 
 
+def compute(ids: Sequence[int]) -> dict[int, str]:
+    """Computes what is missing of these embeddings and leaves them pending, for whoever has Milvus.
+
+    Returns why, by id, for those that have no vector.
+    """
+    failures = _compute([row for row in _with_pictures(ids) if row.vector is None], {})
+    _mark_failed(failures)
+    return failures
+
+
+def _with_pictures(ids: Sequence[int]) -> list[FaceEmbedding]:
+    rows = FaceEmbedding.objects.filter(pk__in=ids).select_related("face_image")
+    return list(rows.order_by("model", "face_image_id"))
+
+
+def _mark_failed(failures: Mapping[int, str]) -> None:
+    for pk, message in failures.items():
+        FaceEmbedding.objects.filter(pk=pk).update(status=Status.FAILED, error=message)
+
+
 def _index_batch(ids: Sequence[int], crops: Mapping[int, FaceCrop]) -> IndexReport:
-    rows = list(
-        FaceEmbedding.objects.filter(pk__in=ids)
-        .select_related("face_image")
-        .order_by("model", "face_image_id")
-    )
+    rows = _with_pictures(ids)
     new = [row for row in rows if row.vector is None]
     failures = _compute(new, crops)
     ready = [row for row in rows if row.pk not in failures]
@@ -175,8 +191,7 @@ def _index_batch(ids: Sequence[int], crops: Mapping[int, FaceCrop]) -> IndexRepo
         doubts.judge(
             {row.face_image_id for row in ready if row in new or not row.face_image.judged_at}
         )
-    for pk, message in failures.items():
-        FaceEmbedding.objects.filter(pk=pk).update(status=Status.FAILED, error=message)
+    _mark_failed(failures)
     return IndexReport(indexed, len(failures))
 
 

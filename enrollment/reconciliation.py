@@ -23,7 +23,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from enrollment import doubts, indexing
 from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
-from recognition.exceptions import RecognitionError
+from recognition.exceptions import RecognitionError, VectorStoreLocked
 from recognition.networks import NETWORKS, find_weights, load_network, usable_names
 from recognition.vector_store import (
     DEFAULT_PARTITION,
@@ -77,6 +77,8 @@ class Reconciliation:
 
     found: dict[Kind, Finding] = field(default_factory=dict)
     indexed: int = 0  # embeddings written to Milvus
+    computed: int = 0  # embeddings made beside a server that has the database
+    waiting: int = 0  # embeddings that this server is still to write to Milvus
     removed: int = 0  # vectors and embeddings taken away
     dropped_partitions: int = 0
     deleted_files: int = 0
@@ -109,20 +111,29 @@ def untracked(items: Iterable[Item], label: str, total: int | None) -> Iterable[
 
 
 def reconcile(
-    *, mend: bool, rebuild: bool = False, model: str | None = None, track: Track = untracked
+    *,
+    mend: bool,
+    rebuild: bool = False,
+    keep: bool = False,
+    model: str | None = None,
+    track: Track = untracked,
 ) -> Reconciliation:
     """Compares the copies with SQL and, with `mend`, makes them equal to it.
 
+    `keep` leaves the embeddings of other weights where they are: those go on answering whoever still
+    has these weights. With it a database that the server has open is no obstacle: then vectors are
+    made, and left to the server to copy.
     `model` restricts the run to that model's embeddings; files are then left alone. `rebuild` empties
     Milvus first (of that model). `track` wraps long loops: items, what is done, how many if known.
     Raises `VectorStoreUnavailable` when Milvus cannot be used; what was done until then stays.
     """
-    return _Run(mend=mend, model=model, track=track).run(rebuild)
+    return _Run(mend=mend, keep=keep, model=model, track=track).run(rebuild)
 
 
 class _Run:
-    def __init__(self, *, mend: bool, model: str | None, track: Track) -> None:
+    def __init__(self, *, mend: bool, keep: bool, model: str | None, track: Track) -> None:
         self.mend = mend
+        self.keep = keep
         self.model = model
         self.track = track
         self.started_at = timezone.now()
@@ -136,7 +147,12 @@ class _Run:
     def run(self, rebuild: bool) -> Reconciliation:
         if rebuild:
             self._empty()
-        self.store.ping()
+        try:
+            self.store.ping()
+        except VectorStoreLocked:
+            if not (self.keep and self.mend):
+                raise
+            return self._compute_beside_server()
         self._look_at_rows()
         if self.mend:
             self.result.removed += indexing.apply_deletions()
@@ -144,7 +160,8 @@ class _Run:
             self._index(self._waiting().values_list("pk", flat=True))
         self._compare_partitions()
         if self.mend:
-            self._drop_stale()
+            if not self.keep:
+                self._drop_stale()
             self._drop_unused_partitions()
             self.store.flush()
         if not self.model:
@@ -153,6 +170,18 @@ class _Run:
         return self.result
 
     # SQL alone
+
+    def _compute_beside_server(self) -> Reconciliation:
+        """Makes the vectors; the server, which has the database, copies them by itself."""
+        self._create_rows()
+        lacking = self._waiting().filter(vector__isnull=True).values_list("pk", flat=True)
+        ids = self._computable(list(lacking))
+        for batch in batches(self.track(ids, _("Computing"), len(ids)), indexing.BATCH_SIZE):
+            failures = indexing.compute(batch)
+            self.result.unmended.update(failures.values())
+            self.result.computed += len(batch) - len(failures)
+        self.result.waiting = self._waiting().filter(vector__isnull=False).count()
+        return self.result
 
     def _empty(self) -> None:
         """Emptied first, so that a database held by another process refuses before SQL changes."""

@@ -282,17 +282,18 @@ def test_threads_lose_nothing(store: MilvusVectorStore, monkeypatch: pytest.Monk
     assert store.row_count() == 8 * 3 * 2
 
 
+@pytest.mark.parametrize("engine", ["lite_address", "milvus_address"])
 def test_answered_rows_are_found_by_every_client_at_once(
-    store: MilvusVectorStore, uri: str
+    request: pytest.FixtureRequest, engine: str
 ) -> None:
-    if store.is_embedded:
-        pytest.skip("The embedded database has one client.")
-    other = MilvusVectorStore(uri)
+    one, other = (MilvusVectorStore(request.getfixturevalue(engine)) for _client in range(2))
+    one.clear()
     for row in make_rows(30):
-        store.upsert("a", [row])
+        one.upsert("a", [row])
         assert nearest(other, "a", row.embedding, 1) == [row.id]
-    store.delete("a", [row.id])
+    one.delete("a", [row.id])
     assert row.id not in nearest(other, "a", row.embedding, 30)
+    one.close()
     other.close()
 
 

@@ -31,6 +31,11 @@ class Command(BaseCommand):
         mode.add_argument(
             "--rebuild", action="store_true", help="Empty Milvus, then fill it from SQL."
         )
+        parser.add_argument(
+            "--keep",
+            action="store_true",
+            help="Leave the embeddings of other weights: they go on answering where those are in use.",
+        )
         parser.add_argument("--model", help="Only the embeddings of this model; no files.")
         add_progress_argument(parser)
 
@@ -40,6 +45,7 @@ class Command(BaseCommand):
             result = reconcile(
                 mend=not options["check"],
                 rebuild=options["rebuild"],
+                keep=options["keep"],
                 model=options["model"],
                 track=progress_bar(options["no_progress"]),
             )
@@ -77,6 +83,14 @@ class Command(BaseCommand):
         self.stdout.write(_("No difference: Milvus and the picture storage equal SQL."))
 
     def _summarise(self, result: Reconciliation) -> None:
+        if result.computed or result.waiting:
+            message = _(
+                "%(computed)d embeddings computed; %(waiting)d wait for the server, which copies them "
+                "to Milvus within a quarter of an hour."
+            )
+            self.stdout.write(message % {"computed": result.computed, "waiting": result.waiting})
+            if not result.unmended:
+                return
         if not result.changed and not result.unmended:
             self.stdout.write(_("Nothing to do: Milvus and the picture storage equal SQL."))
             return

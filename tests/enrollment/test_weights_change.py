@@ -1,0 +1,177 @@
+"""New weights: the old ones answer until theirs are ready, and again when their file is put back."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from enrollment.backlog import work_off
+from enrollment.models import FaceEmbedding
+from enrollment.reconciliation import Kind, reconcile
+from recognition.networks import find_weights
+from recognition.networks.loader import unload_networks
+from recognition.vector_store import reset_vector_store
+from tests.enrollment.gallery import MODEL, enrol, found, stored
+from tests.enrollment.holder import held_by_another_process
+from tests.pictures import draw_picture
+
+pytestmark = pytest.mark.django_db(transaction=True)
+FILE = f"{MODEL}.ckpt"
+
+
+@pytest.fixture(scope="module")
+def other_weights(tmp_path_factory) -> Path:
+    """Weights whose embeddings are as good and not comparable: the same numbers in another order."""
+    import torch
+    from safetensors.torch import load_file
+
+    state = load_file(Path(__file__).resolve().parents[2] / "weights" / f"{MODEL}.safetensors")
+    last = [name for name, tensor in state.items() if tensor.shape[:1] == (512,)]
+    for name in last[-5:]:
+        state[name] = state[name].roll(7, dims=0)
+    path = tmp_path_factory.mktemp("other") / FILE
+    torch.save(state, path)
+    return path
+
+
+@pytest.fixture
+def folders(settings, tmp_path, other_weights) -> tuple[Path, Path]:
+    """`WEIGHTS_DIR` with the weights in use, and a folder with the next ones."""
+    now, coming = tmp_path / "weights", tmp_path / "next"
+    now.mkdir()
+    coming.mkdir()
+    bundled = settings.BASE_DIR / "weights" / f"{MODEL}.safetensors"
+    shutil.copy(bundled, now)
+    shutil.copy(other_weights, coming)
+    settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": now}
+    unload_networks()
+    yield now, coming
+    unload_networks()
+
+
+@pytest.fixture
+def pictures(folders) -> list[bytes]:
+    pictures = [draw_picture(seed=seed) for seed in range(3)]
+    for number, picture in enumerate(pictures):
+        enrol(f"person {number}", picture, use_face_detection=False)
+    return pictures
+
+
+def answers(pictures: list[bytes]) -> list[str]:
+    return [next(iter(found(picture, 1)), "nobody") for picture in pictures]
+
+
+def reindex(settings, folder: Path, *words: str) -> str:
+    """As another process whose WEIGHTS_DIR is `folder`."""
+    output, before = io.StringIO(), settings.RECOGNITION
+    settings.RECOGNITION = before | {"WEIGHTS_DIR": folder}
+    call_command("reindex", *words, stdout=output, stderr=output)
+    settings.RECOGNITION = before
+    return output.getvalue()
+
+
+PERSONS = ["person 0", "person 1", "person 2"]
+
+
+def test_both_weights_answer_side_by_side_and_each_way(settings, folders, pictures) -> None:
+    now, coming = folders
+    old = find_weights(MODEL).fingerprint
+    assert "3 embeddings indexed, 0 removed" in reindex(settings, coming, "--keep")
+    assert answers(pictures) == PERSONS
+    assert FaceEmbedding.objects.count() == 6 and len(stored()) == 6
+
+    shutil.move(coming / FILE, now / FILE)
+    assert find_weights(MODEL).fingerprint != old
+    assert answers(pictures) == PERSONS
+
+    shutil.move(now / FILE, coming / FILE)
+    assert find_weights(MODEL).fingerprint == old
+    assert answers(pictures) == PERSONS
+
+
+def test_last_step_drops_the_old_ones(settings, folders, pictures) -> None:
+    now, coming = folders
+    reindex(settings, coming, "--keep")
+    shutil.move(coming / FILE, now / FILE)
+    assert reconcile(mend=False).found.keys() == {Kind.STALE}
+    assert "0 embeddings indexed, 3 removed, 1 partitions dropped" in reindex(settings, now)
+    assert answers(pictures) == PERSONS
+    assert reconcile(mend=False).found == {}
+
+
+def test_pictures_enrolled_meanwhile_follow(settings, folders, pictures) -> None:
+    now, coming = folders
+    reindex(settings, coming, "--keep")
+    late = draw_picture(seed="late")
+    enrol("late", late, use_face_detection=False)
+    shutil.move(coming / FILE, now / FILE)
+    assert answers([late]) != ["late"]
+    assert "1 embeddings indexed, 0 removed" in reindex(settings, now, "--keep")
+    assert answers([late, *pictures]) == ["late", *PERSONS]
+
+
+def test_interrupted_run_keeps_the_old_ones_answering(
+    settings, folders, pictures, monkeypatch
+) -> None:
+    _now, coming = folders
+    from enrollment import indexing
+
+    monkeypatch.setattr(indexing, "BATCH_SIZE", 1)
+    index, calls = indexing.index, []
+
+    def interrupted(ids):
+        calls.append(ids)
+        if len(calls) == 2:
+            raise RuntimeError("killed")
+        return index(ids)
+
+    before = settings.RECOGNITION
+    with monkeypatch.context() as patch:
+        patch.setattr(indexing, "index", interrupted)
+        with pytest.raises(RuntimeError):
+            reindex(settings, coming, "--keep")
+    settings.RECOGNITION = before
+    assert answers(pictures) == PERSONS
+    assert "2 embeddings indexed" in reindex(settings, coming, "--keep")
+
+
+def test_beside_a_server_vectors_are_made_and_the_server_copies_them(
+    settings, folders, pictures
+) -> None:
+    now, coming = folders
+    reset_vector_store()
+    with held_by_another_process(settings.RECOGNITION["MILVUS_URI"]):
+        output = reindex(settings, coming, "--keep")
+        assert "3 embeddings computed; 3 wait for the server" in output
+        again = reindex(settings, coming, "--keep")
+        assert "0 embeddings computed; 3 wait for the server" in again
+        with pytest.raises(CommandError, match="open in another process"):
+            call_command("reindex", "--keep", "--check")
+    assert answers(pictures) == PERSONS
+
+    assert work_off(timezone.now()).indexed == 3  # what the server does every minute
+    assert answers(pictures) == PERSONS
+    shutil.move(coming / FILE, now / FILE)
+    assert answers(pictures) == PERSONS
+
+
+def test_server_leaves_what_other_weights_must_compute(settings, folders, pictures) -> None:
+    FaceEmbedding.objects.filter(face_image__person__person_id="person 0").update(
+        fingerprint="0123456789abcdef", status="pending", vector=None
+    )
+    assert not work_off(timezone.now() + timedelta(hours=1))
+    assert FaceEmbedding.objects.filter(status="pending", error="").count() == 1
+
+
+def test_file_replaced_while_serving_is_loaded_at_the_next_request(folders, pictures) -> None:
+    """Without 'reindex --keep' before it nobody is found, rather than somebody wrong."""
+    now, coming = folders
+    assert answers(pictures) == PERSONS
+    (coming / FILE).replace(now / FILE)
+    assert answers(pictures) == ["nobody"] * 3
