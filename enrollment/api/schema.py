@@ -101,7 +101,7 @@ milvus_insert_responses = {
         {
             "success": False,
             "error": "all_images_failed",
-            "message": "None of the 1 pictures could be used. First: The file is empty. "
+            "message": "The picture could not be used: The file is empty. "
             "Send the bytes of a picture.",
             "inserted_count": 0,
             "collection": COLLECTION,

@@ -82,8 +82,8 @@ class InsertFormSerializer(ImageOptionsSerializer):
         paths = attrs.setdefault("image_paths", [""] * count)
         if len(paths) != count:
             message = gettext(
-                "%(paths)d paths were given for %(images)d pictures. Give one path for each, in "
-                "the same order, or leave the field out."
+                "The number of paths is %(paths)d and that of pictures %(images)d. Give one path for "
+                "each picture, in the same order, or leave the field out."
             ) % {"paths": len(paths), "images": count}
             raise serializers.ValidationError({"image_paths": message})
         return attrs

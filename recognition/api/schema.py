@@ -291,7 +291,7 @@ embeddings_batch = extend_schema(
             {
                 "success": False,
                 "error": "all_images_failed",
-                "message": "None of the 1 pictures could be used. First: The file is empty. "
+                "message": "The picture could not be used: The file is empty. "
                 "Send the bytes of a picture.",
                 "model": "mobilenetv3_large",
                 "total": 1,

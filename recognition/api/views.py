@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from django.core.files.uploadedfile import UploadedFile
 from django.utils import timezone
-from django.utils.translation import gettext
+from django.utils.translation import ngettext
 from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -82,10 +82,11 @@ def refused(filename: str, error: RecognitionError) -> dict[str, Any]:
 
 def every_image_failed(results: Sequence[dict[str, Any]], **extra: Any) -> Response:
     """A request of which nothing came is no success; what was wrong stands with each file."""
-    message = gettext("None of the %(count)d pictures could be used. First: %(reason)s") % {
-        "count": len(results),
-        "reason": results[0]["message"],
-    }
+    message = ngettext(
+        "The picture could not be used: %(reason)s",
+        "None of the %(count)d pictures could be used. The first: %(reason)s",
+        len(results),
+    ) % {"count": len(results), "reason": results[0]["message"]}
     body = error_body("all_images_failed", message, **extra, results=results)
     return Response(body, status=HTTPStatus.UNPROCESSABLE_ENTITY)
 
