@@ -230,6 +230,13 @@ def test_taken_port_is_told_in_a_sentence(served: Served, tmp_path: Path) -> Non
     )
 
 
+def test_command_on_a_new_database_says_what_to_do(tmp_path: Path) -> None:
+    done = manage(tmp_path / "data", "reindex", "--check")
+    assert done.returncode == 1
+    assert "script/manage migrate" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_gallery_outlives_a_restart(start: Callable[[], Served]) -> None:
     first = start()
     assert "script/manage createsuperuser" in first.output
