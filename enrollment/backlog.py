@@ -20,7 +20,7 @@ from django.db import DatabaseError, connections
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from enrollment import doubts, indexing
+from enrollment import doubts, idempotency, indexing
 from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, usable_names
@@ -153,6 +153,7 @@ class BacklogThread(threading.Thread):
     def _pass(self, before: datetime) -> float:
         """Seconds until the next."""
         try:
+            idempotency.forget_old()
             work = work_off(before, self._stopping.is_set)
         except (RecognitionError, DatabaseError) as error:
             logger.warning("Work that was left must wait: %s", error)

@@ -65,8 +65,8 @@ def begin(owner: str, key: str, digest: str) -> IdempotentRequest:
 
     Raises `KeyReused` for another request's key, `InProgress` while the first is carried out.
     """
+    forget_old()
     now = timezone.now()
-    IdempotentRequest.objects.filter(created_at__lt=now - KEPT).delete()
     row, is_new = IdempotentRequest.objects.get_or_create(
         owner=owner, key=key, defaults={"digest": digest, "started_at": now}
     )
@@ -80,6 +80,11 @@ def begin(owner: str, key: str, digest: str) -> IdempotentRequest:
     if not is_new and row.status is None:
         _take_up(row)
     return row
+
+
+def forget_old() -> None:
+    """Deletes requests, and with them the names in their answers, that may not be repeated any more."""
+    IdempotentRequest.objects.filter(created_at__lt=timezone.now() - KEPT).delete()
 
 
 def _take_up(row: IdempotentRequest) -> None:

@@ -34,6 +34,7 @@ def tell(**report):
 WRITER = (
     SETUP
     + """
+from enrollment.corrections import merge_persons
 from enrollment.services import Upload, enroll_pictures
 from tests.pictures import draw_picture
 
@@ -62,6 +63,11 @@ for number in itertools.count():
         person = Person.objects.get(person_id=f"{run}-{number - 1}")
         person.person_id += " renamed"
         person.save()
+    if number % 3 == 0 and number:
+        kept = Person.objects.get(person_id=f"{run}-{number}")
+        merged = Person.objects.get(person_id=f"{run}-{number - 3} renamed")
+        merge_persons(kept, merged)
+        tell(deleted=merged.person_id)
 """
 )
 

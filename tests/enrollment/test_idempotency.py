@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from enrollment import indexing
+from enrollment.backlog import BacklogThread
 from enrollment.models import FaceEmbedding, FaceImage, IdempotentRequest
 from tests.enrollment.gallery import stored
 from tests.pictures import draw_picture, upload
@@ -83,6 +84,14 @@ def test_after_a_day_the_key_is_new(insert):
     assert "Idempotency-Replayed" not in insert()
     assert FaceImage.objects.count() == 4
     assert IdempotentRequest.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_server_forgets_old_answers_without_being_asked(insert):
+    insert()
+    IdempotentRequest.objects.update(created_at=timezone.now() - timedelta(hours=25))
+    BacklogThread()._pass(timezone.now())
+    assert not IdempotentRequest.objects.exists()
 
 
 def test_refused_request_frees_its_key(insert):

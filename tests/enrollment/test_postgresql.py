@@ -132,6 +132,68 @@ def test_people_are_enrolled_renamed_and_deleted(database_url, tmp_path):
     assert output.splitlines() == ["1 4 4 ['indexed'] 4", "{'bia'}", "0 0"]
 
 
+CORRECTIONS = """
+import io, random, threading
+from concurrent.futures import ThreadPoolExecutor
+import django
+django.setup()
+from django.core.management import call_command
+from django.db import connections
+from enrollment import corrections, services
+from enrollment.exceptions import PersonNotFound, PictureNotFound
+from enrollment.models import FaceEmbedding, FaceImage, Person
+from recognition.vector_store import get_vector_store, reset_vector_store
+from tests.pictures import draw_picture
+
+call_command("migrate", verbosity=0)
+Person.objects.all().delete()
+
+def enrol(person_id, *seeds):
+    uploads = [services.Upload(f"{n}.jpg", io.BytesIO(draw_picture(seed=n))) for n in seeds]
+    services.enroll_pictures(
+        person_id=person_id, uploads=uploads, source="api", use_face_detection=False
+    )
+    return Person.objects.get(person_id=person_id)
+
+for start_seed in range(0, 30, 10):
+    people = [enrol(name, start_seed + n, start_seed + 3 + n) for n, name in enumerate("abc")]
+    a, b, c = people
+    moved = [picture.pk for person in people for picture in person.face_images.all()]
+    random.shuffle(moved)
+    start = threading.Barrier(5)
+
+    def alone(work):
+        try:
+            start.wait()
+            work()
+        except (PersonNotFound, PictureNotFound):
+            pass  # another was faster
+        finally:
+            connections.close_all()
+
+    tasks = [
+        lambda: corrections.merge_persons(a, b),
+        lambda: corrections.merge_persons(b, a),
+        lambda: corrections.move_pictures(moved[:3], c),
+        lambda: corrections.set_cover(a, moved[0]),
+        lambda: enrol("b", start_seed + 8),
+    ]
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(alone, tasks))
+covers = [(each, each.cover.person) for each in Person.objects.exclude(cover=None)]
+print(FaceImage.objects.count(), all(one == other for one, other in covers))
+rows = FaceEmbedding.objects.values_list("pk", "face_image__person__person_id", "status")
+store = get_vector_store()
+held = {(row.id, row.person_id, "indexed") for row in store.iterate(store.partitions()[0])}
+print(held == set(rows))
+reset_vector_store()
+"""
+
+
+def test_corrections_at_once_neither_block_each_other_nor_lose_a_picture(database_url, tmp_path):
+    assert run(CORRECTIONS, database_url, tmp_path).splitlines() == ["21 True", "True"]
+
+
 RESTORE = """
 import sys
 import django
