@@ -1,4 +1,4 @@
-"""What the search page asks for."""
+"""What the pages about strangers ask for."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django import forms
 from django.template.defaultfilters import filesizeformat
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from enrollment.admin.forms import PicturesField
 from recognition.conf import get_settings
 from recognition.networks import NETWORKS, has_weights, usable_names
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RESULTS: Final = 5
 MAX_RESULTS: Final = 50
+NO_PICTURE: Final = _("No picture was chosen. Choose one from your device, then search.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +53,8 @@ def _best_model() -> str:
     return next(iter(usable_names()), "")
 
 
-class SearchForm(forms.Form):
-    """A picture to compare with the gallery; which model compares, and how many hits to show."""
-
-    image = forms.FileField(
-        label=_("Picture"),
-        allow_empty_file=True,  # reading the picture says it better
-        error_messages={
-            "required": _("No picture was chosen. Choose one from your device, then search."),
-        },
-    )
-    model = forms.ChoiceField(
+def _model_field() -> forms.ChoiceField:
+    return forms.ChoiceField(
         label=_("Model"),
         choices=[(name, name) for name in NETWORKS],
         initial=_best_model,
@@ -70,12 +63,20 @@ class SearchForm(forms.Form):
             "invalid_choice": _("There is no model “%(value)s”. Choose one of those listed."),
         },
     )
+
+
+class SearchForm(forms.Form):
+    """Pictures to compare with the gallery; which model compares, and how many hits to show."""
+
+    images = PicturesField(label=_("Pictures"), required=False, allow_empty_file=True)
+    model = _model_field()
     top_k = forms.IntegerField(
         label=_("Number of results"),
         min_value=1,
         max_value=MAX_RESULTS,
         initial=DEFAULT_RESULTS,
     )
+    group_by_person = forms.BooleanField(label=_("Each person once"), required=False, initial=True)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -83,17 +84,52 @@ class SearchForm(forms.Form):
         for code in ("required", "invalid", "min_value", "max_value"):
             self.fields["top_k"].error_messages[code] = message % {"max": MAX_RESULTS}
 
-    def clean_image(self) -> UploadedFile:
-        image: UploadedFile = self.cleaned_data["image"]
-        limit = get_settings().max_request_bytes
-        if image.size > limit:
-            sizes = {"size": filesizeformat(image.size), "limit": filesizeformat(limit)}
-            raise forms.ValidationError(
-                gettext(
-                    "The picture has %(size)s; at most %(limit)s are accepted. "
-                    "Scale it down and try again."
-                )
-                % sizes,
-                "image_too_large",
+    def clean_images(self) -> list[UploadedFile]:
+        images: list[UploadedFile] = self.cleaned_data["images"]
+        if not images:
+            raise forms.ValidationError(NO_PICTURE, "required")
+        limit = get_settings().max_batch_size
+        if len(images) > limit:
+            message = gettext(
+                "%(count)d pictures were chosen; at most %(limit)d are searched at once."
             )
-        return image
+            raise forms.ValidationError(
+                message % {"count": len(images), "limit": limit}, "too_many"
+            )
+        check_size(images)
+        return images
+
+
+class CompareForm(forms.Form):
+    """Two pictures, and the model that tells whether they show the same person."""
+
+    source = forms.FileField(
+        label=_("First picture"),
+        allow_empty_file=True,  # reading the picture says it better
+        error_messages={"required": _("The first picture is missing. Choose it, then compare.")},
+    )
+    target = forms.FileField(
+        label=_("Second picture"),
+        allow_empty_file=True,
+        error_messages={"required": _("The second picture is missing. Choose it, then compare.")},
+    )
+    model = _model_field()
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean()
+        check_size([values[name] for name in ("source", "target") if name in values])
+        return values
+
+
+def check_size(images: list[UploadedFile]) -> None:
+    """Refuses pictures that are together larger than a request may be."""
+    size, limit = sum(image.size for image in images), get_settings().max_request_bytes
+    if size <= limit:
+        return
+    message = ngettext(
+        "The picture has %(size)s; at most %(limit)s are accepted. Scale it down and try again.",
+        "The pictures have %(size)s together; at most %(limit)s are accepted. Choose fewer of them.",
+        len(images),
+    )
+    sizes = {"size": filesizeformat(size), "limit": filesizeformat(limit)}
+    raise forms.ValidationError(message % sizes, "image_too_large")

@@ -1,4 +1,4 @@
-"""The pages: search, pictures, and the login for those who need one."""
+"""The pages: search, compare, persons, pictures, and the login for those who need one."""
 
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
@@ -7,6 +7,7 @@ from enrollment import people, views
 
 urlpatterns = [
     path("", views.search, name="search"),
+    path("compare", views.compare, name="compare"),
     path("pictures/<int:pk>", views.picture, name="picture"),
     path("people/", people.gallery, name="people"),
     path("people/new", people.new_person, name="person-new"),

@@ -1,10 +1,13 @@
 """Every entrance to the system."""
 
 from django.contrib import admin
+from django.templatetags.static import static
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 urlpatterns = [
     path("", include("enrollment.urls")),
+    path("favicon.ico", RedirectView.as_view(url=static("faceproject/logo.svg"))),
     path("admin/", admin.site.urls),
     path("i18n/", include("django.conf.urls.i18n")),
     path("api/", include("recognition.api.urls")),

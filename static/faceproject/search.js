@@ -1,130 +1,142 @@
-// What the search page does better with a script: preview, drop, paste, results without a reload.
-// The form works without any of it; every sentence comes translated from the template.
+// What the search page does better with a script: pictures chosen one after the other, dropped, pasted
+// or taken with the camera; one request for each, so that answers come as they are ready.
+
+import { acceptFiles, announcement, ask, clear, problem, results, reveal, say } from "./results.js";
+import { offerCamera } from "./camera.js";
 
 const form = document.querySelector("#search-form");
 const input = form.querySelector("input[type=file]");
 const button = document.querySelector("#search-button");
-const dropZone = document.querySelector("#drop-zone");
-const preview = document.querySelector("#preview");
-const fileName = document.querySelector("#file-name");
-const results = document.querySelector("#results");
-const status = document.querySelector("#status");
+const list = document.querySelector("#chosen");
+const progress = document.querySelector("#progress");
+const progressText = document.querySelector("#progress-text");
+const progressBar = document.querySelector("#progress-bar");
 
-let request = null;
+let chosen = [];
+let searched = false;
+let run = null;
 
-document.documentElement.classList.add("js");
-// The input is out of sight now, and with it the browser's own message; choose() says it instead.
+// The input is out of sight now, and with it the browser's own message; search() says it instead.
 input.required = false;
 
-function showChosen() {
-  const [file] = input.files;
-  URL.revokeObjectURL(preview.src);
-  fileName.textContent = file?.name ?? "";
-  fileName.hidden = !file;
-  preview.hidden = true;
-  if (file) preview.src = URL.createObjectURL(file);
-}
-
-// Browsers do not show every format that the server reads: then the file's name has to do.
-preview.addEventListener("load", () => { preview.hidden = false; });
-
-function take(files) {
-  const picture = [...files].find((file) => file.type.startsWith("image/")) ?? files[0];
-  if (!picture) return;
-  const one = new DataTransfer();
-  one.items.add(picture);
-  input.files = one.files;
+function add(files) {
+  const pictures = files.filter((file) => file.type.startsWith("image/"));
+  // After a search the next picture begins a new choice.
+  if (searched) chosen = [];
+  searched = false;
+  chosen.push(...(pictures.length ? pictures : files));
   showChosen();
+  button.focus({ preventScroll: true });
 }
 
-input.addEventListener("change", showChosen);
+function remove(index) {
+  chosen.splice(index, 1);
+  showChosen();
+  (list.querySelectorAll("button")[Math.min(index, chosen.length - 1)] ?? input).focus();
+}
 
-document.addEventListener("paste", (event) => {
-  if (!event.clipboardData?.files.length) return;
-  event.preventDefault();
-  take(event.clipboardData.files);
+function item(file, index) {
+  const entry = document.createElement("li");
+  const image = document.createElement("img");
+  const name = document.createElement("span");
+  const drop = document.createElement("button");
+  image.alt = "";
+  // Browsers do not show every format that the server reads: then the file's name has to do.
+  image.addEventListener("error", () => image.remove());
+  image.addEventListener("load", () => URL.revokeObjectURL(image.src));
+  image.src = URL.createObjectURL(file);
+  name.className = "file-name";
+  name.textContent = file.name;
+  drop.type = "button";
+  drop.className = "link";
+  drop.textContent = "×";
+  drop.setAttribute("aria-label", `${form.dataset.remove}: ${file.name}`);
+  drop.addEventListener("click", () => remove(index));
+  entry.append(image, name, drop);
+  return entry;
+}
+
+function showChosen() {
+  list.replaceChildren(...chosen.map(item));
+  list.hidden = !chosen.length;
+}
+
+input.addEventListener("change", () => {
+  add([...input.files]);
+  input.value = "";
 });
 
-// A picture dropped beside the zone must not make the browser leave the page.
-for (const type of ["dragenter", "dragover", "dragleave", "drop"]) {
-  document.addEventListener(type, (event) => {
-    if (!event.dataTransfer?.types.includes("Files")) return;
-    event.preventDefault();
-    const inside = type !== "dragleave" || event.relatedTarget !== null;
-    dropZone.classList.toggle("dragging", type !== "drop" && inside);
-    if (type === "drop") take(event.dataTransfer.files);
-  });
+function showProgress(done, total) {
+  const numbers = { number: Math.min(done + 1, total), total };
+  const text = form.dataset.progress.replace(/\{(\w+)\}/g, (_all, key) => numbers[key]);
+  progressText.textContent = total > 1 ? text : form.dataset.searching;
+  progressBar.max = total;
+  // One picture has no half: the bar moves by itself.
+  if (total > 1) progressBar.value = done;
+  else progressBar.removeAttribute("value");
 }
 
 function setBusy(busy) {
   button.classList.toggle("busy", busy);
   results.setAttribute("aria-busy", String(busy));
+  progress.hidden = !busy;
 }
 
-function announce() {
-  status.textContent = results.querySelector("[data-announce]")?.dataset.announce ?? "";
+async function searchOne(file, signal) {
+  const data = new FormData(form);
+  data.delete("images");
+  data.append("images", file, file.name);
+  const part = await ask(form, data, signal);
+  results.append(part);
+  return announcement(part);
 }
 
-function reveal() {
-  const behaviour = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
-  const { top } = results.getBoundingClientRect();
-  if (top < 0 || top > innerHeight / 2) results.scrollIntoView({ behavior: behaviour });
-}
-
-function showProblem(message) {
-  const notice = document.createElement("div");
-  const title = document.createElement("h3");
-  const text = document.createElement("p");
-  notice.className = "notice problem";
-  title.textContent = form.dataset.failedTitle;
-  text.textContent = message;
-  notice.dataset.announce = `${title.textContent}. ${message}`;
-  notice.append(title, text);
-  results.replaceChildren(notice);
-}
-
-async function showAnswer(response) {
-  if (response.redirected) {
-    // The session has ended: what came is the login page.
-    location.reload();
-  } else if (response.headers.has("X-Fragment")) {
-    results.innerHTML = await response.text();
-  } else {
-    showProblem(form.dataset.failed);
-  }
-}
-
-async function search() {
-  request?.abort();
-  const mine = (request = new AbortController());
+async function search(pictures) {
+  run?.abort();
+  const mine = (run = new AbortController());
+  const told = [];
+  clear();
+  searched = true;
+  say(form.dataset.searching);
   setBusy(true);
-  status.textContent = form.dataset.searching;
+  showProgress(0, pictures.length);
+  reveal();
   try {
-    const options = {
-      method: "POST",
-      body: new FormData(form),
-      headers: { "X-Fragment": "1" },
-      signal: mine.signal,
-    };
-    await showAnswer(await fetch(form.action, options));
+    for (const [done, file] of pictures.entries()) {
+      showProgress(done, pictures.length);
+      told.push(await searchOne(file, mine.signal));
+      if (!done) reveal();
+      say(told.at(-1));
+    }
+    if (pictures.length > 1) say(`${form.dataset.done} ${told.join(" ")}`);
   } catch (error) {
-    if (error.name === "AbortError") return;
-    showProblem(form.dataset.noAnswer);
+    if (error.name !== "AbortError") throw error;
+    if (run !== mine) return;
+    say(form.dataset.stopped);
   }
   setBusy(false);
-  announce();
-  reveal();
 }
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (!input.files.length) {
-    input.focus();
-    showProblem(form.dataset.noPicture);
-    announce();
+  if (chosen.length) {
+    search(chosen);
     return;
   }
-  search();
+  input.focus();
+  clear();
+  results.append(problem(form, form.dataset.noPicture));
+  say(announcement(results));
 });
 
-showChosen();
+document.querySelector("#stop-button").addEventListener("click", () => {
+  run?.abort();
+  button.focus();
+});
+
+acceptFiles(add);
+offerCamera(document.querySelector("#camera-button"), document.querySelector("#camera-fallback"), (file) => add([file]));
+document.querySelector("#id_photo")?.addEventListener("change", (event) => {
+  add([...event.target.files]);
+  event.target.value = "";
+});

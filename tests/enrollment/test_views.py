@@ -8,17 +8,26 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from django.core.files.base import ContentFile
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
-from PIL import Image
+from django.utils.html import strip_tags
+from PIL import Image, ImageEnhance
 from rest_framework.authtoken.models import Token
 
-from enrollment.models import FaceImage, Person
+from enrollment.models import FaceEmbedding, FaceImage, Person
+from enrollment.query_pictures import QueryFace
+from enrollment.selectors import SearchHit
 from enrollment.services import Upload, enroll_pictures
+from recognition.decision import Thresholds, decide
+from recognition.networks.descriptor import Threshold
 from recognition.vector_store import MilvusVectorStore
+from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
 from tests.pictures import draw_picture
 
 pytestmark = pytest.mark.django_db
+
+THRESHOLDS = Thresholds(Threshold(0.6, 0.001, 100_000), Threshold(0.4, 0.01, 100_000))
 
 
 @pytest.fixture
@@ -48,6 +57,17 @@ def gallery(weights: str) -> list[FaceImage]:
     ]
 
 
+@pytest.fixture
+def stored(db) -> list[FaceImage]:
+    """Pictures of Ana, a JPEG and a PNG, of which no vector was computed."""
+    ana = Person.objects.create(person_id="ana")
+    contents = {"a.jpg": draw_picture(seed=1), "b.png": draw_picture(format="PNG")}
+    return [
+        FaceImage.objects.create(person=ana, image=ContentFile(content, name))
+        for name, content in contents.items()
+    ]
+
+
 def enroll(person_id: str, name: str, content: bytes) -> FaceImage:
     upload = Upload("picture.jpg", io.BytesIO(content), f"D:/gate/{person_id}.jpg")
     enrollment = enroll_pictures(
@@ -58,11 +78,26 @@ def enroll(person_id: str, name: str, content: bytes) -> FaceImage:
     return outcome.face_image
 
 
-def ask(client: Client, content: bytes | None, filename: str = "who.jpg", **fields: object):
-    data: dict[str, object] = {"model": "mobilenetv3_large", "top_k": 5} | fields
-    if content is not None:
-        data["image"] = SimpleUploadedFile(filename, content)
-    return client.post("/", data)
+def ask(client: Client, *contents: bytes, filename: str = "who.jpg", headers=None, **fields):
+    data = {"model": "mobilenetv3_large", "top_k": 5, "group_by_person": "on"} | fields
+    data["images"] = [SimpleUploadedFile(filename, content) for content in contents]
+    return client.post("/", data, headers=headers)
+
+
+def faces_of(response) -> list[QueryFace]:
+    """Every face of every picture that was answered."""
+    return [face for picture in response.context["pictures"] for face in picture.faces]
+
+
+def given_hit(monkeypatch, face_image: FaceImage, similarity: float, thresholds) -> SearchHit:
+    """Has every search find this picture alone, as similar as said."""
+    hit = SearchHit(1, similarity, decide(similarity, thresholds), face_image)
+    monkeypatch.setattr(
+        "enrollment.query_pictures.search_gallery",
+        lambda probe, *_args, **_options: [[hit] for _vector in probe.vectors],
+    )
+    monkeypatch.setattr("enrollment.query_pictures.search_thresholds", lambda _model: thresholds)
+    return hit
 
 
 class Markup(HTMLParser):
@@ -86,12 +121,15 @@ class Markup(HTMLParser):
 def test_search_shows_most_similar_first(local, gallery) -> None:
     response = ask(local, draw_picture(seed=1))
     assert response.status_code == 200
-    best, other = response.context["hits"]
+    (face,) = faces_of(response)
+    best, other = face.hits
     assert best.hit.face_image == gallery[0]
     assert best.percent > 99.9 > other.percent
-    for shown in ("Ana", "123.456", "100.0%", "D:/gate/123.456.jpg", "The 2 most similar faces"):
+    for shown in ("Ana", "123.456", "100.0%", "D:/gate/123.456.jpg", "· API"):
         assert shown in response.text
-    assert Markup(response).find("img", src=f"/pictures/{gallery[0].pk}?size=thumb")
+    page = Markup(response)
+    assert page.find("img", src=f"/pictures/{gallery[0].pk}?size=face")
+    assert page.find("a", href=f"/people/{gallery[0].person.pk}/")
 
 
 def test_person_id_is_shown_as_text(local, gallery) -> None:
@@ -102,8 +140,8 @@ def test_person_id_is_shown_as_text(local, gallery) -> None:
 
 def test_bar_is_as_long_as_the_similarity(local, gallery) -> None:
     response = ask(local, draw_picture(seed=1), headers={"accept-language": "pt-BR"})
-    widths = [float(bar["width"]) for bar in Markup(response).find("rect", height="1")]
-    expected = [shown.percent for shown in response.context["hits"]]
+    widths = [float(bar["width"]) for bar in Markup(response).find("rect", **{"class": "value"})]
+    expected = [hit.percent for face in faces_of(response) for hit in face.hits]
     assert widths == pytest.approx(expected, abs=0.06)
 
 
@@ -113,20 +151,89 @@ def test_whole_picture_is_said_to_be_compared(local, gallery) -> None:
     assert not Markup(response).find("rect", **{"class": "box"})
 
 
-def test_found_face_is_framed(local, gallery, faces: Path) -> None:
-    photo = next(path for path in sorted(faces.glob("Ann_Veneman/*.jpg")))
-    response = ask(local, photo.read_bytes())
-    (box,) = Markup(response).find("rect", **{"class": "box"})
-    probe = response.context["probe"]
-    assert 0 <= float(box["x"]) < float(box["x"]) + float(box["width"]) <= probe.width
-    assert "The face in the frame was compared." in response.text
+def test_every_face_is_framed_and_numbered(local, gallery) -> None:
+    response = ask(local, as_jpeg(draw_group()))
+    (picture,) = response.context["pictures"]
+    page = Markup(response)
+    boxes = page.find("rect", **{"class": "box"})
+    assert len(boxes) == len(picture.faces) == 3
+    for box in boxes:
+        assert 0 <= float(box["x"]) < float(box["x"]) + float(box["width"]) <= picture.width
+    assert len(page.find("circle", **{"class": "box-disc"})) == 3
+    assert "3 faces were found and compared" in response.text
+    for face in picture.faces:
+        assert page.find("a", href=f"#face-{face.key}")
+        assert page.find("section", id=f"face-{face.key}")
+        assert {hit.hit.face_image for hit in face.hits} == set(gallery)
 
 
 def test_large_photo_is_scaled_for_the_page(local, gallery) -> None:
-    probe = ask(local, draw_picture((2400, 1600))).context["probe"]
-    with Image.open(io.BytesIO(b64decode(probe.uri.partition(",")[2]))) as shown:
+    (picture,) = ask(local, draw_picture((2400, 1600))).context["pictures"]
+    with Image.open(io.BytesIO(b64decode(picture.uri.partition(",")[2]))) as shown:
         assert shown.size == (800, 533)
-    assert (probe.width, probe.height) == (2400, 1600)
+    assert (picture.width, picture.height) == (2400, 1600)
+
+
+def test_several_pictures_are_answered_one_by_one(local, gallery) -> None:
+    contents = draw_picture(seed=1), b"<html>", draw_picture(seed=2, colour="navy", format="PNG")
+    response = ask(local, *contents)
+    assert response.status_code == 200
+    first, bad, last = response.context["pictures"]
+    assert first.faces[0].best.hit.face_image == gallery[0]
+    assert "The file is of type HTML" in bad.messages[0]
+    assert last.faces[0].best.hit.face_image == gallery[1]
+    assert len(Markup(response).find("article")) == 2
+
+
+def test_a_person_is_shown_once_or_with_every_picture(local, gallery) -> None:
+    enroll("123.456", "Ana", draw_picture(seed=3))
+    (once,) = faces_of(ask(local, draw_picture(seed=1)))
+    assert [hit.hit.person.person_id for hit in once.hits] == ["123.456", "<b>bia</b>"]
+    (every,) = faces_of(ask(local, draw_picture(seed=1), group_by_person=""))
+    assert len(every.hits) == 3
+
+
+# What the similarity means
+
+
+@pytest.mark.parametrize(
+    ("similarity", "headline", "badge"),
+    [
+        pytest.param(0.7, "Ana", "Match", id="match"),
+        pytest.param(0.5, "Perhaps Ana", "Look closely", id="review"),
+        pytest.param(0.3, "Nobody known", "Unknown", id="unknown"),
+    ],
+)
+def test_verdict_is_said_in_words(local, gallery, monkeypatch, similarity, headline, badge) -> None:
+    best = given_hit(monkeypatch, gallery[0], similarity, THRESHOLDS)
+    response = ask(local, draw_picture(seed=1))
+    text = " ".join(strip_tags(response.text).split())
+    assert f"{headline} {badge}" in text
+    assert f"{best.similarity:.1%}" in text
+    assert "Match from 60.0%, look closely from 40.0%." in text
+    assert "Of 1,000 comparisons of different persons, about one reaches a match." in text
+
+
+def test_nobody_known_hides_the_nearest_but_keeps_them(local, gallery, monkeypatch) -> None:
+    given_hit(monkeypatch, gallery[0], 0.1, THRESHOLDS)
+    response = ask(local, draw_picture(seed=1))
+    assert "Show the nearest face all the same" in response.text
+    assert Markup(response).find("details", **{"class": "unlikely"})
+
+
+def test_unmeasured_weights_give_no_verdict(local, gallery, monkeypatch) -> None:
+    given_hit(monkeypatch, gallery[0], 0.9, None)
+    response = ask(local, draw_picture(seed=1))
+    assert "These weights were never measured, so there is no verdict" in response.text
+    assert "Nearest: Ana" in response.text
+    assert "No verdict" in response.text
+
+
+def test_doubtful_face_is_said_to_be(local, gallery) -> None:
+    dark = ImageEnhance.Brightness(draw_face(PEOPLE[0])).enhance(0.2)
+    response = ask(local, as_jpeg(dark))
+    assert "The face is too dark" in response.text
+    assert "trust the answer less" in response.text
 
 
 def test_probe_is_not_stored(local, gallery, settings) -> None:
@@ -137,15 +244,12 @@ def test_probe_is_not_stored(local, gallery, settings) -> None:
 
 
 def test_top_k_limits_the_hits(local, gallery) -> None:
-    response = ask(local, draw_picture(seed=1), top_k=1)
-    assert len(response.context["hits"]) == 1
-    assert "The most similar face<" in response.text
+    (face,) = faces_of(ask(local, draw_picture(seed=1), top_k=1))
+    assert len(face.hits) == 1
 
 
 def test_script_gets_the_results_only(local, gallery) -> None:
-    image = SimpleUploadedFile("who.jpg", draw_picture(seed=1))
-    fields = {"model": "mobilenetv3_large", "top_k": 5, "image": image}
-    response = local.post("/", fields, headers={"x-fragment": "1"})
+    response = ask(local, draw_picture(seed=1), headers={"x-fragment": "1"})
     assert response.headers["X-Fragment"] == "1"
     assert "<html" not in response.text
     assert "Ana" in response.text
@@ -164,7 +268,6 @@ def test_top_k_out_of_bounds_is_refused(local, picture: bytes, top_k: str) -> No
 @pytest.mark.parametrize(
     ("content", "filename", "sentence"),
     [
-        pytest.param(None, "", "No picture was chosen.", id="no-file"),
         pytest.param(b"", "who.jpg", "The file is empty.", id="empty"),
         pytest.param(b"<html>no</html>", "who.jpg", "The file is of type HTML;", id="html"),
         pytest.param(draw_picture()[:900], "who.jpg", "damaged or incomplete", id="truncated"),
@@ -172,9 +275,17 @@ def test_top_k_out_of_bounds_is_refused(local, picture: bytes, top_k: str) -> No
     ],
 )
 def test_bad_file_is_explained(local, content, filename: str, sentence: str) -> None:
-    response = ask(local, content, filename)
+    response = ask(local, content, filename=filename)
     assert response.status_code == 400
     assert sentence in response.text
+
+
+def test_no_file_and_too_many_are_refused(local, picture: bytes, settings) -> None:
+    assert "No picture was chosen." in ask(local).text
+    settings.RECOGNITION = settings.RECOGNITION | {"MAX_BATCH_SIZE": 2}
+    response = ask(local, picture, picture, picture)
+    assert response.status_code == 400
+    assert "3 pictures were chosen; at most 2 are searched at once." in response.text
 
 
 def test_file_above_the_limit_is_refused(local, picture: bytes, settings) -> None:
@@ -184,11 +295,11 @@ def test_file_above_the_limit_is_refused(local, picture: bytes, settings) -> Non
     assert "at most 2.0\xa0KB are accepted" in response.text
 
 
-def test_empty_gallery_leads_to_the_admin(local, picture: bytes) -> None:
+def test_empty_gallery_leads_to_the_form_for_a_person(local, picture: bytes) -> None:
     for response in (local.get("/"), ask(local, picture)):
         assert response.status_code == 200
         assert "The gallery is empty" in response.text
-        assert Markup(response).find("a", href="/admin/enrollment/person/add/")
+        assert Markup(response).find("a", href="/people/new")
         assert "was compared" not in response.text
 
 
@@ -237,14 +348,53 @@ def test_unreachable_vector_store_is_explained(local, gallery, picture, settings
     assert "The gallery cannot be searched now" in response.text
 
 
+# Comparing two pictures
+
+
+def compare(client: Client, **contents: bytes):
+    data = {name: SimpleUploadedFile(f"{name}.jpg", content) for name, content in contents.items()}
+    return client.post("/compare", data | {"model": "mobilenetv3_large"})
+
+
+def test_the_same_picture_is_the_same_person(local, picture: bytes, weights: str) -> None:
+    response = compare(local, source=picture, target=picture)
+    assert response.status_code == 200
+    assert response.context["comparison"].largest.percent > 99.9
+    assert "The same person" in response.text
+    assert "Match from" in response.text
+
+
+def test_each_face_is_compared_with_each(local, weights: str) -> None:
+    group = as_jpeg(draw_group())
+    response = compare(local, source=group, target=as_jpeg(draw_face(PEOPLE[1])))
+    comparison = response.context["comparison"]
+    assert [len(row) for row in comparison.rows] == [1, 1, 1]
+    best = max((row[0] for row in comparison.rows), key=lambda pair: pair.similarity)
+    left_to_right = sorted(comparison.source.faces, key=lambda face: face.box[0])
+    assert best.source is left_to_right[1]
+    assert "Every face with every other" in response.text
+    assert len(Markup(response).find("th", scope="row")) == 3
+
+
+def test_comparison_says_which_picture_is_missing_or_bad(local, picture: bytes) -> None:
+    response = compare(local, source=picture)
+    assert response.status_code == 400
+    assert "The second picture is missing." in response.text
+    response = compare(local, source=picture, target=b"<html>")
+    assert response.status_code == 400
+    assert "target.jpg" in response.text
+    assert "The file is of type HTML" in response.text
+
+
 # Who may
 
 
-def test_stranger_is_sent_to_the_login(remote, gallery, picture: bytes) -> None:
+def test_stranger_is_sent_to_the_login(remote, stored, picture: bytes) -> None:
     assert remote.get("/").headers["Location"] == "/login?next=/"
+    assert remote.get("/compare").headers["Location"] == "/login?next=/compare"
     assert ask(remote, picture).headers["Location"] == "/login?next=/"
-    stored = gallery[0].get_absolute_url()
-    assert remote.get(stored).headers["Location"] == f"/login?next={stored}"
+    url = stored[0].get_absolute_url()
+    assert remote.get(url).headers["Location"] == f"/login?next={url}"
 
 
 def test_user_without_rights_logs_in_and_searches(remote, gallery, user) -> None:
@@ -278,19 +428,19 @@ def test_post_without_csrf_token_is_refused(picture: bytes) -> None:
 # Stored pictures
 
 
-def test_stored_picture_is_sent(local, gallery) -> None:
-    jpeg, png = (local.get(face_image.get_absolute_url()) for face_image in gallery)
+def test_stored_picture_is_sent(local, stored) -> None:
+    jpeg, png = (local.get(face_image.get_absolute_url()) for face_image in stored)
     assert jpeg.headers["Content-Type"] == "image/jpeg"
     assert png.headers["Content-Type"] == "image/png"
-    with gallery[0].image.open() as stored:
-        assert jpeg.content == stored.read()
+    with stored[0].image.open() as file:
+        assert jpeg.content == file.read()
     assert jpeg.headers["X-Content-Type-Options"] == "nosniff"
     assert jpeg.headers["Cross-Origin-Resource-Policy"] == "same-origin"
     assert "private" in jpeg.headers["Cache-Control"]
 
 
-def test_unchanged_picture_is_not_sent_again(local, gallery) -> None:
-    url = gallery[0].get_absolute_url()
+def test_unchanged_picture_is_not_sent_again(local, stored) -> None:
+    url = stored[0].get_absolute_url()
     etag = local.get(url).headers["ETag"]
     again = local.get(url, headers={"if-none-match": etag})
     assert (again.status_code, again.content) == (304, b"")
@@ -298,30 +448,39 @@ def test_unchanged_picture_is_not_sent_again(local, gallery) -> None:
     assert thumbnail.status_code == 200
 
 
-def test_thumbnail_is_small_and_upright(local, weights: str) -> None:
+def test_thumbnail_is_small_and_upright(local, stored) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned
-    face_image = enroll("ana", "", draw_picture((1200, 600), exif=exif))
+    turned = ContentFile(draw_picture((1200, 600), exif=exif), "c.jpg")
+    face_image = FaceImage.objects.create(person=stored[0].person, image=turned)
     response = local.get(face_image.get_absolute_url(), {"size": "thumb"})
     assert response.headers["Content-Type"] == "image/jpeg"
     with Image.open(io.BytesIO(response.content)) as thumbnail:
         assert thumbnail.size == (160, 320)
 
 
-@pytest.mark.parametrize("size", ["", "thumb"])
-def test_missing_file_is_a_plain_404(local, gallery, size: str) -> None:
-    gallery[0].image.storage.delete(gallery[0].image.name)
-    response = local.get(gallery[0].get_absolute_url(), {"size": size})
+def test_face_is_cut_from_the_stored_picture(local, stored) -> None:
+    FaceEmbedding.objects.create(face_image=stored[0], face={"box": [10, 40, 60, 60]})
+    response = local.get(stored[0].get_absolute_url(), {"size": "face"})
+    with Image.open(io.BytesIO(response.content)) as face:
+        assert face.size == (85, 90)  # three halves of the box, less what lies outside
+    assert local.get(stored[1].get_absolute_url(), {"size": "face"}).status_code == 200
+
+
+@pytest.mark.parametrize("size", ["", "thumb", "face"])
+def test_missing_file_is_a_plain_404(local, stored, size: str) -> None:
+    stored[0].image.storage.delete(stored[0].image.name)
+    response = local.get(stored[0].get_absolute_url(), {"size": size})
     assert response.status_code == 404
     assert response.headers["Content-Type"].startswith("text/plain")
     assert "cannot be read" in response.text
     assert "pictures/" not in response.text
 
 
-def test_damaged_file_has_no_thumbnail(local, gallery) -> None:
-    storage, name = gallery[0].image.storage, gallery[0].image.name
+def test_damaged_file_has_no_thumbnail(local, stored) -> None:
+    storage, name = stored[0].image.storage, stored[0].image.name
     Path(storage.path(name)).write_bytes(b"not a picture")
-    response = local.get(gallery[0].get_absolute_url(), {"size": "thumb"})
+    response = local.get(stored[0].get_absolute_url(), {"size": "thumb"})
     assert (response.status_code, response.text) == (
         404,
         "The stored file of this picture is damaged.",
@@ -334,14 +493,14 @@ def test_unknown_picture_is_a_404_page(local) -> None:
     assert "There is nothing here" in response.text
 
 
-def test_other_site_cannot_embed_a_picture(local, gallery) -> None:
-    url = gallery[0].get_absolute_url()
+def test_other_site_cannot_embed_a_picture(local, stored) -> None:
+    url = stored[0].get_absolute_url()
     assert local.get(url, headers={"sec-fetch-site": "cross-site"}).status_code == 403
     assert local.get(url, headers={"origin": "https://elsewhere.example"}).status_code == 403
 
 
-def test_api_token_opens_a_picture(remote, gallery, user) -> None:
-    url, token = gallery[0].get_absolute_url(), Token.objects.create(user=user)
+def test_api_token_opens_a_picture(remote, stored, user) -> None:
+    url, token = stored[0].get_absolute_url(), Token.objects.create(user=user)
     assert remote.get(url, headers={"authorization": f"Token {token}"}).status_code == 200
     assert remote.get(url, headers={"authorization": "Token wrong"}).status_code == 403
 
@@ -349,7 +508,7 @@ def test_api_token_opens_a_picture(remote, gallery, user) -> None:
 # Every page
 
 
-@pytest.mark.parametrize("address", ["/", "/login", "/nowhere", "search"])
+@pytest.mark.parametrize("address", ["/", "/compare", "/login", "/nowhere", "search"])
 def test_page_has_nothing_inline(local, gallery, address: str) -> None:
     response = ask(local, draw_picture(seed=1)) if address == "search" else local.get(address)
     for tag, attributes in Markup(response).elements:

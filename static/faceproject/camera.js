@@ -1,0 +1,71 @@
+// A photo from the camera as a file. Where a page may not use the camera (no HTTPS, an old browser)
+// the plain input that opens a phone's own camera stays.
+
+const dialog = document.querySelector("#camera");
+const video = document.querySelector("#camera-video");
+const trouble = document.querySelector("#camera-problem");
+const takeButton = document.querySelector("#camera-take");
+const turnButton = document.querySelector("#camera-turn");
+
+let stream = null;
+let facing = "environment";
+let taken = 0;
+
+function stop() {
+  for (const track of stream?.getTracks() ?? []) track.stop();
+  stream = video.srcObject = null;
+}
+
+async function start() {
+  stop();
+  trouble.hidden = true;
+  takeButton.disabled = true;
+  try {
+    const wanted = { facingMode: facing, width: { ideal: 1920 }, height: { ideal: 1080 } };
+    const opened = await navigator.mediaDevices.getUserMedia({ video: wanted });
+    if (!dialog.open) {
+      for (const track of opened.getTracks()) track.stop();
+      return;
+    }
+    stream = video.srcObject = opened;
+    const devices = await navigator.mediaDevices.enumerateDevices();
+    turnButton.hidden = devices.filter((device) => device.kind === "videoinput").length < 2;
+  } catch (error) {
+    const refused = error.name === "NotAllowedError";
+    trouble.textContent = refused ? dialog.dataset.refused : dialog.dataset.missing;
+    trouble.hidden = false;
+  }
+}
+
+function photo() {
+  const canvas = document.createElement("canvas");
+  canvas.width = video.videoWidth;
+  canvas.height = video.videoHeight;
+  canvas.getContext("2d").drawImage(video, 0, 0);
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.95));
+}
+
+export function offerCamera(button, fallback, give) {
+  if (!navigator.mediaDevices?.getUserMedia || !dialog.showModal) return;
+  button.hidden = false;
+  fallback.remove();
+  button.addEventListener("click", () => {
+    dialog.showModal();
+    start();
+  });
+  video.addEventListener("playing", () => {
+    takeButton.disabled = false;
+  });
+  takeButton.addEventListener("click", async () => {
+    const blob = await photo();
+    taken += 1;
+    dialog.close();
+    give(new File([blob], `camera-${taken}.jpg`, { type: "image/jpeg" }));
+  });
+  turnButton.addEventListener("click", () => {
+    facing = facing === "environment" ? "user" : "environment";
+    start();
+  });
+  document.querySelector("#camera-close").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", stop);
+}

@@ -1,0 +1,79 @@
+// What the comparison does better with a script: previews, drop, paste, the answer without a reload.
+
+import { acceptFiles, announcement, ask, clear, problem, results, reveal, say } from "./results.js";
+
+const form = document.querySelector("#compare-form");
+const button = document.querySelector("#compare-button");
+const zones = [...form.querySelectorAll(".drop-zone")];
+const inputs = zones.map((zone) => zone.querySelector("input"));
+
+let run = null;
+
+function show(zone) {
+  const [file] = zone.querySelector("input").files;
+  const preview = zone.querySelector(".preview");
+  const name = zone.querySelector(".file-name");
+  URL.revokeObjectURL(preview.src);
+  name.textContent = file?.name ?? "";
+  name.hidden = !file;
+  preview.hidden = true;
+  if (file) preview.src = URL.createObjectURL(file);
+}
+
+// Where a picture goes that was dropped beside the zones or pasted: into the first empty one.
+function zoneFor(target) {
+  return target.closest(".drop-zone") ?? zones.find((zone, at) => !inputs[at].files.length) ?? zones[1];
+}
+
+function put(file, zone) {
+  const one = new DataTransfer();
+  one.items.add(file);
+  zone.querySelector("input").files = one.files;
+  show(zone);
+}
+
+for (const [at, zone] of zones.entries()) {
+  inputs[at].required = false; // out of sight now; the submit handler says it
+  inputs[at].addEventListener("change", () => show(zone));
+  // Browsers do not show every format that the server reads: then the file's name has to do.
+  const preview = zone.querySelector(".preview");
+  preview.addEventListener("load", () => {
+    preview.hidden = false;
+  });
+  show(zone);
+}
+
+acceptFiles((files, target) => {
+  const [first, second] = files;
+  put(first, zoneFor(target));
+  if (second) put(second, zoneFor(document.body));
+});
+
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const empty = inputs.find((input) => !input.files.length);
+  clear();
+  if (empty) {
+    results.append(problem(form, empty.dataset.missing));
+    empty.focus();
+    say(announcement(results));
+    return;
+  }
+  run?.abort();
+  const mine = (run = new AbortController());
+  button.classList.add("busy");
+  results.setAttribute("aria-busy", "true");
+  say(form.dataset.searching);
+  try {
+    const part = await ask(form, new FormData(form), mine.signal);
+    clear();
+    results.append(part);
+    say(announcement(part));
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    throw error;
+  }
+  button.classList.remove("busy");
+  results.setAttribute("aria-busy", "false");
+  reveal();
+});
