@@ -17,6 +17,7 @@ from enrollment.selectors import (
     best_of_person,
     get_person,
     search_gallery,
+    search_thresholds,
     thresholds_in_force,
 )
 from recognition.api.views import UploadView, crop_file
@@ -39,7 +40,7 @@ class SearchView(UploadView):
     def post(self, request: Request) -> Response:
         form = self.read_form(request)
         described, embeddings = _probe(form)
-        thresholds = thresholds_in_force(form["model"])
+        thresholds = search_thresholds(form["model"])
         found = search_gallery(
             embeddings,
             form["top_k"],
@@ -72,11 +73,10 @@ def _probe(form: dict[str, Any]) -> tuple[list[dict[str, Any]], Embeddings]:
 
 
 def _hits(hits: list[SearchHit], thresholds: Thresholds | None, request: Request) -> dict[str, Any]:
-    best = hits[0].similarity if hits else -1.0
     return {
         "results": [_hit(hit, request) for hit in hits],
         "total": len(hits),
-        "decision": decide(best, thresholds),
+        "decision": hits[0].decision if hits else decide(-1.0, thresholds),
     }
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from enrollment.models import Calibration, FaceEmbedding, Person
 from recognition.networks import find_weights
-from tests.enrollment.gallery import MODEL, enrol
+from tests.enrollment.gallery import MODEL, add_vectors, enrol
 from tests.pictures import draw_picture, upload
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
@@ -82,6 +82,16 @@ def test_a_stranger_is_unknown(api, calibrated):
 
     assert [hit["decision"] for hit in found["results"]] == ["unknown"]
     assert found["decision"] == "unknown"
+
+
+def test_the_thresholds_told_are_those_of_a_search_in_a_gallery_of_this_size(api, calibrated):
+    Calibration.objects.update(match=0.5, review=0.3)
+    add_vectors({f"person {number}": 1 for number in range(40)})
+
+    found = ask(api, SEARCH, image=upload(), **WHOLE)
+    compared = ask(api, VERIFY, source_image=upload(), target_image=upload(), **WHOLE)
+
+    assert found["thresholds"]["match"] > compared["threshold"] == 0.5
 
 
 def test_an_empty_gallery_knows_nobody(api, calibrated):
