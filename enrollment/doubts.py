@@ -107,7 +107,11 @@ def _judge(ids: Sequence[int]) -> None:
     with transaction.atomic():
         _replace(found, Doubt.objects.filter(code__in=Resemblance.values))
         _settle(found)
-        FaceImage.objects.filter(pk__in=found).update(judged_at=timezone.now())
+        # Who was moved to another person meanwhile is yet to be compared with theirs.
+        whose = {probe.picture: probe.person for probe in probes}
+        now = FaceImage.objects.filter(pk__in=found).values_list("pk", "person_id")
+        judged = [pk for pk, person in now if person == whose[pk]]
+        FaceImage.objects.filter(pk__in=judged).update(judged_at=timezone.now())
 
 
 def resemblances(

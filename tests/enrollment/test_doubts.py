@@ -145,6 +145,21 @@ def test_moved_picture_is_judged_again(thresholds):
     assert FaceImage.objects.filter(judged_at=None).count() == 0
 
 
+def test_picture_moved_while_it_is_judged_is_judged_again(thresholds, monkeypatch):
+    (ana,) = enrol("ana", look(1), **CROP).outcomes
+    (wrong,) = enrol("bia", look(1, 60), **CROP).outcomes
+    compare = doubts.resemblances
+
+    def compare_and_move(*args, **options):
+        FaceImage.objects.filter(pk=wrong.face_image.pk).update(person=ana.face_image.person)
+        return compare(*args, **options)
+
+    FaceImage.objects.update(judged_at=None)
+    monkeypatch.setattr(doubts, "resemblances", compare_and_move)
+    doubts.judge([ana.face_image.pk, wrong.face_image.pk])
+    assert list(doubts.unjudged()) == [wrong.face_image]
+
+
 def test_merging_settles_what_the_kept_person_was_doubted_for(thresholds):
     (first,) = enrol("ana", look(1), **CROP).outcomes
     (second,) = enrol("ana2", look(1, 60), **CROP).outcomes
