@@ -135,7 +135,7 @@ def doctor(*arguments: str) -> str:
 def test_command_is_content_with_a_healthy_gallery(gallery):
     assert "12 pictures compared" in doctor() and "Nothing found." in doctor()
     Person.objects.create(person_id="nobody")
-    assert "1 persons without a picture" in doctor()  # told, and no fault
+    assert "Persons without a picture: 1" in doctor()  # told, and no fault
 
 
 def test_command_names_what_is_wrong_and_fails(gallery):
@@ -143,7 +143,7 @@ def test_command_names_what_is_wrong_and_fails(gallery):
     output = io.StringIO()
     with pytest.raises(CommandError, match="^1 fault found"):
         call_command("doctor", stdout=output)
-    assert "1 pictures nearer to another person than to their own" in output.getvalue()
+    assert "Pictures nearer to another person than to their own: 1" in output.getvalue()
     assert "bia – ana; pictures" in output.getvalue()
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -68,7 +69,7 @@ class Command(BaseCommand):
             self.stdout.write(_("Nothing found."))
         names = _names(diagnosis, EXAMPLES)
         for kind, cases in diagnosis.cases.items():
-            self.stdout.write(f"{len(cases)} {kind.title}. {kind.advice}")
+            self.stdout.write(f"{capfirst(kind.title)}: {len(cases)}. {kind.advice}")
             for case in cases[:EXAMPLES]:
                 self.stdout.write(f"  {_line(case, names)}")
             if len(cases) > EXAMPLES:
