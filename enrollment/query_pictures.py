@@ -86,7 +86,7 @@ class NumberMark:
 
     @classmethod
     def beside(cls, face: Face, width: int, height: int) -> NumberMark:
-        radius = max(width, height) / 36
+        radius = (width * height) ** 0.5 / 28
         x, y = (
             min(max(value, radius), side - radius)
             for value, side in zip(face.box, (width, height), strict=False)
