@@ -199,7 +199,7 @@ class MilvusVectorStore:
                 timeout=self._timeout,
             )
             return [
-                [VectorHit(int(hit["id"]), float(hit["distance"])) for hit in hits]
+                [VectorHit(int(hit["id"]), _as_cosine(hit["distance"])) for hit in hits]
                 for hits in found
             ]
 
@@ -596,6 +596,11 @@ def _as_matrix(vectors: np.ndarray) -> np.ndarray:
     if matrix.ndim != 2 or matrix.shape[1] != EMBEDDING_DIM or not np.isfinite(matrix).all():
         raise ValueError(f"Expected finite vectors of shape (N, 512), not {matrix.shape}.")
     return matrix
+
+
+def _as_cosine(value: float) -> float:
+    """FAISS gives 1.0000002 for a vector and itself."""
+    return max(-1.0, min(1.0, float(value)))
 
 
 def _as_entity(row: VectorRow) -> dict[str, Any]:

@@ -84,7 +84,13 @@ def answers() -> list[list[tuple]]:
     found = [search_gallery(Embeddings(vector[None], MODEL, fingerprint), 10) for vector in probes]
     return [
         [
-            (hit.id, hit.similarity, hit.decision, hit.person.name, hit.face_image.image.name)
+            (
+                hit.id,
+                round(hit.similarity, 5),
+                hit.decision,
+                hit.person.name,
+                hit.face_image.image.name,
+            )
             for hit in hits
         ]
         for (hits,) in found
