@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 from import_export.admin import ImportExportMixin
 from import_export.formats import base_formats
+from import_export.forms import ExportForm
 
 from enrollment import services
 from enrollment.admin.common import GalleryAdmin, thumbnail
@@ -76,6 +77,7 @@ class DoubtfulPicturesFilter(admin.SimpleListFilter):
 class PersonAdmin(ImportExportMixin, GalleryAdmin):
     resource_classes = [PersonResource]
     formats = [base_formats.CSV, base_formats.JSON]
+    export_form_class = ExportForm  # the other one chooses fields by a script within the page
     import_export_change_list_template = "admin/enrollment/person/change_list.html"
     actions = ["merge_selected", *GalleryAdmin.actions]
     form = PersonForm
