@@ -16,9 +16,6 @@ let chosen = [];
 let searched = false;
 let run = null;
 
-// The input is out of sight now, and with it the browser's own message; search() says it instead.
-input.required = false;
-
 function add(files) {
   const pictures = files.filter((file) => file.type.startsWith("image/"));
   // After a search the next picture begins a new choice.
