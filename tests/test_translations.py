@@ -1,27 +1,39 @@
-"""The compiled translations are those of the sources: `.mo` files are kept, as gettext may be absent."""
+"""Every text has its translation, and the compiled file says the same as its source.
+
+The `.mo` files are kept, as gettext may be absent.
+"""
 
 from __future__ import annotations
 
 import ast
 import gettext
+import os
 import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-LOCALE = Path(__file__).resolve().parent.parent / "locale"
-SOURCES = sorted(LOCALE.glob("*/LC_MESSAGES/django.po"))
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted((ROOT / "locale").glob("*/LC_MESSAGES/django.po"))
+PORTUGUESE = ROOT / "locale" / "pt_BR" / "LC_MESSAGES" / "django.po"
+MAKE = "manage.py makemessages -l pt_BR --no-obsolete --add-location file --ignore tests --ignore training"
+HINT = f"Run '{MAKE}', translate what is new, and compile with msgfmt."
+# What is no part of the program, or large.
+UNREAD = (".*", "__pycache__", "data", "weights", "artifacts", "docs")
 
+PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[-+ #0]*[\d.]*[a-z%]|`[^`]+`|--[a-z]+|[A-Z]+_[A-Z_]+")
+MARKERS = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy", "pgettext", "npgettext"}
 KEYWORD = re.compile(r"(msgctxt|msgid_plural|msgid|msgstr(?:\[\d+\])?)\s+(.*)")
 
 
 def read_po(path: Path) -> dict[object, str]:
     """The translated entries of a .po file under the keys that `gettext` gives those of a .mo file."""
     catalog: dict[object, str] = {}
-    for block in re.split(r"\n\s*\n", path.read_text()):
-        if re.search(r"^#,.*\bfuzzy\b", block, re.MULTILINE):
-            continue
-        entry = read_entry(block)
+    for entry in read_entries(path):
         key = entry.get("msgid", "")
         if context := entry.get("msgctxt"):
             key = f"{context}\x04{key}"
@@ -32,6 +44,16 @@ def read_po(path: Path) -> dict[object, str]:
                 plural = re.search(r"\d+", name)
                 catalog[(key, int(plural[0])) if plural else key] = text
     return catalog
+
+
+def read_entries(path: Path) -> list[dict[str, str]]:
+    """The entries of a .po file, its header among them, without those marked as fuzzy."""
+    blocks = re.split(r"\n\s*\n", path.read_text())
+    return [read_entry(block) for block in blocks if not is_fuzzy(block)]
+
+
+def is_fuzzy(block: str) -> bool:
+    return bool(re.search(r"^#,.*\bfuzzy\b", block, re.MULTILINE))
 
 
 def read_entry(block: str) -> dict[str, str]:
@@ -57,3 +79,62 @@ def test_compiled_translations_are_current(source):
 
 def test_there_is_a_brazilian_translation():
     assert [path.parts[-3] for path in SOURCES] == ["pt_BR"]
+
+
+def texts(entry: dict[str, str], name: str) -> list[str]:
+    return [text for key, text in entry.items() if key.startswith(name)]
+
+
+def test_every_text_is_translated():
+    untranslated = [e["msgid"] for e in read_entries(PORTUGUESE) if not all(texts(e, "msgstr"))]
+    assert not untranslated
+    source = PORTUGUESE.read_text()
+    assert not [block for block in source.split("\n\n") if is_fuzzy(block)]
+    assert "#~" not in source, "Texts that are no longer used: " + HINT
+
+
+def test_translations_keep_what_is_filled_in_and_what_is_typed():
+    for entry in read_entries(PORTUGUESE)[1:]:
+        # A singular may say "one" where its plural counts.
+        plural = entry.get("msgid_plural", entry["msgid"])
+        kept = [Counter(PLACEHOLDER.findall(text)) for text in (entry["msgid"], plural)]
+        for text in texts(entry, "msgstr"):
+            assert Counter(PLACEHOLDER.findall(text)) in kept, entry
+
+
+def test_a_fresh_extraction_finds_the_same_texts(tmp_path):
+    """In a copy: makemessages writes into the tree it reads."""
+    if not shutil.which("xgettext"):
+        pytest.skip("gettext is not installed: 'apt-get install gettext' makes this test run.")
+    tree = tmp_path / "tree"
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*UNREAD))
+    env = os.environ | {"DATA_DIR": str(tmp_path / "data"), "ENV_FILE": os.devnull}
+    env.pop("DJANGO_SETTINGS_MODULE", None)
+    subprocess.run([sys.executable, *MAKE.split()], cwd=tree, env=env, check=True)
+    fresh = {entry["msgid"] for entry in read_entries(tree / PORTUGUESE.relative_to(ROOT))}
+    kept = {entry["msgid"] for entry in read_entries(PORTUGUESE)}
+    # What is new but resembles something old comes as fuzzy, and is missing from `fresh`.
+    assert kept == fresh, HINT
+
+
+def test_no_text_hides_in_an_f_string():
+    """xgettext does not look into f-strings: what stands there stays English."""
+    hidden = []
+    for path in (
+        p
+        for app in ("enrollment", "recognition", "faceproject")
+        for p in (ROOT / app).rglob("*.py")
+    ):
+        inner = (
+            call
+            for string in ast.walk(ast.parse(path.read_text()))
+            if isinstance(string, ast.JoinedStr)
+            for call in ast.walk(string)
+            if isinstance(call, ast.Call)
+        )
+        hidden += [
+            f"{path.relative_to(ROOT)}:{call.lineno}"
+            for call in inner
+            if isinstance(call.func, ast.Name) and call.func.id in MARKERS
+        ]
+    assert not hidden

@@ -122,7 +122,7 @@ class SearchHitSerializer(serializers.Serializer):
     created_at = serializers.CharField(help_text="ISO 8601.")
     distance = serializers.FloatField(help_text=_("The cosine similarity: higher is more similar."))
     similarity = serializers.FloatField(help_text=_("The same number under its right name."))
-    decision = decision_field("Whether it is the same person; null without thresholds.")
+    decision = decision_field(_("Whether it is the same person; null without thresholds."))
 
 
 class FaceHitsSerializer(FaceDescriptionSerializer):
@@ -131,7 +131,7 @@ class FaceHitsSerializer(FaceDescriptionSerializer):
     results = SearchHitSerializer(many=True, help_text=_("Best first."))
     total = serializers.IntegerField()
     decision = decision_field(
-        "That of the best hit; unknown without hits, null without thresholds."
+        _("That of the best hit; unknown without hits, null without thresholds.")
     )
 
 
@@ -204,7 +204,7 @@ class VerifyResponseSerializer(serializers.Serializer):
         allow_null=True,
         help_text=_("The request's, or else the one measured for the weights in use."),
     )
-    decision = decision_field("By the measured thresholds; null without them.")
+    decision = decision_field(_("By the measured thresholds; null without them."))
     message = serializers.CharField(help_text=_("The verdict in words, in the client's language."))
     model = serializers.CharField()
     use_face_detection = serializers.BooleanField()

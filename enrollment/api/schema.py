@@ -75,8 +75,10 @@ milvus_insert_responses = {
             "person_id": "123.456.789-09",
             "results": [_STORED],
         },
-        "With `async=true`: the pictures are stored, and are searchable when the work in the background "
-        "is done.",
+        _(
+            "With `async=true`: the pictures are stored, and are searchable when the work in the background "
+            "is done."
+        ),
     ),
     **errors(*UPLOAD_ERRORS),
     409: OpenApiResponse(

@@ -130,7 +130,9 @@ class InsertAcceptedSerializer(InsertResponseSerializer):
     """Stored, not searchable yet."""
 
     status_url = serializers.CharField(
-        help_text="The person's pictures with the `status` of each: `pending`, `indexed`, `failed`."
+        help_text=_(
+            "The person's pictures with the `status` of each: `pending`, `indexed`, `failed`."
+        )
     )
 
 
