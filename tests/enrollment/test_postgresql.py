@@ -34,6 +34,7 @@ from recognition.vector_store import get_vector_store, reset_vector_store
 from tests.pictures import draw_picture
 
 call_command("migrate", verbosity=0)
+Person.objects.all().delete()
 start = threading.Barrier(4)
 
 def enrol(seed):
