@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+from django.utils.translation import gettext
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
@@ -134,19 +135,30 @@ def _adjustments(**options: Any) -> Adjustments:
         return Adjustments(**options)
     except ValueError as error:  # waitress resolves the host here
         raise CannotListen(
-            f"HOST={options['host']} PORT={options['port']} is no address of this machine. "
-            "Set HOST to 127.0.0.1, 0.0.0.0 or one of its addresses, and PORT to 1-65535."
+            gettext(
+                "HOST=%(host)s PORT=%(port)s is no address of this machine. "
+                "Set HOST to 127.0.0.1, 0.0.0.0 or one of its addresses, and PORT to 1-65535."
+            )
+            % {"host": options["host"], "port": options["port"]}
         ) from error
 
 
 def _reason(error: OSError, host: str, port: int) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            cause = "another program is listening there. Stop it, or set PORT to another number"
+            cause = gettext(
+                "another program is listening there. Stop it, or set PORT to another number"
+            )
         case errno.EACCES:
-            cause = "ports below 1024 need the right to use them. Set PORT to 1024 or more"
+            cause = gettext("ports below 1024 need the right to use them. Set PORT to 1024 or more")
         case errno.EADDRNOTAVAIL:
-            cause = "this machine has no such address. Set HOST to 127.0.0.1, 0.0.0.0 or its own"
+            cause = gettext(
+                "this machine has no such address. Set HOST to 127.0.0.1, 0.0.0.0 or its own"
+            )
         case _:
-            cause = f"{error.strerror}. Set HOST and PORT to others"
-    return f"Cannot listen at {host}:{port}: {cause}."
+            cause = gettext("%(reason)s. Set HOST and PORT to others") % {"reason": error.strerror}
+    return gettext("Cannot listen at %(host)s:%(port)d: %(cause)s.") % {
+        "host": host,
+        "port": port,
+        "cause": cause,
+    }

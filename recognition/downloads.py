@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from django.utils.translation import gettext as _
+
 from recognition.exceptions import RecognitionError, WeightsUnavailable
 from recognition.networks import FaceNetwork, build
 
@@ -54,18 +56,24 @@ def install(
     if sha256 and found != sha256.lower():
         partial.unlink()
         raise DownloadError(
-            f"The file downloaded has SHA-256 {found}, and {sha256.lower()} was expected. It was "
-            "thrown away; the weights in place are untouched. Try again; if it stays, the "
-            "publisher's file has changed: look at it before you pin the new hash with --sha256."
+            _(
+                "The file downloaded has SHA-256 %(found)s, and %(expected)s was expected. It was "
+                "thrown away; the weights in place are untouched. Try again; if it stays, the "
+                "publisher's file has changed: look at it before you pin the new hash with --sha256."
+            )
+            % {"found": found, "expected": sha256.lower()}
         )
     try:
         build(network, partial)
     except WeightsUnavailable as error:
         partial.unlink()
         raise DownloadError(
-            f"The file downloaded does not hold the model '{network.name}' (a web page instead of a "
-            "checkpoint, another network, or a damaged file). It was thrown away; the weights in "
-            "place are untouched. Check the address and try again."
+            _(
+                "The file downloaded does not hold the model '%(name)s' (a web page instead of a "
+                "checkpoint, another network, or a damaged file). It was thrown away; the weights in "
+                "place are untouched. Check the address and try again."
+            )
+            % {"name": network.name}
         ) from error
     partial.replace(target)
     return target, found
@@ -79,19 +87,25 @@ def download(url: str, partial: Path, progress: Progress) -> None:
         try:
             if _fetch(url, partial, progress):
                 return
-            problem: object = "the connection ended before the whole file had come"
+            problem: object = _("the connection ended before the whole file had come")
         except requests.RequestException as error:
             if (response := error.response) is not None and 400 <= response.status_code < 500:
                 raise DownloadError(
-                    f"The server answered {response.status_code} to {url}. Check the address, or give "
-                    "another with --url."
+                    _(
+                        "The server answered %(status)d to %(url)s. Check the address, or give "
+                        "another with --url."
+                    )
+                    % {"status": response.status_code, "url": url}
                 ) from error
             problem = type(error).__name__
         logger.warning("Download of %s, attempt %d of %d: %s", url, attempt, ATTEMPTS, problem)
     raise DownloadError(
-        f"{url} could not be downloaded in {ATTEMPTS} attempts; the last ended with: {problem}. What "
-        "came is kept: run the command again to go on, or download the file by other means and put "
-        "it into the weights folder."
+        _(
+            "%(url)s could not be downloaded in %(attempts)d attempts; the last ended with: "
+            "%(problem)s. What came is kept: run the command again to go on, or download the file "
+            "by other means and put it into the weights folder."
+        )
+        % {"url": url, "attempts": ATTEMPTS, "problem": problem}
     )
 
 
@@ -114,7 +128,8 @@ def _fetch(url: str, partial: Path, progress: Progress) -> bool:
         total = _total(response, start)
         if total and total > MAX_BYTES:
             raise DownloadError(
-                f"{url} has {total:,} bytes; a checkpoint has at most {MAX_BYTES:,}."
+                _("%(url)s has %(size)d bytes; a checkpoint has at most %(limit)d.")
+                % {"url": url, "size": total, "limit": MAX_BYTES}
             )
         with partial.open("ab" if start else "wb") as file:
             for chunk in response.iter_content(CHUNK_BYTES):
@@ -123,7 +138,8 @@ def _fetch(url: str, partial: Path, progress: Progress) -> bool:
                 progress(start, total)
                 if start > MAX_BYTES:
                     raise DownloadError(
-                        f"{url} does not end; a checkpoint has at most {MAX_BYTES:,} bytes."
+                        _("%(url)s does not end; a checkpoint has at most %(limit)d bytes.")
+                        % {"url": url, "limit": MAX_BYTES}
                     )
     return total is None or start == total
 

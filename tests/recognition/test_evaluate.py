@@ -169,7 +169,7 @@ def test_verify_weights_tells_good_from_bad(own_weights, capsys):
     call_command("verify_weights", MODEL)
     assert "yes, 512 numbers" in capsys.readouterr().out
     (own_weights / f"{MODEL}.ckpt").write_bytes(b"not a checkpoint")
-    with pytest.raises(CommandError, match="1 weights files do not load"):
+    with pytest.raises(CommandError, match="1 weights file does not load"):
         call_command("verify_weights", MODEL)
     output = capsys.readouterr().out
     assert output.index(f"{MODEL}.ckpt") < output.index(f"{MODEL}.safetensors")

@@ -7,6 +7,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.utils.translation import gettext as _
 
 from recognition.conf import get_settings
 from recognition.downloads import install
@@ -30,7 +31,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         if (options["url"] or options["sha256"]) and not options["model"]:
-            raise CommandError("--url and --sha256 belong to one file: name the model too.")
+            raise CommandError(_("--url and --sha256 belong to one file: name the model too."))
         names = [options["model"]] if options["model"] else list(NETWORKS)
         failures = 0
         for name in names:
@@ -40,12 +41,16 @@ class Command(BaseCommand):
                 failures += 1
                 self.stderr.write(self.style.ERROR(f"{name}: {error}"))
         if failures:
-            raise CommandError(f"{failures} of {len(names)} checkpoints were not installed.")
-        self.stdout.write("Now run 'manage.py reindex', so that enrolled pictures follow.")
+            raise CommandError(
+                _("%(failures)d of %(count)d checkpoints were not installed.")
+                % {"failures": failures, "count": len(names)}
+            )
+        self.stdout.write(_("Now run 'manage.py reindex', so that enrolled pictures follow."))
 
     def _install(self, network: FaceNetwork, options: dict[str, Any]) -> None:
         published = self._source(network, options)
-        self.stdout.write(f"{network.name}: {published.url}\n  licence: {published.licence}")
+        self.stdout.write(f"{network.name}: {published.url}")
+        self.stdout.write(_("  licence: %(licence)s") % {"licence": published.licence})
         bar = _bar(network.name, options["no_progress"])
         try:
             path, found = install(
@@ -57,15 +62,20 @@ class Command(BaseCommand):
             )
         finally:
             bar.close()
-        self.stdout.write(f"  installed as {path.name}, SHA-256 {found}")
+        self.stdout.write(
+            _("  installed as %(file)s, SHA-256 %(hash)s") % {"file": path.name, "hash": found}
+        )
 
     def _source(self, network: FaceNetwork, options: dict[str, Any]) -> PublishedWeights:
         if options["url"]:
-            return PublishedWeights("url", options["url"], "see its publisher")
+            return PublishedWeights("url", options["url"], _("see its publisher"))
         for published in network.published:
             if options["source"] in (None, published.name):
                 return published
-        raise CommandError(f"{options['source']} publishes no checkpoint of {network.name}.")
+        raise CommandError(
+            _("%(source)s publishes no checkpoint of %(model)s.")
+            % {"source": options["source"], "model": network.name}
+        )
 
 
 def _bar(label: str, hidden: bool) -> Any:

@@ -6,6 +6,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from recognition.exceptions import WeightsUnavailable
 from recognition.networks import NETWORKS, FaceNetwork, WeightsFile, build
@@ -26,14 +28,24 @@ class Command(BaseCommand):
         names = [options["model"]] if options["model"] else list(NETWORKS)
         broken = sum(self._list(NETWORKS[name]) for name in names)
         if broken:
-            raise CommandError(f"{broken} weights files do not load; their lines say why.")
+            raise CommandError(
+                ngettext(
+                    "%(count)d weights file does not load; its lines say why.",
+                    "%(count)d weights files do not load; their lines say why.",
+                    broken,
+                )
+                % {"count": broken}
+            )
 
     def _list(self, network: FaceNetwork) -> int:
         """Prints the network's files; returns how many of them do not load."""
         files = weights_files(network.name)
         self.stdout.write(self.style.MIGRATE_HEADING(network.name))
         if not files:
-            self.stdout.write(f"  no file; 'manage.py fetch_weights {network.name}' downloads one")
+            self.stdout.write(
+                _("  no file; 'manage.py fetch_weights %(name)s' downloads one")
+                % {"name": network.name}
+            )
         broken = 0
         for place, file in enumerate(files):
             problem = _problem(network, file)
@@ -46,27 +58,27 @@ class Command(BaseCommand):
     ) -> None:
         accuracy = known and known.measured.get("accuracy")
         lines = {
-            "used": "yes" if in_use else "no, the file above comes first",
+            _("used"): _("yes") if in_use else _("no, the file above comes first"),
             "SHA-256": full_hash(file),
-            "fingerprint": file.fingerprint,
-            "loads": problem or f"yes, {EMBEDDING_DIM} numbers",
-            "source": (known and known.source) or "not known",
-            "licence": (known and known.licence) or "not known",
-            "accuracy": f"{accuracy:.2%}, {known.measured['command']}"
+            _("fingerprint"): file.fingerprint,
+            _("loads"): problem or _("yes, %(count)d numbers") % {"count": EMBEDDING_DIM},
+            _("source"): (known and known.source) or _("not known"),
+            _("licence"): (known and known.licence) or _("not known"),
+            _("accuracy"): f"{accuracy:.2%}, {known.measured['command']}"
             if accuracy
-            else "not measured",
-            "match from": f"{known.match.similarity} (FAR {known.match.far:g})"
+            else _("not measured"),
+            _("match from"): f"{known.match.similarity} (FAR {known.match.far:g})"
             if known and known.match
-            else "not measured; 'manage.py evaluate --save' does it",
+            else _("not measured; 'manage.py evaluate --save' does it"),
         }
         self.stdout.write(f"  {file.path.name}")
         for label, value in lines.items():
-            self.stdout.write(f"    {label:<12} {value}")
+            self.stdout.write(f"    {label:<17} {value}")
 
 
 def _problem(network: FaceNetwork, file: WeightsFile) -> str:
     try:
         build(network, file.path)
     except WeightsUnavailable as error:
-        return f"NO: {error}"
+        return _("NO: %(reason)s") % {"reason": error}
     return ""
