@@ -15,21 +15,11 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.gallery_folder import ROOT, SETUP, mend, new_gallery
+
 KILLS = 3
 MOST_LINES = 8  # reports read before the kill
 MOST_SECONDS = 0.3  # from the last report read to the kill: longer than one step takes
-
-SETUP = """
-import io, itertools, json, sys
-import django
-django.setup()
-from django.core.management import CommandError, call_command
-from enrollment.models import FaceEmbedding, FaceImage, Person
-
-def tell(**report):
-    print(json.dumps(report), flush=True)
-"""
 
 WRITER = (
     SETUP
@@ -71,67 +61,10 @@ for number in itertools.count():
 """
 )
 
-MENDER = (
-    SETUP
-    + """
-from enrollment.selectors import search_gallery
-from recognition.embedding import Embeddings
-
-def reindex(*arguments):
-    output = io.StringIO()
-    try:
-        call_command("reindex", *arguments, stdout=output)
-    except CommandError as error:
-        return 1, output.getvalue() + str(error)
-    return 0, output.getvalue()
-
-def found(row):
-    ((hit,),) = search_gallery(Embeddings(row.array[None], row.model, row.fingerprint), 1)
-    return hit.face_image.original_path
-
-named, mended, checked = reindex("--check"), reindex(), reindex("--check")
-rows = FaceEmbedding.objects.select_related("face_image")
-tell(
-    named=named, mended=mended, checked=checked,
-    searchable=[found(row) for row in rows],
-    pictures=list(FaceImage.objects.values_list("original_path", flat=True)),
-    files=[picture.image.storage.exists(picture.image.name) for picture in FaceImage.objects.all()],
-    persons=list(Person.objects.values_list("person_id", flat=True)),
-)
-"""
-)
-
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """A gallery of its own, empty and migrated."""
-    environment = os.environ | {
-        "DJANGO_SETTINGS_MODULE": "faceproject.settings",
-        "ENV_FILE": os.devnull,
-        "DATA_DIR": str(tmp_path / "data"),
-        "LOG_LEVEL": "ERROR",
-        "TORCH_THREADS": "1",
-    }
-    run(
-        environment,
-        "from django.core.management import execute_from_command_line as run; "
-        "run(['manage.py', 'migrate', '--verbosity=0'])",
-    )
-    return environment
-
-
-def run(environment: dict[str, str], script: str) -> str:
-    result = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+    return new_gallery(tmp_path / "data")
 
 
 def reports_until_kill(environment: dict[str, str], name: str) -> Iterator[dict[str, Any]]:
@@ -166,7 +99,7 @@ def test_killed_writers_lose_nothing_that_was_accepted(environment):
                 # From the first word on it may be gone, from the second on it must be.
                 accepted.pop(report.get("deleting"), None)
                 deleted |= {report["deleted"]} if "deleted" in report else set()
-        state = json.loads(run(environment, MENDER))
+        state = mend(environment)
 
         assert state["checked"] == [0, "No difference: Milvus and the picture storage equal SQL.\n"]
         assert state["mended"][0] == 0, state["mended"]

@@ -1,0 +1,90 @@
+"""A gallery in a folder of its own, and the commands that are run on it from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SETUP = """
+import io, itertools, json, sys
+import django
+django.setup()
+from django.core.management import CommandError, call_command
+from enrollment.models import FaceEmbedding, FaceImage, Person
+
+def tell(**report):
+    print(json.dumps(report), flush=True)
+"""
+
+MENDER = (
+    SETUP
+    + """
+from enrollment.selectors import search_gallery
+from recognition.embedding import Embeddings
+
+def reindex(*arguments):
+    output = io.StringIO()
+    try:
+        call_command("reindex", *arguments, stdout=output)
+    except CommandError as error:
+        return 1, output.getvalue() + str(error)
+    return 0, output.getvalue()
+
+def found(row):
+    ((hit,),) = search_gallery(Embeddings(row.array[None], row.model, row.fingerprint), 1)
+    return hit.face_image.original_path
+
+named, mended, checked = reindex("--check"), reindex(), reindex("--check")
+rows = FaceEmbedding.objects.select_related("face_image")
+tell(
+    named=named, mended=mended, checked=checked,
+    searchable=[found(row) for row in rows],
+    pictures=list(FaceImage.objects.values_list("original_path", flat=True)),
+    files=[picture.image.storage.exists(picture.image.name) for picture in FaceImage.objects.all()],
+    persons=list(Person.objects.values_list("person_id", flat=True)),
+)
+"""
+)
+
+
+def new_gallery(data: Path, **knobs: str) -> dict[str, str]:
+    """The environment of a gallery in `data`, empty and migrated."""
+    environment = os.environ | {
+        "DJANGO_SETTINGS_MODULE": "faceproject.settings",
+        "ENV_FILE": os.devnull,
+        "DATA_DIR": str(data),
+        "LOG_LEVEL": "ERROR",
+        "TORCH_THREADS": "1",
+        **knobs,
+    }
+    run(
+        environment,
+        "from django.core.management import execute_from_command_line as run; "
+        "run(['manage.py', 'migrate', '--verbosity=0'])",
+    )
+    return environment
+
+
+def run(environment: dict[str, str], script: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def mend(environment: dict[str, str]) -> dict[str, Any]:
+    """Checks, mends and checks again; what each said, and what the gallery then holds."""
+    return json.loads(run(environment, MENDER))
