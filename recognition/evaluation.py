@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from django.utils.translation import gettext
 
 from recognition.conf import get_settings
 from recognition.embedding import CroppedUpload, crop_uploads, embed_crops
@@ -76,16 +77,24 @@ def open_pictures(root: Path) -> PictureSet:
         with zipfile.ZipFile(root) as archive:
             names = sorted(archive.namelist())
     else:
-        raise EvaluationError(f"{root} is neither a folder nor a zip archive of pictures.")
+        raise EvaluationError(
+            gettext("%(path)s is neither a folder nor a zip archive of pictures.") % {"path": root}
+        )
     allowed = get_settings().allowed_extensions
     paths = [PurePath(n) for n in names if n.lower().rsplit(".", 1)[-1] in allowed]
     members: dict[str, str] = {}
     for path in paths:
         if path.stem in members:
-            raise EvaluationError(f"Two pictures are called {path.stem}; file names must differ.")
+            raise EvaluationError(
+                gettext("Two pictures are called %(name)s; file names must differ.")
+                % {"name": path.stem}
+            )
         members[path.stem] = str(path)
     if not members:
-        raise EvaluationError(f"There is no picture in {root}; expected: {', '.join(allowed)}.")
+        raise EvaluationError(
+            gettext("There is no picture in %(path)s; expected: %(allowed)s.")
+            % {"path": root, "allowed": ", ".join(allowed)}
+        )
     return PictureSet(root, members, {path.stem: path.parent.name for path in paths})
 
 
@@ -102,7 +111,7 @@ def read_pairs(path: Path) -> list[Pair]:
             _lfw_pair(line, number) for number, line in enumerate(lines[1:], 2) if line.strip()
         ]
     if not pairs:
-        raise EvaluationError(f"There is no pair in {path.name}.")
+        raise EvaluationError(gettext("There is no pair in %(file)s.") % {"file": path.name})
     return pairs
 
 
@@ -113,8 +122,11 @@ def _lfw_pair(line: str, number: int) -> Pair:
         case [name, first, other, second] if first.isdigit() and second.isdigit():
             return Pair(f"{name}_{int(first):04d}", f"{other}_{int(second):04d}", False)
     raise EvaluationError(
-        f"Line {number} of the pairs is neither 'name n m' nor 'name n other m', and the file does "
-        "not start with the CSV header image_a,image_b,same."
+        gettext(
+            "Line %(number)d of the pairs is neither 'name n m' nor 'name n other m', and the file "
+            "does not start with the CSV header image_a,image_b,same."
+        )
+        % {"number": number}
     )
 
 
@@ -230,9 +242,11 @@ def threshold_of_impostors(scores: np.ndarray, far: float) -> Threshold:
     """The lowest similarity, in steps of 0.0001, that at most the share `far` of the scores reach."""
     if len(scores) * far < FALSE_ACCEPTS:
         raise EvaluationError(
-            f"A threshold for a false accept rate of {far:g} needs at least {int(FALSE_ACCEPTS / far):,} "
-            f"pairs of different people; these pictures make {len(scores):,}. Give more pictures or a "
-            "larger rate."
+            gettext(
+                "A threshold for a false accept rate of %(far)g needs at least %(least)d pairs of "
+                "different people; these pictures make %(given)d. Give more pictures or a larger rate."
+            )
+            % {"far": far, "least": int(FALSE_ACCEPTS / far), "given": len(scores)}
         )
     allowed = int(len(scores) * far)
     value = float(np.partition(scores, -allowed - 1)[-allowed - 1])
@@ -246,7 +260,7 @@ def identification(vectors: np.ndarray, people: Sequence[str]) -> dict[str, Any]
     gallery = np.zeros(len(labels), bool)
     gallery[first] = True
     if gallery.all():
-        raise EvaluationError("Identification needs persons with two pictures or more.")
+        raise EvaluationError(gettext("Identification needs persons with two pictures or more."))
     scores = vectors[~gallery] @ vectors[gallery].T
     rates = {f"rank_{k}": rank_k_rate(scores, labels[~gallery], labels[gallery], k) for k in (1, 5)}
     return {"persons": int(gallery.sum()), "probes": int((~gallery).sum()), **rates}

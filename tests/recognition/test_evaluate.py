@@ -161,7 +161,7 @@ def test_thresholds_speak_only_for_the_way_they_were_measured(people, own_weight
 
 def test_picture_that_pairs_name_and_nobody_has(people, pairs, own_weights):
     (people / "Person_3" / "Person_3_0002.png").unlink()
-    with pytest.raises(CommandError, match="1 pictures of the pairs.*Person_3_0002"):
+    with pytest.raises(CommandError, match="1 picture of the pairs.*Person_3_0002"):
         call_command("evaluate", people, pairs=pairs, aligned=True, no_progress=True)
 
 

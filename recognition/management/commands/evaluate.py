@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from recognition.evaluation import (
     EvaluationError,
@@ -71,7 +73,9 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         if not 0 < options["far"] < 1:
-            raise CommandError(f"--far is a share between 0 and 1, not {options['far']}.")
+            raise CommandError(
+                _("--far is a share between 0 and 1, not %(far)g.") % {"far": options["far"]}
+            )
         try:
             self._evaluate(options)
         except (EvaluationError, RecognitionError, OSError) as error:
@@ -82,8 +86,12 @@ class Command(BaseCommand):
         pairs = read_pairs(options["pairs"]) if options["pairs"] else []
         if missing := missing_pictures(pairs, pictures.members):
             raise CommandError(
-                f"{len(missing)} pictures of the pairs are not in {options['pictures']}, the first "
-                f"of them {missing[0]}."
+                ngettext(
+                    "%(count)d picture of the pairs is not in %(place)s: %(first)s.",
+                    "%(count)d pictures of the pairs are not in %(place)s, the first of them %(first)s.",
+                    len(missing),
+                )
+                % {"count": len(missing), "place": options["pictures"], "first": missing[0]}
             )
         in_pairs = {stem for pair in pairs for stem in pair[:2]}
         whole = options["identify"] or options["save"] or not pairs
@@ -94,7 +102,7 @@ class Command(BaseCommand):
             stems,
             options["model"] or usable_names(),
             detect=not options["aligned"],
-            track=lambda items, total: track(items, "pictures", total),
+            track=lambda items, total: track(items, _("pictures"), total),
         )
         verifications = self._verifications(options, gallery, pairs)
         figures = self._figures(options, pictures, gallery, verifications)
@@ -119,7 +127,10 @@ class Command(BaseCommand):
         if options["compare"]:
             places, vectors = read_descriptors(options["compare"])
             if missing := missing_pictures(pairs, places):
-                raise CommandError(f"{options['compare']} has no vector of {missing[0]}.")
+                raise CommandError(
+                    _("%(file)s has no vector of %(picture)s.")
+                    % {"file": options["compare"], "picture": missing[0]}
+                )
             results[options["compare"].stem] = verify_pairs(vectors, places, pairs)
         return results
 
@@ -141,8 +152,8 @@ class Command(BaseCommand):
         rows = list(dict.fromkeys(key for values in figures.values() for key in values))
         width = max(map(len, rows))
         self.stdout.write(
-            f"{len(gallery.stems)} pictures, {gallery.without_face} taken whole (no face found or "
-            "looked for)"
+            _("%(count)d pictures, %(whole)d taken whole (no face found or looked for)")
+            % {"count": len(gallery.stems), "whole": gallery.without_face}
         )
         self.stdout.write(" " * width + "".join(f"  {name:>20}" for name in figures))
         for row in rows:
@@ -177,8 +188,13 @@ class Command(BaseCommand):
         )
         path = write_descriptor(weights, descriptor)
         self.stdout.write(
-            f"{model}: match from {descriptor.match.similarity}, review from "
-            f"{descriptor.review.similarity}, stored in {path.name}"
+            _("%(model)s: match from %(match)s, review from %(review)s, stored in %(file)s")
+            % {
+                "model": model,
+                "match": descriptor.match.similarity,
+                "review": descriptor.review.similarity,
+                "file": path.name,
+            }
         )
         if options["verbosity"] > 1:
             self.stdout.write(json.dumps(asdict(descriptor), indent=1))
