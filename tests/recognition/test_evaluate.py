@@ -107,7 +107,7 @@ def test_threshold_lets_through_the_chosen_share_of_strangers():
 
 
 def test_threshold_refuses_to_stand_on_too_few_pairs():
-    with pytest.raises(EvaluationError, match="at least 10,000 pairs"):
+    with pytest.raises(EvaluationError, match="at least 10000 pairs"):
         threshold_of_impostors(np.zeros(190), 0.001)
 
 
