@@ -39,8 +39,11 @@ class Command(BaseCommand):
             self._say_account()
         except DatabaseError as error:
             raise CommandError(
-                f"The SQL database does not answer as it should ({error}). Bring it up to date with "
-                "'script/manage migrate'; see DATABASE_URL in docs/configuration.md."
+                gettext(
+                    "The SQL database does not answer as it should (%(reason)s). Bring it up to date "
+                    "with 'script/manage migrate'; see DATABASE_URL in docs/configuration.md."
+                )
+                % {"reason": error}
             ) from error
         self._open_store()
         self._say_addresses(server.port)
