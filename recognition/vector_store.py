@@ -11,6 +11,7 @@ can be rebuilt.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import logging
 import os
 import re
@@ -18,6 +19,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,6 +54,8 @@ FLUSH_ROWS = 256  # Milvus Lite searches unflushed rows one by one, about 50 µs
 BULK_FLUSH_ROWS = 10_000  # within one upsert: a flush for every batch doubles its time
 SLOW_SECONDS = 120.0  # loading, flushing, index building
 PING_SECONDS = 3.0
+SOCKET_PREFIX = "vectors-"
+SOCKET_SETTLED = 3_600.0
 
 # Milvus's codes for a collection or partition that is gone or not loaded (any more).
 STALE_CODES = {100, 101, 103, 200, 201, 202}
@@ -222,7 +226,7 @@ class MilvusVectorStore:
         self._run(lambda client: self._drop_partition(client, partition))
 
     def clear(self) -> None:
-        """Drop the collection, whatever its schema; the next call makes an empty one."""
+        """Drop the collection, whatever its schema or state; the next call makes an empty one."""
         self._run(self._drop_collection, prepare=False)
 
     def row_count(self) -> int:
@@ -348,7 +352,13 @@ class MilvusVectorStore:
         client.create_index(COLLECTION, index, sync=False, timeout=SLOW_SECONDS)
 
     def _drop_collection(self, client: MilvusClient) -> None:
-        client.drop_collection(COLLECTION, timeout=self._timeout)
+        try:
+            client.drop_collection(COLLECTION, timeout=self._timeout)
+        except _vendor().MilvusException:
+            if not self._folder:
+                raise
+        if self._folder:  # Milvus Lite overlooks a damaged one, and then cannot make a new one
+            shutil.rmtree(self._folder / "collections" / COLLECTION, ignore_errors=True)
         self._prepared = False
         self._unflushed = 0
 
@@ -433,7 +443,10 @@ class _EmbeddedServer:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         self._database = MilvusLite(str(folder))
-        self._socket_folder = tempfile.mkdtemp(prefix="vectors-")
+        _remove_stale_sockets()
+        self._socket_folder = tempfile.mkdtemp(prefix=SOCKET_PREFIX)
+        self._socket_lock = os.open(self._socket_folder, os.O_RDONLY)
+        fcntl.flock(self._socket_lock, fcntl.LOCK_EX)
         self.address = f"unix:{self._socket_folder}/milvus"
         unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         self._server = grpc.server(ThreadPoolExecutor(4), options=unlimited)
@@ -447,6 +460,26 @@ class _EmbeddedServer:
         self._server.stop(grace=2).wait()
         self._database.close()
         shutil.rmtree(self._socket_folder, ignore_errors=True)
+        os.close(self._socket_lock)
+
+
+def _remove_stale_sockets() -> None:
+    """Removes the socket folders that killed processes left: nobody holds the lock on them."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{SOCKET_PREFIX}*"):
+        try:
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue  # another user's, or gone meanwhile
+        try:
+            about = os.fstat(handle)
+            # One that was just made may not be locked yet.
+            if about.st_uid == os.getuid() and time.time() - about.st_mtime > SOCKET_SETTLED:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(handle)
 
 
 def _quiet_training() -> None:
@@ -547,7 +580,8 @@ def _way_out(error: Exception, embedded: bool) -> str:
         )
     return _(
         "The embedded vector database failed. Check that the folder in MILVUS_URI is writable and "
-        "its disk not full; if it is damaged, move it away and run `manage.py reindex`."
+        "its disk not full. If it is damaged, stop the server and run "
+        "`manage.py reindex --rebuild`: it is made anew from SQL."
     )
 
 

@@ -238,6 +238,22 @@ def test_rebuild_replaces_all_that_was_there(gallery, monkeypatch):
     assert found() == {}
 
 
+def test_damaged_database_is_made_anew_by_rebuild(gallery, settings, monkeypatch):
+    reset_vector_store()
+    for path in Path(settings.RECOGNITION["MILVUS_URI"]).rglob("*.*"):
+        if path.is_file():
+            path.write_bytes(b"\xff" * 64)
+    for arguments in (), ("--check",):
+        with pytest.raises(CommandError, match="run `manage.py reindex --rebuild`"):
+            reindex(*arguments)
+    assert len(rows_of_sql()) == 6
+
+    monkeypatch.setattr("enrollment.indexing.embed_crops", None)
+    assert "3 embeddings indexed" in reindex("--rebuild")
+    assert all(finds_itself(row) for row in gallery)
+    assert found() == {}
+
+
 def test_rebuild_of_one_model_leaves_the_others(gallery, monkeypatch):
     other = partition_name("cosface_resnet50", OLD)
     FaceEmbedding.objects.filter(pk=gallery[0].pk).update(model="cosface_resnet50", fingerprint=OLD)

@@ -451,6 +451,62 @@ def test_file_in_place_of_the_folder_is_explained(
     assert str(tmp_path) not in str(caught.value)
 
 
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("damaged", "damage"),
+    [
+        ("schema.json", cut_short),
+        ("schema.json", Path.unlink),
+        ("partitions/a/data/*.parquet", cut_short),
+        ("partitions/a/indexes/*.idx", cut_short),
+    ],
+)
+def test_damaged_folder_is_refused_until_cleared(
+    folder_store: MilvusVectorStore, tmp_path: Path, damaged: str, damage: Callable[[Path], None]
+) -> None:
+    folder_store.upsert("a", make_rows(3))
+    folder_store.flush()
+    folder_store.close()
+    (path,) = (tmp_path / "milvus_face.db" / "collections" / COLLECTION).glob(damaged)
+    damage(path)
+    with pytest.raises(VectorStoreUnavailable, match="reindex --rebuild") as caught:
+        folder_store.ping()
+    assert str(tmp_path) not in str(caught.value)
+
+    folder_store.clear()
+    folder_store.upsert("a", make_rows(2))
+    assert ids_in(folder_store, "a") == [1, 2]
+
+
+def test_socket_folders_of_killed_processes_are_removed(
+    folder_store: MilvusVectorStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sockets = tmp_path / "sockets"
+    sockets.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(sockets))
+    folder_store.ping()
+    (used,) = sockets.iterdir()
+    stale, fresh = sockets / "vectors-stale", sockets / "vectors-fresh"
+    for folder in stale, fresh:
+        folder.mkdir()
+        (folder / "milvus").touch()
+    for folder in stale, used:
+        os.utime(folder, (1e9, 1e9))
+
+    other = MilvusVectorStore(str(tmp_path / "other.db"))
+    other.ping()
+    names = set(sockets.iterdir())
+    assert {used, fresh} < names
+    assert stale not in names
+
+    other.close()
+    folder_store.close()
+    assert list(sockets.iterdir()) == [fresh]
+
+
 UPSERT_FOREVER = """
 import sys, django; django.setup()
 import numpy as np
