@@ -24,7 +24,7 @@ from enrollment import doubts, idempotency, indexing
 from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, usable_names
-from recognition.vector_store import get_vector_store
+from recognition.vector_store import get_vector_store, partition_name
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +83,27 @@ def unjudged(before: datetime) -> QuerySet[FaceImage]:
     return doubts.unjudged().filter(created_at__lt=before)
 
 
+def note_missing() -> int:
+    """Marks as pending what SQL calls indexed and Milvus, emptied or set back, lacks; how many.
+
+    SQL is read first: what is indexed or deleted meanwhile changes nothing.
+    """
+    marked = 0
+    for name in usable_names():
+        fingerprint = find_weights(name).fingerprint
+        rows = FaceEmbedding.objects.filter(
+            model=name, fingerprint=fingerprint, status=Status.INDEXED, vector__isnull=False
+        )
+        missing = set(rows.values_list("pk", flat=True))
+        if missing:
+            missing -= {
+                row.id for row in get_vector_store().iterate(partition_name(name, fingerprint))
+            }
+        for ids in _slices(sorted(missing)):
+            marked += rows.filter(pk__in=ids).update(status=Status.PENDING)
+    return marked
+
+
 def work_off(before: datetime, stopped: Callable[[], bool] = lambda: False) -> Work:
     """Does what was left undone before then; between batches `stopped` may end it.
 
@@ -108,10 +129,14 @@ def _anything_left(before: datetime) -> bool:
 
 
 def _batches(rows: QuerySet, stopped: Callable[[], bool]) -> Iterator[list[int]]:
-    ids = list(rows.order_by("pk").values_list("pk", flat=True))
-    for start in range(0, len(ids), indexing.BATCH_SIZE):
+    for ids in _slices(list(rows.order_by("pk").values_list("pk", flat=True))):
         if stopped():
             return
+        yield ids
+
+
+def _slices(ids: list[int]) -> Iterator[list[int]]:
+    for start in range(0, len(ids), indexing.BATCH_SIZE):
         yield ids[start : start + indexing.BATCH_SIZE]
 
 
@@ -122,6 +147,7 @@ class BacklogThread(threading.Thread):
         super().__init__(name="backlog", daemon=True)
         self._stopping = threading.Event()
         self._failures = 0
+        self._compared = False
 
     def run(self) -> None:
         _running.set()
@@ -154,6 +180,8 @@ class BacklogThread(threading.Thread):
         """Seconds until the next."""
         try:
             idempotency.forget_old()
+            if not self._compared:
+                self._compare()
             work = work_off(before, self._stopping.is_set)
         except (RecognitionError, DatabaseError) as error:
             logger.warning("Work that was left must wait: %s", error)
@@ -173,6 +201,12 @@ class BacklogThread(threading.Thread):
             return self._retry()
         self._failures = 0
         return PAUSE
+
+    def _compare(self) -> None:
+        """Once: the folder may have been deleted or brought back from another day."""
+        if missing := note_missing():
+            logger.warning("The vector database lacked %d embeddings; copying them", missing)
+        self._compared = True
 
     def _retry(self) -> float:
         self._failures += 1

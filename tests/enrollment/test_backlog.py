@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from enrollment import backlog
-from enrollment.backlog import LAST_RETRY, PAUSE, BacklogThread, Work, work_off
+from enrollment.backlog import LAST_RETRY, PAUSE, BacklogThread, Work, note_missing, work_off
 from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
 from recognition.exceptions import VectorStoreUnavailable
 from recognition.vector_store import get_vector_store, partition_name, reset_vector_store
@@ -100,6 +100,25 @@ def enrol_without_vector(person_id: str, like: FaceEmbedding) -> int:
     return FaceEmbedding.objects.get_or_create(
         face_image=picture, model=MODEL, fingerprint=like.fingerprint
     )[0].pk
+
+
+def test_a_store_that_was_emptied_or_set_back_is_filled_by_a_new_server(
+    row, picture, draw_picture, monkeypatch
+):
+    monkeypatch.setattr(backlog.connections, "close_all", lambda: None)  # the test's own
+    work_off(timezone.now())
+    enrol("bia", draw_picture(seed=2))
+    get_vector_store().delete(partition_name(row.model, row.fingerprint), [row.pk])
+    assert found(picture) == ["bia"]
+    assert BacklogThread()._pass(timezone.now()) == PAUSE
+    assert found(picture) == ["ana", "bia"]
+
+    get_vector_store().clear()
+    assert found(picture) == []
+    assert note_missing() == 2
+    assert work_off(timezone.now()) == Work(indexed=2)
+    assert found(picture) == ["ana", "bia"]
+    assert note_missing() == 0
 
 
 def test_stops_between_batches(row, draw_picture, monkeypatch):
