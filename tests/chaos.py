@@ -190,7 +190,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kills", type=int, nargs="?", default=50)
     parser.add_argument("--seed", type=int, default=None, help="for the moments of the kills")
+    parser.add_argument(
+        "--faults",
+        nargs="*",
+        metavar="NAME",
+        help="these faults, or all of tests/faults.py, instead",
+    )
     options = parser.parse_args()
+    if options.faults is not None:
+        from tests.faults import run_faults
+
+        sys.exit(run_faults(options.faults))
     random.seed(options.seed)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="chaos") as folder:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 import struct
 import zlib
+from contextlib import closing
 
 import pytest
+from django.db import connection
 from django.http import UnreadablePostError
 from rest_framework.test import APIClient
 
@@ -301,6 +304,21 @@ def test_an_unforeseen_failure_is_500_without_details_and_logged(
     assert_error(response, 500, "internal_error")
     assert "secret" not in response.text and "RuntimeError" not in response.text
     assert "secret in /srv/private" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_another_program_locks_is_a_plain_503(api, monkeypatch):
+    with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as other:
+        connection.ensure_connection()
+        connection.cursor().execute("PRAGMA busy_timeout = 50")
+        other.execute("BEGIN IMMEDIATE")
+        fields = {"person_id": "ana", "images": upload(), "use_face_detection": "false"}
+        response = api.post("/api/milvus/insert", fields)
+        other.execute("ROLLBACK")
+    connection.close()
+    assert_error(response, 503, "database_unavailable")
+    assert "Retry-After" not in response
+    assert "locked" in response.json()["message"]
 
 
 @pytest.mark.parametrize("debug", [False, True])

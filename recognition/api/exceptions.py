@@ -15,6 +15,7 @@ from django.core.exceptions import (
     TooManyFilesSent,
 )
 from django.core.exceptions import ValidationError as DjangoValidationError
+from django.db import OperationalError
 from django.http import Http404, UnreadablePostError
 from django.utils.translation import gettext
 from rest_framework import exceptions
@@ -59,6 +60,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     for kind, status in _STATUS_OF_DJANGO:
         if isinstance(error, kind):
             return _answer(status, status_error(context["request"], status))
+    if isinstance(error, OperationalError):
+        return _database_unavailable(error, context)
     return _unexpected(error, context)
 
 
@@ -138,6 +141,17 @@ def _answer(
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return Response(body, status=int(status), headers=headers)
+
+
+def _database_unavailable(error: OperationalError, context: dict[str, Any]) -> Response:
+    """Without `Retry-After`: part of the work may be done, which must not be done twice."""
+    request = context["request"]
+    logger.error("SQL failed at %s %s", request.method, request.path, exc_info=error)
+    message = gettext(
+        "The SQL database could not do this: another program keeps it locked, its disk is full, or it "
+        "does not run. Look whether it was done before you send it again."
+    )
+    return Response(error_body("database_unavailable", message), status=503)
 
 
 def _unexpected(error: Exception, context: dict[str, Any]) -> Response:

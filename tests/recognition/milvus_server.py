@@ -43,9 +43,12 @@ def free_port() -> int:
 def milvus_server(program: Path, folder: Path) -> Iterator[str]:
     """A real Milvus on `folder`; yields its address."""
     port = free_port()
-    command = [program, "--data", folder / "data", "--proxy-port", str(port)]
-    with _running(command, folder, port) as address:
-        yield address
+    with running(milvus_command(program, folder, port), folder, port):
+        yield f"http://127.0.0.1:{port}"
+
+
+def milvus_command(program: Path, folder: Path, port: int) -> list[str | Path]:
+    return [program, "--data", folder / "data", "--proxy-port", str(port)]
 
 
 @contextmanager
@@ -55,12 +58,14 @@ def lite_server(folder: Path, port: int | None = None) -> Iterator[str]:
     program = Path(sys.executable).with_name("milvus-lite")
     command = [program, "server", "--data-dir", folder / "data", "--port", str(port)]
     command += ["--host", "127.0.0.1", "--max-workers", "1"]
-    with _running(command, folder, port) as address:
-        yield address
+    with running(command, folder, port):
+        yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
-def _running(command: list[str | Path], folder: Path, port: int) -> Iterator[str]:
+def running(
+    command: list[str | Path], folder: Path, port: int
+) -> Iterator[subprocess.Popen[bytes]]:
     """In its own process group: the wrapper of the real server leaves that one behind."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "server.log"
@@ -71,9 +76,8 @@ def _running(command: list[str | Path], folder: Path, port: int) -> Iterator[str
             command, stdout=output, stderr=output, env=environment, start_new_session=True
         )
     try:
-        address = f"http://127.0.0.1:{port}"
-        wait_until_ready(process, address, log)
-        yield address
+        wait_until_ready(process, f"http://127.0.0.1:{port}", log)
+        yield process
     finally:
         _stop_group(process)
 
