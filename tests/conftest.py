@@ -109,4 +109,9 @@ def milvus_address(_servers: ExitStack, tmp_path_factory: pytest.TempPathFactory
     program = milvus_program()
     if program is None:
         pytest.skip("No Milvus server is installed: set TEST_MILVUS_SERVER=1 to have one made.")
-    return _servers.enter_context(milvus_server(program, tmp_path_factory.mktemp("milvus")))
+    try:
+        return _servers.enter_context(milvus_server(program, tmp_path_factory.mktemp("milvus")))
+    except RuntimeError as error:
+        if os.environ.get("TEST_MILVUS_SERVER") == "1":  # asked for by name: no excuse
+            raise
+        pytest.skip(f"The Milvus server did not start: {error}")

@@ -541,6 +541,27 @@ def test_answered_rows_survive_a_killed_process(
 # A server
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"), [("0", "1 skipped"), ("1", "1 error")], ids=["there", "asked for"]
+)
+def test_milvus_that_does_not_start_is_told(tmp_path: Path, asked: str, told: str) -> None:
+    program = tmp_path / "bin" / "milvus-server"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho no free memory\nexit 3\n")
+    program.chmod(0o700)
+    one = f"{__file__}::test_ping_answers_true[milvus server]"
+    output = subprocess.run(
+        [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", one],
+        env=os.environ | {"MILVUS_SERVER_VENV": str(tmp_path), "TEST_MILVUS_SERVER": asked},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert told in output
+    assert "did not get ready" in output
+    assert "no free memory" in output
+
+
 def test_nothing_listening_fails_at_once(capfd: pytest.CaptureFixture[str]) -> None:
     store = MilvusVectorStore(f"http://127.0.0.1:{free_port()}", timeout=30)
     _assert_unavailable_within(5, store.ping)
