@@ -16,7 +16,7 @@ from django.utils.translation import gettext
 
 from enrollment import backlog, indexing
 from enrollment.doubts import Probe, quality_doubts, resemblances
-from enrollment.exceptions import DoubtfulIdentity, LowQuality
+from enrollment.exceptions import DoubtfulIdentity, LowQuality, PictureNotFound
 from enrollment.models import PATH_MAX_LENGTH, Doubt, FaceEmbedding, FaceImage, Person
 from enrollment.selectors import compared_weights
 from recognition.embedding import FaceCrop, crop_uploads, embed_crops
@@ -317,13 +317,19 @@ def _attach_results(stored: Iterable[Outcome]) -> None:
     outcomes = {outcome.face_image.pk: outcome for outcome in stored}
     for row in FaceEmbedding.objects.filter(face_image__in=outcomes):
         outcomes[row.face_image_id].embeddings.append(row)
-    judged = set(
-        FaceImage.objects.filter(pk__in=outcomes, judged_at__isnull=False).values_list("pk")
-    )
+    judged_at = dict(FaceImage.objects.filter(pk__in=outcomes).values_list("pk", "judged_at"))
     for pk, outcome in outcomes.items():
-        outcome.doubts, outcome.judged = [], (pk,) in judged
+        outcome.doubts, outcome.judged = [], judged_at.get(pk) is not None
+        if pk not in judged_at:
+            outcome.error, outcome.face_image = _gone(outcome.face_image), None
     for doubt in Doubt.objects.filter(face_image__in=outcomes).select_related("other__person"):
         outcomes[doubt.face_image_id].doubts.append(doubt)
+
+
+def _gone(picture: FaceImage) -> PictureNotFound:
+    """Somebody deleted it before this call could answer that it is there."""
+    message = gettext("%(person)s has no picture %(id)d, or not any more.")
+    return PictureNotFound(message % {"person": picture.person, "id": picture.pk})
 
 
 def sync_again(face_images: Iterable[FaceImage]) -> indexing.IndexReport:

@@ -1,13 +1,15 @@
-"""SIGKILL of the server at random points while clients insert, rename and delete: what is lost?
+"""SIGKILL at random points while clients insert, search, rename and delete, and folders are imported.
 
 `script/chaos 50` prints the figures, and ends with 1 when an accepted picture was lost, when somebody
-deleted was found, or when `reindex` left a difference.
+deleted was found, or when `reindex` left a difference. `--faults` and `--clients` are of other modules.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
+import os
 import random
 import re
 import signal
@@ -17,20 +19,26 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 
+import django
 import requests
 
 from tests.gallery_folder import ROOT, mend, new_gallery
 from tests.pictures import draw_picture
+from tests.recognition.milvus_server import free_port, running
 
 CLIENTS = 4
 PICTURES = 2  # of an insert
 SHORTEST, LONGEST = 0.2, 3.0  # seconds of work before the kill
 START_SECONDS = 120
+IMPORTED_PERSONS = 50  # of a folder: two batches of files
+IMPORT_EVERY = 4  # one of so many rounds kills an import; every other of them beside a server
 
 
 @dataclass
@@ -39,6 +47,11 @@ class Promises:
 
     paths: dict[str, list[str]] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
+    former: set[str] = field(default_factory=set)  # ids that somebody had before a rename
+    ghosts: set[str] = field(
+        default_factory=set
+    )  # found by a search that began after they had gone
+    unfound: set[str] = field(default_factory=set)  # paths of answered inserts
     answers: Counter[str] = field(default_factory=Counter)
     unanswered: int = 0
     refusals: Counter[str] = field(default_factory=Counter)
@@ -86,7 +99,7 @@ class Server:
 
 
 class Client(threading.Thread):
-    """Inserts, renames and deletes until the server is gone."""
+    """Inserts, searches, renames and deletes until the server is gone."""
 
     def __init__(self, url: str, name: str, promises: Promises) -> None:
         super().__init__(name=name, daemon=True)
@@ -95,34 +108,63 @@ class Client(threading.Thread):
     def run(self) -> None:
         try:
             for number in count():
-                person = f"{self.name}-{number}"
-                self.insert(person)
-                if number % 3 == 1:
-                    self.rename(person, f"{person} renamed")
-                if number % 3 == 2:
-                    self.delete(person)
+                self.work(f"{self.name}-{number}", number)
         except requests.RequestException:
             with self.promises.lock:
                 self.promises.unanswered += 1
 
-    def insert(self, person: str) -> None:
+    def work(self, person: str, number: int) -> None:
+        paths = self.insert(person)
+        if number % 3 == 1:
+            self.rename(person, f"{person} renamed")
+            person = f"{person} renamed"
+        if number % 3 == 2:
+            self.delete(person)
+            person = None
+        self.search(paths[0], person)
+
+    def insert(self, person: str) -> list[str]:
+        """Returns the paths of the pictures."""
         paths = [f"{person}/{number}.jpg" for number in range(PICTURES)]
+        if self.promises.note("insert", self.send(person, paths)):
+            self.promises.paths[person] = paths
+        return paths
+
+    def send(self, person: str, paths: list[str], **options: object) -> requests.Response:
+        """The pictures that belong to the paths, as crops of faces."""
         files = [("images", (path, draw_picture((112, 112), seed=path))) for path in paths]
         fields = {"person_id": person, "image_paths": json.dumps(paths)}
         fields["use_face_detection"] = "false"
-        response = self.call("post", "/api/milvus/insert", data=fields, files=files)
-        if self.promises.note("insert", response):
-            self.promises.paths[person] = paths
+        return self.call("post", "/api/milvus/insert", data=fields, files=files, **options)
+
+    def search(self, path: str, expected: str | None) -> None:
+        """For the picture of that path; who was gone before must not be found, `expected` must be."""
+        with self.promises.lock:
+            gone = self.promises.deleted | self.promises.former
+        response = self.call(
+            "post",
+            "/api/milvus/search",
+            files={"image": ("probe.jpg", draw_picture((112, 112), seed=path))},
+            data={"use_face_detection": "false"},
+        )
+        if self.promises.note("search", response):
+            found = {hit["person_id"] for hit in response.json()["results"]}
+            self.promises.ghosts |= gone & found
+            if expected and expected not in found:
+                self.promises.unfound.add(path)
 
     def rename(self, person: str, new: str) -> None:
         response = self.call("patch", f"/api/persons/{quote(person)}", json={"person_id": new})
-        self.promises.note("rename", response)
+        if self.promises.note("rename", response):
+            with self.promises.lock:
+                self.promises.former.add(person)
 
     def delete(self, person: str) -> None:
         # From the request on they may be gone, from the answer on they must be.
-        self.promises.paths.pop(person, None)
+        self.promises.paths.pop(person.removesuffix(" renamed"), None)
         if self.promises.note("delete", self.call("delete", f"/api/persons/{quote(person)}")):
-            self.promises.deleted.add(person)
+            with self.promises.lock:
+                self.promises.deleted.add(person)
 
     def call(self, method: str, path: str, **options: object) -> requests.Response:
         return requests.request(method, self.url + path, timeout=START_SECONDS, **options)
@@ -132,7 +174,12 @@ class Client(threading.Thread):
 class Figures:
     """What the rounds came to."""
 
-    kills: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    imported: int = 0  # files that a killed import had reported
+    unrepeated: list[str] = field(
+        default_factory=list
+    )  # imports that did not finish the second time
+    doubled: int = 0
     rounds_with_drift: int = 0
     drift: Counter[str] = field(default_factory=Counter)
     lost: set[str] = field(default_factory=set)
@@ -142,7 +189,8 @@ class Figures:
 
     @property
     def failed(self) -> bool:
-        return bool(self.lost or self.ghosts or self.unmended or self.unnamed)
+        wrong = (self.lost, self.ghosts, self.unmended, self.unnamed, self.unrepeated, self.doubled)
+        return any(map(bool, wrong))
 
 
 def kill_once(environment: dict[str, str], name: str, promises: Promises) -> None:
@@ -155,6 +203,125 @@ def kill_once(environment: dict[str, str], name: str, promises: Promises) -> Non
     server.kill()
     for client in clients:
         client.join()
+
+
+def kill_import(
+    environment: dict[str, str], name: str, promises: Promises, figures: Figures, *, served: bool
+) -> None:
+    """The import of a folder, killed and run again; `served`: beside a server that clients use."""
+    folder = Path(environment["DATA_DIR"]).with_name(name)
+    paths = draw_folder(folder, name)
+    if served:
+        reported = kill_beside_server(environment, folder, promises, figures)
+    else:
+        importer = start_import(environment, folder)
+        await_moment(importer, folder)
+        importer.kill()
+        importer.wait()
+        figures.kills["import"] += 1
+        reported = told(folder)
+    figures.imported += len(reported)
+    again = start_import(environment, folder)
+    _none, errors = again.communicate(timeout=START_SECONDS)
+    statuses = told(folder)
+    if again.returncode or statuses.keys() != paths:
+        figures.unrepeated.append(f"{name}: exit code {again.returncode}, {errors[-300:]}")
+    figures.lost |= {path for path in reported if statuses.get(path) != "skipped"}
+    promises.paths[name] = list(statuses)
+
+
+def kill_beside_server(
+    environment: dict[str, str], folder: Path, promises: Promises, figures: Figures
+) -> dict[str, str]:
+    """The import, the server, or both are killed, and at the end the vector database; what was told."""
+    victims = random.choice([{"import"}, {"server"}, {"import", "server"}])
+    with shared_store(environment) as (shared, store):
+        server = Server(shared)
+        clients = [Client(server.url, f"{folder.name}-{n}", promises) for n in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        importer = start_import(shared, folder)
+        await_moment(importer, folder)
+        if "server" in victims:
+            server.kill()
+        if "import" in victims:
+            importer.kill()
+        _none, errors = importer.communicate(timeout=START_SECONDS)
+        if importer.returncode and "import" not in victims:
+            figures.unrepeated.append(f"{folder.name}, without its server: {errors[-300:]}")
+        os.killpg(store.pid, signal.SIGKILL)
+        server.kill()
+        for client in clients:
+            client.join()
+    figures.kills.update(victims | {"vector database", "server"})
+    return told(folder)
+
+
+def draw_folder(folder: Path, name: str) -> set[str]:
+    """Some persons' pictures, by the paths that the import will call them."""
+    paths = {f"{name}-{n}/{m}.jpg" for n in range(IMPORTED_PERSONS) for m in range(PICTURES)}
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(draw_picture((112, 112), seed=path))
+    return paths
+
+
+def start_import(environment: dict[str, str], folder: Path) -> subprocess.Popen[str]:
+    words = [
+        "enroll",
+        folder,
+        "--no-face-detection",
+        "--no-progress",
+        "--report",
+        report_of(folder),
+    ]
+    report_of(folder).unlink(missing_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "manage.py", *words],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def report_of(folder: Path) -> Path:
+    return folder.with_suffix(".csv")
+
+
+def await_moment(importer: subprocess.Popen[str], folder: Path) -> None:
+    """A random one from when the import begins to read on, or from its first report on."""
+    least = random.choice([0, 1])
+    while importer.poll() is None and not (
+        report_of(folder).exists() and len(told(folder)) >= least
+    ):
+        time.sleep(0.02)
+    time.sleep(random.uniform(0, LONGEST))
+
+
+def told(folder: Path) -> dict[str, str]:
+    """What the import has reported of its files; a line that was cut off was not told."""
+    if not report_of(folder).exists():
+        return {}
+    with report_of(folder).open(newline="") as file:
+        lines = [line for line in file if line.endswith("\n")]
+    rows = csv.DictReader(lines)
+    return {row["file"]: row["status"] for row in rows if row["status"] in ("enrolled", "skipped")}
+
+
+@contextmanager
+def shared_store(
+    environment: dict[str, str],
+) -> Iterator[tuple[dict[str, str], subprocess.Popen[bytes]]]:
+    """`script/milvus` on the gallery: the environment of its users, and its process."""
+    port = free_port()
+    shared = environment | {"MILVUS_URI": f"http://127.0.0.1:{port}"}
+    knobs = ("DATA_DIR", "ENV_FILE", "MILVUS_URI", "DJANGO_SETTINGS_MODULE")
+    command = ["env", *(f"{knob}={shared[knob]}" for knob in knobs)]
+    command += [sys.executable, str(ROOT / "manage.py"), "milvus"]
+    with running(command, Path(environment["DATA_DIR"]).with_name("store"), port) as process:
+        yield shared, process
 
 
 def examine(environment: dict[str, str], promises: Promises, figures: Figures) -> None:
@@ -171,7 +338,10 @@ def examine(environment: dict[str, str], promises: Promises, figures: Figures) -
     promised = {path for paths in promises.paths.values() for path in paths}
     figures.lost |= promised - set(state["searchable"])
     figures.lost |= set(state["pictures"]) - set(state["searchable"])
+    figures.doubled = len(state["pictures"]) - len(set(state["pictures"]))
     figures.ghosts |= promises.deleted & set(state["persons"])
+    figures.ghosts |= promises.ghosts
+    figures.lost |= promises.unfound
 
 
 def run_chaos(kills: int, data: Path) -> tuple[Figures, Promises]:
@@ -179,8 +349,12 @@ def run_chaos(kills: int, data: Path) -> tuple[Figures, Promises]:
     environment = new_gallery(data)
     figures, promises = Figures(), Promises()
     for number in range(kills):
-        kill_once(environment, f"round{number}", promises)
-        figures.kills += 1
+        if number % IMPORT_EVERY == IMPORT_EVERY - 1:
+            served = number % (2 * IMPORT_EVERY) != IMPORT_EVERY - 1
+            kill_import(environment, f"round{number}", promises, figures, served=served)
+        else:
+            kill_once(environment, f"round{number}", promises)
+            figures.kills["server"] += 1
         examine(environment, promises, figures)
     return figures, promises
 
@@ -196,7 +370,15 @@ def main() -> None:
         metavar="NAME",
         help="these faults, or all of tests/faults.py, instead",
     )
+    parser.add_argument("--clients", type=int, help="so many at once, and no kills, instead")
+    parser.add_argument("--minutes", type=float, default=3.0, help="with --clients")
     options = parser.parse_args()
+    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+    django.setup()  # for the answers of the vector store, by which a Milvus is told to be ready
+    if options.clients:
+        from tests.load import run_load
+
+        sys.exit(run_load(options.clients, 60 * options.minutes))
     if options.faults is not None:
         from tests.faults import run_faults
 
@@ -211,7 +393,10 @@ def main() -> None:
 
 def print_figures(figures: Figures, promises: Promises, seconds: float) -> None:
     rows = {
-        "kills (SIGKILL of the server)": figures.kills,
+        "kills (SIGKILL)": dict(figures.kills),
+        "files reported by imports that were killed": figures.imported,
+        "imports that did not finish when run again": figures.unrepeated or 0,
+        "pictures enrolled twice": figures.doubled,
         "answered calls": dict(promises.answers),
         "calls cut off by the kill": promises.unanswered,
         "refused calls": dict(promises.refusals) or 0,

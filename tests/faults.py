@@ -21,7 +21,6 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import django
 import requests
 
 from tests.chaos import START_SECONDS, Client, Promises, Server
@@ -398,8 +397,6 @@ def try_fault(
 
 def run_faults(names: list[str]) -> bool:
     """Prints a line for each fault (all of them without names); whether one failed."""
-    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
-    django.setup()  # for the answers of the vector store, by which a Milvus is told to be ready
     failed = False
     with tempfile.TemporaryDirectory(prefix="faults") as folder:
         base = Path(folder) / "base"

@@ -1,4 +1,7 @@
-"""SIGKILL at random points of writing: what was accepted survives, what is half-done is mended."""
+"""SIGKILL at random points of writing: what was accepted survives, what is half-done is mended.
+
+Over HTTP and at length, `script/chaos` does the same.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,14 @@ from typing import Any
 
 import pytest
 
+from tests.chaos import (
+    IMPORTED_PERSONS,
+    PICTURES,
+    Figures,
+    Promises,
+    examine,
+    kill_import,
+)
 from tests.gallery_folder import ROOT, SETUP, mend, new_gallery
 
 KILLS = 3
@@ -110,3 +121,13 @@ def test_killed_writers_lose_nothing_that_was_accepted(environment):
         assert sorted(state["searchable"]) == sorted(state["pictures"])
         assert all(state["files"])
         assert not deleted & set(state["persons"])
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_killed_import_is_finished_by_running_it_again(environment, served):
+    figures, promises = Figures(), Promises()
+    kill_import(environment, "folder", promises, figures, served=served)
+    examine(environment, promises, figures)
+    assert figures.kills.total() >= 1
+    assert not figures.failed, figures
+    assert len(promises.paths["folder"]) == IMPORTED_PERSONS * PICTURES

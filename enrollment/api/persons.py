@@ -157,7 +157,7 @@ class PersonImageView(PersonCall):
         else:
             person = get_person(form["person_id"])
             corrections.move_pictures([image_id], person)
-        picture = pictures_of(person).get(pk=image_id)
+        picture = picture_of(person, image_id)
         return Response({"success": True} | describe_picture(picture, person, request))
 
     @schema.persons_images_delete

@@ -109,7 +109,7 @@ def _insert_result(outcome: Outcome, model: str, wait: bool) -> dict[str, Any]:
     if outcome.error:
         return refused(outcome.filename, outcome.error) | {"stored": False, "searchable": False}
     row = outcome.embedding(model)
-    searchable = bool(row) and row.status == FaceEmbedding.Status.INDEXED
+    searchable = bool(row) and _is_searchable(row)
     result = {
         "filename": outcome.filename,
         "success": searchable or not wait,
@@ -124,6 +124,12 @@ def _insert_result(outcome: Outcome, model: str, wait: bool) -> dict[str, Any]:
         reason = row.error if row else ""
         result |= {"error": NOT_SEARCHABLE_YET, "message": reason or gettext("Not indexed yet.")}
     return result
+
+
+def _is_searchable(row: FaceEmbedding) -> bool:
+    """Also while Milvus is to be told that the person was renamed since: searches ask SQL for that."""
+    renamed = row.status == FaceEmbedding.Status.PENDING and row.indexed_at is not None
+    return renamed or row.status == FaceEmbedding.Status.INDEXED
 
 
 def _warnings(outcome: Outcome, wait: bool) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import pytest
 from django.core.files.storage import default_storage
 from django.core.management import call_command
 
+from enrollment import corrections, indexing
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from recognition.exceptions import VectorStoreUnavailable
 from recognition.vector_store import MilvusVectorStore
@@ -189,6 +190,29 @@ def test_a_store_that_another_process_holds_stores_nothing(api, tmp_path, settin
     assert response.status_code == 503
     assert response.json()["error"] == "vector_store_locked"
     assert_nothing_stored(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("correct", "status"),
+    [
+        (lambda ana: corrections.change_person(ana, person_id="bia"), 200),
+        (corrections.delete_person, 422),
+    ],
+)
+def test_a_correction_before_the_answer_is_told_as_it_is(api, monkeypatch, correct, status):
+    """A rename made it 503 `not_searchable_yet`, and so did a deletion, with the advice to reindex."""
+    index = indexing.index
+
+    def and_then_correct(*args):
+        index(*args)
+        correct(Person.objects.get())
+
+    monkeypatch.setattr(indexing, "index", and_then_correct)
+    response = insert(api, draw_picture())
+    (result,) = response.json()["results"]
+    assert response.status_code == status, response.content
+    assert (result["stored"], result["searchable"]) == (status == 200,) * 2
+    assert result.get("error") == (None if status == 200 else "picture_not_found")
 
 
 def test_a_store_that_fails_on_the_way_keeps_the_pictures_and_says_so(api, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from rest_framework.authtoken.models import Token
 
+from enrollment import corrections
 from enrollment.models import FaceImage, Person
 from tests.enrollment.gallery import enrol, found, stored
 from tests.pictures import draw_picture, upload
@@ -182,6 +183,22 @@ def test_picture_is_shown_moved_and_deleted(call, commits, weights):
         deleted = call("delete", at("bia", f"/images/{picture.pk}"))
     assert deleted.json()["deleted_pictures"] == 1
     assert FaceImage.objects.count() == 1 and Person.objects.count() == 2
+
+
+def test_picture_that_goes_while_it_is_moved_is_404(call, weights, monkeypatch):
+    """The answer was 500."""
+    enrol("ana", draw_picture())
+    enrol("bia", draw_picture(seed=1))
+    picture = FaceImage.objects.first()
+    move = corrections.move_pictures
+
+    def and_then_delete(*args):
+        move(*args)
+        FaceImage.objects.get(pk=picture.pk).delete()
+
+    monkeypatch.setattr(corrections, "move_pictures", and_then_delete)
+    gone = call("patch", at("ana", f"/images/{picture.pk}"), {"person_id": "bia"})
+    assert (gone.status_code, gone.json()["error"]) == (404, "picture_not_found")
 
 
 def test_pictures_are_not_added_to_somebody_unknown(call):

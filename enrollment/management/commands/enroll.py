@@ -148,7 +148,8 @@ def _report(path: Path | None) -> Iterator[Any]:
         yield None
         return
     try:
-        file = path.open("w", newline="", encoding="utf-8")
+        # By lines, so that a run that is cut off leaves what became of the files before.
+        file = path.open("w", buffering=1, newline="", encoding="utf-8")
     except OSError as error:
         message = _("The report %(path)s cannot be written: %(error)s.")
         raise CommandError(message % {"path": path, "error": error.strerror}) from error
