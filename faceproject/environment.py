@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -20,12 +20,19 @@ FLAGS = {
 }
 
 
+class Knob(NamedTuple):
+    """What a setting takes, in words, and what stands when it is not given."""
+
+    expected: str
+    default: Any
+
+
 class Environment:
     """The environment over an optional `.env` file; an empty variable counts as not set."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
-        self.names: set[str] = set()  # every knob that was asked for, set or not
+        self.knobs: dict[str, Knob] = {}  # every one that was asked for, set or not
         self.file = Path(os.environ.get("ENV_FILE") or base / ".env")
         environ.Env.read_env(self.file)  # does not overwrite what the environment has
 
@@ -62,7 +69,7 @@ class Environment:
 
     def path(self, name: str, default: str) -> Path:
         """A folder or file; a relative one starts at the project's root."""
-        return self.base / Path(self.text(name, default)).expanduser()
+        return self.base / Path(self._read(name, default, str, "a folder")).expanduser()
 
     def database(self, name: str, default: dict[str, Any]) -> dict[str, Any]:
         return self._read(name, default, _database, "an address like postgres://user:pass@host/db")
@@ -70,7 +77,7 @@ class Environment:
     def _read(
         self, name: str, default: Value, convert: Callable[[str], Value], expected: str
     ) -> Value:
-        self.names.add(name)
+        self.knobs[name] = Knob(expected, default)
         value = os.environ.get(name, "").strip()
         if not value:
             return default

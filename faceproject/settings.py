@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from django.utils.translation import gettext_lazy as _
@@ -194,7 +195,7 @@ TIME_ZONE = env.text("TIME_ZONE", "UTC")
 USE_I18N = True
 USE_TZ = True
 
-# Recognition (defaults and meaning: recognition/conf.py)
+# Recognition (defaults: recognition/conf.py)
 
 MAX_REQUEST_BYTES = env.integer("MAX_REQUEST_MB", 50, least=1) * MIB
 MILVUS_URI = env.text("MILVUS_URI", str(DATA_DIR / "milvus_face.db"))
@@ -217,10 +218,10 @@ for name, read in {
     "DETECTION_MAX_SIDE": env.integer,
     "DETECTION_MIN_SCORE": env.number,
     "DETECTION_MIN_SIZE": env.integer,
-    "NO_FACE_POLICY": env.text,
+    "NO_FACE_POLICY": partial(env.choice, choices=("embed", "error")),
     "MILVUS_TOKEN": env.text,
     "MILVUS_TIMEOUT": env.number,
-    "MILVUS_INDEX": env.text,
+    "MILVUS_INDEX": partial(env.choice, choices=("FLAT", "HNSW")),
     "MILVUS_HNSW_M": env.integer,
     "MILVUS_HNSW_EF_CONSTRUCTION": env.integer,
     "MILVUS_HNSW_EF": env.integer,

@@ -17,7 +17,10 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecognitionSettings:
-    """What can be set; every field is an environment variable of the same name in capitals."""
+    """What can be set; every field is an environment variable of the same name in capitals.
+
+    What each means: `faceproject/configuration.py`.
+    """
 
     # Networks
     weights_dir: Path = field(default_factory=lambda: Path("weights"))
