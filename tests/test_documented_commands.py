@@ -1,0 +1,298 @@
+"""Every command of the documentation, run in a copy of the project as a new user would."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from faceclient import FaceClient
+
+from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "client" / "README.md"]
+TIMEOUT_SECONDS = 120
+COPIED = ("client", "enrollment", "faceproject", "locale", "recognition", "script", "static")
+COPIED += ("templates", "weights", "manage.py", "requirements.txt")
+
+SERVES = "runs until it is stopped; the fixture `served` starts script/server"
+INSTALLS = "installs packages from a registry"
+DOWNLOADS = "downloads weights"
+NOT_RUN = {
+    "script/server": "is started by the fixture `served`",
+    "DJANGO_SUPERUSER_USERNAME=me DJANGO_SUPERUSER_PASSWORD=… script/server": SERVES,
+    "HOST=0.0.0.0 ALLOWED_HOSTS=faces.example.org,192.168.0.7 script/server": SERVES,
+    "REQUIREMENTS=requirements-cpu.txt script/server": INSTALLS,
+    "python manage.py runserver": SERVES,
+    "python manage.py serve": SERVES,
+    "script/milvus": f"{SERVES}; tests/recognition/test_milvus_command.py runs it",
+    "script/worker": f"{SERVES}; tests/enrollment/test_backlog.py does its work",
+    "script/test": "would run this test again",
+    "script/manage createsuperuser": "asks for a password at a terminal",
+    "git clone <this repository> faces && cd faces": "the address is not known yet",
+    "git pull": "needs a published repository",
+    "pip install -r requirements.txt": INSTALLS,
+    "pip install -r requirements-retinaface.txt": INSTALLS,
+    "pip install ./client": "changes the environment of the tests; the snippets import it from its folder",
+    "script/manage fetch_weights": DOWNLOADS,
+    "script/chaos": "takes minutes; tests/test_crash.py runs it briefly",
+    "script/chaos --faults": "takes minutes; tests/test_faults.py runs it",
+    "gpg --symmetric faces-2026-11-24.tar": "asks for a pass phrase at a terminal",
+    "DATA_DIR=/srv/new script/manage restore …": "is run as `restore FILE`, with a DATA_DIR of its own",
+    **dict.fromkeys(
+        (
+            "script/manage calibrate",
+            "script/manage calibrate --far 0.001",
+            "script/manage calibrate --far 0.001 --save",
+        ),
+        "needs 145 pictures with faces; tests/enrollment/test_calibration.py has them",
+    ),
+}
+# The vector database belongs to the server while it runs, and a restore wants an empty gallery.
+NEEDS_NO_SERVER = re.compile(r"(enroll|reindex|restore|migrate|backup)\b|^(cp|mkdir|mv|tar) ")
+INLINE = re.compile(r"(?:\w+=\S+ )*(?:script/|python manage|pip |curl |tar |gpg |git ).*")
+HOST = re.compile(r"http://(?:localhost|127\.0\.0\.1):8000|http://faces\.example(?=/)|…(?=/api/)")
+TOKEN = "9944b09199c62bcf9418"
+
+
+class Snippet(NamedTuple):
+    """Commands or a program of one place in the documentation, and the answer shown below it."""
+
+    place: str
+    language: str
+    lines: tuple[str, ...]
+    shown: Any = None
+
+    @property
+    def needs_no_server(self) -> bool:
+        return any(NEEDS_NO_SERVER.search(line) for line in self.lines)
+
+
+def snippets() -> list[Snippet]:
+    return [found for page in PAGES for found in _of_page(page)]
+
+
+def _of_page(page: Path) -> list[Snippet]:
+    text, name = page.read_text(), str(page.relative_to(ROOT))
+    blocks = list(
+        re.finditer(r"^```(\w*)\n(.*?)^```$|^#+ ([^\n]+)$", text, re.MULTILINE | re.DOTALL)
+    )
+    found, heading = [], ""
+    for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+        language, body, title = block.groups()
+        heading = title or heading
+        answer = _shown(following) if following and following[1] == "json" else None
+        place = f"{name}: {heading}"
+        if title and answer and title.startswith("GET /"):
+            found.append(Snippet(place, "sh", (f"curl http://localhost:8000{title[4:]}",), answer))
+        elif body and language in ("", "sh"):
+            found.append(Snippet(place, "sh", _commands(body), answer))
+        elif language in ("python", "js"):
+            found.append(Snippet(place, language, (body,)))
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    spans = (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose))
+    inline = dict.fromkeys(span for span in spans if INLINE.fullmatch(span))
+    return found + [Snippet(f"{name}: {span}", "sh", (span,)) for span in inline]
+
+
+def _commands(body: str) -> tuple[str, ...]:
+    lines = re.sub(r"\s*\\\n\s*", " ", body).splitlines()
+    return tuple(re.sub(r"\s+# .*", "", line) for line in lines if line.strip())
+
+
+def _shown(block: re.Match[str]) -> Any:
+    """The JSON of an answer; what is left out there is empty here."""
+    return json.loads(re.sub(r",? ?…(?=[\]}])", "", block[2]))
+
+
+def runnable() -> list[Snippet]:
+    """Each command once, without those that cannot be run."""
+    seen, found = set(NOT_RUN), []
+    for snippet in snippets():
+        lines = tuple(line for line in snippet.lines if line not in seen)
+        seen.update(lines)
+        if lines:
+            found.append(snippet._replace(lines=lines))
+    return found
+
+
+RUN = runnable()
+BESIDE = [snippet for snippet in RUN if not snippet.needs_no_server]
+ALONE = [snippet for snippet in RUN if snippet.needs_no_server]
+
+
+class Project:
+    """A copy of the project with pictures beside it, and what runs in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root, self.home, self.url, self.token = folder / "faces", folder / "home", "", ""
+        self.home.mkdir()
+        (self.home / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\n")
+        kept = {
+            name: os.environ[name] for name in ("LANG", "LD_LIBRARY_PATH") if name in os.environ
+        }
+        self.environment = kept | {
+            "HOME": str(self.home),
+            "PATH": f"{self.root / '.venv/bin'}:{os.environ['PATH']}",
+            "PYTHONPATH": str(self.root / "client"),
+            "PORT": "0",
+            "TORCH_THREADS": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        self._copy()
+        self._draw()
+
+    def _copy(self) -> None:
+        for name in COPIED:
+            source, target = ROOT / name, self.root / name
+            target.parent.mkdir(exist_ok=True)
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+        python = self.root / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        python.chmod(0o755)
+        requirements = (self.root / "requirements.txt").read_text()
+        (self.root / ".venv" / "installed").write_text(f"{requirements * 2}{sys.version}\n")
+
+    def _draw(self) -> None:
+        ana, bia, who = (draw_face(seed) for seed in PEOPLE)
+        for name, image in {"ana1": ana, "ana-1": ana, "a": ana, "face": bia, "b": bia}.items():
+            (self.root / f"{name}.jpg").write_bytes(as_jpeg(image))
+        for name in ("ana2", "ana-2", "who"):
+            (self.root / f"{name}.jpg").write_bytes(as_jpeg(draw_face(PEOPLE[0], 1)))
+        (self.root / "group.jpg").write_bytes(as_jpeg(draw_group()))
+        ana.save(self.root / "a.png")
+        staff = self.home / "pictures" / "staff" / "carla"
+        staff.mkdir(parents=True)
+        (staff / "1.jpg").write_bytes(as_jpeg(who))
+
+    def bring_weights(self) -> None:
+        """A checkpoint of the user's own in use, and another to come."""
+        import torch
+        from safetensors.torch import load_file
+
+        state = load_file(self.root / "weights" / "mobilenetv3_large.safetensors")
+        torch.save(state, self.root / "weights" / "mobilenetv3_large.ckpt")
+        downloads = self.home / "downloads"
+        downloads.mkdir()
+        torch.save({"model": state}, downloads / "new.ckpt")
+
+    def run(self, *words: str, **variables: str) -> str:
+        done = subprocess.run(
+            words,
+            cwd=self.root,
+            env=self.environment | variables,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+        )
+        assert done.returncode == 0, f"{words[-1]}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        return done.stdout
+
+    def shell(self, command: str) -> str:
+        command = command.replace("FILE", "faces-2026-11-24.tar")
+        is_restore = re.search(r"restore (\S+\.tar)", command)
+        empty = {"DATA_DIR": str(self.root / f"new-{is_restore[1]}")} if is_restore else {}
+        return self.run("bash", "-ec", self.addressed(command), **empty)
+
+    def addressed(self, text: str) -> str:
+        return HOST.sub(self.url, text).replace(TOKEN, self.token)
+
+    def enrol(self) -> None:
+        """Only the persons whom the documentation takes for enrolled."""
+        with FaceClient(self.url) as faces:
+            for person in list(faces.persons()):
+                faces.delete_person(person["person_id"])
+            faces.insert("123.456.789-09", [self.root / "ana1.jpg"])
+            faces.create_person("ana lima")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """Beside a server that script/server started."""
+    project = Project(tmp_path_factory.mktemp("documented"))
+    account = {"DJANGO_SUPERUSER_USERNAME": "me", "DJANGO_SUPERUSER_PASSWORD": "a long pass phrase"}
+    with (project.root / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            ["script/server"],
+            cwd=project.root,
+            env=project.environment | account,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    lines = iter(process.stdout.readline, "")
+    address = next((line for line in lines if line.startswith("API:")), None)
+    assert address, (project.root / "server.log").read_text()
+    project.url = address.split()[-1].removesuffix("/api/docs")
+    project.token = project.run("python", "manage.py", "drf_create_token", "me").split()[2]
+    yield project
+    process.kill()
+    process.wait(TIMEOUT_SECONDS)
+    process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Without a server, but with weights of the user's own."""
+    project = Project(tmp_path_factory.mktemp("alone"))
+    project.bring_weights()
+    project.run("python", "manage.py", "migrate", "-v0")
+    return project
+
+
+def agrees(shown: Any, answer: Any) -> bool:
+    """Whether every key that is shown is answered; null is a value like any other."""
+    if isinstance(shown, dict) and isinstance(answer, dict):
+        return all(key in answer and agrees(shown[key], answer[key]) for key in shown)
+    if isinstance(shown, list) and isinstance(answer, list) and shown and answer:
+        return agrees(shown[0], answer[0])
+    return (
+        None in (shown, answer)
+        or type(shown) is type(answer)
+        or {type(shown), type(answer)} <= {int, float}
+    )
+
+
+@pytest.mark.parametrize("snippet", BESIDE, ids=lambda snippet: snippet.place)
+def test_runs_beside_the_server(served: Project, snippet: Snippet) -> None:
+    served.enrol()
+    if snippet.language == "python":
+        served.run("python", "-c", served.addressed(snippet.lines[0]))
+    elif snippet.language == "js":
+        run_javascript(served, snippet.lines[0])
+    else:
+        answers = [served.shell(line) for line in snippet.lines]
+        if snippet.shown:
+            assert any(agrees(snippet.shown, json.loads(answer)) for answer in answers), answers
+
+
+def run_javascript(project: Project, program: str) -> None:
+    node = shutil.which("node")
+    version = subprocess.run([node or "false", "-p", "process.versions.node"], capture_output=True)
+    if not version.stdout or int(version.stdout.split(b".")[0]) < 20:
+        pytest.skip("Node 20 or newer is not installed.")
+    assert "123.456.789-09" in project.run(
+        node, "--input-type=module", "-e", project.addressed(program)
+    )
+
+
+def test_run_without_the_server(project: Project) -> None:
+    """In their order: a backup is made before it is restored."""
+    for snippet in ALONE:
+        for line in snippet.lines:
+            project.shell(line)
+
+
+def test_what_is_not_run_is_documented_and_has_a_reason() -> None:
+    documented = {line for snippet in snippets() for line in snippet.lines}
+    assert set(NOT_RUN) - documented == set()
+    assert all(NOT_RUN.values())
