@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import logging
 import os
 import random
 import re
@@ -375,6 +376,8 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     django.setup()  # for the answers of the vector store, by which a Milvus is told to be ready
+    # A vector database that starts refuses at first, which is no news.
+    logging.getLogger("recognition.vector_store").setLevel(logging.ERROR)
     if options.clients:
         from tests.load import run_load
 
