@@ -12,6 +12,7 @@ from typing import Any
 
 from faceproject.environment import Knob
 from faceproject.settings import BASE_DIR, DATA_DIR, env
+from recognition.checks import LIMITS
 from recognition.conf import RecognitionSettings
 
 PAGE = BASE_DIR / "docs" / "configuration.md"
@@ -106,6 +107,9 @@ def knobs() -> dict[str, Knob]:
     for name, knob in found.items():
         if knob.default is None:
             found[name] = knob._replace(default=getattr(defaults, name.lower(), None))
+        if limits := LIMITS.get(name.lower()):
+            expected = f"{knob.expected} from {limits[0]:.10g} to {limits[1]:.10g}"
+            found[name] = found[name]._replace(expected=expected)
     described = [name for meanings in MEANINGS.values() for name in meanings]
     if differing := set(found) ^ set(described):
         raise LookupError(

@@ -50,7 +50,7 @@ def test_setting_without_a_meaning_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     ("name", "row"),
     [
         ("PORT", "| `PORT` | a whole number of 0 or more | `8000` |"),
-        ("DETECTION_MIN_SCORE", "| `DETECTION_MIN_SCORE` | a number | `0.9` |"),
+        ("DETECTION_MIN_SCORE", "| `DETECTION_MIN_SCORE` | a number from 0 to 1 | `0.9` |"),
         ("HTTPS", "| `HTTPS` | 1 or 0 | `0` |"),
         ("MILVUS_URI", "| `MILVUS_URI` | text | `DATA_DIR/milvus_face.db` |"),
         ("PRELOAD_MODELS", "| `PRELOAD_MODELS` | words with commas between them | none |"),
