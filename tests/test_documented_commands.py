@@ -47,6 +47,7 @@ NOT_RUN = {
     "pip install ./client": "changes the environment of the tests; the snippets import it from its folder",
     "script/manage fetch_weights": DOWNLOADS,
     "script/chaos": "takes minutes; tests/test_crash.py runs it briefly",
+    "script/chaos --clients 32 --minutes 3": "takes minutes; tests/test_load.py runs it briefly",
     "script/chaos --faults": "takes minutes; tests/test_faults.py runs it",
     "gpg --symmetric faces-2026-11-24.tar": "asks for a pass phrase at a terminal",
     "DATA_DIR=/srv/new script/manage restore …": "is run as `restore FILE`, with a DATA_DIR of its own",
