@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -77,7 +78,8 @@ class Environment:
     def _read(
         self, name: str, default: Value, convert: Callable[[str], Value], expected: str
     ) -> Value:
-        self.knobs[name] = Knob(expected, default)
+        # A copy: Django writes into the dict of a database that it is given.
+        self.knobs[name] = Knob(expected, copy(default))
         value = os.environ.get(name, "").strip()
         if not value:
             return default

@@ -33,6 +33,14 @@ def test_settings_are_described_as_they_are(file: Path, render: Callable[[], str
     assert is_current, f"{file.name} differs from the settings. Write it anew: {WRITE}"
 
 
+def test_default_stays_when_django_writes_into_the_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    read = environment(monkeypatch, tmp_path)
+    read.database("DATABASE_URL", {"NAME": "db.sqlite3"})["NAME"] = "test.sqlite3"
+    assert read.knobs["DATABASE_URL"].default == {"NAME": "db.sqlite3"}
+
+
 def test_page_has_a_table_of_every_section() -> None:
     sections = [
         section for _start, section, _end in configuration.TABLE.findall(configuration.page())
