@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from django.utils import translation
 
 from tests import pictures
 from tests.recognition.milvus_server import lite_server, milvus_program, milvus_server
@@ -29,6 +30,14 @@ def _own_vector_store(settings, tmp_path: Path) -> Iterator[None]:
     settings.RECOGNITION = settings.RECOGNITION | {"MILVUS_URI": str(tmp_path / "milvus_face.db")}
     yield
     reset_vector_store()
+
+
+@pytest.fixture(autouse=True)
+def _own_language() -> Iterator[None]:
+    """A request leaves its language to the thread; the next test does not inherit it."""
+    translation.deactivate()
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture(autouse=True)
