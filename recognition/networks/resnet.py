@@ -11,7 +11,8 @@ def cosface_resnet50(embedding_dim: int = 512) -> nn.Module:
     """
     from torchvision.models import resnet50
 
-    network = resnet50(weights=None)
+    # Blocks that start as the identity learn sooner (Goyal et al. 2017, arXiv:1706.02677, 5.1).
+    network = resnet50(weights=None, zero_init_residual=True)
     network.fc = nn.Sequential(
         nn.Linear(network.fc.in_features, embedding_dim, bias=False),
         nn.BatchNorm1d(embedding_dim),
