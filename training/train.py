@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from django.utils.module_loading import import_string
+from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
@@ -18,6 +19,7 @@ from recognition.metrics import tar_at_far, verification_accuracy
 from recognition.networks.registry import CROP_SIZE, EMBEDDING_DIM, NETWORKS, get_network
 from training.augmentation import augment
 from training.faces import NOBODY, Faces, read_faces, read_teacher, split_people
+from training.layers import suit_processor
 from training.losses import (
     CosFaceHead,
     centres_of_people,
@@ -71,6 +73,8 @@ class Trainer:
         faces = read_faces(options.faces)
         train, self.held_out = split_people(faces, options.hold_out, options.seed)
         self.network = _network(options).to(self.device, memory_format=torch.channels_last)
+        if self.device.type == "cpu":
+            suit_processor(self.network)
         targets = self._targets(train)
         self.data = Data(train, targets, self.device)
         self.head = self._head(train, targets)
@@ -154,10 +158,12 @@ class Trainer:
         return network.eval()
 
     def report(self) -> str:
-        """How the averaged weights do on the people held out."""
+        """How the averaged weights do on the people held out, at the size now trained at."""
         if not len(self.held_out):
             return "nobody is held out"
-        similarities, same = pairs_of_people(self.averaged(), self.held_out)
+        network = nn.Sequential(Resize(size_at(self.progress(), self.options.sizes)))
+        network.append(self.averaged())
+        similarities, same = pairs_of_people(network, self.held_out)
         even = _as_many_different(same)
         accuracy = verification_accuracy(similarities[even], same[even])
         return (
@@ -206,6 +212,17 @@ def resize(images: torch.Tensor, size: int) -> torch.Tensor:
     return functional.interpolate(
         images, size=size, mode="bilinear", antialias=True, align_corners=False
     )
+
+
+class Resize(nn.Module):
+    """`resize` as a layer."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return resize(images, self.size)
 
 
 @torch.no_grad()

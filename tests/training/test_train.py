@@ -84,6 +84,20 @@ def test_sizes_share_the_schedule_equally():
     assert resize(torch.zeros(2, 3, 112, 112), 64).shape == (2, 3, 64, 64)
 
 
+def test_people_held_out_are_measured_at_the_size_now_trained_at(trainer, monkeypatch):
+    trainer.options.sizes = [64, 112]
+    seen = []
+    network = torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 512)
+    )
+    network.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].shape[-1]))
+    monkeypatch.setattr(trainer, "averaged", lambda: network)
+    for done in (0.1, 0.9):
+        monkeypatch.setattr(trainer, "progress", lambda done=done: done)
+        trainer.report()
+    assert seen == [64, 112]
+
+
 def test_average_moves_by_its_share():
     network = torch.nn.BatchNorm1d(1)
     average = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
