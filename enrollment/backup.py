@@ -35,9 +35,9 @@ from django.utils.translation import gettext
 
 from enrollment import indexing
 from enrollment.archive import ArchiveRefused, ArchiveWriter, Entry, read_entries, verify
+from enrollment.exceptions import StorageUnavailable
 from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
 from enrollment.reconciliation import Track, batches, untracked
-from enrollment.services import StorageUnavailable
 from recognition.conf import get_settings
 from recognition.networks import usable_names
 from recognition.networks.descriptor import descriptor_path

@@ -14,8 +14,9 @@ from django.db.utils import DatabaseError
 from PIL import Image
 
 from enrollment import services
+from enrollment.exceptions import StorageUnavailable
 from enrollment.models import FaceEmbedding, FaceImage, Person
-from enrollment.services import StorageUnavailable, Submission, Upload, content_hash
+from enrollment.services import Submission, Upload, content_hash
 from recognition.exceptions import InvalidImage, NoFaceDetected
 from recognition.imaging import read_image
 from tests.enrollment.gallery import enrol, found, stored
