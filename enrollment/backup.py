@@ -302,12 +302,16 @@ def _prepare_tables() -> None:
 def _check_empty() -> None:
     holders = [*apps.get_app_config("enrollment").get_models(), get_user_model()]
     counts = {model._meta.verbose_name_plural: model._base_manager.count() for model in holders}
+    if not any(counts.values()):
+        # A Milvus server may be another installation's that is in use.
+        counts[gettext("vectors in Milvus")] = get_vector_store().row_count()
     held = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     if held:
         raise ArchiveRefused(
             gettext(
-                "This installation is not empty: %(held)s. Restore into a new one (set DATA_DIR), or "
-                "say --overwrite to delete all of it, accounts too, and put the backup in its place."
+                "This installation is not empty: %(held)s. Restore into a new one (set DATA_DIR, and "
+                "MILVUS_URI if it names a server), or say --overwrite to delete all of it, accounts too, "
+                "and put the backup in its place."
             )
             % {"held": held}
         )
