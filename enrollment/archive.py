@@ -21,6 +21,7 @@ from typing import IO, Final, Self
 
 from django.utils.translation import gettext
 
+from enrollment.storage import sync
 from recognition.exceptions import RecognitionError
 
 SUMS: Final = "SHA256SUMS"
@@ -67,7 +68,7 @@ class ArchiveWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
         self._part.replace(self._path)
-        _sync_folder(self._path.parent)
+        sync(self._path.parent)  # so that the rename itself survives a power loss
 
     def add(self, name: str, content: bytes) -> None:
         self._sums.write(_line(name, content))
@@ -91,12 +92,15 @@ def read_entries(path: Path) -> Iterator[Entry]:
 def verify(path: Path) -> int:
     """Compares every entry with its SHA-256; returns how many there are, or raises `ArchiveRefused`."""
     with tempfile.TemporaryFile() as computed, _read_errors_translated(path):
-        for count, (entry, sums) in enumerate(_walk(path)):
+        entries = _walk(path)
+        for count, (entry, sums) in enumerate(entries):
             if entry is not None:
                 computed.write(_line(entry.name, entry.content))
                 continue
             computed.seek(0)
             _compare(computed, sums)
+            if next(entries, None):  # the sums do not vouch for what follows them
+                raise tarfile.ReadError("entries after the sums")
             return count
     raise ArchiveRefused(
         gettext(
@@ -153,12 +157,3 @@ def _compare(computed: IO[bytes], written: IO[bytes]) -> None:
 
 def _line(name: str, content: bytes) -> bytes:
     return f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself survive a power loss."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,11 +19,14 @@ from django.conf import settings
 from django.db import DatabaseError, connections
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django_tasks import TaskResultStatus
+from django_tasks_db.models import DBTaskResult
 
 from enrollment import doubts, idempotency, indexing
 from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, usable_names
+from recognition.networks.loader import load_failure
 from recognition.vector_store import get_vector_store, partition_name
 
 logger = logging.getLogger(__name__)
@@ -32,8 +35,18 @@ GRACE: Final = timedelta(minutes=10)  # what is younger may be another thread's 
 PAUSE: Final = 60.0  # seconds from a pass that succeeded to the next
 FIRST_RETRY: Final = 1.0  # seconds after a pass that failed; doubled each time
 LAST_RETRY: Final = 300.0
+TASKS_KEPT: Final = timedelta(days=1)  # what a worker did, or was killed over
 
 Status = FaceEmbedding.Status
+Failure = FaceEmbedding.Failure
+
+# What may go well the next time with the same picture and the same weights.
+PASSING: Final = (
+    Failure.STORAGE_UNAVAILABLE,
+    Failure.WEIGHTS_UNAVAILABLE,
+    Failure.DETECTOR_UNAVAILABLE,
+    Failure.OUT_OF_DEVICE_MEMORY,
+)
 
 # Ids of embeddings that the thread is asked for; None asks it to end. What is lost here with the
 # process is found by the next pass.
@@ -66,21 +79,30 @@ class Work:
 
 
 def unfinished(before: datetime) -> QuerySet[FaceEmbedding]:
-    """Embeddings made before then that Milvus lacks and may still be given.
+    """Embeddings that Milvus lacks and may still be given: those pending from before then, and those
+    that failed, in which nobody has a hand any more.
 
-    A failure to compute is not among them: the same picture and weights would fail again. Nor is what
-    other weights than those in use must compute ('reindex --keep').
+    A failure to compute that would only repeat itself is not among them. Nor is what other weights than
+    those in use must compute ('reindex --keep'), or those that do not load.
     """
     ready = Q(vector__isnull=False)
     for name in usable_names():
-        ready |= Q(model=name, fingerprint=find_weights(name).fingerprint)
-    waiting = Q(status=Status.PENDING) | Q(status=Status.FAILED, vector__isnull=False)
-    return FaceEmbedding.objects.filter(ready & waiting, created_at__lt=before)
+        if not load_failure(name):
+            ready |= Q(model=name, fingerprint=find_weights(name).fingerprint)
+    waiting = Q(status=Status.PENDING, created_at__lt=before)
+    failed = Q(vector__isnull=False) | Q(error__in=PASSING)
+    return FaceEmbedding.objects.filter(ready, waiting | Q(status=Status.FAILED) & failed)
 
 
 def unjudged(before: datetime) -> QuerySet[FaceImage]:
     """Pictures stored before then that were not compared with the gallery."""
     return doubts.unjudged().filter(created_at__lt=before)
+
+
+def forget_old_tasks() -> None:
+    """Deletes what `script/worker` did, or was killed over; what is still to do stays."""
+    old = DBTaskResult.objects.filter(enqueued_at__lt=timezone.now() - TASKS_KEPT)
+    old.exclude(status=TaskResultStatus.READY).delete()
 
 
 def note_missing() -> int:
@@ -180,6 +202,7 @@ class BacklogThread(threading.Thread):
         """Seconds until the next."""
         try:
             idempotency.forget_old()
+            forget_old_tasks()
             if not self._compared:
                 self._compare()
             work = work_off(before, self._stopping.is_set)

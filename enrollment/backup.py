@@ -35,9 +35,9 @@ from django.utils.translation import gettext
 
 from enrollment import indexing
 from enrollment.archive import ArchiveRefused, ArchiveWriter, Entry, read_entries, verify
+from enrollment.exceptions import StorageUnavailable
 from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
 from enrollment.reconciliation import Track, batches, untracked
-from enrollment.services import StorageUnavailable
 from recognition.conf import get_settings
 from recognition.networks import usable_names
 from recognition.networks.descriptor import descriptor_path
@@ -302,12 +302,16 @@ def _prepare_tables() -> None:
 def _check_empty() -> None:
     holders = [*apps.get_app_config("enrollment").get_models(), get_user_model()]
     counts = {model._meta.verbose_name_plural: model._base_manager.count() for model in holders}
+    if not any(counts.values()):
+        # A Milvus server may be another installation's that is in use.
+        counts[gettext("vectors in Milvus")] = get_vector_store().row_count()
     held = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     if held:
         raise ArchiveRefused(
             gettext(
-                "This installation is not empty: %(held)s. Restore into a new one (set DATA_DIR), or "
-                "say --overwrite to delete all of it, accounts too, and put the backup in its place."
+                "This installation is not empty: %(held)s. Restore into a new one (set DATA_DIR, and "
+                "MILVUS_URI if it names a server), or say --overwrite to delete all of it, accounts too, "
+                "and put the backup in its place."
             )
             % {"held": held}
         )

@@ -40,6 +40,20 @@ class DoubtfulIdentity(RecognitionError):
     status = 422
 
 
+class PictureMissing(RecognitionError):
+    """The storage has no file of the picture."""
+
+    code = "picture_missing"
+    status = 404
+
+
+class StorageUnavailable(RecognitionError):
+    """The storage of the pictures does not give or take a file."""
+
+    code = "storage_unavailable"
+    status = 503
+
+
 class PersonNotComparable(RecognitionError):
     """The person has no vector of the weights in use."""
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 
-from django.db import models, transaction
+from django.db import DatabaseError, models, transaction
 from django.utils import timezone
-from django.utils.translation import gettext
 from django_tasks import task
 
 from enrollment import doubts
+from enrollment.exceptions import PictureMissing, StorageUnavailable
 from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
 from recognition.embedding import FaceCrop, crop_uploads, embed_crops
 from recognition.exceptions import RecognitionError
@@ -33,11 +33,12 @@ BATCH_SIZE = (
 )
 DELETIONS_AT_A_TIME = 1_000
 
-# Within a process one thread at a time copies rows to Milvus, so that what was read is still true
-# when it is written. Between processes `reindex` compares and mends.
+# Within a process one thread at a time copies rows to Milvus. Between processes, whoever wrote looks
+# afterwards whether SQL still says the same.
 _writing = threading.RLock()
 
 Status = FaceEmbedding.Status
+Failure = FaceEmbedding.Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +90,17 @@ def request_upsert(embeddings: models.QuerySet[FaceEmbedding]) -> None:
 
     Their pictures may be another person's now, so they are judged again.
     """
-    ids = list(embeddings.values_list("pk", flat=True))
-    FaceImage.objects.filter(pk__in=embeddings.values("face_image")).update(judged_at=None)
-    embeddings.update(status=Status.PENDING)
-    _enqueue_after_commit(ids)
+    with transaction.atomic():
+        ids = _locked(embeddings)
+        FaceImage.objects.filter(pk__in=embeddings.values("face_image")).update(judged_at=None)
+        embeddings.update(status=Status.PENDING)
+        _enqueue_after_commit(ids)
+
+
+def _locked(embeddings: models.QuerySet[FaceEmbedding]) -> list[int]:
+    """The ids, of rows that nobody else marks until the transaction ends; in the order of their keys."""
+    rows = embeddings.order_by("pk").only("pk").select_for_update(of=("self",))
+    return [row.pk for row in rows]
 
 
 def request_deletion(embedding: FaceEmbedding) -> None:
@@ -148,7 +156,8 @@ def index(ids: Sequence[int], crops: Mapping[int, FaceCrop] | None = None) -> In
 
     Then it judges the pictures that are new, or whose vectors are, see `enrollment.doubts`.
     `crops` (by picture id) spares finding faces that the caller has just found. A failure marks its
-    row and does not stop the others; rows deleted meanwhile are passed over.
+    row and does not stop the others; rows deleted meanwhile are passed over. Only a failure of SQL is
+    raised: what it cut off is pending.
     """
     report = IndexReport()
     for start in range(0, len(ids), BATCH_SIZE):
@@ -156,14 +165,9 @@ def index(ids: Sequence[int], crops: Mapping[int, FaceCrop] | None = None) -> In
     return report
 
 
-def compute(ids: Sequence[int]) -> dict[int, str]:
-    """Computes what is missing of these embeddings and leaves them pending, for whoever has Milvus.
-
-    Returns why, by id, for those that have no vector.
-    """
-    failures = _compute([row for row in _with_pictures(ids) if row.vector is None], {})
-    _mark_failed(failures)
-    return failures
+def compute(ids: Sequence[int]) -> None:
+    """Computes what is missing of these embeddings and leaves them pending, for whoever has Milvus."""
+    _mark_failed(_compute([row for row in _with_pictures(ids) if row.vector is None], {}))
 
 
 def _with_pictures(ids: Sequence[int]) -> list[FaceEmbedding]:
@@ -172,11 +176,26 @@ def _with_pictures(ids: Sequence[int]) -> list[FaceEmbedding]:
 
 
 def _mark_failed(failures: Mapping[int, str]) -> None:
-    for pk, message in failures.items():
-        FaceEmbedding.objects.filter(pk=pk).update(status=Status.FAILED, error=message)
+    for pk, code in failures.items():
+        known = code if code in Failure else Failure.UNEXPECTED
+        FaceEmbedding.objects.filter(pk=pk).update(status=Status.FAILED, error=known)
 
 
 def _index_batch(ids: Sequence[int], crops: Mapping[int, FaceCrop]) -> IndexReport:
+    """One row that fails in a way that nobody foresaw must not keep the others from Milvus for ever."""
+    try:
+        return _index_rows(ids, crops)
+    except DatabaseError:
+        raise
+    except Exception:  # noqa: BLE001 (see above)
+        logger.exception("Embeddings %s were not indexed", list(ids))
+    if len(ids) > 1:
+        return sum((_index_batch([pk], crops) for pk in ids), IndexReport())
+    _mark_failed(dict.fromkeys(ids, Failure.UNEXPECTED))
+    return IndexReport(failed=len(ids))
+
+
+def _index_rows(ids: Sequence[int], crops: Mapping[int, FaceCrop]) -> IndexReport:
     rows = _with_pictures(ids)
     new = [row for row in rows if row.vector is None]
     failures = _compute(new, crops)
@@ -185,7 +204,7 @@ def _index_batch(ids: Sequence[int], crops: Mapping[int, FaceCrop]) -> IndexRepo
         indexed = _copy_to_milvus([row.pk for row in ready])
     except RecognitionError as error:
         logger.exception("Embeddings %s were not written to Milvus", [row.pk for row in ready])
-        failures |= {row.pk: str(error) for row in ready}
+        failures |= {row.pk: error.code for row in ready}
         indexed = 0
     else:
         doubts.judge(
@@ -196,7 +215,7 @@ def _index_batch(ids: Sequence[int], crops: Mapping[int, FaceCrop]) -> IndexRepo
 
 
 def _compute(rows: list[FaceEmbedding], crops: Mapping[int, FaceCrop]) -> dict[int, str]:
-    """Fills and saves the vectors of the rows; returns why, by id, for those that have none."""
+    """Fills and saves the vectors of the rows; the `Failure`, by id, of those that have none."""
     known = dict(crops)
     pictures = {row.face_image_id: row.face_image for row in rows}
     missing = [picture for pk, picture in pictures.items() if pk not in known]
@@ -211,53 +230,50 @@ def _compute(rows: list[FaceEmbedding], crops: Mapping[int, FaceCrop]) -> dict[i
 
 
 def find_faces(pictures: Sequence[FaceImage]) -> tuple[dict[int, FaceCrop], dict[int, str]]:
-    """The crop of each stored picture, and why there is none for the others, both by picture id."""
+    """The crop of each stored picture, and the code of what befell the others, both by picture id."""
     crops: dict[int, FaceCrop] = {}
     broken: dict[int, str] = {}
     for detect in (True, False):
         read: list[int] = []
         files = _files([p for p in pictures if p.use_face_detection == detect], read, broken)
-        for index, item in enumerate(crop_uploads(files, detect=detect)):
-            if isinstance(item, RecognitionError):
-                broken[read[index]] = str(item)
-            else:
-                crops[read[index]] = item.crop
+        try:
+            for index, item in enumerate(crop_uploads(files, detect=detect)):
+                if isinstance(item, RecognitionError):
+                    broken[read[index]] = item.code
+                else:
+                    crops[read[index]] = item.crop
+        except RecognitionError as error:  # of the detector, not of a picture
+            logger.exception("Faces are not looked for")
+            left = (p.pk for p in pictures if p.use_face_detection == detect)
+            broken |= {pk: error.code for pk in left if pk not in crops and pk not in broken}
     return crops, broken
 
 
 def _files(
     pictures: Iterable[FaceImage], read: list[int], broken: dict[int, str]
 ) -> Iterator[tuple[None, bytes]]:
-    """The pictures' bytes; notes the ids of those read, and why the others could not be."""
+    """The pictures' bytes; notes the ids of those read, and what befell the others."""
     for picture in pictures:
         try:
             content = read_picture(picture)
-        except PictureMissing as error:
-            broken[picture.pk] = str(error)
+        except (PictureMissing, StorageUnavailable) as error:
+            broken[picture.pk] = error.code
             continue
         read.append(picture.pk)
         yield None, content
 
 
-class PictureMissing(RecognitionError):
-    """The storage does not give the picture's file."""
-
-    code = "picture_missing"
-
-
 def read_picture(picture: FaceImage) -> bytes:
-    """The stored file; `PictureMissing` when the storage cannot give it."""
+    """The stored file; `PictureMissing` when there is none, `StorageUnavailable` when it is not given."""
     try:
         with picture.image.open("rb") as file:
             return file.read()
+    except FileNotFoundError as error:
+        logger.exception("The file of picture %s is missing", picture.pk)
+        raise PictureMissing(Failure.PICTURE_MISSING.label) from error
     except Exception as error:  # noqa: BLE001 (each storage fails with classes of its own)
         logger.exception("Picture %s cannot be read from its storage", picture.pk)
-        raise PictureMissing(
-            gettext(
-                "The stored file of this picture cannot be read. Bring it back from a backup or delete "
-                "the picture, then run 'manage.py reindex'."
-            )
-        ) from error
+        raise StorageUnavailable(Failure.STORAGE_UNAVAILABLE.label) from error
 
 
 def _embed(model: str, rows: list[FaceEmbedding], crops: Mapping[int, FaceCrop]) -> dict[int, str]:
@@ -265,13 +281,11 @@ def _embed(model: str, rows: list[FaceEmbedding], crops: Mapping[int, FaceCrop])
         embeddings = embed_crops([crops[row.face_image_id].pixels for row in rows], model)
     except RecognitionError as error:
         logger.exception("Pictures %s were not embedded", [row.face_image_id for row in rows])
-        return {row.pk: str(error) for row in rows}
+        return {row.pk: error.code for row in rows}
     failures = {}
     for row, vector in zip(rows, embeddings.vectors, strict=True):
         if row.fingerprint != embeddings.fingerprint:
-            failures[row.pk] = gettext(
-                "The weights file was replaced meanwhile. Run 'manage.py reindex'."
-            )
+            failures[row.pk] = Failure.WEIGHTS_REPLACED
             continue
         row.array = vector
         crop = crops[row.face_image_id]
@@ -282,41 +296,53 @@ def _embed(model: str, rows: list[FaceEmbedding], crops: Mapping[int, FaceCrop])
     return failures
 
 
-def _copy_to_milvus(ids: list[int]) -> int:
+def _copy_to_milvus(ids: Iterable[int]) -> int:
     """Upserts the rows as SQL has them now and marks them; returns how many are indexed."""
     computed = FaceEmbedding.objects.filter(pk__in=ids, vector__isnull=False)
     with _writing:
-        rows = list(computed.select_related("face_image__person"))
+        rows = {row.pk: row for row in computed.select_related("face_image__person")}
         by_partition = defaultdict(list)
-        for row in rows:
+        for row in rows.values():
             by_partition[partition_name(row.model, row.fingerprint)].append(row)
         store = get_vector_store()
         for partition, group in by_partition.items():
             store.upsert(partition, [vector_row(row) for row in group])
-        written = FaceEmbedding.objects.filter(pk__in=[row.pk for row in rows])
-        indexed = written.update(status=Status.INDEXED, error="", indexed_at=timezone.now())
-        if indexed < len(rows):
-            _forget_vanished(by_partition)
-        return indexed
+        told = {pk: said_of(row) for pk, row in rows.items()}
+        there, indexed = _mark_indexed(told)
+        if there < told.keys():
+            # Deleted while they were being written: Milvus may have been told that first.
+            for partition, group in by_partition.items():
+                store.delete(partition, {row.pk for row in group} - there)
+        changed = there - indexed
+        return len(indexed) + (_copy_to_milvus(changed) if changed else 0)
+
+
+def _mark_indexed(told: Mapping[int, tuple[str, str]]) -> tuple[set[int], set[int]]:
+    """Marks the rows of which SQL still says what Milvus was told; those that are there, and these."""
+    rows = FaceEmbedding.objects.filter(pk__in=told)
+    with transaction.atomic():
+        there = set(_locked(rows))
+        now = rows.values_list("pk", "face_image__person__person_id", "face_image__original_path")
+        same = {pk for pk, *said in now if told[pk] == tuple(said)}
+        rows.filter(pk__in=same).update(status=Status.INDEXED, error="", indexed_at=timezone.now())
+    return there, same
+
+
+def said_of(row: FaceEmbedding) -> tuple[str, str]:
+    """What Milvus is told of an embedding beside the vector that may change: person and path."""
+    return row.face_image.person.person_id, row.face_image.original_path
 
 
 def vector_row(row: FaceEmbedding) -> VectorRow:
     """What Milvus holds of an embedding; needs `face_image__person`."""
+    person_id, image_path = said_of(row)
     return VectorRow(
         id=row.pk,
         embedding=row.array,
-        person_id=row.face_image.person.person_id,
-        image_path=row.face_image.original_path,
+        person_id=person_id,
+        image_path=image_path,
         created_at=row.face_image.created_at.isoformat(),
     )
-
-
-def _forget_vanished(by_partition: Mapping[str, list[FaceEmbedding]]) -> None:
-    """Takes back the vectors of rows that were deleted while they were being written."""
-    for partition, rows in by_partition.items():
-        ids = {row.pk for row in rows}
-        there = set(FaceEmbedding.objects.filter(pk__in=ids).values_list("pk", flat=True))
-        get_vector_store().delete(partition, ids - there)
 
 
 def apply_deletions() -> int:

@@ -146,6 +146,78 @@ class FaceEmbedding(models.Model):
         INDEXED = "indexed", _("indexed")
         FAILED = "failed", _("failed")
 
+    class Failure(models.TextChoices):
+        """Why a search cannot find it, and what to do; kept as a code, told in the reader's language."""
+
+        PICTURE_MISSING = (
+            "picture_missing",
+            _(
+                "The stored file of this picture is missing. Bring it back from a backup or delete the "
+                "picture, then run 'manage.py reindex'."
+            ),
+        )
+        INVALID_IMAGE = (
+            "invalid_image",
+            _(
+                "The stored file of this picture is damaged. Bring it back from a backup or delete the "
+                "picture, then run 'manage.py reindex'."
+            ),
+        )
+        STORAGE_UNAVAILABLE = (
+            "storage_unavailable",
+            _(
+                "The storage of the pictures did not give the file. The server tries again by itself; the "
+                "log names the cause."
+            ),
+        )
+        NO_FACE_DETECTED = (
+            "no_face_detected",
+            _("No face was found in the picture, and one is required. Put another in its place."),
+        )
+        WEIGHTS_UNAVAILABLE = (
+            "weights_unavailable",
+            _(
+                "The weights file of this model is missing or does not load. Put a whole one into its "
+                "place ('manage.py check' and /api/health name it), then run 'manage.py reindex'."
+            ),
+        )
+        WEIGHTS_REPLACED = (
+            "weights_replaced",
+            _("The weights file was replaced meanwhile. Run 'manage.py reindex'."),
+        )
+        DETECTOR_UNAVAILABLE = (
+            "detector_unavailable",
+            _(
+                "The face detector that is chosen cannot be used. The server tries again by itself; the "
+                "log names the cause."
+            ),
+        )
+        OUT_OF_DEVICE_MEMORY = (
+            "out_of_device_memory",
+            _(
+                "The GPU had too little memory. The server tries again by itself; if it stays so, lower "
+                "EMBED_BATCH_SIZE or set DEVICE=cpu."
+            ),
+        )
+        VECTOR_STORE_UNAVAILABLE = (
+            "vector_store_unavailable",
+            _(
+                "The vector database did not take the vector. The server tries again by itself; if it "
+                "stays so, 'manage.py diagnose' says what is wrong."
+            ),
+        )
+        VECTOR_STORE_LOCKED = (
+            "vector_store_locked",
+            _(
+                "The embedded vector database is open in another process, usually the running server. "
+                "That one copies the vector by itself."
+            ),
+        )
+        UNEXPECTED = (
+            "unexpected",
+            _("It failed in a way that nobody foresaw; the log says how. Report it."),
+        )
+
     face_image = models.ForeignKey(
         FaceImage, models.CASCADE, related_name="embeddings", verbose_name=_("picture")
     )
@@ -184,6 +256,11 @@ class FaceEmbedding(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} {self.pk}"
+
+    @property
+    def error_message(self) -> str:
+        """`error` as a sentence in the language in force; what older versions stored is one already."""
+        return str(self.Failure(self.error).label) if self.error in self.Failure else self.error
 
     @property
     def array(self) -> np.ndarray | None:

@@ -177,9 +177,8 @@ class _Run:
         lacking = self._waiting().filter(vector__isnull=True).values_list("pk", flat=True)
         ids = self._computable(list(lacking))
         for batch in batches(self.track(ids, _("Computing"), len(ids)), indexing.BATCH_SIZE):
-            failures = indexing.compute(batch)
-            self.result.unmended.update(failures.values())
-            self.result.computed += len(batch) - len(failures)
+            indexing.compute(batch)
+            self.result.computed += len(batch) - self._note_failed(batch)
         self.result.waiting = self._waiting().filter(vector__isnull=False).count()
         return self.result
 
@@ -249,8 +248,14 @@ class _Run:
             self.result.indexed += report.indexed
             if report.failed:
                 self.store.ping()  # a Milvus that went away ends the run
-                failed = FaceEmbedding.objects.filter(pk__in=batch, status=Status.FAILED)
-                self.result.unmended.update(failed.values_list("error", flat=True))
+                self._note_failed(batch)
+
+    def _note_failed(self, ids: Sequence[int]) -> int:
+        """Counts those of the embeddings that failed, by reason; returns how many."""
+        failed = FaceEmbedding.objects.filter(pk__in=ids, status=Status.FAILED).only("error")
+        reasons = [row.error_message for row in failed]
+        self.result.unmended.update(reasons)
+        return len(reasons)
 
     def _computable(self, ids: list[int]) -> list[int]:
         """The ids less those that need a network whose weights do not load."""

@@ -16,7 +16,7 @@ from django.utils.translation import gettext
 
 from enrollment import backlog, indexing
 from enrollment.doubts import Probe, quality_doubts, resemblances
-from enrollment.exceptions import DoubtfulIdentity, LowQuality, PictureNotFound
+from enrollment.exceptions import DoubtfulIdentity, LowQuality, PictureNotFound, StorageUnavailable
 from enrollment.models import PATH_MAX_LENGTH, Doubt, FaceEmbedding, FaceImage, Person
 from enrollment.selectors import compared_weights
 from recognition.embedding import FaceCrop, crop_uploads, embed_crops
@@ -27,13 +27,6 @@ from recognition.networks import usable_names
 logger = logging.getLogger(__name__)
 
 REFUSE: Final = "refuse"  # of ENROLL_QUALITY and ENROLL_IDENTITY
-
-
-class StorageUnavailable(RecognitionError):
-    """The storage of the pictures takes no file."""
-
-    code = "storage_unavailable"
-    status = 503
 
 
 @dataclass(frozen=True, slots=True)

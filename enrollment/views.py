@@ -18,8 +18,9 @@ from django.views.decorators.http import require_http_methods, require_safe
 from rest_framework.authentication import TokenAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 
+from enrollment.exceptions import PictureMissing, StorageUnavailable
 from enrollment.forms import CompareForm, SearchForm, model_options
-from enrollment.indexing import PictureMissing, read_picture
+from enrollment.indexing import read_picture
 from enrollment.models import FaceImage
 from enrollment.previews import thumbnail
 from enrollment.query_pictures import Problem, compare_pictures, identify
@@ -149,11 +150,12 @@ def _picture(face_image: FaceImage, key: str, box: list[float] | None) -> HttpRe
         if key:
             return HttpResponse(_thumbnail(face_image, key, box), content_type="image/jpeg")
         content = read_picture(face_image)
-    except PictureMissing as error:
-        return _plain_not_found(error.message)
+    except (PictureMissing, StorageUnavailable) as error:
+        return _plain(error.message, error.status)
     except (OSError, SyntaxError, ValueError):
         logger.exception("Picture %s is damaged: no thumbnail", face_image.pk)
-        return _plain_not_found(gettext("The stored file of this picture is damaged."))
+        message = gettext("The stored file of this picture is damaged.")
+        return _plain(message, 404)
     is_jpeg = face_image.image.name.endswith("jpg")
     return HttpResponse(content, content_type="image/jpeg" if is_jpeg else "image/png")
 
@@ -168,5 +170,5 @@ def _thumbnail(face_image: FaceImage, key: str, box: list[float] | None) -> byte
     return content
 
 
-def _plain_not_found(message: str) -> HttpResponse:
-    return HttpResponse(message, content_type="text/plain; charset=utf-8", status=404)
+def _plain(message: str, status: int) -> HttpResponse:
+    return HttpResponse(message, content_type="text/plain; charset=utf-8", status=status)

@@ -162,7 +162,7 @@ if S3["bucket_name"]:
     }
 else:
     PICTURE_STORAGE = {
-        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "BACKEND": "enrollment.storage.DurableStorage",
         "OPTIONS": {
             "location": MEDIA_ROOT,
             "file_permissions_mode": 0o600,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from django.conf import settings as project
 from django.db import DatabaseError, connection
 from django.utils.translation import gettext
 
-from recognition.conf import get_settings
+from recognition.conf import MIB, get_settings
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, loaded_names, usable_names
 from recognition.networks.loader import choose_device, load_failure
@@ -50,7 +52,23 @@ def examine() -> Health:
             (health.hindrances if default else health.faults).append(failure)
         elif name in settings.preload_models and name not in loaded_names():
             health.loading.append(name)
+    if problem := _lack_of_space():
+        health.faults.append(problem)
     return health
+
+
+def _lack_of_space() -> str | None:
+    """Searches go on when the disk is full; nothing can be enrolled or deleted."""
+    try:
+        free = shutil.disk_usage(project.DATA_DIR).free
+    except OSError:
+        free = 0
+    if free >= get_settings().max_request_bytes:
+        return None
+    return gettext(
+        "The disk of DATA_DIR has %(free)d MB left, less than one request may bring. Make space there: "
+        "when it is full, nothing can be enrolled, changed or deleted."
+    ) % {"free": free // MIB}
 
 
 def _note(problems: list[str], question: Callable[[], Answer]) -> Answer | None:

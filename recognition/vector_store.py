@@ -54,6 +54,8 @@ FLUSH_ROWS = 256  # Milvus Lite searches unflushed rows one by one, about 50 µs
 BULK_FLUSH_ROWS = 10_000  # within one upsert: a flush for every batch doubles its time
 SLOW_SECONDS = 120.0  # loading, flushing, index building
 PING_SECONDS = 3.0
+LOCAL_HOSTS = (None, "127.0.0.1", "localhost", "::1")  # None: a Unix socket
+NEVER_MS = 2**31 - 1
 SOCKET_PREFIX = "vectors-"
 SOCKET_SETTLED = 3_600.0
 
@@ -301,8 +303,17 @@ class MilvusVectorStore:
         if self._folder and self._embedded is None:
             self._embedded = _EmbeddedServer(self._folder)
         uri = self._embedded.address if self._embedded else self._address
+        options = {}
+        if urlsplit(uri).hostname in LOCAL_HOSTS:
+            # A peer on this machine that ends is noticed. Milvus Lite takes the pings of pymilvus,
+            # one each 10 s, for an attack, and hangs up.
+            options["grpc.keepalive_time_ms"] = NEVER_MS
         return _vendor().MilvusClient(
-            uri=uri, token=self._token, timeout=self._timeout, dedicated=True
+            uri=uri,
+            token=self._token,
+            timeout=self._timeout,
+            dedicated=True,
+            grpc_options=options,
         )
 
     # The collection

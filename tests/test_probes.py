@@ -65,6 +65,22 @@ def test_damaged_weights_are_told_once_they_were_tried(probe, api, damaged_weigh
     assert body["status"] == "degraded" and "is damaged" in body["problems"][0]
 
 
+def test_what_did_not_load_is_told_in_the_language_of_who_asks(api, damaged_weights):
+    portuguese = {"accept-language": "pt-BR"}
+    api.get("/api/health", headers=portuguese)
+    (said,) = api.get("/api/health", headers=portuguese).json()["problems"]
+    (same,) = api.get("/api/health", headers={"accept-language": "en"}).json()["problems"]
+    assert "danificado" in said and "is damaged" in same
+
+
+def test_disk_with_no_room_for_a_request_degrades_but_leaves_ready(probe, api, weights, settings):
+    room = shutil.disk_usage(settings.DATA_DIR).free
+    settings.RECOGNITION = settings.RECOGNITION | {"MAX_REQUEST_BYTES": 2 * room}
+    body = api.get("/api/health").json()
+    assert body["status"] == "degraded" and "DATA_DIR" in body["problems"][0]
+    assert probe.get("/readyz").status_code == 200
+
+
 def test_replaced_weights_are_given_another_chance(probe, damaged_weights, settings):
     (damaged_weights / f"{MODEL}.ckpt").unlink()
     shutil.copy(settings.BASE_DIR / "weights" / f"{MODEL}.safetensors", damaged_weights)

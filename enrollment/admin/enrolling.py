@@ -112,7 +112,8 @@ def _is_indexed(outcome: Outcome) -> bool:
 
 def _reasons(outcomes: Iterable[Outcome]) -> str:
     """Each reason once; without rows to name one, no model has weights."""
-    errors = {row.error: None for outcome in outcomes for row in outcome.embeddings if row.error}
+    rows = (row for outcome in outcomes for row in outcome.embeddings)
+    errors = dict.fromkeys(row.error_message for row in rows if row.error)
     missing = gettext("No model has weights on this server: put a weights file into its folder.")
     return " ".join(errors) or missing
 

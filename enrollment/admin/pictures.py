@@ -94,7 +94,7 @@ class FaceEmbeddingInline(admin.TabularInline):
         "fingerprint",
         "state",
         "face_detected",
-        "error",
+        "reason",
         "indexed_at",
     ]
     can_delete = False
@@ -114,6 +114,10 @@ class FaceEmbeddingInline(admin.TabularInline):
     @admin.display(description=_("state"))
     def state(self, row: FaceEmbedding) -> SafeString:
         return badge(row.status, row.get_status_display())
+
+    @admin.display(description=_("error"))
+    def reason(self, row: FaceEmbedding) -> str:
+        return row.error_message
 
 
 class PictureStateFilter(admin.SimpleListFilter):

@@ -119,7 +119,8 @@ def picture_badges(picture: FaceImage) -> SafeString:
     """The state of each of a picture's embeddings, and its doubts; wants them prefetched."""
     rows = picture.embeddings.all()
     badges = [
-        badge(row.status, f"{row.model}: {row.get_status_display()}", row.error) for row in rows
+        badge(row.status, f"{row.model}: {row.get_status_display()}", row.error_message)
+        for row in rows
     ] or [badge(SyncState.PENDING, gettext("no embedding yet"))]
     if reasons := " ".join(doubt.message for doubt in picture.doubts.all()):
         badges.append(badge("doubtful", gettext("doubtful"), reasons))

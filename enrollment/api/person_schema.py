@@ -42,6 +42,7 @@ _PICTURE: Final = {
             "status": "indexed",
             "face_detected": True,
             "error": "",
+            "message": "",
         }
     ],
     "warnings": [],

@@ -112,7 +112,10 @@ class PictureStateSerializer(serializers.Serializer):
     model = serializers.CharField()
     status = serializers.ChoiceField(choices=["pending", "indexed", "failed"])
     face_detected = serializers.BooleanField(allow_null=True)
-    error = serializers.CharField(allow_blank=True, help_text=_("Why a search cannot find it."))
+    error = serializers.CharField(allow_blank=True, help_text=_("Why it failed, as a code."))
+    message = serializers.CharField(
+        allow_blank=True, help_text=_("The same as a sentence, and what to do.")
+    )
 
 
 class PictureSerializer(serializers.Serializer):

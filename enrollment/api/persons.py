@@ -209,6 +209,7 @@ def describe_picture(picture: FaceImage, person: Person, request: Request) -> di
                 "status": row.status,
                 "face_detected": row.face_detected,
                 "error": row.error,
+                "message": row.error_message,
             }
             for row in picture.embeddings.all()
         ],

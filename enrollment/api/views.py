@@ -121,7 +121,7 @@ def _insert_result(outcome: Outcome, model: str, wait: bool) -> dict[str, Any]:
     if row:
         result["id"] = row.pk
     if wait and not searchable:
-        reason = row.error if row else ""
+        reason = row.error_message if row else ""
         result |= {"error": NOT_SEARCHABLE_YET, "message": reason or gettext("Not indexed yet.")}
     return result
 

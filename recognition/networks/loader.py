@@ -37,7 +37,7 @@ _SUFFIXES: Final = (".ckpt", ".safetensors")  # the user's file first
 _STATE_DICT_KEYS: Final = ("model", "state_dict")
 
 _loaded: dict[str, LoadedNetwork] = {}
-_failed: dict[str, tuple[WeightsFile, str]] = {}  # the last failure, and with which file
+_failed: dict[str, WeightsFile] = {}  # what did not load when it was last tried
 _loading = threading.Lock()
 
 
@@ -130,18 +130,23 @@ def load_network(name: str) -> LoadedNetwork:
         return loaded
     with _loading:
         if not (loaded := _loaded.get(name)) or loaded.weights != weights:
-            try:
-                loaded = _loaded[name] = _load(get_network(name), weights)
-            except WeightsUnavailable as error:
-                _failed[name] = (weights, str(error))
-                raise
+            loaded = _loaded[name] = _load(get_network(name), weights)
         return loaded
 
 
 def load_failure(name: str) -> str | None:
     """Why the model did not load when it was last tried with the weights file that is there now."""
-    weights, message = _failed.get(name, (None, None))
-    return message if weights and has_weights(name) and find_weights(name) == weights else None
+    weights = _failed.get(name)
+    failed = weights and has_weights(name) and find_weights(name) == weights
+    return _does_not_load(name, weights.path) if failed else None
+
+
+def _does_not_load(name: str, path: Path) -> str:
+    return gettext(
+        "The weights file %(file)s does not hold the model '%(name)s': it is damaged, incomplete or of "
+        "another network. Replace it ('manage.py fetch_weights %(name)s' downloads a published one), "
+        "then run 'manage.py reindex'. The log names the cause."
+    ) % {"file": path.name, "name": name}
 
 
 def unload_networks() -> None:
@@ -164,7 +169,11 @@ def _load(network: FaceNetwork, weights: WeightsFile) -> LoadedNetwork:
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
     device = choose_device(settings.device)
-    module = build(network, weights.path)
+    try:
+        module = build(network, weights.path)
+    except WeightsUnavailable:
+        _failed[network.name] = weights
+        raise
     module.to(device=device, memory_format=torch.channels_last)
     logger.info("Loaded %s from %s on %s", network.name, weights.path.name, device)
     return LoadedNetwork(network, module, weights, device)
@@ -183,14 +192,7 @@ def build(network: FaceNetwork, path: Path) -> torch.nn.Module:
         module.load_state_dict(_read_state_dict(path), strict=True)
     except Exception as error:  # noqa: BLE001 (a damaged file fails in many ways; all mean the same)
         logger.warning("Weights of %s at %s do not load: %s", network.name, path, error)
-        raise WeightsUnavailable(
-            gettext(
-                "The weights file %(file)s does not hold the model '%(name)s': it is damaged, incomplete "
-                "or of another network. Replace it ('manage.py fetch_weights %(name)s' downloads a "
-                "published one), then run 'manage.py reindex'. The log names the cause."
-            )
-            % {"file": path.name, "name": network.name}
-        ) from error
+        raise WeightsUnavailable(_does_not_load(network.name, path)) from error
     module.eval().requires_grad_(False)
     with torch.inference_mode():
         output = module(torch.zeros(1, 3, CROP_SIZE, CROP_SIZE))

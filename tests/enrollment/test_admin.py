@@ -182,7 +182,7 @@ def test_pictures_are_kept_and_mended_when_milvus_was_away(
         True,
     )
     page = admin_client.get(reverse(PERSONS))
-    assert any("Sync again" in text and row.error in text for text in texts(page))
+    assert any("Sync again" in text and row.error_message in text for text in texts(page))
     assert "1 failed" in page.content.decode()
 
     broken_milvus()

@@ -6,11 +6,26 @@ from datetime import timedelta
 
 import pytest
 from django.utils import timezone
+from django_tasks_db import DatabaseBackend
+from django_tasks_db.models import DBTaskResult
 
-from enrollment import backlog
-from enrollment.backlog import LAST_RETRY, PAUSE, BacklogThread, Work, note_missing, work_off
+from enrollment import backlog, indexing
+from enrollment.backlog import (
+    GRACE,
+    LAST_RETRY,
+    PASSING,
+    PAUSE,
+    TASKS_KEPT,
+    BacklogThread,
+    Work,
+    forget_old_tasks,
+    note_missing,
+    work_off,
+)
 from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
 from recognition.exceptions import VectorStoreUnavailable
+from recognition.networks import find_weights
+from recognition.networks.loader import unload_networks
 from recognition.vector_store import get_vector_store, partition_name, reset_vector_store
 from tests.enrollment.gallery import MODEL, enrol, found, stored
 
@@ -57,17 +72,51 @@ def test_a_picture_that_was_not_compared_with_the_gallery_is(row):
 
 
 def test_a_vector_that_milvus_did_not_take_is_copied_later(row, picture):
-    FaceEmbedding.objects.update(status=Status.FAILED, error="Milvus was away")
-    assert work_off(timezone.now()).indexed == 1
+    """At once: nobody has a hand in it any more, however young it is."""
+    FaceEmbedding.objects.update(status=Status.FAILED, error="vector_store_unavailable")
+    assert work_off(timezone.now() - GRACE).indexed == 1
     row.refresh_from_db()
     assert (row.status, row.error) == (Status.INDEXED, "")
     assert found(picture) == ["ana"]
 
 
 def test_a_picture_that_cannot_be_computed_is_left_to_people(row):
-    FaceEmbedding.objects.update(status=Status.FAILED, error="no file", vector=None)
+    FaceEmbedding.objects.update(status=Status.FAILED, error="picture_missing", vector=None)
     FaceImage.objects.update(judged_at=timezone.now())
     assert work_off(timezone.now()) == Work()
+
+
+@pytest.mark.parametrize("error", PASSING)
+def test_what_hindered_the_computation_and_may_be_over_is_tried_again(row, picture, error):
+    FaceEmbedding.objects.update(status=Status.FAILED, error=error, vector=None)
+    assert work_off(timezone.now() - GRACE).indexed == 1
+    assert found(picture) == ["ana"]
+
+
+def test_weights_that_do_not_load_are_not_tried_again_until_they_are_others(
+    row, settings, tmp_path
+):
+    whole = find_weights(MODEL).path
+    settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": tmp_path}
+    (tmp_path / whole.name).write_bytes(whole.read_bytes()[:1000])
+    FaceEmbedding.objects.update(vector=None, fingerprint=find_weights(MODEL).fingerprint)
+    assert work_off(timezone.now()) == Work(failed=1)
+    assert FaceEmbedding.objects.get().error == "weights_unavailable"
+    assert work_off(timezone.now()) == Work()
+    unload_networks()  # what was seen of the file is forgotten, as by a new server
+    assert work_off(timezone.now()) == Work(failed=1)
+
+
+def test_old_tasks_are_forgotten_and_those_to_be_done_are_not():
+    backend = DatabaseBackend("default", {})
+    for status in ("SUCCESSFUL", "FAILED", "RUNNING", "READY"):
+        task = backend.enqueue(indexing.delete_vectors, [], {})
+        DBTaskResult.objects.filter(pk=task.id).update(status=status)
+    forget_old_tasks()
+    assert DBTaskResult.objects.count() == 4
+    DBTaskResult.objects.update(enqueued_at=timezone.now() - 2 * TASKS_KEPT)
+    forget_old_tasks()
+    assert [task.status for task in DBTaskResult.objects.all()] == ["READY"]
 
 
 def test_what_is_younger_is_somebody_elses_work_in_hand(row):

@@ -295,6 +295,14 @@ def test_cut_off_backup_is_refused(file, settings) -> None:
     assert not Person.objects.exists()
 
 
+def test_entry_after_the_sums_is_refused(file) -> None:
+    """Nothing vouched for it, and it was restored all the same."""
+    with tarfile.open(file, "a") as tar:
+        tar.addfile(tarfile.TarInfo("files/pictures/smuggled.jpg"))
+    with pytest.raises(CommandError, match="Use another backup"):
+        run("restore", "--check", file)
+
+
 @pytest.mark.parametrize("name", ["absent.tar", "text.tar", "other.tar", ""])
 def test_what_is_no_backup_is_refused(db, tmp_path, name: str) -> None:
     path = tmp_path / name
@@ -478,7 +486,10 @@ def test_old_vectors_in_milvus_are_never_taken_for_restored_people(file, setting
     FaceImage.objects.all()._raw_delete("default")
     Person.objects.all()._raw_delete("default")
     assert len(stored()) == 4
-    run("restore", file)
+    with pytest.raises(CommandError, match="not empty: 4 vectors in Milvus.*MILVUS_URI"):
+        run("restore", file)
+    assert len(stored()) == 4
+    run("restore", "--overwrite", file)
     assert answers() == before
     assert len(stored()) == 3
 

@@ -83,11 +83,11 @@ def test_lost_object_is_named_in_the_row(bucket, picture):
     bucket.Object(face_image.image.name).delete()
     FaceEmbedding.objects.update(vector=None)
     assert indexing.index([FaceEmbedding.objects.get().pk]).failed == 1
-    assert "backup" in FaceEmbedding.objects.get().error
+    assert FaceEmbedding.objects.get().error == "picture_missing"
 
 
 def test_missing_bucket_refuses_the_picture(bucket, picture):
-    from enrollment.services import StorageUnavailable
+    from enrollment.exceptions import StorageUnavailable
 
     bucket.delete()
     try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +16,9 @@ from django.db.utils import DatabaseError
 from PIL import Image
 
 from enrollment import services
+from enrollment.exceptions import StorageUnavailable
 from enrollment.models import FaceEmbedding, FaceImage, Person
-from enrollment.services import StorageUnavailable, Submission, Upload, content_hash
+from enrollment.services import Submission, Upload, content_hash
 from recognition.exceptions import InvalidImage, NoFaceDetected
 from recognition.imaging import read_image
 from tests.enrollment.gallery import enrol, found, stored
@@ -146,6 +149,20 @@ def test_files_go_again_when_the_rows_fail(picture, settings):
         enrol("ana", picture, picture)
     assert files(settings) == []
     assert not Person.objects.exists() and stored() == []
+
+
+def test_picture_is_on_the_disk_itself_before_its_row_is(picture, monkeypatch):
+    """After a power loss the row was there, and the file empty."""
+    synced = {}
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced[Path(f"/proc/self/fd/{descriptor}").readlink()] = FaceImage.objects.exists()
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    path = Path(enrol("ana", picture).outcomes[0].face_image.image.path)
+    assert synced[path] is False and synced[path.parent] is False
 
 
 def test_storage_that_takes_no_file_is_a_sentence_without_a_path(picture, settings):
