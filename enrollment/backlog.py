@@ -20,7 +20,7 @@ from django.db import DatabaseError, connections
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from enrollment import doubts, idempotency, indexing
+from enrollment import doubts, idempotency, indexing, search_log
 from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, usable_names
@@ -180,6 +180,7 @@ class BacklogThread(threading.Thread):
         """Seconds until the next."""
         try:
             idempotency.forget_old()
+            search_log.forget_old_searches()
             if not self._compared:
                 self._compare()
             work = work_off(before, self._stopping.is_set)

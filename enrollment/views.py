@@ -20,9 +20,10 @@ from rest_framework.exceptions import AuthenticationFailed
 
 from enrollment.forms import CompareForm, SearchForm, model_options
 from enrollment.indexing import PictureMissing, read_picture
-from enrollment.models import FaceImage
+from enrollment.models import FaceImage, SearchEntry
 from enrollment.previews import thumbnail
-from enrollment.query_pictures import Problem, compare_pictures, identify
+from enrollment.query_pictures import Problem, asked_faces, compare_pictures, identify
+from enrollment.search_log import note_search
 from enrollment.selectors import gallery_is_empty
 from faceproject.access import is_cross_site, may, page_access
 from recognition.conf import get_settings
@@ -44,7 +45,11 @@ def search(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         return _answer(request, "search", SearchForm(), {"gallery_is_empty": gallery_is_empty()})
     form = SearchForm(request.POST, request.FILES)
-    return _answer(request, "search", form, _result(form, _identified))
+    result = _result(form, _identified)
+    if "compared" in result:
+        hits = [[shown.hit for shown in face.hits] for face in asked_faces(result["pictures"])]
+        note_search(request, SearchEntry.Channel.PAGE, result["model"], hits)
+    return _answer(request, "search", form, result)
 
 
 @page_access

@@ -8,6 +8,7 @@ import numpy as np
 from django.contrib import admin
 from django.db.models import Exists, OuterRef, Prefetch, QuerySet
 from django.forms import BaseInlineFormSet
+from django.forms.formsets import DELETION_FIELD_NAME
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -59,6 +60,13 @@ class NewestPicturesFormSet(BaseInlineFormSet):
             newest = list(pictures.values_list("pk", flat=True)[:SHOWN_WITH_PERSON])
             kwargs["queryset"] = kwargs["queryset"].filter(pk__in=newest)
         super().__init__(data, *args, **kwargs)
+
+    def add_fields(self, form: Any, index: int | None) -> None:
+        super().add_fields(form, index)
+        if delete := form.fields.get(DELETION_FIELD_NAME):  # its column is named, it is not
+            delete.widget.attrs["aria-label"] = gettext("Delete %(picture)s") % {
+                "picture": form.instance
+            }
 
 
 class FaceImageInline(admin.TabularInline):
