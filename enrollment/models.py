@@ -11,6 +11,7 @@ from django.core.validators import ProhibitNullCharactersValidator
 from django.db import models
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.translation import gettext_lazy as _
 
 from recognition.decision import Decision, Thresholds
@@ -251,8 +252,8 @@ class Doubt(models.Model):
             return reason_message(self.code, {"given": self.given, "expected": self.expected})
         sentence = _RESEMBLANCES[self.Resemblance(self.code)]
         return sentence % {
-            "given": f"{self.given:.2f}",
-            "expected": f"{self.expected:.2f}",
+            "given": number_format(self.given, 2),
+            "expected": number_format(self.expected, 2),
             "person": self.other.person if self.other else "",
         }
 
@@ -342,7 +343,7 @@ class SearchEntry(models.Model):
     username = models.CharField(
         _("who"), max_length=150, blank=True, help_text=_("Empty: no account was needed.")
     )
-    channel = models.CharField(_("by way of"), max_length=10, choices=Channel)
+    channel = models.CharField(_("channel"), max_length=10, choices=Channel)
     model = models.CharField(_("model"), max_length=50)
     person = models.ForeignKey(
         Person,

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 FIRST: Final = ("enrollment", "auth", "authtoken")  # all others follow, by name
+FIRST_MODELS: Final = ("Person", "FaceImage")
 QUEUE: Final = "django_tasks_database"  # stays empty unless work is left in SQL
 
 
@@ -24,9 +25,10 @@ class FaceAdminSite(admin.AdminSite):
         apps = super().get_app_list(request, app_label)
         if settings.TASKS_BACKEND != "database":
             apps = [app for app in apps if app["app_label"] != QUEUE]
-        return sorted(apps, key=_place)
+        for app in apps:
+            app["models"].sort(key=lambda model: _place(model["object_name"], FIRST_MODELS))
+        return sorted(apps, key=lambda app: _place(app["app_label"], FIRST))
 
 
-def _place(app: dict[str, Any]) -> int:
-    label = app["app_label"]
-    return FIRST.index(label) if label in FIRST else len(FIRST)
+def _place(name: str, first: tuple[str, ...]) -> int:
+    return first.index(name) if name in first else len(first)

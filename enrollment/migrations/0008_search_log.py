@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('created_at', models.DateTimeField(db_index=True, default=django.utils.timezone.now, verbose_name='time')),
                 ('username', models.CharField(blank=True, help_text='Empty: no account was needed.', max_length=150, verbose_name='who')),
-                ('channel', models.CharField(choices=[('page', 'search page'), ('api', 'API'), ('verify', 'verification')], max_length=10, verbose_name='by way of')),
+                ('channel', models.CharField(choices=[('page', 'search page'), ('api', 'API'), ('verify', 'verification')], max_length=10, verbose_name='channel')),
                 ('model', models.CharField(max_length=50, verbose_name='model')),
                 ('similarity', models.FloatField(null=True, verbose_name='similarity')),
                 ('decision', models.CharField(blank=True, choices=[('match', 'Match'), ('review', 'Look closely'), ('unknown', 'Unknown')], db_index=True, max_length=10, verbose_name='decision')),

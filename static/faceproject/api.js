@@ -18,6 +18,9 @@ async function send(form) {
   }
   const answer = new DOMParser().parseFromString(await response.text(), "text/html");
   document.querySelector("main").replaceWith(answer.querySelector("main"));
+  // What was refused is put right where it stands.
+  const again = document.querySelector(`main form[data-method="${method}"]`);
+  if (!response.ok && body !== undefined && again) again.elements.body.value = body;
   document.querySelector("#answer")?.focus();
   scrollTo(0, 0);
 }
