@@ -22,7 +22,7 @@ from django.utils import timezone
 from django_tasks import TaskResultStatus
 from django_tasks_db.models import DBTaskResult
 
-from enrollment import doubts, idempotency, indexing
+from enrollment import doubts, idempotency, indexing, search_log
 from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, usable_names
@@ -203,6 +203,7 @@ class BacklogThread(threading.Thread):
         try:
             idempotency.forget_old()
             forget_old_tasks()
+            search_log.forget_old_searches()
             if not self._compared:
                 self._compare()
             work = work_off(before, self._stopping.is_set)

@@ -18,7 +18,7 @@ from django.utils.translation import gettext
 
 from enrollment import indexing
 from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
-from enrollment.models import FaceEmbedding, FaceImage, Person
+from enrollment.models import FaceEmbedding, FaceImage, Person, SearchEntry
 from enrollment.selectors import picture_of
 
 IDS_A_QUERY: Final = 10_000  # SQLite takes 32,766 parameters
@@ -73,6 +73,7 @@ def merge_persons(kept: Person, merged: Person) -> int:
         locked = _locked([kept.pk, merged.pk])
         kept, merged = locked[kept.pk], locked[merged.pk]
         moved = _move(FaceImage.objects.filter(person=merged), kept)
+        SearchEntry.objects.filter(person=merged).update(person=kept)
         kept.name = kept.name or merged.name
         former = gettext("Merged from: %(person)s") % {"person": merged}
         kept.notes = "\n".join(text for text in (kept.notes, former, merged.notes) if text)

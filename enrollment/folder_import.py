@@ -113,7 +113,8 @@ def _scan(folder: Path, root: Path, owner: FoundFile) -> Iterator[FoundFile]:
             yield _refused(path, root, _("This is no regular file."))
         elif not owner.person_id and not owner.reason:
             reason = _(
-                "The file is not in a person's folder. Move it into one, or give --person-id."
+                "The file is not in a person's folder. Move it into one that is named by the "
+                "person's id."
             )
             yield _refused(path, root, reason)
         else:

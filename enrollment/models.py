@@ -11,16 +11,22 @@ from django.core.validators import ProhibitNullCharactersValidator
 from django.db import models
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.translation import gettext_lazy as _
 
-from recognition.decision import Thresholds
+from recognition.decision import Decision, Thresholds
 from recognition.networks.descriptor import Threshold
-from recognition.quality import reason_message
+from recognition.quality import FaceQuality, reason_message
 
 if TYPE_CHECKING:
     import numpy as np
 
 PERSON_ID_MAX_LENGTH = 200
+DECISION_LABELS: Final = [
+    (Decision.MATCH.value, _("Match")),
+    (Decision.REVIEW.value, _("Look closely")),
+    (Decision.UNKNOWN.value, _("Unknown")),
+]
 PATH_MAX_LENGTH = 1000
 
 
@@ -132,6 +138,14 @@ class FaceImage(models.Model):
 
     def __str__(self) -> str:
         return self.original_path or f"{self._meta.verbose_name} {self.pk}"
+
+    @property
+    def quality(self) -> FaceQuality | None:
+        """What was measured of the face, when one was found; of many pictures, prefetch the embeddings."""
+        for row in self.embeddings.all():
+            if row.face and "quality" in row.face:
+                return FaceQuality.from_record(row.face["quality"])
+        return None
 
     def get_absolute_url(self) -> str:
         """Where those allowed to see it find the picture, whatever storage holds it."""
@@ -315,8 +329,8 @@ class Doubt(models.Model):
             return reason_message(self.code, {"given": self.given, "expected": self.expected})
         sentence = _RESEMBLANCES[self.Resemblance(self.code)]
         return sentence % {
-            "given": f"{self.given:.2f}",
-            "expected": f"{self.expected:.2f}",
+            "given": number_format(self.given, 2),
+            "expected": number_format(self.expected, 2),
             "person": self.other.person if self.other else "",
         }
 
@@ -389,6 +403,56 @@ class Examination(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} {self.created_at:%Y-%m-%d %H:%M}"
+
+
+class SearchEntry(models.Model):
+    """A face that somebody searched for or verified, and the best answer; never the picture.
+
+    Who is deleted is forgotten here, too: the entry stays, without a name.
+    """
+
+    class Channel(models.TextChoices):
+        PAGE = "page", _("search page")
+        API = "api", _("API")
+        VERIFY = "verify", _("verification")
+
+    created_at = models.DateTimeField(_("time"), default=timezone.now, db_index=True)
+    username = models.CharField(
+        _("who"), max_length=150, blank=True, help_text=_("Empty: no account was needed.")
+    )
+    channel = models.CharField(_("channel"), max_length=10, choices=Channel)
+    model = models.CharField(_("model"), max_length=50)
+    person = models.ForeignKey(
+        Person,
+        models.SET_NULL,
+        null=True,
+        related_name="search_entries",
+        verbose_name=_("nearest person"),
+        help_text=_("Empty: nobody was found, or the person was deleted since."),
+    )
+    similarity = models.FloatField(_("similarity"), null=True)
+    decision = models.CharField(
+        _("decision"), max_length=10, choices=DECISION_LABELS, blank=True, db_index=True
+    )
+    answers = models.PositiveIntegerField(
+        _("pictures answered"), help_text=_("How many enrolled pictures the answer named.")
+    )
+    request_id = models.CharField(
+        _("request"), max_length=64, blank=True, help_text=_("As in the log and in X-Request-ID.")
+    )
+
+    class Meta:
+        verbose_name = _("search")
+        verbose_name_plural = _("searches")
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.username} {self.created_at:%Y-%m-%d %H:%M}"
+
+    @property
+    def percent(self) -> float | None:
+        """The similarity as the pages show it."""
+        return None if self.similarity is None else 100 * max(self.similarity, 0.0)
 
 
 class IdempotentRequest(models.Model):

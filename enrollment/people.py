@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import wraps
+from http import HTTPStatus
 from typing import Any, Final
 
 from django.contrib import messages
@@ -32,7 +33,9 @@ from enrollment.selectors import (
     pictures_of,
     with_pictures,
 )
+from enrollment.views import FRAGMENT_HEADER
 from faceproject.access import may, page_permission
+from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
 
 logger = logging.getLogger(__name__)
@@ -106,11 +109,18 @@ def gallery(request: HttpRequest) -> HttpResponse:
 @people_page(ADD)
 @require_http_methods(["GET", "HEAD", "POST"])
 def new_person(request: HttpRequest) -> HttpResponse:
-    """Makes a person; the pictures are added on their page."""
+    """Makes a person, with pictures when some were given."""
     form = DetailsForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        return redirect("person", corrections.create_person(**form.cleaned_data).pk)
-    return _show(request, "details", {"form": form})
+    pictures = AddPicturesForm(request.POST or None, request.FILES or None)
+    if request.method == "POST" and form.is_valid() and pictures.is_valid():
+        made = corrections.create_person(**form.cleaned_data)
+        if pictures.cleaned_data["pictures"] and may(request.user, ADD_PICTURES):
+            _enroll(request, made, pictures)
+        return redirect("person", made.pk)
+    context = {"form": form}
+    if may(request.user, ADD_PICTURES):
+        context["pictures_form"] = pictures
+    return _show(request, "details", context)
 
 
 @people_page(VIEW)
@@ -142,13 +152,21 @@ def add_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     """Enrols the pictures of the form and tells what became of each."""
     shown = _get_person(pk)
     form = AddPicturesForm(request.POST, request.FILES)
-    if not form.is_valid() or not form.cleaned_data["pictures"]:
+    if not form.is_valid():
+        messages.error(request, " ".join(form.errors.get("pictures", ())))
+    elif form.cleaned_data["pictures"]:
+        _enroll(request, shown, form)
+    else:
         messages.error(request, gettext("No picture was chosen. Choose some, then add them."))
-        return redirect("person", pk)
+    if request.headers.get(FRAGMENT_HEADER):  # the script loads the page when all are through
+        return HttpResponse(status=HTTPStatus.NO_CONTENT)
+    return redirect("person", pk)
+
+
+def _enroll(request: HttpRequest, shown: Person, form: AddPicturesForm) -> None:
     detect = form.cleaned_data["use_face_detection"]
     files = form.cleaned_data["pictures"]
     enroll_files(request, shown.person_id, files, detect, FaceImage.Source.PAGE)
-    return redirect("person", pk)
 
 
 @people_page(VIEW, CHANGE)
@@ -301,8 +319,10 @@ def _alike(picture: FaceImage | None) -> list[SearchHit]:
 
 def _show(request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
     rights = {f"may_{name}": may(request.user, permission) for name, permission in RIGHTS.items()}
-    refused = "form" in context and context["form"].is_bound and context["form"].errors
+    forms = [context[name] for name in ("form", "pictures_form") if name in context]
+    refused = any(form.is_bound and form.errors for form in forms)
     template = f"enrollment/people/{name}.html"
-    response = render(request, template, rights | context, status=400 if refused else 200)
+    shared = rights | {"recognition": get_settings()}
+    response = render(request, template, shared | context, status=400 if refused else 200)
     patch_cache_control(response, private=True, no_cache=True)
     return response

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from enrollment.admin.forms import PicturesField
+from enrollment.forms import check_size
 from enrollment.models import Person
 from enrollment.selectors import GALLERY_ORDERS
+
+if TYPE_CHECKING:
+    from django.core.files.uploadedfile import UploadedFile
 
 
 class GalleryForm(forms.Form):
@@ -29,10 +35,15 @@ class DetailsForm(forms.ModelForm):
 
 
 class AddPicturesForm(forms.Form):
-    pictures = PicturesField(label=_("Pictures"), allow_empty_file=True)
+    pictures = PicturesField(label=_("Pictures"), required=False, allow_empty_file=True)
     use_face_detection = forms.BooleanField(
         label=_("Find the face in the pictures"), required=False, initial=True
     )
+
+    def clean_pictures(self) -> list[UploadedFile]:
+        pictures: list[UploadedFile] = self.cleaned_data["pictures"]
+        check_size(pictures)
+        return pictures
 
 
 class NewOwnerForm(forms.ModelForm):

@@ -10,22 +10,22 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageOps
 
-THUMBNAIL_SIDE: Final = 320  # pixels
+SIDES: Final = {"thumb": 320, "face": 320, "icon": 160}  # pixels; an icon is shown at 56, in lists
 PREVIEW_SIDE: Final = 800  # pixels
 JPEG_QUALITY: Final = 82
 FACE_REACH: Final = 0.75  # of the face's longer side, from its middle: as much as a crop shows
 
 
-def thumbnail(content: bytes, box: Sequence[float] | None = None) -> bytes:
-    """A stored picture as an upright JPEG of at most 320 pixels a side; OSError if it is damaged.
+def thumbnail(content: bytes, side: int, box: Sequence[float] | None = None) -> bytes:
+    """A stored picture as an upright JPEG of at most `side` pixels a side; OSError if it is damaged.
 
     `box` (x, y, width, height in pixels of the upright picture) leaves the face with some margin.
     """
     with Image.open(io.BytesIO(content)) as image:
         if box is None:
-            image.draft("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+            image.draft("RGB", (side, side))
         upright = ImageOps.exif_transpose(image)
-        return _scaled_jpeg(upright if box is None else _around(upright, *box), THUMBNAIL_SIDE)
+        return _scaled_jpeg(upright if box is None else _around(upright, *box), side)
 
 
 def _around(image: Image.Image, x: float, y: float, width: float, height: float) -> Image.Image:

@@ -215,6 +215,11 @@ def read_pictures(files: Iterable[UploadedFile]) -> list[QueryPicture | Problem]
     ]
 
 
+def asked_faces(pictures: Iterable[QueryPicture | Problem]) -> list[QueryFace]:
+    """The faces of those pictures that can be used."""
+    return [face for item in pictures if isinstance(item, QueryPicture) for face in item.faces]
+
+
 def identify(
     files: Iterable[UploadedFile], model: str, limit: int, *, group_by_person: bool
 ) -> dict[str, Any]:
@@ -224,7 +229,7 @@ def identify(
     """
     find_weights(model)  # a model that cannot answer says so before a picture is looked at
     pictures = read_pictures(files)
-    faces = [face for item in pictures if isinstance(item, QueryPicture) for face in item.faces]
+    faces = asked_faces(pictures)
     shown = {"pictures": pictures, "model": model}
     if gallery_is_empty():
         return shown | {"gallery_is_empty": bool(faces)}

@@ -210,6 +210,7 @@ class GalleryState:
     persons_without_pictures: int
     pictures: int
     doubtful_pictures: int
+    unjudged_pictures: int  # not compared with the gallery yet
     indexed: int
     pending: int
     failed: int
@@ -228,10 +229,19 @@ def gallery_state() -> GalleryState:
         doubtful_pictures=Doubt.objects.aggregate(count=Count("face_image", distinct=True))[
             "count"
         ],
+        unjudged_pictures=FaceImage.objects.filter(judged_at=None).count(),
         indexed=by_status.get(FaceEmbedding.Status.INDEXED, 0),
         pending=by_status.get(FaceEmbedding.Status.PENDING, 0),
         failed=by_status.get(FaceEmbedding.Status.FAILED, 0),
         deletions=VectorDeletion.objects.count(),
+    )
+
+
+def doubt_counts() -> list[tuple[str, int]]:
+    """How many pictures there are with each doubt, by its code; the most frequent first."""
+    doubts = Doubt.objects.order_by().values_list("code")
+    return list(
+        doubts.annotate(count=Count("face_image", distinct=True)).order_by("-count", "code")
     )
 
 

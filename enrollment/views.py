@@ -21,9 +21,10 @@ from rest_framework.exceptions import AuthenticationFailed
 from enrollment.exceptions import PictureMissing, StorageUnavailable
 from enrollment.forms import CompareForm, SearchForm, model_options
 from enrollment.indexing import read_picture
-from enrollment.models import FaceImage
-from enrollment.previews import thumbnail
-from enrollment.query_pictures import Problem, compare_pictures, identify
+from enrollment.models import FaceImage, SearchEntry
+from enrollment.previews import SIDES, thumbnail
+from enrollment.query_pictures import Problem, asked_faces, compare_pictures, identify
+from enrollment.search_log import note_search
 from enrollment.selectors import gallery_is_empty
 from faceproject.access import is_cross_site, may, page_access
 from recognition.conf import get_settings
@@ -45,7 +46,11 @@ def search(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         return _answer(request, "search", SearchForm(), {"gallery_is_empty": gallery_is_empty()})
     form = SearchForm(request.POST, request.FILES)
-    return _answer(request, "search", form, _result(form, _identified))
+    result = _result(form, _identified)
+    if "compared" in result:
+        hits = [[shown.hit for shown in face.hits] for face in asked_faces(result["pictures"])]
+        note_search(request, SearchEntry.Channel.PAGE, result["model"], hits)
+    return _answer(request, "search", form, result)
 
 
 @page_access
@@ -116,7 +121,7 @@ def with_token_user(view: Callable[..., HttpResponse]) -> Callable[..., HttpResp
 @page_access
 @require_safe
 def picture(request: HttpRequest, pk: int) -> HttpResponse:
-    """A stored picture; with `?size=thumb` a JPEG of at most 320 pixels a side, with `face` its face."""
+    """A stored picture; with `?size=thumb` or `icon` a small JPEG of it, with `face` of its face."""
     if is_cross_site(request):
         raise PermissionDenied
     return picture_response(request, get_object_or_404(FaceImage, pk=pk))
@@ -125,12 +130,13 @@ def picture(request: HttpRequest, pk: int) -> HttpResponse:
 def picture_response(request: HttpRequest, face_image: FaceImage) -> HttpResponse:
     """The stored file, or the small JPEG asked for; nothing when the asker has it already."""
     size = request.GET.get("size")
+    size = size if size in SIDES else None
     box = _face_box(face_image) if size == "face" else None
     # A file's name is never used twice, so it stands for the content.
     part = ",".join(f"{value:.0f}" for value in box or ())
-    key = f"{face_image.image.name}?{size}={part}" if size in ("thumb", "face") else ""
-    etag = quote_etag(key or face_image.image.name)
-    response = get_conditional_response(request, etag=etag) or _picture(face_image, key, box)
+    key = f"{face_image.image.name}?{size}={part}" if size else face_image.image.name
+    etag = quote_etag(key)
+    response = get_conditional_response(request, etag=etag) or _picture(face_image, size, key, box)
     if response.status_code == 200:
         response.headers["ETag"] = etag
     # Asked again each time, so that who may no longer see a picture no longer does.
@@ -145,10 +151,13 @@ def _face_box(face_image: FaceImage) -> list[float] | None:
     return face and face["box"]
 
 
-def _picture(face_image: FaceImage, key: str, box: list[float] | None) -> HttpResponse:
+def _picture(
+    face_image: FaceImage, size: str | None, key: str, box: list[float] | None
+) -> HttpResponse:
     try:
-        if key:
-            return HttpResponse(_thumbnail(face_image, key, box), content_type="image/jpeg")
+        if size:
+            small = _thumbnail(face_image, SIDES[size], key, box)
+            return HttpResponse(small, content_type="image/jpeg")
         content = read_picture(face_image)
     except (PictureMissing, StorageUnavailable) as error:
         return _plain(error.message, error.status)
@@ -160,12 +169,12 @@ def _picture(face_image: FaceImage, key: str, box: list[float] | None) -> HttpRe
     return HttpResponse(content, content_type="image/jpeg" if is_jpeg else "image/png")
 
 
-def _thumbnail(face_image: FaceImage, key: str, box: list[float] | None) -> bytes:
+def _thumbnail(face_image: FaceImage, side: int, key: str, box: list[float] | None) -> bytes:
     """From the memory of this process, which forgets it at its end: no second file to delete."""
     made = caches["thumbnails"]
     content = made.get(key)
     if content is None:
-        content = thumbnail(read_picture(face_image), box)
+        content = thumbnail(read_picture(face_image), side, box)
         made.set(key, content)
     return content
 

@@ -88,6 +88,9 @@ MEANINGS: dict[str, dict[str, str]] = {
         "ENROLL_QUALITY": "A face that is blurred, dark, turned away and so on (the [reasons](api.md#quality)): `warn` enrols it and says so, `refuse` stores nothing and answers 422 `low_quality` with the reasons.",
         "ENROLL_IDENTITY": "A picture that matches somebody else who is enrolled, or is enrolled already: `warn` enrols it and says so, `refuse` stores nothing and answers 422 `doubtful_identity`. Refusing embeds each picture once more, and needs Milvus before anything is stored.",
     },
+    "Search log": {
+        "SEARCH_LOG_DAYS": "How long the [search log](privacy.md#the-search-log) keeps who searched when and with what result. `0` records nothing, and what was recorded is deleted.",
+    },
     "Background work": {
         "TASKS_BACKEND": "`immediate`: the server does everything itself, what `async=true` asks for in a thread of its own; `database`: what follows a change in the admin (renames, deletions, new weights), and inserts with `async=true`, is left in SQL for `script/worker`, of which any number may run. A worker needs a Milvus server: embedded Milvus belongs to the server's process.",
     },

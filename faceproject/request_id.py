@@ -36,11 +36,16 @@ class RequestIdMiddleware:
         return response
 
 
+def current_request_id() -> str:
+    """The id of the request in hand; "-" outside of any."""
+    return _current.get()
+
+
 class RequestIdFilter(logging.Filter):
     """Gives a line of the log the `request_id` of the request it is about; "-" outside of any."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = _current.get()
+        record.request_id = current_request_id()
         return True
 
 

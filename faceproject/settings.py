@@ -57,7 +57,7 @@ LOGIN_REDIRECT_URL = "search"
 # Django
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "faceproject.apps.FaceAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -233,6 +233,9 @@ for name, read in {
 ENROLL_QUALITY = env.choice("ENROLL_QUALITY", "warn", ("warn", "refuse"))
 ENROLL_IDENTITY = env.choice("ENROLL_IDENTITY", "warn", ("warn", "refuse"))
 
+# Who searched when, and with what result; 0 keeps none of it
+SEARCH_LOG_DAYS = env.integer("SEARCH_LOG_DAYS", 90, least=0)
+
 # Uploads: the count is checked by the API, which can say it in a sentence; this is the backstop.
 DATA_UPLOAD_MAX_NUMBER_FILES = 1000
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_REQUEST_BYTES
@@ -259,7 +262,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["faceproject.access.OpenOnLoopback"],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
-        "rest_framework.renderers.BrowsableAPIRenderer",
+        "recognition.api.renderers.ApiPageRenderer",
     ],
     "DEFAULT_PARSER_CLASSES": [
         "rest_framework.parsers.MultiPartParser",
@@ -281,7 +284,8 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1.0.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    # Links within the buttons that open a call would be beyond the reach of keyboards.
+    "SWAGGER_UI_SETTINGS": {"deepLinking": False, "displayRequestDuration": True},
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from enrollment.models import FaceImage, Person, SearchEntry
 from enrollment.services import Upload, enroll_pictures
 from tests.conftest import ROOT
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
@@ -247,6 +248,85 @@ def test_two_pictures_are_compared_in_place(open_page, photo: Path, group: Path)
     assert page.faults == []
 
 
+# Enrolling
+
+
+def test_pictures_are_enrolled_by_drop_and_camera_and_many_at_once(
+    open_page, ana, tmp_path
+) -> None:
+    """In several requests, so that all together may be larger than one may be."""
+    person = Person.objects.get()
+    page = open_page(f"/people/{person.pk}/")
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("No picture was chosen.")
+    files = []
+    for shot in range(12):
+        files.append(tmp_path / f"{shot}.jpg")
+        files[-1].write_bytes(as_jpeg(draw_face(PEOPLE[0], shot, side=200 + shot)))
+    give(page, files[0], 'new DragEvent("drop", { dataTransfer: files, bubbles: true })')
+    page.get_by_label("Pictures", exact=True).set_input_files(files[1:])
+    page.get_by_role("button", name="Use the camera").click()
+    page.get_by_role("button", name="Take the photo").click()
+    expect(page.locator("#chosen li")).to_have_count(13)
+    page.get_by_role("button", name="Remove: 11.jpg").click()
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.locator(".picture-card")).to_have_count(13, timeout=TIMEOUT_MS)
+    expect(page.locator(".messages")).to_contain_text("10 pictures were added.")
+    expect(page.locator(".messages")).to_contain_text("2 pictures were added.")
+    expect(page.locator(".picture-card").last).to_contain_text("good face: ")
+    assert page.faults == []
+
+
+def test_what_the_server_did_not_take_stays_chosen(open_page, ana, photo: Path) -> None:
+    page = open_page(f"/people/{Person.objects.get().pk}/")
+    page.get_by_label("Pictures", exact=True).set_input_files([photo])
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached.")
+    expect(page.locator("#chosen li")).to_have_count(1)
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.locator(".picture-card")).to_have_count(2, timeout=TIMEOUT_MS)
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
+def test_a_person_is_made_together_with_pictures(open_page, weights, photo, script: bool) -> None:
+    page = open_page("/people/new", java_script_enabled=script)
+    page.get_by_label("Person id").fill("bia")
+    page.get_by_label("Pictures", exact=True).set_input_files([photo])
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("h1")).to_have_text("bia", timeout=TIMEOUT_MS)
+    expect(page.locator(".picture-card")).to_have_count(1)
+
+
+# The API by hand
+
+
+def test_a_person_is_changed_and_deleted_on_the_pages_of_the_api(open_page, ana) -> None:
+    page = open_page("/api/persons/ana")
+    page.get_by_label("JSON").fill('{"name": "Ana Lima"}')
+    page.get_by_role("button", name="PATCH").click()
+    expect(page.locator("#answer")).to_contain_text('"name": "Ana Lima"')
+    expect(page.locator("#answer")).to_be_focused()
+    page.get_by_label("JSON").fill("{")
+    page.get_by_role("button", name="PATCH").click()
+    expect(page.locator("#answer .status-4")).to_contain_text("400")
+    expect(page.locator("#answer")).to_contain_text("Send one JSON object")
+    expect(page.get_by_label("JSON")).to_have_value("{")
+    page.get_by_label("Yes, delete it.").check()
+    page.get_by_role("button", name="DELETE").click()
+    expect(page.locator("#answer")).to_contain_text('"deleted_pictures": 1')
+    assert not Person.objects.exists()
+
+
+def test_a_search_is_made_on_the_page_of_the_api(open_page, ana, photo: Path) -> None:
+    page = open_page("/api/milvus/search", java_script_enabled=False)
+    page.get_by_label("image", exact=True).set_input_files(photo)
+    page.get_by_role("button", name="POST").click()
+    expect(page.locator("#answer")).to_contain_text('"decision": "match"', timeout=TIMEOUT_MS)
+    expect(page.locator("#answer")).to_contain_text('"face_detected": true')
+
+
 # Looks
 
 
@@ -308,16 +388,64 @@ def test_pages_fit_and_keep_nobody_out(open_page, photo, group, scheme: str, loc
     look("not-found")
 
 
+ADMIN_PAGES = {
+    "admin": "/admin/",
+    "admin-persons": "/admin/enrollment/person/",
+    "admin-person": "/admin/enrollment/person/{person}/change/",
+    "admin-pictures": "/admin/enrollment/faceimage/",
+    "admin-picture": "/admin/enrollment/faceimage/{picture}/change/",
+    "admin-searches": "/admin/enrollment/searchentry/",
+    "admin-import": "/admin/enrollment/person/import-pictures/",
+    "admin-doctor": "/admin/enrollment/person/doctor/",
+}
+API_PAGES = {
+    "api-models": "/api/models",
+    "api-search": "/api/milvus/search",
+    "api-person": "/api/persons/ana",
+    "api-picture": "/api/persons/ana/images/{picture}?format=api",
+}
+
+
+@pytest.mark.parametrize("locale", ["en", "pt-BR"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_admin_and_the_api_keep_nobody_out(
+    open_page, admin_user, ana, scheme: str, locale: str
+) -> None:
+    """As the pages above, except that a table may scroll within the admin's page."""
+    picture = FaceImage.objects.get()
+    SearchEntry.objects.create(
+        username="maria", channel="api", model="mobilenetv3_large", person=picture.person,
+        similarity=0.97, decision="match", answers=1,
+    )  # fmt: skip
+    page = open_page("/admin/login/?next=/admin/", color_scheme=scheme, locale=locale)
+    page.locator("#id_username").fill("admin")
+    page.locator("#id_password").fill("password")
+    page.locator("input[type=submit]").click()
+    for name, address in (ADMIN_PAGES | API_PAGES).items():
+        page.goto(address.format(person=picture.person_id, picture=picture.pk))
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") == width, name
+            file = SCREENSHOTS / f"{name}-{width}-{scheme}-{locale.lower()}.png"
+            page.screenshot(path=file, full_page=True)
+        assert serious_barriers(page) == [], name
+    page.goto("/api/docs")
+    page.locator(".opblock-summary-control", has_text="/api/milvus/insert").click()
+    page.locator(".try-out__btn").click()
+    expect(page.locator(".execute")).to_be_visible()
+    assert serious_barriers(page) == []
+
+
 def test_the_policy_breaks_no_page(open_page, admin_user) -> None:
     page = open_page("/admin/login/?next=/admin/")
     page.locator("#id_username").fill("admin")
     page.locator("#id_password").fill("password")
     page.locator("input[type=submit]").click()
-    for address in ("enrollment/person/", "enrollment/person/add/", "enrollment/faceimage/"):
+    for address in ("", "enrollment/person/", "enrollment/person/add/", "enrollment/faceimage/"):
         page.goto(f"/admin/{address}")
         assert page.locator("#content").is_visible()
     page.goto("/api/models")
-    expect(page.locator("h1")).to_have_text("Models")
+    expect(page.locator("h1")).to_have_text("/api/models")
     page.goto("/api/docs")
     expect(page.locator(".opblock").first).to_be_visible()
     assert page.faults == []

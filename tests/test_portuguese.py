@@ -11,7 +11,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from enrollment.models import Doubt, FaceImage, Person
+from enrollment.models import Doubt, FaceImage, Person, SearchEntry
 from tests.enrollment.gallery import add_vectors, enrol
 from tests.pictures import draw_picture, upload
 from tests.test_translations import PORTUGUESE, read_po
@@ -88,13 +88,22 @@ def doubtful() -> FaceImage:
         ("/admin/enrollment/faceimage/", 200, "indexado"),
         ("/admin/enrollment/faceimage/{picture}/change/", 200, "impressão digital dos pesos"),
         ("{report}", 200, "A galeria ainda não foi examinada."),
+        ("/admin/enrollment/searchentry/", 200, "página de busca"),
+        ("/admin/enrollment/searchentry/{search}/change/", 200, "Quantas fotos cadastradas"),
         ("/api/docs", 200, "API de reconhecimento facial"),
+        ("/api/persons", 200, "Quem está cadastrado."),
+        ("/api/persons/bia", 200, "Sim, apagar."),
+        ("/api/milvus/search", 405, "preencha o formulário abaixo"),
     ],
 )
 def test_pages_are_portuguese(brazilian, doubtful, path, status, sentence):
     names = {"person": doubtful.person_id, "other": Person.objects.get(person_id="ana").pk}
+    names["search"] = SearchEntry.objects.create(
+        channel="page", model="mobilenetv3_large", person=doubtful.person, similarity=0.9, answers=3,
+        decision="match",
+    ).pk  # fmt: skip
     url = path.format(picture=doubtful.pk, report=reverse("admin:enrollment_doctor"), **names)
-    accept = "text/html" if path == "/api/docs" else "*/*"
+    accept = "text/html" if path.startswith("/api/") else "*/*"
     response = brazilian.get(url, headers={"accept": accept})
     assert response.status_code == status
     assert response.headers["Content-Language"] == "pt-br"

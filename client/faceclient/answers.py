@@ -167,5 +167,6 @@ class Picture(TypedDict):
     height: int
     is_cover: bool
     created_at: str
+    quality: dict[str, Any] | None
     embeddings: list[dict[str, Any]]
     warnings: list[dict[str, Any]]

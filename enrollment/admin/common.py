@@ -19,7 +19,7 @@ from enrollment.models import VectorDeletion
 def thumbnail(picture_id: int) -> SafeString:
     """The small picture, linked to its page in the admin."""
     return format_html(
-        '<a href="{}"><img class="thumbnail" loading="lazy" alt="{}" src="{}?size=thumb"></a>',
+        '<a href="{}"><img class="thumbnail" loading="lazy" alt="{}" src="{}?size=icon"></a>',
         reverse("admin:enrollment_faceimage_change", args=[picture_id]),
         _("picture"),
         reverse("picture", args=[picture_id]),

@@ -32,7 +32,7 @@ class PicturesField(forms.FileField):
 
 class PersonForm(forms.ModelForm):
     pictures = PicturesField(
-        label=_("pictures"),
+        label=_("Pictures"),
         required=False,
         allow_empty_file=True,
         help_text=_(
@@ -41,7 +41,7 @@ class PersonForm(forms.ModelForm):
         ),
     )
     use_face_detection = forms.BooleanField(
-        label=_("find the face in the pictures"),
+        label=_("Find the face in the pictures"),
         required=False,
         initial=True,
         help_text=_("Off: each picture is taken as an aligned crop of a face."),

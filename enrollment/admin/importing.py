@@ -30,10 +30,10 @@ class PictureImportForm(forms.Form):
         help_text=_("A folder for each person; its name is the person's id."),
     )
     use_face_detection = forms.BooleanField(
-        label=_("find the face in the pictures"), required=False, initial=True
+        label=_("Find the face in the pictures"), required=False, initial=True
     )
     require_face = forms.BooleanField(
-        label=_("refuse pictures in which no face is found"), required=False
+        label=_("Refuse pictures in which no face is found"), required=False
     )
 
 

@@ -86,7 +86,7 @@ class PersonAdmin(ImportExportMixin, GalleryAdmin):
     list_filter = [PersonStateFilter, DoubtfulPicturesFilter, HasPicturesFilter, "created_at"]
     search_fields = ["person_id", "name"]
     inlines = [FaceImageInline]
-    readonly_fields = ["all_pictures"]
+    readonly_fields = ["all_pictures", "found_by"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Person]:
         return with_pictures(super().get_queryset(request))
@@ -117,6 +117,8 @@ class PersonAdmin(ImportExportMixin, GalleryAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Person | None = None) -> Any:
         described = ["person_id", "name", "notes"] + (["all_pictures"] if obj else [])
+        if obj and request.user.has_perm("enrollment.view_searchentry"):
+            described.append("found_by")
         fieldsets = [(None, {"fields": described})]
         if self._may_upload(request, obj):
             fieldsets.append((_("Add pictures"), {"fields": UPLOAD_FIELDS}))
@@ -180,4 +182,19 @@ class PersonAdmin(ImportExportMixin, GalleryAdmin):
             person.pk,
             text % {"count": person.picture_count},
             person_badges(person),
+        )
+
+    @admin.display(description=_("searches"))
+    def found_by(self, person: Person) -> SafeString:
+        count = person.search_entries.count()
+        text = ngettext(
+            "%(count)d search found this person first",
+            "%(count)d searches found this person first",
+            count,
+        )
+        return format_html(
+            '<a href="{}?person__id__exact={}">{}</a>',
+            reverse("admin:enrollment_searchentry_changelist"),
+            person.pk,
+            text % {"count": count},
         )

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Exists, OuterRef, Prefetch, QuerySet
 from django.forms import BaseInlineFormSet
+from django.forms.formsets import DELETION_FIELD_NAME
 from django.http import HttpRequest
 from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -59,6 +62,13 @@ class NewestPicturesFormSet(BaseInlineFormSet):
             newest = list(pictures.values_list("pk", flat=True)[:SHOWN_WITH_PERSON])
             kwargs["queryset"] = kwargs["queryset"].filter(pk__in=newest)
         super().__init__(data, *args, **kwargs)
+
+    def add_fields(self, form: Any, index: int | None) -> None:
+        super().add_fields(form, index)
+        if delete := form.fields.get(DELETION_FIELD_NAME):  # its column is named, it is not
+            delete.widget.attrs["aria-label"] = gettext("Delete %(picture)s") % {
+                "picture": form.instance
+            }
 
 
 class FaceImageInline(admin.TabularInline):
@@ -259,11 +269,28 @@ class FaceImageAdmin(GalleryAdmin):
         return render_to_string("admin/enrollment/faceimage/doubts.html", context)
 
     @admin.action(description=_("Dismiss the doubts: I looked"), permissions=["change"])
-    def dismiss_doubts(self, request: HttpRequest, queryset: QuerySet[FaceImage]) -> None:
+    def dismiss_doubts(self, request: HttpRequest, queryset: QuerySet[FaceImage]) -> Any:
         doubts = Doubt.objects.filter(face_image__in=queryset.values("pk"))
+        if "confirmed" not in request.POST:
+            return self._ask_to_dismiss(request, doubts)
         count, _models = doubts.delete()
         text = ngettext("%(count)d doubt was dismissed.", "%(count)d doubts were dismissed.", count)
         self.message_user(request, text % {"count": count})
+
+    def _ask_to_dismiss(self, request: HttpRequest, doubts: QuerySet[Doubt]) -> TemplateResponse:
+        pictures = FaceImage.objects.filter(pk__in=doubts.values("face_image"))
+        context = self.admin_site.each_context(request) | {
+            "title": gettext("Dismiss the doubts: I looked"),
+            "opts": self.opts,
+            "media": self.media,
+            "doubts": doubts.count(),
+            "count": pictures.count(),
+            "pictures": pictures[:SHOWN_WITH_PERSON],
+            "checkbox": ACTION_CHECKBOX_NAME,
+            "chosen": request.POST.getlist(ACTION_CHECKBOX_NAME),
+            "select_across": request.POST.get("select_across", "0"),
+        }
+        return TemplateResponse(request, "admin/enrollment/faceimage/dismiss.html", context)
 
     @admin.display(description=_("face"))
     def faces(self, picture: FaceImage) -> str:

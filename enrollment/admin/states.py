@@ -18,7 +18,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from enrollment import selectors
-from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
+from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person, SearchEntry
 from enrollment.selectors import count_of, pictures_of_each
 from recognition.networks import find_weights, usable_names
 
@@ -91,6 +91,11 @@ def badge(state: str, text: str, title: str = "") -> SafeString:
     return format_html('<span class="sync-{}" title="{}">{}</span>', state, title, text)
 
 
+def decision_badge(entry: SearchEntry) -> SafeString:
+    """What became of a search, in the colours of the search page."""
+    return badge(entry.decision or "none", entry.get_decision_display() or gettext("No verdict"))
+
+
 def person_badges(person: Person) -> SafeString:
     """The state of a person from `with_pictures`."""
     failed, pending, doubtful = (
@@ -116,12 +121,21 @@ def person_badges(person: Person) -> SafeString:
 
 
 def picture_badges(picture: FaceImage) -> SafeString:
-    """The state of each of a picture's embeddings, and its doubts; wants them prefetched."""
+    """The state of a picture's embeddings, each named only where they differ, and its doubts.
+
+    Wants them prefetched.
+    """
     rows = picture.embeddings.all()
-    badges = [
-        badge(row.status, f"{row.model}: {row.get_status_display()}", row.error_message)
-        for row in rows
-    ] or [badge(SyncState.PENDING, gettext("no embedding yet"))]
+    if not rows:
+        badges = [badge(SyncState.PENDING, gettext("no embedding yet"))]
+    elif {(row.status, row.error) for row in rows} == {(Status.INDEXED, "")}:
+        names = ", ".join(row.model for row in rows)
+        badges = [badge(Status.INDEXED, Status.INDEXED.label, names)]
+    else:
+        badges = [
+            badge(row.status, f"{row.model}: {row.get_status_display()}", row.error_message)
+            for row in rows
+        ]
     if reasons := " ".join(doubt.message for doubt in picture.doubts.all()):
         badges.append(badge("doubtful", gettext("doubtful"), reasons))
     if picture.judged_at is None:

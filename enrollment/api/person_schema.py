@@ -11,7 +11,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from enrollment.api import person_serializers as serializers
 from enrollment.api.pagination import PageQuerySerializer
 from enrollment.api.schema import IDEMPOTENCY_KEY, milvus_insert_responses
-from recognition.api.schema import answer, errors, request_example
+from recognition.api.schema import QUALITY, answer, errors, request_example
 from recognition.api.serializers import ErrorSerializer
 
 _ANA: Final = {
@@ -35,6 +35,7 @@ _PICTURE: Final = {
     "height": 480,
     "is_cover": True,
     "created_at": "2026-11-23T23:45:00+00:00",
+    "quality": QUALITY,
     "embeddings": [
         {
             "id": 41,

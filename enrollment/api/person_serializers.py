@@ -13,6 +13,7 @@ from enrollment.api.serializers import InsertFormSerializer, WarningSerializer
 from enrollment.models import PERSON_ID_MAX_LENGTH, Person
 from enrollment.services import clean_person_id
 from recognition.api.fields import FlagField
+from recognition.api.serializers import QualitySerializer
 
 ORDERS: Final = ("person_id", "name", "created_at", "updated_at", "picture_count")
 ORDERINGS: Final = [f"{sign}{order}" for order in ORDERS for sign in ("", "-")]
@@ -128,6 +129,7 @@ class PictureSerializer(serializers.Serializer):
     height = serializers.IntegerField()
     is_cover = serializers.BooleanField()
     created_at = serializers.CharField(help_text="ISO 8601.")
+    quality = QualitySerializer(allow_null=True, help_text=_("Null without a face."))
     embeddings = PictureStateSerializer(many=True)
     warnings = WarningSerializer(many=True, help_text=_("What speaks against the picture."))
 

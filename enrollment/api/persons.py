@@ -146,7 +146,11 @@ class PersonImageView(PersonCall):
 
     @schema.persons_images_read
     def get(self, request: Request, person_id: str, image_id: int) -> HttpResponse:
-        return picture_response(request, picture_of(get_person(person_id), image_id))
+        person = get_person(person_id)
+        picture = picture_of(person, image_id)
+        if request.query_params.get("format") == "api":  # the page to change it by hand
+            return Response({"success": True} | describe_picture(picture, person, request))
+        return picture_response(request, picture)
 
     @schema.persons_images_move
     def patch(self, request: Request, person_id: str, image_id: int) -> Response:
@@ -202,6 +206,7 @@ def describe_picture(picture: FaceImage, person: Person, request: Request) -> di
         "height": picture.height,
         "is_cover": picture.pk == person.cover_id,
         "created_at": picture.created_at.isoformat(),
+        "quality": picture.quality and picture.quality.as_dict(),
         "embeddings": [
             {
                 "id": row.pk,

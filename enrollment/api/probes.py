@@ -11,7 +11,8 @@ from rest_framework.response import Response
 
 from enrollment.api import probe_schema as schema
 from enrollment.api import probe_serializers as serializers
-from enrollment.models import FaceEmbedding
+from enrollment.models import FaceEmbedding, SearchEntry
+from enrollment.search_log import note_search, note_verification
 from enrollment.selectors import (
     SearchHit,
     best_of_person,
@@ -47,6 +48,7 @@ class SearchView(UploadView):
             threshold=form.get("threshold", -1.0),
             group_by_person=form["group_by_person"],
         )
+        note_search(request, SearchEntry.Channel.API, form["model"], found)
         faces = [
             {**_hits(hits, thresholds, request), **face}
             for hits, face in zip(found, described, strict=True)
@@ -106,10 +108,14 @@ class VerifyView(UploadView):
         load_network(form["model"])  # a model that cannot answer says so before anything else
         compare = _compare_with_person if "person_id" in form else _compare_pictures
         similarity, source, target = compare(form, request)
+        verdict = _verdict(similarity, form)
+        if "person_id" in form:
+            person = get_person(form["person_id"])
+            note_verification(request, form["model"], person, similarity, verdict["decision"])
         return Response(
             {
                 "success": True,
-                **_verdict(similarity, form),
+                **verdict,
                 "model": form["model"],
                 "use_face_detection": form["use_face_detection"],
                 "source": source,

@@ -114,6 +114,10 @@ def _framework_body(error: exceptions.APIException, context: dict[str, Any]) -> 
                 "The request's content type is '%(given)s'; expected is %(expected)s. "
                 "Send the pictures as multipart/form-data (curl: -F image=@face.jpg)."
             ) % {"given": context["request"].content_type[:100], "expected": expected}
+        case exceptions.ParseError() if _sent_json(context):
+            message = gettext(
+                "The request's body cannot be read: %(cause)s. Send one JSON object, such as %(example)s."
+            ) % {"cause": str(error.detail).rstrip("."), "example": '{"name": "Ana"}'}
         case exceptions.ParseError():
             message = gettext(
                 "The request's body cannot be read: %(cause)s. Send multipart/form-data as "
@@ -122,6 +126,10 @@ def _framework_body(error: exceptions.APIException, context: dict[str, Any]) -> 
         case _:
             message = str(error.detail)
     return error_body(error.default_code, message)
+
+
+def _sent_json(context: dict[str, Any]) -> bool:
+    return context["request"].content_type.startswith("application/json")
 
 
 def _headers(error: exceptions.APIException | RecognitionError) -> dict[str, str]:

@@ -46,6 +46,8 @@ class FlagField(serializers.BooleanField):
     default_empty_html = empty
 
     def __init__(self, **kwargs: Any) -> None:
+        # A page shows the default; where there is none, that nothing is chosen.
+        kwargs.setdefault("initial", kwargs.get("default"))
         super().__init__(style={"template": "api/flag.html"}, **kwargs)
 
 

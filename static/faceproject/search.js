@@ -1,66 +1,22 @@
-// What the search page does better with a script: pictures chosen one after the other, dropped, pasted
-// or taken with the camera; one request for each, so that answers come as they are ready.
+// What the search page does better with a script: one request for each picture, so that answers come as
+// they are ready, and what was chosen stays.
 
-import { acceptFiles, announcement, ask, clear, problem, results, reveal, say } from "./results.js";
-import { offerCamera } from "./camera.js";
+import { announcement, ask, clear, problem, results, reveal, say } from "./results.js";
+import { makePicker } from "./picker.js";
 
 const form = document.querySelector("#search-form");
-const input = form.querySelector("input[type=file]");
 const button = document.querySelector("#search-button");
-const list = document.querySelector("#chosen");
 const progress = document.querySelector("#progress");
 const progressText = document.querySelector("#progress-text");
 const progressBar = document.querySelector("#progress-bar");
 
-let chosen = [];
 let searched = false;
 let run = null;
 
-function add(files) {
-  const pictures = files.filter((file) => file.type.startsWith("image/"));
+const picker = makePicker(form, () => {
   // After a search the next picture begins a new choice.
-  if (searched) chosen = [];
+  if (searched) picker.clear();
   searched = false;
-  chosen.push(...(pictures.length ? pictures : files));
-  showChosen();
-  button.focus({ preventScroll: true });
-}
-
-function remove(index) {
-  chosen.splice(index, 1);
-  showChosen();
-  (list.querySelectorAll("button")[Math.min(index, chosen.length - 1)] ?? input).focus();
-}
-
-function item(file, index) {
-  const entry = document.createElement("li");
-  const image = document.createElement("img");
-  const name = document.createElement("span");
-  const drop = document.createElement("button");
-  image.alt = "";
-  // Browsers do not show every format that the server reads: then the file's name has to do.
-  image.addEventListener("error", () => image.remove());
-  image.addEventListener("load", () => URL.revokeObjectURL(image.src));
-  image.src = URL.createObjectURL(file);
-  name.className = "file-name";
-  name.textContent = file.name;
-  drop.type = "button";
-  drop.className = "link";
-  drop.textContent = "×";
-  drop.setAttribute("aria-label", `${form.dataset.remove}: ${file.name}`);
-  drop.addEventListener("click", () => remove(index));
-  entry.append(image, name, drop);
-  return entry;
-}
-
-function showChosen() {
-  list.replaceChildren(...chosen.map(item));
-  list.hidden = !chosen.length;
-}
-
-input.addEventListener("change", () => {
-  add([...input.files]);
-  input.value = "";
 });
 
 function showProgress(done, total) {
@@ -116,11 +72,12 @@ async function search(pictures) {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (chosen.length) {
-    search(chosen);
+  const pictures = picker.files();
+  if (pictures.length) {
+    search([...pictures]);
     return;
   }
-  input.focus();
+  picker.input.focus();
   clear();
   results.append(problem(form, form.dataset.noPicture));
   say(announcement(results));
@@ -129,11 +86,4 @@ form.addEventListener("submit", (event) => {
 document.querySelector("#stop-button").addEventListener("click", () => {
   run?.abort();
   button.focus();
-});
-
-acceptFiles(add);
-offerCamera(document.querySelector("#camera-button"), document.querySelector("#camera-fallback"), (file) => add([file]));
-document.querySelector("#id_photo")?.addEventListener("change", (event) => {
-  add([...event.target.files]);
-  event.target.value = "";
 });

@@ -93,7 +93,10 @@ def test_lists_show_and_filter_doubtful_pictures(admin_client, doubtful):
 
 def test_doubts_are_dismissed_by_who_looked(admin_client, doubtful):
     chosen = {"action": "dismiss_doubts", "_selected_action": [doubtful.pk]}
-    page = admin_client.post(reverse(PICTURES), chosen, follow=True)
+    asked = admin_client.post(reverse(PICTURES), chosen).content.decode()
+    assert "Did you look at this 1 picture?" in asked and 'value="Dismiss 2 doubts"' in asked
+    assert Doubt.objects.count() == 2
+    page = admin_client.post(reverse(PICTURES), chosen | {"confirmed": "1"}, follow=True)
     assert "2 doubts were dismissed." in page.content.decode()
     assert not Doubt.objects.exists()
 

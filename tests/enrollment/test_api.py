@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from django.core.files.storage import default_storage
@@ -344,7 +345,7 @@ def test_stats_without_the_store_is_503(api, no_store):
 
 def test_the_insert_form_of_a_browser_takes_several_files(api):
     page = api.get(INSERT, headers={"accept": "text/html"}).content.decode()
-    assert '<input id="id_images" name="images" type="file" multiple>' in page
+    assert re.search(r'<input id="field-images" name="images"[^>]* type="file" multiple>', page)
     assert 'name="person_id"' in page
 
 

@@ -173,7 +173,7 @@ def test_every_file_has_a_status_and_a_reason(odd_files, weights):
     assert results["Ana_Lima/other.jpg"][1].endswith("another person: 12345678900.")
     assert results["Ana_Lima/twin.jpg"][1] == "The same picture as Ana_Lima/1.jpg."
     assert "Links" in results["Ana_Lima/out.jpg"][1]
-    assert "--person-id" in results["loose.jpg"][1]
+    assert "not in a person's folder" in results["loose.jpg"][1]
     assert "HTML" in results["Ana_Lima/page.jpg"][1]
     assert list(results) == sorted(results)
 

@@ -109,6 +109,48 @@ def test_person_is_made_and_gets_pictures(local, weights):
     assert "indexed" in added.content.decode() and "No face was found" in added.content.decode()
 
 
+def test_a_new_person_may_come_with_pictures(local, weights):
+    data = {"person_id": "ana", "pictures": [upload(draw_picture(seed=1)), upload(b"")]}
+    made = local.post("/people/new", data, follow=True)
+    person = Person.objects.get(person_id="ana")
+    assert made.redirect_chain == [(page(person), 302)]
+    assert "1 picture was added." in texts(made) and "was refused" in texts(made)
+    assert person.face_images.get().source == FaceImage.Source.PAGE
+
+
+def test_a_script_adds_in_parts_and_the_page_tells_of_all_of_them(local, ana):
+    for seed in (8, 9):
+        data = {"pictures": [upload(draw_picture(seed=seed))], "use_face_detection": "on"}
+        part = local.post(page(ana, "person-add-pictures"), data, headers={"x-fragment": "1"})
+        assert (part.status_code, part.content) == (204, b"")
+    assert texts(local.get(page(ana))).count("1 picture was added.") == 2
+
+
+@pytest.mark.parametrize("name", ["person-add-pictures", "person-new"])
+def test_pictures_that_are_too_large_together_are_refused_before_anything(
+    local, ana, name, settings
+):
+    settings.RECOGNITION = settings.RECOGNITION | {"MAX_REQUEST_BYTES": 1000}
+    data = {"person_id": "bia", "pictures": [upload(draw_picture(seed=8))]}
+    url = reverse(name) if name == "person-new" else page(ana, name)
+    answer = local.post(url, data, follow=True)
+    assert "at most 1000 bytes are accepted" in answer.content.decode().replace("\xa0", " ")
+    assert FaceImage.objects.count() == 2 and Person.objects.count() == 1
+
+
+def test_quality_stands_beside_each_picture(local, ana):
+    row = ana.face_images.last().embeddings.get()
+    quality = {"sharpness": 118.4, "brightness": 131.0, "contrast": 41.0, "width": 124.4}
+    row.face = {"box": [1, 2, 3, 4], "quality": quality | {"reasons": []}}
+    row.save()
+    content = local.get(page(ana)).content.decode()
+    assert "good face: 124 px wide, sharpness 118, brightness 131" in content
+    reasons = [{"code": "blurred", "given": 3.0, "expected": 10.0}]
+    row.face = {"box": [1, 2, 3, 4], "quality": quality | {"sharpness": 3.0, "reasons": reasons}}
+    row.save()
+    assert "doubtful face: 124 px wide, sharpness 3," in local.get(page(ana)).content.decode()
+
+
 def test_what_speaks_against_a_picture_stands_beside_it(local, ana, bia):
     mine, other = ana.face_images.first(), bia.face_images.first()
     Doubt.objects.create(

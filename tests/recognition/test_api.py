@@ -224,9 +224,13 @@ def test_browsers_get_a_form_that_uploads(api, path, field):
     html = page.content.decode()
     assert page["Content-Type"].startswith("text/html")
     assert 'enctype="multipart/form-data"' in html
-    assert re.search(rf'<input[^>]*name="{field}"[^>]*type="file"', html)
+    assert re.search(rf'<input id="field-{field}"[^>]*type="file"', html)
     assert ("multiple" in html) is (field == "images")
-    assert '<select class="form-control" id="id_use_face_detection"' in html
+    # What the form sends untouched is what the call takes without the field.
+    assert re.search(r'name="use_face_detection"[^>]*><option value="true" selected', html)
+    assert re.search(
+        r'name="require_face"[^>]*><option[^>]*>true</option><option[^>]* selected', html
+    )
 
 
 def test_a_browsers_form_shows_the_answer(api, picture):

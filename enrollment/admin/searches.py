@@ -1,0 +1,81 @@
+"""The search log in the admin: read and exported, never changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.template.defaultfilters import floatformat
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from import_export import fields, resources
+from import_export.admin import ExportMixin
+from import_export.formats import base_formats
+from import_export.forms import ExportForm
+
+from enrollment.admin.states import decision_badge
+from enrollment.models import SearchEntry
+
+
+class SearchEntryResource(resources.ModelResource):
+    """An entry as a row of a CSV or JSON file; the person by the id that programs know."""
+
+    person_id = fields.Field("person__person_id", readonly=True)
+
+    class Meta:
+        model = SearchEntry
+        fields = ["created_at", "username", "channel", "model", "decision", "person_id"]
+        fields += ["similarity", "answers", "request_id"]
+        export_order = fields
+
+
+@admin.register(SearchEntry)
+class SearchEntryAdmin(ExportMixin, admin.ModelAdmin):
+    resource_classes = [SearchEntryResource]
+    formats = [base_formats.CSV, base_formats.JSON]
+    export_form_class = ExportForm  # the other one chooses fields by a script within the page
+    list_display = ["created_at", "who", "channel", "result", "person_link", "percent", "answers"]
+    list_filter = ["decision", "channel", "model", "created_at"]
+    list_select_related = ["person"]
+    list_per_page = 50
+    search_fields = ["username", "person__person_id", "person__name", "request_id"]
+    date_hierarchy = "created_at"
+    show_full_result_count = False  # a busy gate makes millions
+    fields = ["created_at", "who", "channel", "model", "result", "person_link", "percent"]
+    fields += ["answers", "request_id"]
+    readonly_fields = fields
+
+    class Media:
+        css = {"all": ["enrollment/admin.css"]}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_export_formats(self) -> list[Any]:
+        return self.formats
+
+    @admin.display(description=_("who"), ordering="username")
+    def who(self, entry: SearchEntry) -> str:
+        return entry.username or gettext("(no account)")
+
+    @admin.display(description=_("decision"), ordering="decision")
+    def result(self, entry: SearchEntry) -> SafeString:
+        return decision_badge(entry)
+
+    @admin.display(description=_("nearest person"), ordering="person__person_id")
+    def person_link(self, entry: SearchEntry) -> SafeString | str:
+        if not entry.person:
+            return "-"
+        url = reverse("admin:enrollment_person_change", args=[entry.person_id])
+        return format_html('<a href="{}">{}</a>', url, entry.person)
+
+    @admin.display(description=_("similarity"), ordering="similarity")
+    def percent(self, entry: SearchEntry) -> str:
+        return "-" if entry.percent is None else f"{floatformat(entry.percent, 1)}%"

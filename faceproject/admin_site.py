@@ -1,0 +1,34 @@
+"""The admin as this service has it: its name, and what is used daily first."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from django.conf import settings
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+FIRST: Final = ("enrollment", "auth", "authtoken")  # all others follow, by name
+FIRST_MODELS: Final = ("Person", "FaceImage")
+QUEUE: Final = "django_tasks_database"  # stays empty unless work is left in SQL
+
+
+class FaceAdminSite(admin.AdminSite):
+    site_header = site_title = _("Face recognition")
+    index_title = _("Administration")
+    site_url = None  # templates/admin/base_site.html links to the pages by name
+
+    def get_app_list(
+        self, request: HttpRequest, app_label: str | None = None
+    ) -> list[dict[str, Any]]:
+        apps = super().get_app_list(request, app_label)
+        if settings.TASKS_BACKEND != "database":
+            apps = [app for app in apps if app["app_label"] != QUEUE]
+        for app in apps:
+            app["models"].sort(key=lambda model: _place(model["object_name"], FIRST_MODELS))
+        return sorted(apps, key=lambda app: _place(app["app_label"], FIRST))
+
+
+def _place(name: str, first: tuple[str, ...]) -> int:
+    return first.index(name) if name in first else len(first)

@@ -1,0 +1,102 @@
+// What enrolling does better with a script: pictures are dropped, pasted, taken with the camera, and sent
+// a few at a time, so that many large ones pass the limit of a request and one sees how far it is.
+
+import { makePicker } from "./picker.js";
+
+const BATCH_FILES = 10;
+
+const form = document.querySelector("#enroll-form");
+const button = form.querySelector("#enroll-button");
+const trouble = form.querySelector("#enroll-problem");
+const progress = form.querySelector("#progress");
+const progressText = form.querySelector("#progress-text");
+const progressBar = form.querySelector("#progress-bar");
+const picker = makePicker(form, () => {
+  trouble.hidden = true;
+});
+
+function complain(text) {
+  trouble.textContent = text;
+  trouble.hidden = false;
+}
+
+// Groups of files that fit into a request each; one that is too large alone is told so by the server.
+function batches(files) {
+  const limit = 0.9 * Number(form.dataset.limit);
+  const found = [];
+  let size = Infinity;
+  for (const file of files) {
+    size += file.size;
+    if (size > limit || found.at(-1).length === BATCH_FILES) {
+      found.push([]);
+      size = file.size;
+    }
+    found.at(-1).push(file);
+  }
+  return found;
+}
+
+function showProgress(done, total) {
+  const numbers = { done, total };
+  progressText.textContent = form.dataset.progress.replace(/\{(\w+)\}/g, (_all, key) => numbers[key]);
+  progressBar.max = total;
+  // The first batch has no half: until it is through, the bar moves by itself.
+  if (done) progressBar.value = done;
+  else progressBar.removeAttribute("value");
+}
+
+async function send(files) {
+  const data = new FormData(form);
+  data.delete("pictures");
+  for (const file of files) data.append("pictures", file, file.name);
+  const response = await fetch(form.action, { method: "POST", body: data, headers: { "X-Fragment": "1" } });
+  return response.status === 204;
+}
+
+function setBusy(busy) {
+  button.classList.toggle("busy", busy);
+  button.disabled = busy;
+  progress.hidden = !busy;
+}
+
+// What became of each picture stands on the person's page, which is loaded anew at the end.
+async function enroll(files) {
+  setBusy(true);
+  let done = 0;
+  try {
+    for (const batch of batches(files)) {
+      showProgress(done, files.length);
+      if (!(await send(batch))) {
+        complain(form.dataset.failed);
+        break;
+      }
+      done += batch.length;
+      picker.clear(batch);
+    }
+  } catch {
+    complain(form.dataset.noAnswer);
+  }
+  if (done === files.length) location.assign(form.dataset.page);
+  else setBusy(false);
+}
+
+form.addEventListener("submit", (event) => {
+  const files = [...picker.files()];
+  if (form.dataset.page) {
+    event.preventDefault();
+    if (files.length) enroll(files);
+    else {
+      complain(form.dataset.noPicture);
+      picker.input.focus();
+    }
+    return;
+  }
+  // A person who is not made yet comes in one request with the first pictures.
+  const transfer = new DataTransfer();
+  for (const file of files) transfer.items.add(file);
+  picker.input.files = transfer.files;
+  button.classList.add("busy");
+});
+
+// Coming back by the browser's arrow, one finds the form as it can be used.
+addEventListener("pageshow", () => button.classList.remove("busy"));
