@@ -259,6 +259,10 @@ class Comparison:
         return self.source, self.target
 
     @property
+    def shows_faces(self) -> bool:
+        return all(picture.has_face for picture in self.pictures)
+
+    @property
     def largest(self) -> PairOfFaces:
         return self.rows[0][0]
 

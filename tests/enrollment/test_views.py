@@ -364,6 +364,17 @@ def test_the_same_picture_is_the_same_person(local, picture: bytes, weights: str
     assert "Match from" in response.text
 
 
+def test_pictures_without_faces_are_not_called_two_persons(
+    local, picture: bytes, weights: str
+) -> None:
+    response = compare(local, source=picture, target=as_jpeg(draw_face(PEOPLE[0])))
+    assert response.context["comparison"].largest.decision == "unknown"
+    assert "Not known to be the same person" in response.text
+    assert "no face was found in at least one of them" in response.text
+    face = as_jpeg(draw_face(PEOPLE[1]))
+    assert "no face was found" not in compare(local, source=face, target=face).text
+
+
 def test_each_face_is_compared_with_each(local, weights: str) -> None:
     group = as_jpeg(draw_group())
     response = compare(local, source=group, target=as_jpeg(draw_face(PEOPLE[1])))
