@@ -7,6 +7,7 @@ from base64 import b64decode
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -16,10 +17,11 @@ from PIL import Image, ImageEnhance
 from rest_framework.authtoken.models import Token
 
 from enrollment.models import FaceEmbedding, FaceImage, Person
-from enrollment.query_pictures import QueryFace
+from enrollment.query_pictures import NumberMark, QueryFace
 from enrollment.selectors import SearchHit
 from enrollment.services import Upload, enroll_pictures
 from recognition.decision import Thresholds, decide
+from recognition.detection import Face
 from recognition.networks.descriptor import Threshold
 from recognition.vector_store import MilvusVectorStore
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
@@ -346,6 +348,16 @@ def test_unreachable_vector_store_is_explained(local, gallery, picture, settings
     response = ask(local, picture)
     assert response.status_code == 503
     assert "The gallery cannot be searched now" in response.text
+
+
+@pytest.mark.parametrize("x", [0, 500, 960])
+@pytest.mark.parametrize("y", [0, 400, 760])
+def test_a_number_hides_no_small_face(x: int, y: int) -> None:
+    face = Face((x, y, 40, 40), 1.0, np.zeros((5, 2)))
+    mark = NumberMark.beside(face, 1000, 800)
+    assert mark.radius <= mark.x <= 1000 - mark.radius
+    assert mark.radius <= mark.y <= 800 - mark.radius
+    assert np.hypot(mark.x - x - 20, mark.y - y - 20) > mark.radius + 20
 
 
 # Comparing two pictures
