@@ -86,12 +86,15 @@ class NumberMark:
 
     @classmethod
     def beside(cls, face: Face, width: int, height: int) -> NumberMark:
+        """At a corner of the face's box, outside it: small faces would else be hidden."""
         radius = (width * height) ** 0.5 / 28
-        x, y = (
-            min(max(value, radius), side - radius)
-            for value, side in zip(face.box, (width, height), strict=False)
-        )
-        return cls(x, y, radius)
+        away = radius / 2**0.5
+        places = []
+        for start, length, side in zip(face.box[:2], face.box[2:], (width, height), strict=True):
+            before, after = start - away, start + length + away
+            place = before if before >= radius or after > side - radius else after
+            places.append(min(max(place, radius), side - radius))
+        return cls(*places, radius)
 
     @property
     def font_size(self) -> float:
@@ -262,6 +265,10 @@ class Comparison:
     @property
     def pictures(self) -> tuple[QueryPicture, QueryPicture]:
         return self.source, self.target
+
+    @property
+    def shows_faces(self) -> bool:
+        return all(picture.has_face for picture in self.pictures)
 
     @property
     def largest(self) -> PairOfFaces:

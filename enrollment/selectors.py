@@ -146,12 +146,16 @@ class Weights(NamedTuple):
 
 
 def compared_weights(model: str | None = None) -> Weights | None:
-    """The weights of `model`; else of the default model, or of the first that has any."""
+    """The weights of `model`; else of the default model, or of the first that has any, or None.
+
+    Raises `WeightsUnavailable` when the named model has none.
+    """
+    if model:
+        return Weights(model, find_weights(model).fingerprint)
     usable = usable_names()
-    wanted = model or get_settings().default_model
-    if wanted not in usable and not model and usable:
-        wanted = usable[0]
-    return Weights(wanted, find_weights(wanted).fingerprint) if wanted in usable else None
+    default = get_settings().default_model
+    name = default if default in usable else next(iter(usable), None)
+    return Weights(name, find_weights(name).fingerprint) if name else None
 
 
 def thresholds_in_force(model: str) -> Thresholds | None:

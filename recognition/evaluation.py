@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -42,7 +43,7 @@ class EvaluationError(Exception):
 
 
 class Pair(NamedTuple):
-    """Two pictures by file stem, and whether they show one person."""
+    """Two pictures by name, and whether they show one person."""
 
     first: str
     second: str
@@ -51,11 +52,14 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PictureSet:
-    """Pictures of a folder or zip archive, by file stem; the person is the folder one is in."""
+    """Pictures of a folder or zip archive, by name; the person is the folder one is in.
+
+    A picture's name is its file's stem, or, where several files have that one, `folder/stem`.
+    """
 
     root: Path
-    members: dict[str, str]  # stem → path inside
-    people: dict[str, str]  # stem → person
+    members: dict[str, str]  # name → path inside
+    people: dict[str, str]  # name → person
 
     def read(self, stems: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         """File name and bytes of each picture, in order."""
@@ -82,20 +86,23 @@ def open_pictures(root: Path) -> PictureSet:
         )
     allowed = get_settings().allowed_extensions
     paths = [PurePath(n) for n in names if n.lower().rsplit(".", 1)[-1] in allowed]
+    stems = Counter(path.stem for path in paths)
     members: dict[str, str] = {}
+    people: dict[str, str] = {}
     for path in paths:
-        if path.stem in members:
+        name = path.stem if stems[path.stem] == 1 else f"{path.parent.name}/{path.stem}"
+        if name in members:
             raise EvaluationError(
                 gettext("Two pictures are called %(name)s; file names must differ.")
-                % {"name": path.stem}
+                % {"name": name}
             )
-        members[path.stem] = str(path)
+        members[name], people[name] = str(path), path.parent.name
     if not members:
         raise EvaluationError(
             gettext("There is no picture in %(path)s; expected: %(allowed)s.")
             % {"path": root, "allowed": ", ".join(allowed)}
         )
-    return PictureSet(root, members, {path.stem: path.parent.name for path in paths})
+    return PictureSet(root, members, people)
 
 
 def read_pairs(path: Path) -> list[Pair]:
@@ -132,7 +139,10 @@ def _lfw_pair(line: str, number: int) -> Pair:
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """Embeddings of pictures by every model: N×512 float32 each, rows in the order of `stems`."""
+    """Embeddings of pictures by every model: N×512 float32 each, rows in the order of `stems`.
+
+    `stems` are the names that `PictureSet` gives.
+    """
 
     stems: list[str]
     vectors: dict[str, np.ndarray]
@@ -185,7 +195,25 @@ class Verification:
     similarities: np.ndarray
     same: np.ndarray
 
+    @property
+    def is_enough(self) -> bool:
+        """Whether each of the folds gets a pair of one person and one of different people."""
+        return min(self.same.sum(), (~self.same).sum()) >= FOLDS
+
     def figures(self, far: float) -> dict[str, Any]:
+        """Raises `EvaluationError` when there are fewer pairs of a kind than folds."""
+        if not self.is_enough:
+            raise EvaluationError(
+                gettext(
+                    "There are %(genuine)d pairs of one person and %(impostors)d of different people; "
+                    "at least %(least)d of each are needed. Give more pairs or pictures."
+                )
+                % {
+                    "genuine": self.same.sum(),
+                    "impostors": (~self.same).sum(),
+                    "least": FOLDS,
+                }
+            )
         accuracy = verification_accuracy(self.similarities, self.same, FOLDS)
         error = equal_error_rate(self.similarities, self.same)
         return {
@@ -214,6 +242,18 @@ def verify_pairs(
     return Verification((first * second).sum(1), np.array([pair.same for pair in pairs]))
 
 
+def verify_all(vectors: np.ndarray, people: Sequence[str]) -> Verification:
+    """The similarity of every picture with every other; vectors are N×D float32 of length 1."""
+    labels = np.asarray(people)
+    following = range(1, len(labels))
+    scores = [vectors[place:] @ vectors[place - 1] for place in following]
+    same = [labels[place:] == labels[place - 1] for place in following]
+    return Verification(
+        np.concatenate([np.empty(0, np.float32), *scores]),
+        np.concatenate([np.empty(0, bool), *same]),
+    )
+
+
 def missing_pictures(pairs: Iterable[Pair], known: Iterable[str]) -> list[str]:
     """The pictures that pairs name and nobody has."""
     return sorted({stem for pair in pairs for stem in pair[:2]} - set(known))
@@ -226,10 +266,8 @@ def review_far(far: float) -> float:
 
 def impostor_scores(vectors: np.ndarray, people: Sequence[str]) -> np.ndarray:
     """The similarities of all pairs of different people; `vectors` is N×D float32 of length 1."""
-    labels = np.asarray(people)
-    first, second = np.triu_indices(len(labels), 1)
-    different = labels[first] != labels[second]
-    return (vectors @ vectors.T)[first[different], second[different]]
+    pairs = verify_all(vectors, people)
+    return pairs.similarities[~pairs.same]
 
 
 def impostor_curve(scores: np.ndarray) -> list[Threshold]:

@@ -30,8 +30,9 @@ class EqualError(NamedTuple):
 def verification_accuracy(similarities: ArrayLike, same: ArrayLike, folds: int = 10) -> Accuracy:
     """Share of pairs judged rightly, each fold at the threshold that is best on the others.
 
-    The protocol of Labeled Faces in the Wild (Huang et al. 2007). Genuine and impostor pairs are
-    dealt to the folds in turn, so every fold has its share of both.
+    The protocol of Labeled Faces in the Wild (Huang et al. 2007), which has as many genuine pairs as
+    impostors; where there are more of one kind, both kinds count the same. They are dealt to the
+    folds in turn, so every fold has its share of both.
     """
     scores, genuine = _pairs(similarities, same)
     fold = np.empty(len(scores), int)
@@ -46,19 +47,24 @@ def verification_accuracy(similarities: ArrayLike, same: ArrayLike, folds: int =
     for number in range(folds):
         test = fold == number
         threshold = best_threshold(scores[~test], genuine[~test])
-        rates.append(((scores[test] >= threshold) == genuine[test]).mean())
+        right = (scores[test] >= threshold) == genuine[test]
+        rates.append((right[genuine[test]].mean() + right[~genuine[test]].mean()) / 2)
         thresholds.append(threshold)
     error = np.std(rates, ddof=1) / np.sqrt(folds) if folds > 1 else 0.0
     return Accuracy(float(np.mean(rates)), float(error), float(np.mean(thresholds)))
 
 
 def best_threshold(similarities: ArrayLike, same: ArrayLike) -> float:
-    """The threshold that judges most pairs rightly: half-way between the two scores it parts."""
+    """The threshold that judges most pairs rightly: half-way between the two scores it parts.
+
+    Genuine pairs and impostors count the same, however many there are of each.
+    """
     scores, genuine = _pairs(similarities, same)
+    of_genuine, of_impostor = int((~genuine).sum()), -int(genuine.sum())
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     # After k accepted pairs, the right ones are the genuine among them and the impostors outside.
-    right = np.cumsum(np.where(genuine[order], 1, -1))
+    right = np.cumsum(np.where(genuine[order], of_genuine, of_impostor))
     cuts = np.flatnonzero(np.diff(ranked, append=-np.inf))
     cut = cuts[np.argmax(right[cuts])]
     following = ranked[cut + 1] if cut + 1 < len(ranked) else ranked[cut]

@@ -668,17 +668,23 @@ _store_key: tuple[str, str, float, VectorIndex] | None = None
 _store_lock = threading.Lock()
 
 
-def get_vector_store() -> MilvusVectorStore:
-    """The store of this process; a new one when the Milvus settings have changed."""
-    global _store, _store_key
+def configured_index() -> VectorIndex:
+    """How the settings say that the nearest are found."""
     settings = get_settings()
-    index = VectorIndex(
+    return VectorIndex(
         settings.milvus_index,
         settings.milvus_hnsw_m,
         settings.milvus_hnsw_ef_construction,
         settings.milvus_hnsw_ef,
     )
-    key = (str(settings.milvus_uri), settings.milvus_token, settings.milvus_timeout, index)
+
+
+def get_vector_store() -> MilvusVectorStore:
+    """The store of this process; a new one when the Milvus settings have changed."""
+    global _store, _store_key
+    settings = get_settings()
+    address = str(settings.milvus_uri)
+    key = (address, settings.milvus_token, settings.milvus_timeout, configured_index())
     with _store_lock:
         if _store is None or key != _store_key:
             if _store:

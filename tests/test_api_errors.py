@@ -168,6 +168,24 @@ def test_a_content_length_that_is_none_is_refused(api, length, status):
     assert_error(api.generic("POST", EMBEDDING, CONTENT_LENGTH=length), status)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("top_k", "0", "'0' was given; a whole number from 1 to 1000 is expected."),
+        ("top_k", "1.5", "'1.5' was given; a whole number from 1 to 1000 is expected."),
+        ("threshold", "0,5", "'0,5' was given; a number from -1 to 1 is expected."),
+        ("min_score", "nan", "'nan' was given; a number from 0 to 1 is expected."),
+        ("min_face_size", "-3", "'-3' was given; a number of 0 or more is expected."),
+        ("all_faces", "maybe", "'maybe' was given; true or false is expected."),
+        ("all_faces", "x" * 5000, f"'{'x' * 50}…' was given; true or false is expected."),
+    ],
+)
+def test_a_wrong_value_is_told_with_what_is_expected(api, field, value, told):
+    response = api.post("/api/milvus/search", {"image": upload(), field: value})
+    body = assert_error(response, 400, "validation_error")
+    assert body["fields"] == {field: [told]}
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize("path", IMAGE_CALLS)
 def test_other_methods_are_405(api, path, method):

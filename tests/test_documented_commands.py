@@ -53,6 +53,16 @@ NOT_RUN = {
     "script/chaos --faults": "takes minutes; tests/test_faults.py runs it",
     "gpg --symmetric faces-2026-11-24.tar": "asks for a pass phrase at a terminal",
     "DATA_DIR=/srv/new script/manage restore …": "is run as `restore FILE`, with a DATA_DIR of its own",
+    "script/manage evaluate PHOTOS": "photos of people are not ours; tests/recognition/test_evaluate.py",
+    **dict.fromkeys(
+        (
+            "script/manage benchmark",
+            "script/manage benchmark PHOTOS",
+            "script/manage benchmark ~/pictures/staff",
+            "script/manage benchmark --gallery 1000 10000 100000 --json speed.json",
+        ),
+        "takes half a minute and more; tests/recognition/test_benchmark.py runs it briefly",
+    ),
     **dict.fromkeys(
         (
             "script/manage calibrate",

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from django.core.management import call_command
+from django.urls import reverse
 from PIL import Image
 
-from enrollment.models import FaceEmbedding
+from enrollment.models import FaceEmbedding, Person
 from tests.pictures import upload
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
@@ -86,3 +88,64 @@ def test_it_is_enrolled_upright_with_a_doubt_about_who_is_meant(api, group):
     assert (row.face_image.width, row.face_image.height) == SIZE
     assert row.face["box"][2] > 500
     assert result["face"]["quality"]["faces"] == len(FACES)
+
+
+def test_programs_may_send_it_to_every_call(api, people, group):
+    near = upload(people["near"][1].read_bytes())
+
+    face = api.post("/api/embedding", {"image": upload(group)}).json()
+    batch = api.post("/api/embeddings/batch", {"images": [upload(group), tiny(people)]}).json()
+    verdict = api.post("/api/verify", {"source_image": upload(group), "target_image": near}).json()
+
+    assert face["face"]["box"][2] > 500
+    assert batch["results"][0]["embedding"] == pytest.approx(face["embedding"], abs=1e-4)
+    assert batch["results"][1]["face"]["box"][2] < 20
+    assert verdict["verified"] is True, "two pictures of one photo session"
+
+
+def test_the_pages_frame_every_face_and_take_tiny_pictures(client, people, group):
+    form = {"images": [upload(group), tiny(people)], "model": "mobilenetv3_large", "top_k": 1}
+    Person.objects.create(person_id="ana").face_images.create(image="none.jpg", width=1, height=1)
+    asked = client.post("/", form, headers={"host": "localhost"})
+    pair = {"source": upload(group), "target": tiny(people), "model": "mobilenetv3_large"}
+    compared = client.post("/compare", pair, headers={"host": "localhost"})
+
+    assert [len(picture.faces) for picture in asked.context["pictures"]] == [len(FACES), 1]
+    assert len(compared.context["comparison"].rows) == len(FACES)
+
+
+def test_the_admin_and_an_import_enrol_it(admin_client, people, group, tmp_path, transactional_db):
+    form = {"person_id": "ana", "name": "", "notes": "", "use_face_detection": "on"}
+    form["pictures"] = [upload(group, "group.jpg"), tiny(people)]
+    told = admin_client.post(reverse("admin:enrollment_person_add"), form, follow=True)
+    assert "There are several faces in the picture" in told.text
+    assert "pixels wide; at least 40 are expected" in told.text
+
+    folder = tmp_path / "people" / "bia"
+    folder.mkdir(parents=True)
+    (folder / "group.jpg").write_bytes(group + b"other")
+    (folder / "tiny.png").write_bytes(tiny(people, resample=Image.Resampling.NEAREST).read())
+    call_command("enroll", str(folder.parent), no_progress=True, stderr=io.StringIO())
+
+    rows = FaceEmbedding.objects.order_by("pk")
+    assert [row.face_image.person.person_id for row in rows] == ["ana", "ana", "bia", "bia"]
+    assert [row.face["box"][2] > 500 for row in rows] == [True, False, True, False]
+
+
+def test_it_can_be_evaluated(people, group, tmp_path, capsys):
+    for name, content in {"ana": group, "bia": tiny(people).read()}.items():
+        for copy in ("1", "2"):
+            path = tmp_path / name / f"{copy}.jpg"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+
+    call_command("evaluate", tmp_path, no_progress=True)
+
+    assert "4 pictures, 0 taken whole" in capsys.readouterr().out
+
+
+def tiny(people: dict[str, list[Path]], resample=Image.Resampling.LANCZOS):
+    """A picture of 20 pixels."""
+    buffer = io.BytesIO()
+    Image.open(people["near"][0]).convert("RGB").resize((20, 20), resample).save(buffer, "PNG")
+    return upload(buffer.getvalue(), "tiny.png")

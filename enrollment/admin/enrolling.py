@@ -57,7 +57,7 @@ def _say_accepted(count: int, say: Say) -> None:
 def _say_refused(outcomes: Iterable[Outcome], say: Say) -> None:
     for outcome in outcomes:
         if outcome.error:
-            text = gettext("%(file)s was refused. %(reason)s")
+            text = gettext("“%(file)s” was refused. %(reason)s")
             say(text % {"file": outcome.filename, "reason": outcome.error.message})
 
 
@@ -82,7 +82,8 @@ def _say_doubts(accepted: Iterable[Outcome], say: Say) -> None:
     ]
     told = [(file, reasons) for file, reasons in reasons_of if reasons]
     for file, reasons in told[:DOUBTS_TOLD]:
-        say(f"{file}: {' '.join(reasons)}")
+        text = gettext("“%(file)s”: %(reasons)s")  # the admin makes a first letter a capital
+        say(text % {"file": file, "reasons": " ".join(reasons)})
     if (left := len(told) - DOUBTS_TOLD) > 0:
         text = ngettext(
             "%(count)d more picture is doubtful. The list of pictures can be filtered by it.",

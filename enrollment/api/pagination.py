@@ -11,13 +11,15 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.utils.urls import replace_query_param
 
+from recognition.api.fields import WholeNumberField
+
 PAGE_SIZE: Final = 50
 MAX_PAGE_SIZE: Final = 500
 
 
 class PageQuerySerializer(serializers.Serializer):
-    page = serializers.IntegerField(default=1, min_value=1, help_text=_("Which page; 1 is first."))
-    page_size = serializers.IntegerField(
+    page = WholeNumberField(default=1, min_value=1, help_text=_("Which page; 1 is first."))
+    page_size = WholeNumberField(
         default=PAGE_SIZE,
         min_value=1,
         max_value=MAX_PAGE_SIZE,

@@ -4,33 +4,35 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from django.core.exceptions import ValidationError
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from enrollment.api.pagination import PageQuerySerializer, PageSerializer
-from enrollment.api.serializers import InsertFormSerializer, WarningSerializer
-from enrollment.models import PERSON_ID_MAX_LENGTH, Person
-from enrollment.services import clean_person_id
-from recognition.api.fields import FlagField
+from enrollment.api.serializers import InsertFormSerializer, PersonIdField, WarningSerializer
+from enrollment.models import Person
+from recognition.api.fields import FlagField, WholeNumberField, shortened
 from recognition.api.serializers import QualitySerializer
 
 ORDERS: Final = ("person_id", "name", "created_at", "updated_at", "picture_count")
 ORDERINGS: Final = [f"{sign}{order}" for order in ORDERS for sign in ("", "-")]
 
 
-class PersonIdField(serializers.CharField):
-    """An id as the gallery takes them; blanks around it are dropped."""
+class OrderingField(serializers.ChoiceField):
+    """What a list of persons is sorted by."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(max_length=PERSON_ID_MAX_LENGTH, **kwargs)
+        super().__init__(choices=ORDERINGS, **kwargs)
 
     def to_internal_value(self, data: Any) -> str:
-        value = super().to_internal_value(data)
-        try:
-            return clean_person_id(value)
-        except ValidationError as error:
-            raise serializers.ValidationError(error.messages) from error
+        if data not in ORDERINGS:
+            message = gettext(
+                "'%(given)s' was given; one of these is expected, with a minus sign before it for the "
+                "other way round: %(known)s."
+            )
+            known = {"given": shortened(data), "known": ", ".join(ORDERS)}
+            raise serializers.ValidationError(message % known)
+        return data
 
 
 class PersonsQuerySerializer(PageQuerySerializer):
@@ -40,8 +42,7 @@ class PersonsQuerySerializer(PageQuerySerializer):
         max_length=200,
         help_text=_("Only persons whose id or name holds every one of these words."),
     )
-    ordering = serializers.ChoiceField(
-        choices=ORDERINGS,
+    ordering = OrderingField(
         default="person_id",
         help_text=_("What the list is sorted by; with a minus sign the other way round."),
     )
@@ -61,9 +62,10 @@ class PersonChangeSerializer(serializers.Serializer):
         required=False, allow_blank=True, max_length=Person._meta.get_field("name").max_length
     )
     notes = serializers.CharField(required=False, allow_blank=True)
-    cover = serializers.IntegerField(
+    cover = WholeNumberField(
         required=False,
         allow_null=True,
+        min_value=1,
         help_text=_("The id of the picture that lists show; null: the first."),
     )
 

@@ -11,8 +11,8 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from enrollment.api.person_serializers import PersonIdField
-from recognition.api.fields import FlagField, ImageField, NumberField
+from enrollment.api.serializers import PersonIdField
+from recognition.api.fields import FlagField, ImageField, NumberField, WholeNumberField
 from recognition.api.serializers import FaceDescriptionSerializer, ProbeOptionsSerializer
 from recognition.decision import Decision
 from recognition.networks.registry import EMBEDDING_DIM
@@ -72,7 +72,7 @@ class SearchFormSerializer(ProbeOptionsSerializer):
             "Instead of a picture: a JSON array of 512 numbers, an embedding of the same model."
         ),
     )
-    top_k = serializers.IntegerField(
+    top_k = WholeNumberField(
         default=DEFAULT_TOP_K,
         initial=DEFAULT_TOP_K,
         min_value=1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
@@ -49,16 +50,29 @@ class ImagePathsField(serializers.CharField):
         return paths
 
 
+class PersonIdField(serializers.CharField):
+    """An id as the gallery takes them; blanks around it are dropped."""
+
+    default_error_messages = {
+        "required": _("The person's id is missing. Give a CPF, a name, or any text."),
+        "blank": _("The person's id is blank. Give a CPF, a name, or any text."),
+        "null": _("The person's id is missing. Give a CPF, a name, or any text."),
+    }
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=PERSON_ID_MAX_LENGTH, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        value = super().to_internal_value(data)
+        try:
+            return clean_person_id(value)
+        except ValidationError as error:
+            raise serializers.ValidationError(error.messages) from error
+
+
 class InsertFormSerializer(ImageOptionsSerializer):
     images = ImagesField(help_text=_("Pictures of one person: PNG, JPEG, BMP or TIFF."))
-    person_id = serializers.CharField(
-        max_length=PERSON_ID_MAX_LENGTH,
-        help_text=_("What you call this person: a CPF, a name, any text."),
-        error_messages={
-            "required": _("The person's id is missing. Give a CPF, a name, or any text."),
-            "blank": _("The person's id is blank. Give a CPF, a name, or any text."),
-        },
-    )
+    person_id = PersonIdField(help_text=_("What you call this person: a CPF, a name, any text."))
     image_paths = ImagePathsField(
         required=False,
         help_text=_("Where the pictures came from: a JSON array with one string for each picture."),
@@ -73,9 +87,6 @@ class InsertFormSerializer(ImageOptionsSerializer):
                 ),
             )
         }
-
-    def validate_person_id(self, value: str) -> str:
-        return clean_person_id(value)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         count = len(attrs["images"])

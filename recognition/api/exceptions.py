@@ -19,8 +19,10 @@ from django.db import OperationalError
 from django.http import Http404, UnreadablePostError
 from django.utils.translation import gettext
 from rest_framework import exceptions
+from rest_framework.parsers import JSONParser
 from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
+from rest_framework.settings import api_settings
 from rest_framework.views import set_rollback
 
 from faceproject.access import OpenOnLoopback
@@ -41,6 +43,7 @@ _STATUS_OF_DJANGO: Final = (
 )
 # A field's own code that is also worth being the code of the whole answer.
 TOO_MANY_IMAGES: Final = "too_many_images"
+WHOLE_REQUEST: Final = api_settings.NON_FIELD_ERRORS_KEY  # in `fields`: of no field in particular
 _TOLD_CODES: Final = {UnknownModel.code, TOO_MANY_IMAGES}
 
 
@@ -72,7 +75,10 @@ def validation_body(error: exceptions.ValidationError) -> dict[str, object]:
     told = {problem.code for items in problems.values() for problem in items}
     code = told.pop() if len(told) == 1 and told <= _TOLD_CODES else "validation_error"
     fields = {name: [str(problem) for problem in items] for name, items in problems.items()}
-    message = " ".join(f"{name}: {' '.join(texts)}" for name, texts in fields.items())
+    message = " ".join(
+        " ".join(texts) if name == WHOLE_REQUEST else f"{name}: {' '.join(texts)}"
+        for name, texts in fields.items()
+    )
     return error_body(code, message, fields=fields)
 
 
@@ -111,25 +117,23 @@ def _framework_body(error: exceptions.APIException, context: dict[str, Any]) -> 
         case exceptions.UnsupportedMediaType():
             expected = ", ".join(parser.media_type for parser in context["view"].parser_classes)
             message = gettext(
-                "The request's content type is '%(given)s'; expected is %(expected)s. "
-                "Send the pictures as multipart/form-data (curl: -F image=@face.jpg)."
+                "The request's content type is '%(given)s'; expected is %(expected)s."
             ) % {"given": context["request"].content_type[:100], "expected": expected}
-        case exceptions.ParseError() if _sent_json(context):
-            message = gettext(
-                "The request's body cannot be read: %(cause)s. Send one JSON object, such as %(example)s."
-            ) % {"cause": str(error.detail).rstrip("."), "example": '{"name": "Ana"}'}
+            message = f"{message} {_how_to_send(context)}"
         case exceptions.ParseError():
-            message = gettext(
-                "The request's body cannot be read: %(cause)s. Send multipart/form-data as "
-                "curl -F or the form of a browser does."
-            ) % {"cause": str(error.detail).rstrip(".")}
+            message = gettext("The request's body cannot be read: %(cause)s.") % {
+                "cause": str(error.detail).rstrip(".")
+            }
+            message = f"{message} {_how_to_send(context)}"
         case _:
             message = str(error.detail)
     return error_body(error.default_code, message)
 
 
-def _sent_json(context: dict[str, Any]) -> bool:
-    return context["request"].content_type.startswith("application/json")
+def _how_to_send(context: dict[str, Any]) -> str:
+    if JSONParser in context["view"].parser_classes:
+        return gettext("Send a JSON object (curl: -H 'Content-Type: application/json' -d '{…}').")
+    return gettext("Send the pictures as multipart/form-data (curl: -F image=@face.jpg).")
 
 
 def _headers(error: exceptions.APIException | RecognitionError) -> dict[str, str]:

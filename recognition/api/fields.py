@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
@@ -14,6 +15,8 @@ from recognition.api.exceptions import TOO_MANY_IMAGES, too_many_images
 from recognition.conf import get_settings
 from recognition.exceptions import UnknownModel
 from recognition.networks import NETWORKS, get_network
+
+GIVEN_SHOWN: Final = 50  # characters of a wrong value
 
 
 def default_model() -> str:
@@ -44,21 +47,65 @@ class FlagField(serializers.BooleanField):
     """`true` or `false` in a form; a field that is not sent has its default, not `false`."""
 
     default_empty_html = empty
+    default_error_messages = {"neither": _("'{given}' was given; true or false is expected.")}
 
     def __init__(self, **kwargs: Any) -> None:
         # A page shows the default; where there is none, that nothing is chosen.
         kwargs.setdefault("initial", kwargs.get("default"))
         super().__init__(style={"template": "api/flag.html"}, **kwargs)
 
+    def to_internal_value(self, data: Any) -> bool | None:
+        try:
+            return super().to_internal_value(data)
+        except serializers.ValidationError:
+            self.fail("neither", given=shortened(data))
+
 
 class NumberField(serializers.FloatField):
-    """A number; not NaN or infinity, which no limit would stop."""
+    """A number within its limits; not NaN or infinity, which no limit would stop."""
+
+    default_error_messages = {
+        "between": _("'{given}' was given; a number from {least:g} to {most:g} is expected."),
+        "at_least": _("'{given}' was given; a number of {least:g} or more is expected."),
+    }
+
+    def run_validation(self, data: Any = empty) -> float | None:
+        return _within_limits(self, super().run_validation, data)
 
     def to_internal_value(self, data: Any) -> float:
         number = super().to_internal_value(data)
         if not math.isfinite(number):
             self.fail("invalid")
         return number
+
+
+class WholeNumberField(serializers.IntegerField):
+    """A whole number within its limits."""
+
+    default_error_messages = {
+        "between": _("'{given}' was given; a whole number from {least} to {most} is expected."),
+        "at_least": _("'{given}' was given; a whole number of {least} or more is expected."),
+    }
+
+    def run_validation(self, data: Any = empty) -> int | None:
+        return _within_limits(self, super().run_validation, data)
+
+
+def _within_limits(field: Any, validate: Callable[[Any], Any], data: Any) -> Any:
+    """What `validate` makes of the data; one sentence for all that can be wrong with a number."""
+    try:
+        return validate(data)
+    except serializers.ValidationError:
+        if data is empty or data is None:
+            raise
+        limits = {"given": shortened(data), "least": field.min_value, "most": field.max_value}
+        field.fail("at_least" if field.max_value is None else "between", **limits)
+
+
+def shortened(data: Any) -> str:
+    """What a client sent, short enough to be shown in an answer."""
+    text = str(data)
+    return text if len(text) <= GIVEN_SHOWN else f"{text[:GIVEN_SHOWN]}…"
 
 
 class ImageField(serializers.FileField):

@@ -25,7 +25,7 @@ class MtcnnDetector:
     """Safe in threads: a network serves one call at a time, and there is at most one a core.
 
     A shared network fails in OpenCV assertions. One a thread would be loaded anew by servers that
-    start a thread for each request, and keep about 30 MB each.
+    start a thread for each request, and keep 30 to 100 MB each, by the largest picture they saw.
     """
 
     def __init__(self) -> None:

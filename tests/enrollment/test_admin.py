@@ -143,7 +143,7 @@ def test_refused_files_say_why_and_lose_nothing_else(admin_client, commits, weig
     assert (person.name, person.notes, person.face_images.count()) == ("Ana", "tall", 1)
     said = texts(admin_client.get(reverse(PERSONS)))
     for name in ("empty.jpg", "page.jpg", "note.txt"):
-        assert any(text.startswith(f"{name} was refused. ") for text in said), said
+        assert any(text.startswith(f"“{name}” was refused. ") for text in said), said
     assert any("HTML" in text for text in said)
 
 

@@ -46,7 +46,7 @@ def test_saving_anas_picture_under_bia_warns(admin_client, django_capture_on_com
     with django_capture_on_commit_callbacks(execute=True):
         response = admin_client.post(reverse("admin:enrollment_person_add"), form, follow=True)
     texts = [str(message) for message in response.context["messages"]]
-    (warning,) = [text for text in texts if text.startswith("holiday.jpg: ")]
+    (warning,) = [text for text in texts if text.startswith("“holiday.jpg”: ")]
     assert "looks like somebody else who is enrolled: Ana (ana)" in warning
     assert Person.objects.get(person_id="bia").face_images.count() == 1
 

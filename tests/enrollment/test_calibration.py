@@ -138,3 +138,10 @@ def test_command_refuses_in_a_sentence(argument, message, tmp_path):
     with pytest.raises(CommandError, match=message):
         calibrate(argument, f"--plot={tmp_path / 'x.png'}")
     assert not list(tmp_path.glob("*.png"))
+
+
+def test_command_names_the_model_that_has_no_weights(no_weights, tmp_path):
+    with pytest.raises(CommandError, match="mobilenetv3_large' has no weights"):
+        calibrate(f"--model={MODEL}", f"--plot={tmp_path / 'x.png'}")
+    with pytest.raises(CommandError, match="No model has weights here"):
+        calibrate(f"--plot={tmp_path / 'x.png'}")

@@ -157,3 +157,9 @@ def test_command_tells_programs_everything(gallery):
     assert (told["faults"], told["pictures"], told["review"]) == (1, 12, 0.4)
     (case,) = told["findings"]["nearer_to_another"]
     assert case["persons"] == ["bia", "ana"] and case["pictures"][0] == wrong.pk
+
+
+def test_command_does_not_examine_by_a_model_without_weights(gallery, no_weights):
+    with pytest.raises(CommandError, match="mobilenetv3_large' has no weights"):
+        doctor("--model", "mobilenetv3_large")
+    assert not Examination.objects.exists()

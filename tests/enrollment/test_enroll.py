@@ -182,7 +182,7 @@ def test_refusals_are_printed_without_a_report(odd_files, weights):
     output, errors = enroll(odd_files)
     assert "2 skipped, 9 refused, 2 ignored" in output
     assert len(errors.splitlines()) == 9
-    assert "Ana_Lima/page.jpg: The file is of type HTML" in errors
+    assert "Ana_Lima/page.jpg: refused. The file is of type HTML" in errors
 
 
 def test_flat_folder_is_one_person(folder, weights):
@@ -304,7 +304,9 @@ def test_warnings_are_printed_counted_and_reported(folder, weights, draw_picture
 
     Person.objects.exclude(person_id="bia").delete()
     _output, errors = enroll(folder)
-    assert "12345678900/a.jpg: The face looks like somebody else who is enrolled" in errors
+    assert (
+        "12345678900/a.jpg: doubtful. The face looks like somebody else who is enrolled" in errors
+    )
 
 
 def test_real_people_are_enrolled_with_their_faces(faces, tmp_path, weights):

@@ -110,14 +110,30 @@ def test_list_is_searched_sorted_and_cut_into_pages(call, django_assert_max_num_
 def test_senseless_query_is_refused(call, query):
     response = call("get", f"{PERSONS}?{query}")
     assert response.status_code == 400
-    assert list(response.json()["fields"]) == [query.partition("=")[0]]
+    field, _equals, given = query.partition("=")
+    (problem,) = response.json()["fields"][field]
+    assert f"'{given}' was given" in problem and "expected" in problem
 
 
 @pytest.mark.parametrize("person_id", ["", "  ", "x" * 201, "a\0b", None])
 def test_person_without_a_usable_id_is_not_made(call, person_id):
     response = call("post", PERSONS, {"person_id": person_id})
     assert response.status_code == 400 and "person_id" in response.json()["fields"]
+    assert "This field" not in response.json()["message"]
     assert not Person.objects.exists()
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
+def test_what_is_no_json_is_told_to_be_json(api, content_type):
+    response = api.generic("POST", PERSONS, "{x", content_type=content_type)
+    assert response.status_code in (400, 415)
+    assert "Send a JSON object" in response.json()["message"]
+
+
+def test_what_is_wrong_with_the_whole_request_names_no_field(call):
+    Person.objects.create(person_id="ana")
+    response = call("post", f"{at('ana')}/merge", {"person_id": "ana"})
+    assert response.json()["message"] == "A person cannot be merged with themselves."
 
 
 def test_taken_ids_are_a_conflict(call):

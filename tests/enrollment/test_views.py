@@ -7,6 +7,7 @@ from base64 import b64decode
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -16,10 +17,11 @@ from PIL import Image, ImageEnhance
 from rest_framework.authtoken.models import Token
 
 from enrollment.models import FaceEmbedding, FaceImage, Person
-from enrollment.query_pictures import QueryFace
+from enrollment.query_pictures import NumberMark, QueryFace
 from enrollment.selectors import SearchHit
 from enrollment.services import Upload, enroll_pictures
 from recognition.decision import Thresholds, decide
+from recognition.detection import Face
 from recognition.networks.descriptor import Threshold
 from recognition.vector_store import MilvusVectorStore
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
@@ -348,6 +350,16 @@ def test_unreachable_vector_store_is_explained(local, gallery, picture, settings
     assert "The gallery cannot be searched now" in response.text
 
 
+@pytest.mark.parametrize("x", [0, 500, 960])
+@pytest.mark.parametrize("y", [0, 400, 760])
+def test_a_number_hides_no_small_face(x: int, y: int) -> None:
+    face = Face((x, y, 40, 40), 1.0, np.zeros((5, 2)))
+    mark = NumberMark.beside(face, 1000, 800)
+    assert mark.radius <= mark.x <= 1000 - mark.radius
+    assert mark.radius <= mark.y <= 800 - mark.radius
+    assert np.hypot(mark.x - x - 20, mark.y - y - 20) > mark.radius + 20
+
+
 # Comparing two pictures
 
 
@@ -362,6 +374,17 @@ def test_the_same_picture_is_the_same_person(local, picture: bytes, weights: str
     assert response.context["comparison"].largest.percent > 99.9
     assert "The same person" in response.text
     assert "Match from" in response.text
+
+
+def test_pictures_without_faces_are_not_called_two_persons(
+    local, picture: bytes, weights: str
+) -> None:
+    response = compare(local, source=picture, target=as_jpeg(draw_face(PEOPLE[0])))
+    assert response.context["comparison"].largest.decision == "unknown"
+    assert "Not known to be the same person" in response.text
+    assert "no face was found in at least one of them" in response.text
+    face = as_jpeg(draw_face(PEOPLE[1]))
+    assert "no face was found" not in compare(local, source=face, target=face).text
 
 
 def test_each_face_is_compared_with_each(local, weights: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -132,6 +133,51 @@ def test_command_measures_compares_and_draws(people, pairs, own_weights, tmp_pat
     assert figures[MODEL]["rank_1"] > 0.8
     assert (tmp_path / "roc.png").read_bytes().startswith(b"\x89PNG")
     assert "accuracy" in capsys.readouterr().out
+
+
+def test_without_pairs_every_picture_is_verified_with_every_other(people, own_weights, tmp_path):
+    other = tmp_path / "other.npz"
+    stems = sorted(open_pictures(people).members)
+    perfect = np.eye(16)[[int(stem.split("_")[1]) for stem in stems]]
+    np.savez(other, names=stems, embedding=perfect)
+    plot = tmp_path / "roc.png"
+    call_command(
+        "evaluate", people, aligned=True, compare=other, plot=plot, json=tmp_path / "figures.json",
+        no_progress=True,
+    )  # fmt: skip
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert (figures[MODEL]["genuine_pairs"], figures[MODEL]["impostor_pairs"]) == (12, 264)
+    assert figures[MODEL]["accuracy"] > 0.8 and figures[MODEL]["rank_1"] > 0.8
+    assert figures["other"]["accuracy"] == 1
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_too_few_pairs_are_told_and_people_are_identified(people, pairs, own_weights, capsys):
+    for number in range(9):
+        shutil.rmtree(people / f"Person_{number}")
+    call_command("evaluate", people, aligned=True, no_progress=True)
+    told = capsys.readouterr()
+    assert "too few pairs to verify" in told.err
+    assert "rank_1" in told.out and "accuracy" not in told.out
+
+    pairs.write_text(
+        "\n".join(pairs.read_text().splitlines()[:1] + ["Person_9_0001,Person_9_0002,1"])
+    )
+    with pytest.raises(CommandError, match="1 pairs of one person and 0 of different people"):
+        call_command("evaluate", people, pairs=pairs, aligned=True, no_progress=True)
+
+
+def test_persons_may_call_their_pictures_alike(people, pairs, own_weights):
+    for folder in people.iterdir():
+        for number, picture in enumerate(sorted(folder.iterdir()), 1):
+            picture.rename(folder / f"{number}.png")
+    assert open_pictures(people).people["Person_3/2"] == "Person_3"
+    pairs.write_text(re.sub(r"(Person_\d+)_000", r"\1/", pairs.read_text()))
+    call_command("evaluate", people, pairs=pairs, aligned=True, identify=True, no_progress=True)
+
+    shutil.copy(people / "Person_3" / "2.png", people / "Person_3" / "2.jpg")
+    with pytest.raises(EvaluationError, match="Two pictures are called Person_3/2"):
+        open_pictures(people)
 
 
 def test_saved_thresholds_belong_to_these_weights_alone(people, own_weights):

@@ -46,6 +46,14 @@ def test_accuracy_of_two_normal_distributions(overlapping):
     assert 0 < accuracy.standard_error < 0.02
 
 
+def test_both_kinds_of_pairs_count_the_same():
+    """Of 20 genuine pairs half lie among 2,000 impostors: calling all of them strangers is half right."""
+    scores = np.r_[np.full(10, 0.9), np.full(10, 0.1), np.full(2000, 0.1)]
+    accuracy = verification_accuracy(scores, np.arange(2020) < 20)
+    assert accuracy.mean == pytest.approx(0.75)
+    assert best_threshold([0.9, *[0.5] * 3, 0.4, *[0.4] * 5], [1, 0, 0, 0, 1, 0, 0, 0, 0, 0]) == 0.7
+
+
 def test_accuracy_ignores_the_order_of_classes(overlapping):
     """Pair lists come sorted by class; folds taken in a row would then hold one class each."""
     scores, same = overlapping

@@ -57,10 +57,11 @@ class Command(BaseCommand):
         if not 0 < options["far"] < 0.5:
             message = _("--far is a share between 0 and 0.5, not %(far)g.")
             raise CommandError(message % {"far": options["far"]})
-        weights = compared_weights(options["model"])
-        if weights is None:
-            raise CommandError(_("No model has weights here: put a weights file into WEIGHTS_DIR."))
         try:
+            weights = compared_weights(options["model"])
+            if weights is None:
+                message = _("No model has weights here: put a weights file into WEIGHTS_DIR.")
+                raise CommandError(message)
             if options["forget"]:
                 self._forget(weights)
             else:

@@ -14,6 +14,7 @@ from django.utils.translation import ngettext
 
 from enrollment.doctor import Case, Diagnosis, examine, keep
 from enrollment.models import Person
+from recognition.exceptions import WeightsUnavailable
 from recognition.management.progress import add_progress_argument, progress_bar
 from recognition.networks import NETWORKS
 
@@ -36,9 +37,12 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         track = progress_bar(options["no_progress"])
-        diagnosis = examine(
-            options["model"], lambda items, total: track(items, _("Comparing"), total)
-        )
+        try:
+            diagnosis = examine(
+                options["model"], lambda items, total: track(items, _("Comparing"), total)
+            )
+        except WeightsUnavailable as error:
+            raise CommandError(error.message) from error
         keep(diagnosis)
         if options["json"]:
             self.stdout.write(json.dumps(_as_json(diagnosis), indent=1))

@@ -107,9 +107,12 @@ class Command(BaseCommand):
                 if write:
                     write(result)
                 elif result.status is FileStatus.REFUSED:
-                    self.stderr.write(f"{result.shown_path}: {result.reason}")
+                    text = _("%(file)s: refused. %(reason)s")
+                    self.stderr.write(text % {"file": result.shown_path, "reason": result.reason})
                 elif result.doubts:
-                    self.stderr.write(f"{result.shown_path}: {_warnings(result)}")
+                    text = _("%(file)s: doubtful. %(reasons)s")
+                    reasons = {"file": result.shown_path, "reasons": _warnings(result)}
+                    self.stderr.write(text % reasons)
 
     def _summarise(self, tally: _Tally, dry_run: bool) -> None:
         message = _(

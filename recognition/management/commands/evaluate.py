@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -18,7 +19,6 @@ from recognition.evaluation import (
     EvaluationError,
     Gallery,
     Pair,
-    PictureSet,
     Verification,
     embed_pictures,
     identification,
@@ -31,6 +31,7 @@ from recognition.evaluation import (
     read_pairs,
     review_far,
     threshold_of_impostors,
+    verify_all,
     verify_pairs,
 )
 from recognition.exceptions import RecognitionError
@@ -46,14 +47,21 @@ from recognition.networks.descriptor import (
 
 class Command(BaseCommand):
     help = (
-        "Measures models on a folder or zip of pictures (one folder a person): verification of the "
-        "pairs in a CSV (image_a,image_b,same) or LFW's pairs.txt, and closed-set identification."
+        "Measures models on a folder or zip of pictures (one folder a person), from the photo to the "
+        "embedding: verification of every picture with every other, or of the pairs in a CSV "
+        "(image_a,image_b,same) or LFW's pairs.txt, and closed-set identification."
     )
+
+    requires_system_checks = ["recognition"]  # without the notes: those stand in 'check'
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("pictures", type=Path, help="folder or zip, a folder for each person")
-        parser.add_argument("--pairs", type=Path, help="pairs to verify")
-        parser.add_argument("--identify", action="store_true", help="measure rank-1 and rank-5")
+        parser.add_argument("--pairs", type=Path, help="verify these pairs instead of all")
+        parser.add_argument(
+            "--identify",
+            action="store_true",
+            help="measure rank-1 and rank-5 too (as without --pairs)",
+        )
         parser.add_argument(
             "--model", action="append", choices=list(NETWORKS), help="default: all with weights"
         )
@@ -104,8 +112,12 @@ class Command(BaseCommand):
             detect=not options["aligned"],
             track=lambda items, total: track(items, _("pictures"), total),
         )
-        verifications = self._verifications(options, gallery, pairs)
-        figures = self._figures(options, pictures, gallery, verifications)
+        people = [pictures.people[stem] for stem in gallery.stems]
+        verifications = self._verifications(options, gallery, people, pairs)
+        figures = {name: found.figures(options["far"]) for name, found in verifications.items()}
+        if options["identify"] or not pairs:
+            for model, vectors in gallery.vectors.items():
+                figures.setdefault(model, {}).update(identification(vectors, people))
         self._print(gallery, figures)
         if options["plot"] and verifications:
             plot(verifications, options["plot"])
@@ -113,40 +125,38 @@ class Command(BaseCommand):
             options["json"].write_text(json.dumps(figures, indent=1) + "\n")
         if options["save"]:
             for model in gallery.vectors:
-                self._save(model, options, pictures, gallery, figures[model])
+                self._save(model, options, people, gallery, figures[model])
 
     def _verifications(
-        self, options: dict[str, Any], gallery: Gallery, pairs: list[Pair]
+        self,
+        options: dict[str, Any],
+        gallery: Gallery,
+        people: list[str],
+        pairs: list[Pair],
     ) -> dict[str, Verification]:
-        if not pairs:
-            return {}
+        """By model: the pairs of the file, or all there are; none when those are too few."""
+
+        def verify(vectors: np.ndarray, places: dict[str, int]) -> Verification:
+            if pairs:
+                return verify_pairs(vectors, places, pairs)
+            return verify_all(vectors[[places[stem] for stem in gallery.stems]], people)
+
         results = {
-            model: verify_pairs(vectors, gallery.places, pairs)
-            for model, vectors in gallery.vectors.items()
+            model: verify(vectors, gallery.places) for model, vectors in gallery.vectors.items()
         }
         if options["compare"]:
             places, vectors = read_descriptors(options["compare"])
-            if missing := missing_pictures(pairs, places):
+            needed = {stem for pair in pairs for stem in pair[:2]} or set(gallery.stems)
+            if missing := needed - places.keys():
                 raise CommandError(
                     _("%(file)s has no vector of %(picture)s.")
-                    % {"file": options["compare"], "picture": missing[0]}
+                    % {"file": options["compare"], "picture": min(missing)}
                 )
-            results[options["compare"].stem] = verify_pairs(vectors, places, pairs)
-        return results
-
-    def _figures(
-        self,
-        options: dict[str, Any],
-        pictures: PictureSet,
-        gallery: Gallery,
-        verifications: dict[str, Verification],
-    ) -> dict[str, dict[str, Any]]:
-        figures = {name: result.figures(options["far"]) for name, result in verifications.items()}
-        if options["identify"] or not verifications:
-            people = [pictures.people[stem] for stem in gallery.stems]
-            for model, vectors in gallery.vectors.items():
-                figures.setdefault(model, {}).update(identification(vectors, people))
-        return figures
+            results[options["compare"].stem] = verify(vectors, places)
+        if pairs or all(result.is_enough for result in results.values()):
+            return results
+        self.stderr.write(_("There are too few pairs to verify; only identification is measured."))
+        return {}
 
     def _print(self, gallery: Gallery, figures: dict[str, dict[str, Any]]) -> None:
         rows = list(dict.fromkeys(key for values in figures.values() for key in values))
@@ -164,12 +174,11 @@ class Command(BaseCommand):
         self,
         model: str,
         options: dict[str, Any],
-        pictures: PictureSet,
+        people: list[str],
         gallery: Gallery,
         figures: dict[str, Any],
     ) -> None:
         weights = find_weights(model)
-        people = [pictures.people[stem] for stem in gallery.stems]
         scores, far = impostor_scores(gallery.vectors[model], people), options["far"]
         known = read_descriptor(weights) or WeightsDescriptor(sha256=full_hash(weights))
         command = shlex.join(["manage.py", *(Path(part).name for part in sys.argv[1:])])
