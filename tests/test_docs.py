@@ -10,6 +10,7 @@ from django.core.management import get_commands
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README.pt-BR.md", ROOT / "weights" / "README.md"]
+PAGES += [ROOT / "training" / "README.md"]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
 LINK = re.compile(r'\]\(([^)\s]+)\)|click \w+ "([^"]+)"')
 
