@@ -329,8 +329,9 @@ class Doubt(models.Model):
             return reason_message(self.code, {"given": self.given, "expected": self.expected})
         sentence = _RESEMBLANCES[self.Resemblance(self.code)]
         return sentence % {
-            "given": number_format(self.given, 2),
-            "expected": number_format(self.expected, 2),
+            # number_format cuts digits off: 0.985 would be told as 0.98.
+            "given": number_format(f"{self.given:.2f}"),
+            "expected": number_format(f"{self.expected:.2f}"),
             "person": self.other.person if self.other else "",
         }
 

@@ -200,7 +200,7 @@ def test_sync_again_on_pictures_reports_failures(admin_client, enrol, picture, b
     page = admin_client.post(reverse(PICTURES), selected, follow=True)
     assert texts(page) == ["1 embedding failed; its picture's page says why."]
     page = admin_client.get(reverse("admin:enrollment_faceimage_change", args=[picture_row.pk]))
-    assert "MILVUS_URI names a file" in page.content.decode()
+    assert "The vector database did not take the vector." in page.content.decode()
 
 
 def test_full_storage_is_a_message_and_no_crash(admin_client, commits, weights, picture, settings):

@@ -497,7 +497,7 @@ def test_missing_file_is_a_plain_404(local, stored, size: str) -> None:
     response = local.get(stored[0].get_absolute_url(), {"size": size})
     assert response.status_code == 404
     assert response.headers["Content-Type"].startswith("text/plain")
-    assert "cannot be read" in response.text
+    assert "is missing" in response.text
     assert "pictures/" not in response.text
 
 
