@@ -142,10 +142,7 @@ class FaceImage(models.Model):
     @property
     def quality(self) -> FaceQuality | None:
         """What was measured of the face, when one was found; of many pictures, prefetch the embeddings."""
-        for row in self.embeddings.all():
-            if row.face and "quality" in row.face:
-                return FaceQuality.from_record(row.face["quality"])
-        return None
+        return next((row.quality for row in self.embeddings.all() if row.quality), None)
 
     def get_absolute_url(self) -> str:
         """Where those allowed to see it find the picture, whatever storage holds it."""
@@ -270,6 +267,12 @@ class FaceEmbedding(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} {self.pk}"
+
+    @property
+    def quality(self) -> FaceQuality | None:
+        """What was measured of the face; None without a face, or where it was not measured yet."""
+        record = (self.face or {}).get("quality")
+        return record and FaceQuality.from_record(record)
 
     @property
     def error_message(self) -> str:

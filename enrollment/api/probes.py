@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from enrollment.api import probe_schema as schema
 from enrollment.api import probe_serializers as serializers
-from enrollment.models import FaceEmbedding, SearchEntry
+from enrollment.models import FaceEmbedding, Person, SearchEntry
 from enrollment.search_log import note_search, note_verification
 from enrollment.selectors import (
     SearchHit,
@@ -26,7 +26,6 @@ from recognition.decision import Thresholds, decide
 from recognition.embedding import Embeddings, FaceCrop, embed_crops
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, load_network
-from recognition.quality import FaceQuality
 
 NO_FACE = {"face_detected": False, "face": None}
 
@@ -106,11 +105,13 @@ class VerifyView(UploadView):
     def post(self, request: Request) -> Response:
         form = self.read_form(request)
         load_network(form["model"])  # a model that cannot answer says so before anything else
-        compare = _compare_with_person if "person_id" in form else _compare_pictures
-        similarity, source, target = compare(form, request)
+        person = get_person(form["person_id"]) if "person_id" in form else None
+        if person:
+            similarity, source, target = _compare_with_person(form, person, request)
+        else:
+            similarity, source, target = _compare_pictures(form)
         verdict = _verdict(similarity, form)
-        if "person_id" in form:
-            person = get_person(form["person_id"])
+        if person:
             note_verification(request, form["model"], person, similarity, verdict["decision"])
         return Response(
             {
@@ -124,14 +125,15 @@ class VerifyView(UploadView):
         )
 
 
-def _compare_pictures(form: dict[str, Any], request: Request) -> tuple[float, Any, Any]:
+def _compare_pictures(form: dict[str, Any]) -> tuple[float, Any, Any]:
     source, target = _crop("source_image", form), _crop("target_image", form)
     first, second = embed_crops([source.pixels, target.pixels], form["model"]).vectors
     return float(first @ second), source.describe(), target.describe()
 
 
-def _compare_with_person(form: dict[str, Any], request: Request) -> tuple[float, Any, Any]:
-    person = get_person(form["person_id"])
+def _compare_with_person(
+    form: dict[str, Any], person: Person, request: Request
+) -> tuple[float, Any, Any]:
     source = _crop("source_image", form)
     row, similarity = best_of_person(embed_crops([source.pixels], form["model"]), person)
     target = {
@@ -157,10 +159,8 @@ def _described(row: FaceEmbedding) -> dict[str, Any]:
     """What is known of the face of a stored picture, as `FaceCrop.describe` tells of a new one."""
     if row.face is None:
         return NO_FACE
-    face = dict(row.face)
-    if "quality" in face:
-        face["quality"] = FaceQuality.from_record(face["quality"]).as_dict()
-    return {"face_detected": True, "face": face}
+    quality = {"quality": row.quality.as_dict()} if row.quality else {}
+    return {"face_detected": True, "face": row.face | quality}
 
 
 def _verdict(similarity: float, form: dict[str, Any]) -> dict[str, Any]:

@@ -61,6 +61,4 @@ def last_searches() -> dict[str, Any]:
     }
 
 
-@register.simple_tag
-def decision_badge(entry: Any) -> str:
-    return states.decision_badge(entry)
+register.simple_tag(states.decision_badge)
