@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -350,6 +351,15 @@ def test_language_is_chosen_in_the_menu(open_page) -> None:
     assert page.url.endswith("/compare")
 
 
+def look_at(page: playwright.Page, name: str, *, kind: str) -> None:
+    """At each width nothing scrolls sideways, and nothing serious keeps anybody out."""
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") == width, name
+        page.screenshot(path=SCREENSHOTS / f"{name}-{width}-{kind}.png", full_page=True)
+    assert serious_barriers(page) == [], name
+
+
 @pytest.mark.parametrize("locale", ["en", "pt-BR"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_fit_and_keep_nobody_out(open_page, photo, group, scheme: str, locale: str) -> None:
@@ -358,14 +368,7 @@ def test_pages_fit_and_keep_nobody_out(open_page, photo, group, scheme: str, loc
     enroll("x" * 200, draw_face(PEOPLE[0]))
     page = open_page(color_scheme=scheme, locale=locale)
 
-    def look(name: str) -> None:
-        for width in WIDTHS:
-            page.set_viewport_size({"width": width, "height": 900})
-            assert page.evaluate("document.documentElement.scrollWidth") == width, name
-            file = SCREENSHOTS / f"{name}-{width}-{scheme}-{locale.lower()}.png"
-            page.screenshot(path=file, full_page=True)
-        assert serious_barriers(page) == [], name
-
+    look = partial(look_at, page, kind=f"{scheme}-{locale.lower()}")
     look("search")
     page.locator("#id_images").set_input_files([group])
     page.locator("#search-button").click()
@@ -423,12 +426,7 @@ def test_the_admin_and_the_api_keep_nobody_out(
     page.locator("input[type=submit]").click()
     for name, address in (ADMIN_PAGES | API_PAGES).items():
         page.goto(address.format(person=picture.person_id, picture=picture.pk))
-        for width in WIDTHS:
-            page.set_viewport_size({"width": width, "height": 900})
-            assert page.evaluate("document.documentElement.scrollWidth") == width, name
-            file = SCREENSHOTS / f"{name}-{width}-{scheme}-{locale.lower()}.png"
-            page.screenshot(path=file, full_page=True)
-        assert serious_barriers(page) == [], name
+        look_at(page, name, kind=f"{scheme}-{locale.lower()}")
     page.goto("/api/docs")
     page.locator(".opblock-summary-control", has_text="/api/milvus/insert").click()
     page.locator(".try-out__btn").click()
