@@ -17,14 +17,24 @@ MAX_SCALING = 0.10
 SMALLEST_SIDE = 20  # pixels, before a small picture is scaled up again
 
 
-def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """N×3×112×112 uint8 RGB to N×3×112×112 float32 in [-1, 1], augmented."""
+def augment(images: torch.Tensor, generator: torch.Generator, plain: float = 0.0) -> torch.Tensor:
+    """N×3×112×112 uint8 RGB to N×3×112×112 float32 in [-1, 1], augmented.
+
+    The share `plain` of them is mirrored and nothing else: a short run learns more from pictures
+    that look like those it will be asked about.
+    """
     x = images.float() / 255
+    count = round(plain * len(x))
+    mirrored = torch.where(_happens(x[:count], generator, 0.5), x[:count].flip(3), x[:count])
+    changed = _change(x[count:], generator) if count < len(x) else x[count:]
+    return torch.cat((mirrored, changed)).clamp(0, 1) * 2 - 1
+
+
+def _change(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     x = _move(x, generator)
     x = _recolour(x, generator)
     x = _coarsen(x, generator)
-    x = _cover(x, generator)
-    return x.clamp(0, 1) * 2 - 1
+    return _cover(x, generator)
 
 
 def scale(images: torch.Tensor) -> torch.Tensor:

@@ -38,6 +38,19 @@ def test_grey_pictures_become_tinted():
     assert ((channels.amax(1) - channels.amin(1)) > 0.05).sum() >= 8
 
 
+def test_plain_pictures_are_mirrored_at_most():
+    images = _batch()
+    result = augment(images, torch.Generator().manual_seed(1), plain=0.5)
+    kept = [
+        any(
+            torch.allclose(given, each, atol=1e-5) for given in (scale(image), scale(image.flip(2)))
+        )
+        for image, each in zip(images, result, strict=True)
+    ]
+    assert kept == [True] * 8 + [False] * 8
+    assert augment(images, torch.Generator().manual_seed(1), plain=1).shape == images.shape
+
+
 def test_scale_is_that_of_the_service():
     pixels = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 1, 1, 2)
     assert scale(pixels).flatten().tolist() == [-1, 1]
