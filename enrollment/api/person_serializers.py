@@ -69,6 +69,13 @@ class PersonChangeSerializer(serializers.Serializer):
         help_text=_("The id of the picture that lists show; null: the first."),
     )
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs:
+            message = gettext("There is nothing to change. Send at least one of: %(known)s.")
+            known = ", ".join(self.fields)
+            raise serializers.ValidationError(message % {"known": known})
+        return attrs
+
 
 class MergeFormSerializer(serializers.Serializer):
     person_id = PersonIdField(

@@ -121,8 +121,8 @@ milvus_insert_responses = {
         {
             "success": False,
             "error": "not_searchable_yet",
-            "message": "1 of the stored pictures cannot be found by a search yet. Do not "
-            "send them again: 'manage.py reindex' makes them searchable.",
+            "message": "1 stored picture cannot be found by a search yet. Do not send it again: "
+            "the server tries again by itself, and 'manage.py reindex' does so at once.",
             "inserted_count": 0,
             "collection": COLLECTION,
             "model": "mobilenetv3_large",

@@ -167,10 +167,10 @@ def _not_searchable_yet(
     missing: int, results: list[dict[str, Any]], body: dict[str, Any]
 ) -> Response:
     message = ngettext(
-        "%(count)d stored picture cannot be found by a search yet. Do not send it again: "
-        "'manage.py reindex' makes it searchable.",
-        "%(count)d stored pictures cannot be found by a search yet. Do not send them again: "
-        "'manage.py reindex' makes them searchable.",
+        "%(count)d stored picture cannot be found by a search yet. Do not send it again: the server "
+        "tries again by itself, and 'manage.py reindex' does so at once.",
+        "%(count)d stored pictures cannot be found by a search yet. Do not send them again: the server "
+        "tries again by itself, and 'manage.py reindex' does so at once.",
         missing,
     ) % {"count": missing}
     return Response(

@@ -166,6 +166,14 @@ def test_nobody_is_404_with_a_sentence(call, method, rest):
     assert "'ghost'" in response.json()["message"]
 
 
+@pytest.mark.parametrize("given", [{}, {"nome": "Ana"}], ids=["nothing", "an unknown field"])
+def test_a_change_of_nothing_is_refused(call, given):
+    Person.objects.create(person_id="ana")
+    response = call("patch", at("ana"), given)
+    assert (response.status_code, response.json()["error"]) == (400, "validation_error")
+    assert "person_id, name, notes, cover" in response.json()["message"]
+
+
 def test_merged_persons_are_one(call, commits, weights):
     enrol("ana", draw_picture(seed=1))
     enrol("b/ia", draw_picture(seed=2), name="Bia")
