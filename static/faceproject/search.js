@@ -83,6 +83,9 @@ form.addEventListener("submit", (event) => {
   say(announcement(results));
 });
 
+// The browser can only point at a wrong number when it can be seen.
+form.addEventListener("invalid", (event) => event.target.closest("details")?.setAttribute("open", ""), true);
+
 document.querySelector("#stop-button").addEventListener("click", () => {
   run?.abort();
   button.focus();
