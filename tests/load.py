@@ -23,7 +23,7 @@ from urllib.parse import quote
 import requests
 
 from tests.chaos import Client, Figures, Promises, Server, examine
-from tests.gallery_folder import new_gallery
+from tests.gallery_folder import ROOT, new_gallery
 
 SHARED, CONTESTED = 4, 4  # persons whom all clients add to; whom all also rename, merge and delete
 STOP_SECONDS = 60
@@ -136,10 +136,10 @@ class Visitor(Client):
         self.promises.note(f"contested {kind}", calls[kind]())
 
 
-def load_server(clients: int, seconds: float, data: Path) -> Load:
+def load_server(clients: int, seconds: float, data: Path, **knobs: str) -> Load:
     """So many clients for so long on a new gallery in `data`; then everything is compared."""
     load, stop = Load(), threading.Event()
-    environment = new_gallery(data)
+    environment = new_gallery(data, **knobs)
     server = Server(environment)
     visitors = [Visitor(server.url, f"client{n}", load, stop) for n in range(clients)]
     started = time.monotonic()
@@ -169,9 +169,10 @@ def resident(process: int) -> float:
 
 
 def run_load(clients: int, seconds: float) -> bool:
-    """Prints the figures; whether something was wrong."""
+    """Prints the figures, with both models; whether something was wrong."""
+    weights = str(ROOT / "weights")
     with tempfile.TemporaryDirectory(prefix="load") as folder:
-        load = load_server(clients, seconds, Path(folder) / "data")
+        load = load_server(clients, seconds, Path(folder) / "data", WEIGHTS_DIR=weights)
     memory, figures, promises = load.megabytes, load.figures, load.promises
     rows = {
         "clients": clients,
