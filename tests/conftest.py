@@ -87,6 +87,16 @@ def api() -> APIClient:
 
 
 @pytest.fixture
+def both_models(settings) -> Iterator[None]:
+    """A server with the weights that come with the project, and thus with both models."""
+    from recognition.networks.loader import unload_networks
+
+    settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": ROOT / "weights"}
+    yield
+    unload_networks()
+
+
+@pytest.fixture
 def no_weights(settings, tmp_path: Path) -> None:
     """A server whose weights folder is empty."""
     folder = tmp_path / "no-weights"

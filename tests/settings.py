@@ -1,4 +1,8 @@
-"""The project's settings over a throw-away data folder; each test gets its own Milvus (conftest)."""
+"""The project's settings over a throw-away data folder; each test gets its own Milvus (conftest).
+
+Of the bundled models there is the default one, so that enrolling a face computes one embedding; the
+fixture `both_models` gives all that comes with the project.
+"""
 
 import atexit
 import os
@@ -9,10 +13,21 @@ from pathlib import Path
 
 _data = tempfile.mkdtemp(prefix="faceproject-tests-")
 atexit.register(shutil.rmtree, _data, ignore_errors=True)
-_knobs = (Path(__file__).resolve().parent.parent / ".env.example").read_text()
+_root = Path(__file__).resolve().parent.parent
+_weights = Path(_data, "weights")
+_weights.mkdir()
+for _file in _root.joinpath("weights").glob("mobilenetv3_large.safetensors*"):
+    _weights.joinpath(_file.name).symlink_to(_file)
+_knobs = (_root / ".env.example").read_text()
 for _name in re.findall(r"^#? ?([A-Z][A-Z0-9_]+)=", _knobs, re.MULTILINE):
     os.environ.pop(_name, None)
-os.environ.update(DATA_DIR=_data, SECRET_KEY="tests-only", LOG_LEVEL="WARNING", ENV_FILE=os.devnull)
+os.environ.update(
+    DATA_DIR=_data,
+    WEIGHTS_DIR=str(_weights),
+    SECRET_KEY="tests-only",
+    LOG_LEVEL="WARNING",
+    ENV_FILE=os.devnull,
+)
 
 from faceproject.settings import *  # noqa: E402, F403
 
