@@ -111,7 +111,7 @@ def run(script: str, address: str, folder: Path, *words: object) -> str:
         "DJANGO_SETTINGS_MODULE": "faceproject.settings",
         "DATABASE_URL": address,
         "DATA_DIR": str(folder),
-        "WEIGHTS_DIR": str(ROOT / "weights"),
+        "WEIGHTS_DIR": os.environ["WEIGHTS_DIR"],
         "ENV_FILE": os.devnull,
         "PYTHONPATH": str(ROOT),
         "PATH": os.environ["PATH"],

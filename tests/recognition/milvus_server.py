@@ -40,10 +40,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def milvus_server(program: Path, folder: Path, token: str = "") -> Iterator[str]:
-    """A real Milvus on `folder`; yields its address. With a token nobody is let in without."""
+def milvus_server(program: Path, folder: Path) -> Iterator[str]:
+    """A real Milvus on `folder`; yields its address."""
     port = free_port()
-    with running(milvus_command(program, folder, port), folder, port, token):
+    with running(milvus_command(program, folder, port), folder, port):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -64,32 +64,30 @@ def lite_server(folder: Path, port: int | None = None) -> Iterator[str]:
 
 @contextmanager
 def running(
-    command: list[str | Path], folder: Path, port: int, token: str = ""
+    command: list[str | Path], folder: Path, port: int
 ) -> Iterator[subprocess.Popen[bytes]]:
     """In its own process group: the wrapper of the real server leaves that one behind."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "server.log"
     # Milvus reads names that are ours too: LOG_LEVEL=WARNING ends it with a panic.
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    if token:
-        environment["COMMON_SECURITY_AUTHORIZATIONENABLED"] = "true"
     with log.open("ab") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=output, env=environment, start_new_session=True
         )
     try:
-        wait_until_ready(process, f"http://127.0.0.1:{port}", token, log)
+        wait_until_ready(process, f"http://127.0.0.1:{port}", log)
         yield process
     finally:
         _stop_group(process)
 
 
-def wait_until_ready(process: subprocess.Popen[bytes], address: str, token: str, log: Path) -> None:
+def wait_until_ready(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
     """Returns when the store answers; raises with the end of the logs when it does not."""
     from recognition.exceptions import VectorStoreUnavailable
     from recognition.vector_store import MilvusVectorStore
 
-    store = MilvusVectorStore(address, token, timeout=5)
+    store = MilvusVectorStore(address, timeout=5)
     deadline = time.monotonic() + READY_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:

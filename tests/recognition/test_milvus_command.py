@@ -39,7 +39,7 @@ def test_two_processes_share_the_database_of_the_data_folder(tmp_path: Path) -> 
     address = f"http://127.0.0.1:{free_port()}"
     rows = make_rows(3)
     with served(data, log, MILVUS_URI=address) as process:
-        wait_until_ready(process, address, "", log)
+        wait_until_ready(process, address, log)
         one, other = MilvusVectorStore(address), MilvusVectorStore(address)
         one.upsert("a", rows)
         assert nearest(other, "a", rows[1].embedding, 1) == [2]

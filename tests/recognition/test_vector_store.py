@@ -28,7 +28,7 @@ from recognition.vector_store import (
     partition_name,
     reset_vector_store,
 )
-from tests.recognition.milvus_server import free_port, lite_server, milvus_program, milvus_server
+from tests.recognition.milvus_server import free_port, lite_server
 
 ROOT = Path(__file__).resolve().parents[2]
 RANDOM = np.random.default_rng(7)
@@ -295,24 +295,6 @@ def test_answered_rows_are_found_by_every_client_at_once(
     assert row.id not in nearest(other, "a", row.embedding, 30)
     one.close()
     other.close()
-
-
-def test_a_server_with_accounts_lets_in_whoever_has_the_token(tmp_path: Path) -> None:
-    program = milvus_program()
-    if program is None:
-        pytest.skip("No Milvus server is installed.")
-    (row,) = make_rows(1)
-    token = "root:Milvus"  # the account that a new server has
-    with milvus_server(program, tmp_path, token) as address:
-        store = MilvusVectorStore(address, token)
-        store.upsert("a", [row])
-        assert nearest(store, "a", row.embedding) == [row.id]
-        store.close()
-        for wrong in ("", "root:guessed"):
-            stranger = MilvusVectorStore(address, wrong)
-            with pytest.raises(VectorStoreUnavailable, match="MILVUS_TOKEN"):
-                nearest(stranger, "a", row.embedding)
-            stranger.close()
 
 
 @pytest.fixture
