@@ -44,7 +44,7 @@ def found(*, deploy: bool = False) -> dict[str, CheckMessage]:
 
 
 def ids() -> set[str]:
-    """The ids of what is found, less the note that a fresh clone has."""
+    """The ids of what is found, less the note on the model that the tests leave out."""
     return set(found()) - {"recognition.I001"}
 
 
