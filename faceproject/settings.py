@@ -281,15 +281,31 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": _("Face recognition API"),
+    "DESCRIPTION": _(
+        "Faces in, embeddings and people out. Open a call's address, such as /api/milvus/search, in the "
+        "browser, and it can be tried by hand there, too.\n\n"
+        "From another machine send the header `Authorization: Token …`; tokens are made in "
+        "the admin. What fails is answered with `error`, a code that stays the same, and `message`, a "
+        "sentence in the language of `Accept-Language`. Every answer has an `X-Request-ID`, as the "
+        "server's log does."
+    ),
     "VERSION": "1.0.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
-    # Links within the buttons that open a call would be beyond the reach of keyboards.
-    "SWAGGER_UI_SETTINGS": {"deepLinking": False, "displayRequestDuration": True},
+    # JavaScript, for the sake of the plugin of api-docs.js. Links within the buttons that open a call
+    # would be beyond the reach of keyboards.
+    "SWAGGER_UI_SETTINGS": (
+        "{deepLinking: false, displayRequestDuration: true,"
+        " presets: [SwaggerUIBundle.presets.apis, optionsStartEmpty]}"
+    ),
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api",
     "PREPROCESSING_HOOKS": ["recognition.api.schema.without_trailing_slash"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "recognition.api.schema.with_summaries",
+    ],
 }
 
 # Persons as CSV and JSON, in the admin

@@ -5,11 +5,15 @@ from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from recognition.api.urls import call
+from recognition.api.views import root
+
 urlpatterns = [
     path("", include("enrollment.urls")),
     path("favicon.ico", RedirectView.as_view(url=static("faceproject/logo.svg"))),
     path("admin/", admin.site.urls),
     path("i18n/", include("django.conf.urls.i18n")),
+    *call("api", root, "api-root"),
     path("api/", include("recognition.api.urls")),
     path("api/", include("enrollment.api.urls")),
 ]

@@ -63,6 +63,30 @@ def test_pictures_are_binary_parts_of_a_form(document):
     assert set(forms["InsertFormRequest"]["required"]) == {"images", "person_id"}
 
 
+def test_every_call_says_in_one_line_what_it_does(document):
+    for call, operation in operations(document).items():
+        assert operation["summary"] and not operation["summary"].endswith("."), call
+    batch = operations(document)["post /api/embeddings/batch"]
+    assert batch["summary"] == "The embeddings of many pictures"
+    assert batch["description"] == "A picture that fails does not stop the others."
+
+
+@pytest.mark.parametrize(
+    ("form", "first"),
+    [
+        ("EmbeddingFormRequest", ["image"]),
+        ("EmbeddingsBatchFormRequest", ["images"]),
+        ("InsertFormRequest", ["images", "person_id"]),
+        ("PicturesFormRequest", ["images"]),
+        ("SearchFormRequest", ["image", "embedding"]),
+        ("DetectFormRequest", ["image"]),
+    ],
+)
+def test_forms_ask_for_the_picture_before_the_options(document, form, first):
+    fields = list(document["components"]["schemas"][form]["properties"])
+    assert fields[: len(first)] == first
+
+
 def test_every_call_shows_an_answer_and_its_errors(document):
     for call, operation in operations(document).items():
         if call not in OPERATIONS:
@@ -157,6 +181,12 @@ def test_real_failures_fit_the_document(api, document):
             assert response.status_code == int(status)
             described = operations(document)[f"post {path}"]["responses"][status]
             check(document, described["content"]["application/json"]["schema"], response.json())
+
+
+@pytest.mark.parametrize("address", ["/api", "/api/"])
+def test_a_browser_at_the_root_is_shown_the_calls(api, address):
+    page = api.get(address, headers={"accept": "text/html,*/*;q=0.8"}, follow=True)
+    assert page.request["PATH_INFO"] == "/api/docs"
 
 
 def test_the_document_is_served(api):

@@ -330,6 +330,18 @@ def test_a_search_is_made_on_the_page_of_the_api(open_page, ana, photo: Path) ->
     expect(page.locator("#answer")).to_contain_text('"face_detected": true')
 
 
+def test_a_search_is_tried_where_all_calls_are_listed(open_page, ana, photo: Path) -> None:
+    """What may be left out is empty there, not filled in with samples that find nothing."""
+    page = open_page("/api/docs")
+    page.locator(".opblock-summary-control", has_text="/api/milvus/search").click()
+    page.locator(".try-out__btn").click()
+    page.locator("[data-property-name=image] input[type=file]").set_input_files(photo)
+    with page.expect_response("**/api/milvus/search") as answer:
+        page.locator(".execute").click()
+    assert answer.value.status == 200
+    assert [hit["person_id"] for hit in answer.value.json()["results"]] == ["ana"]
+
+
 # Looks
 
 

@@ -196,7 +196,7 @@ def _having(pictures: QuerySet[FaceImage], **embedding: Any) -> QuerySet[FaceIma
 
 @admin.register(FaceImage)
 class FaceImageAdmin(GalleryAdmin):
-    list_display = ["thumbnail", "__str__", "person_link", "source", "states", "created_at"]
+    list_display = ["thumbnail", "__str__", "person_link", "states", "source", "created_at"]
     list_display_links = ["__str__"]
     list_filter = [
         PictureStateFilter,

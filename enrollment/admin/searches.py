@@ -38,7 +38,7 @@ class SearchEntryAdmin(ExportMixin, admin.ModelAdmin):
     resource_classes = [SearchEntryResource]
     formats = [base_formats.CSV, base_formats.JSON]
     export_form_class = ExportForm  # the other one chooses fields by a script within the page
-    list_display = ["created_at", "who", "channel", "result", "person_link", "percent", "answers"]
+    list_display = ["created_at", "result", "person_link", "percent", "answers", "who", "channel"]
     list_filter = ["decision", "channel", "model", "created_at"]
     list_select_related = ["person"]
     list_per_page = 50

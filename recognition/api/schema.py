@@ -160,6 +160,17 @@ def without_trailing_slash(endpoints: list[Any], **kwargs: Any) -> list[Any]:
     return [endpoint for endpoint in endpoints if not endpoint[0].endswith("/")]
 
 
+def with_summaries(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """The first sentence of what a call does stands beside its address, the others below it."""
+    for methods in result["paths"].values():
+        for operation in methods.values():
+            summary, _dot, rest = operation.pop("description").partition(". ")
+            operation["summary"] = summary.removesuffix(".")
+            if rest:
+                operation["description"] = rest
+    return result
+
+
 health = extend_schema(
     operation_id="health",
     description=_(

@@ -9,7 +9,15 @@ from recognition.api.fields import FlagField, ImageField, ImagesField, ModelFiel
 from recognition.networks.registry import EMBEDDING_DIM
 
 
-class ImageOptionsSerializer(serializers.Serializer):
+class _OptionsLast(serializers.Serializer):
+    """A form in which what the call is about stands before the options that many calls share."""
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        options = ImageOptionsSerializer._declared_fields | FaceOptionsSerializer._declared_fields
+        return dict(sorted(super().get_fields().items(), key=lambda item: item[0] in options))
+
+
+class ImageOptionsSerializer(_OptionsLast):
     model = ModelField()
     use_face_detection = FlagField(
         default=True,
@@ -20,7 +28,7 @@ class ImageOptionsSerializer(serializers.Serializer):
     )
 
 
-class FaceOptionsSerializer(serializers.Serializer):
+class FaceOptionsSerializer(_OptionsLast):
     """Which faces of a picture count; what is left out is as the settings say."""
 
     min_score = NumberField(

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 from django.core.files.uploadedfile import UploadedFile
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.translation import ngettext
 from rest_framework.parsers import FormParser, MultiPartParser
@@ -39,6 +41,13 @@ from recognition.networks import (
     usable_names,
 )
 from recognition.networks.registry import EMBEDDING_DIM
+
+
+def root(request: HttpRequest) -> HttpResponse:
+    """No call, but where people who look for the calls begin."""
+    if request.get_preferred_type(["application/json", "text/html"]) != "text/html":
+        raise Http404
+    return redirect("api-docs")
 
 
 class UploadView(APIView):
