@@ -141,13 +141,14 @@ def _lfw_pair(line: str, number: int) -> Pair:
 class Gallery:
     """Embeddings of pictures by every model: N×512 float32 each, rows in the order of `stems`.
 
-    `stems` are the names that `PictureSet` gives.
+    `stems` are the names that `PictureSet` gives; `unusable` says by file why it is left out.
     """
 
     stems: list[str]
     vectors: dict[str, np.ndarray]
     fingerprints: dict[str, str]
     without_face: int
+    unusable: dict[str, str]
 
     @property
     def places(self) -> dict[str, int]:
@@ -162,7 +163,12 @@ def embed_pictures(
     detect: bool,
     track: Wrapper = lambda items, total: items,
 ) -> Gallery:
-    """Embeds the pictures by each of the models; faces are looked for once for all of them."""
+    """Embeds the pictures by each of the models; faces are looked for once for all of them.
+
+    Raises `EvaluationError` when none of them can be used.
+    """
+    used: list[str] = []
+    unusable: dict[str, str] = {}
     parts: dict[str, list[np.ndarray]] = {model: [] for model in models}
     fingerprints: dict[str, str] = {}
     held: list[np.ndarray] = []
@@ -178,14 +184,18 @@ def embed_pictures(
     items = crop_uploads(pictures.read(stems), detect=detect)
     for stem, item in zip(stems, track(items, len(stems)), strict=True):
         if not isinstance(item, CroppedUpload):
-            raise EvaluationError(f"{pictures.members[stem]}: {item}")
+            unusable[pictures.members[stem]] = str(item)
+            continue
+        used.append(stem)
         without_face += item.crop.face is None
         held.append(item.crop.pixels)
         if len(held) == CHUNK:
             embed_held()
+    if not used:
+        raise EvaluationError(": ".join(next(iter(unusable.items()))))
     embed_held()
     vectors = {model: np.concatenate(arrays) for model, arrays in parts.items()}
-    return Gallery(list(stems), vectors, fingerprints, without_face)
+    return Gallery(used, vectors, fingerprints, without_face, unusable)
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,6 +211,26 @@ def test_picture_that_pairs_name_and_nobody_has(people, pairs, own_weights):
         call_command("evaluate", people, pairs=pairs, aligned=True, no_progress=True)
 
 
+def test_picture_that_cannot_be_used_is_named_and_left_out(people, own_weights, capsys):
+    (people / "Person_3" / "notes.jpg").write_bytes(b"no picture")
+    call_command("evaluate", people, aligned=True, no_progress=True)
+    told = capsys.readouterr()
+    assert "24 pictures, 24 taken whole (no face found or looked for), 1 left out" in told.out
+    assert "Person_3/notes.jpg: left out." in told.err
+
+
+def test_picture_of_the_pairs_that_cannot_be_used(people, pairs, own_weights):
+    (people / "Person_3" / "Person_3_0001.png").write_bytes(b"no picture")
+    with pytest.raises(CommandError, match="of the pairs cannot be used: Person_3_0001"):
+        call_command("evaluate", people, pairs=pairs, aligned=True, no_progress=True)
+
+
+def test_folder_without_a_usable_picture(tmp_path, own_weights):
+    (tmp_path / "notes.jpg").write_bytes(b"no picture")
+    with pytest.raises(CommandError, match="notes.jpg: "):
+        call_command("evaluate", tmp_path, aligned=True, no_progress=True)
+
+
 def test_verify_weights_tells_good_from_bad(own_weights, capsys):
     call_command("verify_weights", MODEL)
     assert "yes, 512 numbers" in capsys.readouterr().out

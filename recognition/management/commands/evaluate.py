@@ -112,6 +112,19 @@ class Command(BaseCommand):
             detect=not options["aligned"],
             track=lambda items, total: track(items, _("pictures"), total),
         )
+        for file, reason in gallery.unusable.items():
+            self.stderr.write(
+                _("%(file)s: left out. %(reason)s") % {"file": file, "reason": reason}
+            )
+        if missing := missing_pictures(pairs, gallery.stems):
+            raise CommandError(
+                ngettext(
+                    "%(count)d picture of the pairs cannot be used: %(first)s.",
+                    "%(count)d pictures of the pairs cannot be used, the first of them %(first)s.",
+                    len(missing),
+                )
+                % {"count": len(missing), "first": missing[0]}
+            )
         people = [pictures.people[stem] for stem in gallery.stems]
         verifications = self._verifications(options, gallery, people, pairs)
         figures = {name: found.figures(options["far"]) for name, found in verifications.items()}
@@ -162,8 +175,14 @@ class Command(BaseCommand):
         rows = list(dict.fromkeys(key for values in figures.values() for key in values))
         width = max(map(len, rows))
         self.stdout.write(
-            _("%(count)d pictures, %(whole)d taken whole (no face found or looked for)")
-            % {"count": len(gallery.stems), "whole": gallery.without_face}
+            _(
+                "%(count)d pictures, %(whole)d taken whole (no face found or looked for), %(left)d left out"
+            )
+            % {
+                "count": len(gallery.stems),
+                "whole": gallery.without_face,
+                "left": len(gallery.unusable),
+            }
         )
         self.stdout.write(" " * width + "".join(f"  {name:>20}" for name in figures))
         for row in rows:
