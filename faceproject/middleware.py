@@ -35,6 +35,15 @@ def error_body(code: str, message: str, **extra: object) -> dict[str, object]:
 def status_error(request: HttpRequest, status: int) -> dict[str, object]:
     """The error body for a failure that never reached a view of ours."""
     match status:
+        case 400:
+            code, message = (
+                "bad_request",
+                gettext(
+                    "The request was refused: it was damaged, or '%(host)s' is no address of this "
+                    "server. Whoever runs it lists its addresses in ALLOWED_HOSTS."
+                )
+                % {"host": request.headers.get("Host", "")},
+            )
         case 404:
             code, message = (
                 "not_found",

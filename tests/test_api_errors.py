@@ -361,7 +361,8 @@ def test_a_client_that_hangs_up_is_not_our_failure(api, monkeypatch):
 
 
 def test_an_unknown_host_is_refused_in_json(api):
-    assert_error(api.get("/api/health", headers={"host": "evil.example"}), 400)
+    body = assert_error(api.get("/api/health", headers={"host": "evil.example"}), 400)
+    assert "'evil.example' is no address of this server" in body["message"]
 
 
 def test_an_answer_that_nobody_can_give_is_406(api):

@@ -6,9 +6,11 @@ from typing import Any, Final
 
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 from rest_framework.request import Request
+from rest_framework.settings import api_settings
 from rest_framework.utils.urls import replace_query_param
 
 from recognition.api.fields import WholeNumberField
@@ -25,6 +27,16 @@ class PageQuerySerializer(serializers.Serializer):
         max_value=MAX_PAGE_SIZE,
         help_text=_("How many entries a page has."),
     )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuses what it does not know: a misspelt filter would be answered with everything."""
+        known = [*self.fields, api_settings.URL_FORMAT_OVERRIDE]
+        message = gettext("There is no such parameter. Known ones: %(known)s.") % {
+            "known": ", ".join(known)
+        }
+        if unknown := {name: message for name in self.initial_data if name not in known}:
+            raise serializers.ValidationError(unknown)
+        return attrs
 
 
 class PageSerializer(serializers.Serializer):

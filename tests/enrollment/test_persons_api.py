@@ -115,6 +115,16 @@ def test_senseless_query_is_refused(call, query):
     assert f"'{given}' was given" in problem and "expected" in problem
 
 
+@pytest.mark.parametrize("address", [PERSONS, f"{PERSONS}/a/images"])
+def test_parameter_that_nobody_knows_is_refused(call, address):
+    """It may be a misspelt filter, and everything would be answered."""
+    Person.objects.create(person_id="a")
+    response = call("get", f"{address}?search=ana")
+    assert response.status_code == 400
+    assert "page, page_size" in response.json()["fields"]["search"][0]
+    assert call("get", f"{address}?format=json").status_code == 200
+
+
 @pytest.mark.parametrize("person_id", ["", "  ", "x" * 201, "a\0b", None])
 def test_person_without_a_usable_id_is_not_made(call, person_id):
     response = call("post", PERSONS, {"person_id": person_id})
