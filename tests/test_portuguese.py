@@ -85,6 +85,8 @@ def doubtful() -> FaceImage:
         ("/admin/enrollment/person/add/", 200, "Como outros programas identificam"),
         ("/admin/enrollment/person/{person}/change/", 200, "Fotos mais recentes"),
         ("/admin/enrollment/person/{person}/delete/", 200, "2 fotos, os arquivos"),
+        ("/admin/enrollment/person/import/", 200, "importar os seguintes campos"),
+        ("/admin/enrollment/person/export/", 200, "Serão exportados os seguintes campos"),
         ("/admin/enrollment/faceimage/", 200, "indexado"),
         ("/admin/enrollment/faceimage/{picture}/change/", 200, "impressão digital dos pesos"),
         ("{report}", 200, "A galeria ainda não foi examinada."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
@@ -12,6 +12,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
+from import_export.formats import base_formats
+from import_export.forms import ExportForm
 
 from enrollment.models import VectorDeletion
 
@@ -24,6 +26,36 @@ def thumbnail(picture_id: int) -> SafeString:
         _("picture"),
         reverse("picture", args=[picture_id]),
     )
+
+
+class _Csv(base_formats.CSV):
+    """With commas or, as spreadsheets write it where the comma stands in numbers, with semicolons."""
+
+    def create_dataset(self, in_stream: str, **kwargs: Any) -> Any:
+        heading = in_stream.partition("\n")[0]
+        delimiter = ";" if heading.count(";") > heading.count(",") else ","
+        return super().create_dataset(in_stream, delimiter=delimiter, **kwargs)
+
+
+class _ExportForm(ExportForm):
+    """CSV unless JSON is chosen. (The library's own default chooses fields, by a script in the page.)"""
+
+    def __init__(self, formats: list[Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(formats, *args, **kwargs)
+        self.initial.setdefault("format", str(formats.index(_Csv)))
+
+
+class CsvAndJson:
+    """In which formats lists are exported and imported."""
+
+    formats: ClassVar = [_Csv, base_formats.JSON]
+    export_form_class = _ExportForm
+
+    def get_import_formats(self) -> list[Any]:
+        return self.formats
+
+    def get_export_formats(self) -> list[Any]:
+        return self.formats
 
 
 class GalleryAdmin(admin.ModelAdmin):

@@ -7,25 +7,24 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Exists, OuterRef, QuerySet
+from django.forms import Form
 from django.http import HttpRequest, HttpResponse
 from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 from import_export.admin import ImportExportMixin
-from import_export.formats import base_formats
-from import_export.forms import ExportForm
 
 from enrollment import services
-from enrollment.admin.common import GalleryAdmin, thumbnail
+from enrollment.admin.common import CsvAndJson, GalleryAdmin, thumbnail
 from enrollment.admin.enrolling import enroll_files, say_synced
 from enrollment.admin.forms import PersonForm
 from enrollment.admin.importing import IMPORT, UPLOAD, import_pictures, import_run, may_import
 from enrollment.admin.merging import merge_selected
 from enrollment.admin.pictures import FaceImageInline
 from enrollment.admin.report import REPORT, doctor_report
-from enrollment.admin.resources import PersonResource
+from enrollment.admin.resources import PersonExportResource, PersonResource
 from enrollment.admin.states import SyncState, person_badges, person_sync_state, with_pictures
 from enrollment.models import Doubt, FaceImage, Person
 
@@ -74,10 +73,9 @@ class DoubtfulPicturesFilter(admin.SimpleListFilter):
 
 
 @admin.register(Person)
-class PersonAdmin(ImportExportMixin, GalleryAdmin):
+class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
     resource_classes = [PersonResource]
-    formats = [base_formats.CSV, base_formats.JSON]
-    export_form_class = ExportForm  # the other one chooses fields by a script within the page
+    import_template_name = "admin/enrollment/person/import.html"
     import_export_change_list_template = "admin/enrollment/person/change_list.html"
     actions = ["merge_selected", *GalleryAdmin.actions]
     form = PersonForm
@@ -100,11 +98,17 @@ class PersonAdmin(ImportExportMixin, GalleryAdmin):
         ]
         return [*own, *super().get_urls()]
 
-    def get_import_formats(self) -> list[Any]:
-        return self.formats
+    def add_data_read_fail_error_to_form(self, form: Form, error: Exception) -> None:
+        form.add_error(
+            "import_file",
+            gettext(
+                "The file cannot be read. Choose the format that it has; a CSV is expected in UTF-8 "
+                "(in a spreadsheet: save as “CSV UTF-8”)."
+            ),
+        )
 
-    def get_export_formats(self) -> list[Any]:
-        return self.formats
+    def get_export_resource_classes(self, request: HttpRequest) -> list[type[PersonResource]]:
+        return [PersonExportResource]
 
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         extra = kwargs.pop("extra_context", None) or {}

@@ -5,30 +5,58 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext, gettext_noop
 from import_export import fields, resources
+from import_export.exceptions import FieldError
 
 from enrollment.models import Person
 from enrollment.selectors import with_pictures
+
+# Sentences of django-import-export that lack their Portuguese there; our catalogue has it.
+gettext_noop("Import finished: {} new, {} updated, {} deleted and {} skipped {}.")
+gettext_noop("This exporter will export the following fields: ")
+gettext_noop(
+    "No valid data to import. Ensure your file has the correct headers or data for import."
+)
 
 
 class PersonResource(resources.ModelResource):
     """Known by their ids: a row of a known one changes the name and the notes, others are made."""
 
-    picture_count = fields.Field("picture_count", readonly=True)
-    created_at = fields.Field("created_at", readonly=True)
-
     class Meta:
         model = Person
         import_id_fields = ["person_id"]
-        fields = ["person_id", "name", "notes", "picture_count", "created_at"]
-        import_order = export_order = fields
+        fields = ["person_id", "name", "notes"]
+        import_order = fields
         clean_model_instances = True
         skip_unchanged = True
         report_skipped = True
         use_transactions = True
 
-    def get_queryset(self) -> QuerySet[Person]:
-        return with_pictures(super().get_queryset())
+    def before_import(self, dataset: Any, **kwargs: Any) -> None:
+        """Raises `FieldError` when the file does not say whose rows they are."""
+        given, expected = dataset.headers or [], self._meta.fields
+        if "person_id" not in given:
+            message = gettext(
+                "The file has no column 'person_id'. It has: %(given)s; expected are: %(expected)s. "
+                "The first line of a CSV names the columns."
+            )
+            names = {"given": ", ".join(map(str, given)), "expected": ", ".join(expected)}
+            raise FieldError(message % names)
 
     def before_import_row(self, row: dict[str, Any], **kwargs: Any) -> None:
         row["person_id"] = str(row.get("person_id") or "").strip()
+
+
+class PersonExportResource(PersonResource):
+    """With what a file can be told and cannot change; an import passes over it."""
+
+    picture_count = fields.Field("picture_count", readonly=True)
+    created_at = fields.Field("created_at", readonly=True)
+
+    class Meta:
+        fields = ["person_id", "name", "notes", "picture_count", "created_at"]
+        import_order = export_order = fields
+
+    def get_queryset(self) -> QuerySet[Person]:
+        return with_pictures(super().get_queryset())

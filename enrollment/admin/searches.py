@@ -14,9 +14,8 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from import_export import fields, resources
 from import_export.admin import ExportMixin
-from import_export.formats import base_formats
-from import_export.forms import ExportForm
 
+from enrollment.admin.common import CsvAndJson
 from enrollment.admin.states import decision_badge
 from enrollment.models import SearchEntry
 
@@ -34,10 +33,8 @@ class SearchEntryResource(resources.ModelResource):
 
 
 @admin.register(SearchEntry)
-class SearchEntryAdmin(ExportMixin, admin.ModelAdmin):
+class SearchEntryAdmin(CsvAndJson, ExportMixin, admin.ModelAdmin):
     resource_classes = [SearchEntryResource]
-    formats = [base_formats.CSV, base_formats.JSON]
-    export_form_class = ExportForm  # the other one chooses fields by a script within the page
     list_display = ["created_at", "result", "person_link", "percent", "answers", "who", "channel"]
     list_filter = ["decision", "channel", "model", "created_at"]
     list_select_related = ["person"]
@@ -57,9 +54,6 @@ class SearchEntryAdmin(ExportMixin, admin.ModelAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-    def get_export_formats(self) -> list[Any]:
-        return self.formats
 
     @admin.display(description=_("who"), ordering="username")
     def who(self, entry: SearchEntry) -> str:

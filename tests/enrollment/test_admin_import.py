@@ -187,10 +187,11 @@ def test_viewers_of_persons_import_nothing(db):
     assert browser.get(PERSONS + "import/").status_code == 403
 
 
-def import_csv(boss: Client, text: str):
+def import_csv(boss: Client, text: str, encoding: str = "utf-8"):
     """The preview and, when it has no errors, the confirmed import."""
-    file = SimpleUploadedFile("persons.csv", text.encode(), "text/csv")
+    file = SimpleUploadedFile("persons.csv", text.encode(encoding), "text/csv")
     preview = boss.post(PERSONS + "import/", {"import_file": file, "format": "0", "resource": ""})
+    assert "picture_count" not in preview.content.decode()  # nothing that an import can change
     form = preview.context.get("confirm_form")
     if form is None:
         return preview
@@ -208,6 +209,36 @@ def test_persons_are_imported_from_csv(boss, weights, commits):
     assert FaceImage.objects.get().person.person_id == "ana"
 
 
+def test_persons_are_imported_as_spreadsheets_write_them(boss):
+    import_csv(boss, 'person_id;name;notes\r\n1;João;"a; b, c"\r\n', "utf-8-sig")
+    person = Person.objects.get()
+    assert (person.person_id, person.name, person.notes) == ("1", "João", "a; b, c")
+
+
+def test_file_in_another_encoding_is_refused(boss):
+    page = import_csv(boss, "person_id,name\n1,João\n", "latin-1").content.decode()
+    assert "The file cannot be read." in page and not Person.objects.exists()
+
+
+def test_persons_are_imported_in_portuguese(boss):
+    boss.defaults["HTTP_ACCEPT_LANGUAGE"] = "pt-BR"
+    done = import_csv(boss, "person_id,name\nana,Ana\n").content.decode()
+    assert "Importação concluída: 1 de novo cadastro, 0 com mudanças" in done
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("cpf,name\n1,Ana\n", "It has: cpf, name; expected are: person_id, name, notes."),
+        ("1;Ana\n2;Bia\n", "It has: 1, Ana; expected are"),
+    ],
+)
+def test_file_that_names_nobody_is_refused(boss, text, told):
+    page = import_csv(boss, text).content.decode()
+    assert told in page and "Traceback" not in page and ".venv" not in page
+    assert not Person.objects.exists()
+
+
 def test_bad_row_imports_nothing(boss):
     page = import_csv(boss, "person_id,name,notes\n,Nobody,\nzoe,Zoe,\n")
     assert page.status_code == 200 and not Person.objects.exists()
@@ -218,6 +249,7 @@ def test_persons_are_exported(boss, weights, format, read):
     enrol("ç %\"'/", draw_picture(), name="Ana")
     page = boss.get(PERSONS + "export/").content.decode()
     assert " onchange=" not in page and " style=" not in page
+    assert '<option value="0" selected>csv</option>' in page
     answer = boss.post(PERSONS + "export/", {"format": format, "resource": ""})
     assert answer["Content-Disposition"].startswith("attachment")
     (row,) = read(io.StringIO(answer.content.decode()))
