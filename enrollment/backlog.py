@@ -22,7 +22,7 @@ from django.utils import timezone
 from django_tasks import TaskResultStatus
 from django_tasks_db.models import DBTaskResult
 
-from enrollment import doubts, idempotency, indexing, search_log
+from enrollment import corrections, doubts, idempotency, indexing, search_log
 from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, usable_names
@@ -204,6 +204,8 @@ class BacklogThread(threading.Thread):
             idempotency.forget_old()
             forget_old_tasks()
             search_log.forget_old_searches()
+            if expired := corrections.delete_due_persons(self._stopping.is_set):
+                logger.info("Deleted %d persons whose last day is over", expired)
             if not self._compared:
                 self._compare()
             work = work_off(before, self._stopping.is_set)

@@ -8,7 +8,8 @@ once wait for each other instead of blocking each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
@@ -19,32 +20,40 @@ from django.utils.translation import gettext
 from enrollment import indexing
 from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
 from enrollment.models import FaceEmbedding, FaceImage, Person, SearchEntry
-from enrollment.selectors import picture_of
+from enrollment.selectors import persons_due, picture_of
 
 IDS_A_QUERY: Final = 10_000  # SQLite takes 32,766 parameters
-CHANGEABLE: Final = frozenset({"person_id", "name", "notes"})
+CHANGEABLE: Final = frozenset({"person_id", "name", "notes", "legal_basis", "keep_until"})
 
 
-def create_person(person_id: str, *, name: str = "", notes: str = "") -> Person:
-    """A person without pictures; `ValidationError` for a bad id, `PersonExists` for a taken one."""
-    person = Person(person_id=person_id.strip(), name=name, notes=notes)
+def create_person(person_id: str, **details: Any) -> Person:
+    """A person without pictures, with these of the `CHANGEABLE` details.
+
+    `ValidationError` for what they may not be, `PersonExists` for an id that is taken.
+    """
+    _check_known(details)
+    person = Person(person_id=person_id.strip(), **details)
     _save(person)
     return person
 
 
 def change_person(person: Person, **changes: Any) -> Person:
-    """Gives the person another `person_id`, `name` or `notes`; errors as of `create_person`.
+    """Gives the person others of the `CHANGEABLE` details; errors as of `create_person`.
 
     A new id reaches Milvus after the commit.
     """
-    if unknown := changes.keys() - CHANGEABLE:
-        raise TypeError(f"A person has no {', '.join(sorted(unknown))} to change.")
+    _check_known(changes)
     with transaction.atomic():
         person = _locked([person.pk])[person.pk]
         for name, value in changes.items():
             setattr(person, name, value.strip() if name == "person_id" else value)
         _save(person)
     return person
+
+
+def _check_known(details: dict[str, Any]) -> None:
+    if unknown := details.keys() - CHANGEABLE:
+        raise TypeError(f"A person has no {', '.join(sorted(unknown))} to change.")
 
 
 def _save(person: Person) -> None:
@@ -63,7 +72,8 @@ def _save(person: Person) -> None:
 def merge_persons(kept: Person, merged: Person) -> int:
     """Gives `kept` everything of `merged`, who is deleted; returns how many pictures moved.
 
-    The name is taken over where `kept` has none; notes are joined, with the id that disappears.
+    Name, legal basis and last day are taken over where `kept` has none; notes are joined, with the id
+    that disappears.
     Nobody can add a picture to `merged` meanwhile. Raises `ValidationError` for one person given
     twice, `PersonNotFound` when one of them is gone.
     """
@@ -74,10 +84,12 @@ def merge_persons(kept: Person, merged: Person) -> int:
         kept, merged = locked[kept.pk], locked[merged.pk]
         moved = _move(FaceImage.objects.filter(person=merged), kept)
         SearchEntry.objects.filter(person=merged).update(person=kept)
-        kept.name = kept.name or merged.name
+        taken_over = ["name", "legal_basis", "keep_until"]
+        for detail in taken_over:
+            setattr(kept, detail, getattr(kept, detail) or getattr(merged, detail))
         former = gettext("Merged from: %(person)s") % {"person": merged}
         kept.notes = "\n".join(text for text in (kept.notes, former, merged.notes) if text)
-        kept.save(update_fields=["name", "notes", "updated_at"])
+        kept.save(update_fields=[*taken_over, "notes", "updated_at"])
         merged.delete()
     return moved
 
@@ -115,6 +127,21 @@ def delete_person(person: Person) -> int:
         person = _locked([person.pk])[person.pk]
         _total, by_model = person.delete()
     return by_model.get(FaceImage._meta.label, 0)
+
+
+def delete_due_persons(stopped: Callable[[], bool] = lambda: False) -> int:
+    """Deletes everybody whose last day is over; returns how many went.
+
+    Each is a transaction of its own; between them `stopped` may end it.
+    """
+    deleted = 0
+    for person in persons_due().order_by("pk"):
+        if stopped():
+            break
+        with suppress(PersonNotFound):  # another process was faster
+            delete_person(person)
+            deleted += 1
+    return deleted
 
 
 def delete_pictures(person: Person, picture_ids: Sequence[int]) -> int:

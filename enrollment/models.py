@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.core.validators import ProhibitNullCharactersValidator
@@ -37,6 +39,21 @@ def validate_not_blank(value: str) -> None:
         )
 
 
+def validate_not_past(value: date) -> None:
+    if value < timezone.localdate():
+        raise ValidationError(
+            _("%(day)s is past. Give today, a later day, or none."),
+            "past",
+            {"day": value},
+        )
+
+
+def default_keep_until() -> date | None:
+    """By `PERSON_KEEP_DAYS`, counted from today; None keeps people until somebody deletes them."""
+    days = settings.PERSON_KEEP_DAYS
+    return timezone.localdate() + timedelta(days=days) if days else None
+
+
 class Person(models.Model):
     """Somebody enrolled. `person_id` is what clients call them: a CPF, a name, any text."""
 
@@ -52,6 +69,26 @@ class Person(models.Model):
     )
     name = models.CharField(_("name"), max_length=200, blank=True)
     notes = models.TextField(_("notes"), blank=True)
+    legal_basis = models.CharField(
+        _("legal basis"),
+        max_length=500,
+        blank=True,
+        help_text=_(
+            "What allows keeping these pictures, and for what: a consent and its day, a law."
+        ),
+    )
+    keep_until = models.DateField(
+        _("keep until"),
+        null=True,
+        blank=True,
+        db_index=True,
+        default=default_keep_until,
+        validators=[validate_not_past],
+        help_text=_(
+            "When this day is over, the person is deleted with all pictures and vectors. Empty: kept "
+            "until somebody deletes them."
+        ),
+    )
     cover = models.ForeignKey(
         "FaceImage",
         models.SET_NULL,

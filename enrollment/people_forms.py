@@ -30,8 +30,11 @@ class GalleryForm(forms.Form):
 class DetailsForm(forms.ModelForm):
     class Meta:
         model = Person
-        fields = ["person_id", "name", "notes"]
-        widgets = {"notes": forms.Textarea(attrs={"rows": 4})}
+        fields = ["person_id", "name", "notes", "legal_basis", "keep_until"]
+        widgets = {
+            "notes": forms.Textarea(attrs={"rows": 4}),
+            "keep_until": forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+        }
 
 
 class AddPicturesForm(forms.Form):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 from typing import Final, NamedTuple
 
 import numpy as np
 from django.db.models import Count, Exists, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
+from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy
 
 from enrollment.exceptions import PersonNotComparable, PersonNotFound, PictureNotFound
@@ -24,6 +26,8 @@ from recognition.vector_store import (
     get_vector_store,
     partition_name,
 )
+
+SOON: Final = timedelta(days=30)  # before somebody's last day is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +210,18 @@ def gallery_is_empty() -> bool:
     return not FaceImage.objects.exists()
 
 
+def persons_due(within: timedelta = timedelta(0)) -> QuerySet[Person]:
+    """Persons whose last day is over, or will be within this time, by the calendar of `TIME_ZONE`."""
+    return Person.objects.filter(keep_until__lt=timezone.localdate() + within)
+
+
 @dataclass(frozen=True, slots=True)
 class GalleryState:
     """How much there is, and how much of it is not as it should be."""
 
     persons: int
     persons_without_pictures: int
+    persons_due_soon: int  # deleted within a month
     pictures: int
     doubtful_pictures: int
     unjudged_pictures: int  # not compared with the gallery yet
@@ -229,6 +239,7 @@ def gallery_state() -> GalleryState:
     return GalleryState(
         persons=Person.objects.count(),
         persons_without_pictures=Person.objects.filter(~Exists(with_pictures)).count(),
+        persons_due_soon=persons_due(SOON).count(),
         pictures=FaceImage.objects.count(),
         doubtful_pictures=Doubt.objects.aggregate(count=Count("face_image", distinct=True))[
             "count"

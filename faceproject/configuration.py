@@ -88,7 +88,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "ENROLL_QUALITY": "A face that is blurred, dark, turned away and so on (the [reasons](api.md#quality)): `warn` enrols it and says so, `refuse` stores nothing and answers 422 `low_quality` with the reasons.",
         "ENROLL_IDENTITY": "A picture that matches somebody else who is enrolled, or is enrolled already: `warn` enrols it and says so, `refuse` stores nothing and answers 422 `doubtful_identity`. Refusing embeds each picture once more, and needs Milvus before anything is stored.",
     },
-    "Search log": {
+    "Retention": {
+        "PERSON_KEEP_DAYS": "For how many days from their enrolment people are kept who are given no other day; then they [are deleted](privacy.md#retention). `0` sets no end. It changes nothing for those who are enrolled already.",
         "SEARCH_LOG_DAYS": "How long the [search log](privacy.md#the-search-log) keeps who searched when and with what result. `0` records nothing, and what was recorded is deleted.",
     },
     "Background work": {

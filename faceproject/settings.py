@@ -233,6 +233,9 @@ for name, read in {
 ENROLL_QUALITY = env.choice("ENROLL_QUALITY", "warn", ("warn", "refuse"))
 ENROLL_IDENTITY = env.choice("ENROLL_IDENTITY", "warn", ("warn", "refuse"))
 
+# How long people are kept who are given no other day; 0 sets no end
+PERSON_KEEP_DAYS = env.integer("PERSON_KEEP_DAYS", 0, least=0)
+
 # Who searched when, and with what result; 0 keeps none of it
 SEARCH_LOG_DAYS = env.integer("SEARCH_LOG_DAYS", 90, least=0)
 

@@ -149,6 +149,8 @@ class Person(TypedDict):
     person_id: str
     name: str
     notes: str
+    legal_basis: str
+    keep_until: str | None  # the last day, as 2027-12-31
     picture_count: int
     cover: int | None
     cover_url: str | None

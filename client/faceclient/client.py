@@ -169,12 +169,14 @@ class FaceClient:
     def person(self, person_id: str) -> Person:
         return cast(Person, self._call("GET", _path(person_id)))
 
-    def create_person(self, person_id: str, *, name: str = "", notes: str = "") -> Person:
-        body = {"person_id": person_id, "name": name, "notes": notes}
+    def create_person(self, person_id: str, **details: Any) -> Person:
+        """With `name`, `notes`, `legal_basis`, `keep_until` ("2027-12-31") as far as they are given."""
+        body = {"person_id": person_id, **details}
         return cast(Person, self._call("POST", "/persons", body=body))
 
     def change_person(self, person_id: str, **changes: Any) -> Person:
-        """Changes `new_id`, `name`, `notes` or `cover` (a picture's id, None: the first)."""
+        """Changes what is given of `new_id`, `name`, `notes`, `legal_basis`, `keep_until` (None: no
+        end) and `cover` (a picture's id, None: the first)."""
         body = {"person_id" if name == "new_id" else name: it for name, it in changes.items()}
         return cast(Person, self._call("PATCH", _path(person_id), body=body))
 

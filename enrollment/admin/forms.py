@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.files.uploadedfile import UploadedFile
 from django.utils.translation import gettext_lazy as _
 
@@ -49,5 +50,8 @@ class PersonForm(forms.ModelForm):
 
     class Meta:
         model = Person
-        fields = ["person_id", "name", "notes"]
-        widgets = {"notes": forms.Textarea(attrs={"rows": 3})}
+        fields = ["person_id", "name", "notes", "legal_basis", "keep_until"]
+        widgets = {
+            "notes": forms.Textarea(attrs={"rows": 3}),
+            "legal_basis": AdminTextInputWidget(attrs={"class": "vLargeTextField"}),
+        }

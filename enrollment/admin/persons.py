@@ -27,6 +27,7 @@ from enrollment.admin.report import REPORT, doctor_report
 from enrollment.admin.resources import PersonExportResource, PersonResource
 from enrollment.admin.states import SyncState, person_badges, person_sync_state, with_pictures
 from enrollment.models import Doubt, FaceImage, Person
+from enrollment.selectors import SOON, persons_due
 
 UPLOAD_FIELDS = ["pictures", "use_face_detection"]
 
@@ -58,6 +59,28 @@ class HasPicturesFilter(admin.SimpleListFilter):
         return queryset.filter(~having) if self.value() == "no" else queryset
 
 
+class RetentionFilter(admin.SimpleListFilter):
+    title = _("retention")
+    parameter_name = "retention"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [
+            ("soon", _("deleted within 30 days")),
+            ("endless", _("no last day")),
+            ("baseless", _("no legal basis")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Person]) -> QuerySet[Person]:
+        match self.value():
+            case "soon":
+                return queryset.filter(pk__in=persons_due(SOON))
+            case "endless":
+                return queryset.filter(keep_until=None)
+            case "baseless":
+                return queryset.filter(legal_basis="")
+        return queryset
+
+
 class DoubtfulPicturesFilter(admin.SimpleListFilter):
     title = _("doubtful pictures")
     parameter_name = "doubtful"
@@ -81,7 +104,13 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
     form = PersonForm
     list_display = ["thumbnail", "person_id", "name", "picture_count", "states", "created_at"]
     list_display_links = ["person_id"]
-    list_filter = [PersonStateFilter, DoubtfulPicturesFilter, HasPicturesFilter, "created_at"]
+    list_filter = [
+        PersonStateFilter,
+        DoubtfulPicturesFilter,
+        HasPicturesFilter,
+        RetentionFilter,
+        "created_at",
+    ]
     search_fields = ["person_id", "name"]
     inlines = [FaceImageInline]
     readonly_fields = ["all_pictures", "found_by"]
@@ -120,7 +149,8 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
         return merge_selected(self, request, queryset)
 
     def get_fieldsets(self, request: HttpRequest, obj: Person | None = None) -> Any:
-        described = ["person_id", "name", "notes"] + (["all_pictures"] if obj else [])
+        described = ["person_id", "name", "notes", "legal_basis", "keep_until"]
+        described += ["all_pictures"] if obj else []
         if obj and request.user.has_perm("enrollment.view_searchentry"):
             described.append("found_by")
         fieldsets = [(None, {"fields": described})]

@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext, gettext_noop
 from import_export import fields, resources
 from import_export.exceptions import FieldError
+from import_export.widgets import DateWidget
 
 from enrollment.models import Person
 from enrollment.selectors import with_pictures
@@ -23,10 +24,13 @@ gettext_noop(
 class PersonResource(resources.ModelResource):
     """Known by their ids: a row of a known one changes the name and the notes, others are made."""
 
+    # A day has one spelling: 05/06/2027 is another day here than there.
+    keep_until = fields.Field("keep_until", "keep_until", DateWidget("%Y-%m-%d"))
+
     class Meta:
         model = Person
         import_id_fields = ["person_id"]
-        fields = ["person_id", "name", "notes"]
+        fields = ["person_id", "name", "notes", "legal_basis", "keep_until"]
         import_order = fields
         clean_model_instances = True
         skip_unchanged = True
@@ -55,7 +59,7 @@ class PersonExportResource(PersonResource):
     created_at = fields.Field("created_at", readonly=True)
 
     class Meta:
-        fields = ["person_id", "name", "notes", "picture_count", "created_at"]
+        fields = [*PersonResource.Meta.fields, "picture_count", "created_at"]
         import_order = export_order = fields
 
     def get_queryset(self) -> QuerySet[Person]:

@@ -18,6 +18,8 @@ _ANA: Final = {
     "person_id": "123.456.789-09",
     "name": "Ana",
     "notes": "",
+    "legal_basis": "consent of 23 November 2026, entrance",
+    "keep_until": "2027-12-31",
     "picture_count": 2,
     "cover": 17,
     "cover_url": "http://127.0.0.1:8000/pictures/17",
@@ -111,7 +113,9 @@ persons_create = extend_schema(
         **errors(400, 401, 403, 429),
         409: _TAKEN,
     },
-    examples=_json_example({"person_id": "123.456.789-09", "name": "Ana", "notes": ""}),
+    examples=_json_example(
+        {"person_id": "123.456.789-09", "name": "Ana", "keep_until": "2027-12-31"}
+    ),
 )
 
 persons_read = extend_schema(

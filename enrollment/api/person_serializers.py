@@ -48,12 +48,30 @@ class PersonsQuerySerializer(PageQuerySerializer):
     )
 
 
+class LegalBasisField(serializers.CharField):
+    def __init__(self, **kwargs: Any) -> None:
+        column = Person._meta.get_field("legal_basis")
+        kwargs |= {"max_length": column.max_length, "help_text": column.help_text}
+        super().__init__(allow_blank=True, **kwargs)
+
+
+class KeepUntilField(serializers.DateField):
+    def __init__(self, **kwargs: Any) -> None:
+        help_text = _(
+            "The last day, as 2027-12-31: when it is over, the person is deleted with all pictures. "
+            "Null: kept until somebody deletes them."
+        )
+        super().__init__(required=False, allow_null=True, help_text=help_text, **kwargs)
+
+
 class PersonFormSerializer(serializers.Serializer):
     person_id = PersonIdField(help_text=_("What you call this person: a CPF, a name, any text."))
     name = serializers.CharField(
         default="", allow_blank=True, max_length=Person._meta.get_field("name").max_length
     )
     notes = serializers.CharField(default="", allow_blank=True)
+    legal_basis = LegalBasisField(default="")
+    keep_until = KeepUntilField()
 
 
 class PersonChangeSerializer(serializers.Serializer):
@@ -62,6 +80,8 @@ class PersonChangeSerializer(serializers.Serializer):
         required=False, allow_blank=True, max_length=Person._meta.get_field("name").max_length
     )
     notes = serializers.CharField(required=False, allow_blank=True)
+    legal_basis = LegalBasisField(required=False)
+    keep_until = KeepUntilField()
     cover = WholeNumberField(
         required=False,
         allow_null=True,
@@ -87,6 +107,8 @@ class PersonSerializer(serializers.Serializer):
     person_id = serializers.CharField()
     name = serializers.CharField(allow_blank=True)
     notes = serializers.CharField(allow_blank=True)
+    legal_basis = serializers.CharField(allow_blank=True)
+    keep_until = serializers.DateField(allow_null=True)
     picture_count = serializers.IntegerField()
     cover = serializers.IntegerField(allow_null=True, help_text=_("The picture chosen for lists."))
     cover_url = serializers.CharField(

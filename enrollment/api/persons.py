@@ -185,6 +185,8 @@ def describe_person(person: Person, request: Request) -> dict[str, Any]:
         "person_id": person.person_id,
         "name": person.name,
         "notes": person.notes,
+        "legal_basis": person.legal_basis,
+        "keep_until": person.keep_until and person.keep_until.isoformat(),
         "picture_count": person.picture_count,
         "cover": person.cover_id,
         "cover_url": shown and request.build_absolute_uri(shown),

@@ -229,7 +229,7 @@ def test_persons_are_imported_in_portuguese(boss):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("cpf,name\n1,Ana\n", "It has: cpf, name; expected are: person_id, name, notes."),
+        ("cpf,name\n1,Ana\n", "It has: cpf, name; expected are: person_id, name, notes, "),
         ("1;Ana\n2;Bia\n", "It has: 1, Ana; expected are"),
     ],
 )

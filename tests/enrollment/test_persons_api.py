@@ -181,7 +181,7 @@ def test_a_change_of_nothing_is_refused(call, given):
     Person.objects.create(person_id="ana")
     response = call("patch", at("ana"), given)
     assert (response.status_code, response.json()["error"]) == (400, "validation_error")
-    assert "person_id, name, notes, cover" in response.json()["message"]
+    assert "person_id, name, notes, legal_basis, keep_until, cover" in response.json()["message"]
 
 
 def test_merged_persons_are_one(call, commits, weights):
