@@ -2,15 +2,13 @@
 // a few at a time, so that many large ones pass the limit of a request and one sees how far it is.
 
 import { makePicker } from "./picker.js";
+import { setBusy, showProgress } from "./progress.js";
 
 const BATCH_FILES = 10;
 
 const form = document.querySelector("#enroll-form");
 const button = form.querySelector("#enroll-button");
 const trouble = form.querySelector("#enroll-problem");
-const progress = form.querySelector("#progress");
-const progressText = form.querySelector("#progress-text");
-const progressBar = form.querySelector("#progress-bar");
 const picker = makePicker(form, () => {
   trouble.hidden = true;
 });
@@ -36,15 +34,6 @@ function batches(files) {
   return found;
 }
 
-function showProgress(done, total) {
-  const numbers = { done, total };
-  progressText.textContent = form.dataset.progress.replace(/\{(\w+)\}/g, (_all, key) => numbers[key]);
-  progressBar.max = total;
-  // The first batch has no half: until it is through, the bar moves by itself.
-  if (done) progressBar.value = done;
-  else progressBar.removeAttribute("value");
-}
-
 async function send(files) {
   const data = new FormData(form);
   data.delete("pictures");
@@ -53,19 +42,18 @@ async function send(files) {
   return response.status === 204;
 }
 
-function setBusy(busy) {
-  button.classList.toggle("busy", busy);
+function setEnrolling(busy) {
+  setBusy(button, busy);
   button.disabled = busy;
-  progress.hidden = !busy;
 }
 
 // What became of each picture stands on the person's page, which is loaded anew at the end.
 async function enroll(files) {
-  setBusy(true);
+  setEnrolling(true);
   let done = 0;
   try {
     for (const batch of batches(files)) {
-      showProgress(done, files.length);
+      showProgress(form.dataset.progress, { done, total: files.length });
       if (!(await send(batch))) {
         complain(form.dataset.failed);
         break;
@@ -77,7 +65,7 @@ async function enroll(files) {
     complain(form.dataset.noAnswer);
   }
   if (done === files.length) location.assign(form.dataset.page);
-  else setBusy(false);
+  else setEnrolling(false);
 }
 
 form.addEventListener("submit", (event) => {

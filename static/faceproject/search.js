@@ -3,12 +3,10 @@
 
 import { announcement, ask, clear, problem, results, reveal, say } from "./results.js";
 import { makePicker } from "./picker.js";
+import { setBusy, showProgress } from "./progress.js";
 
 const form = document.querySelector("#search-form");
 const button = document.querySelector("#search-button");
-const progress = document.querySelector("#progress");
-const progressText = document.querySelector("#progress-text");
-const progressBar = document.querySelector("#progress-bar");
 
 let searched = false;
 let run = null;
@@ -19,20 +17,9 @@ const picker = makePicker(form, () => {
   searched = false;
 });
 
-function showProgress(done, total) {
-  const numbers = { number: Math.min(done + 1, total), total };
-  const text = form.dataset.progress.replace(/\{(\w+)\}/g, (_all, key) => numbers[key]);
-  progressText.textContent = total > 1 ? text : form.dataset.searching;
-  progressBar.max = total;
-  // One picture has no half: the bar moves by itself.
-  if (total > 1) progressBar.value = done;
-  else progressBar.removeAttribute("value");
-}
-
-function setBusy(busy) {
-  button.classList.toggle("busy", busy);
+function setSearching(busy) {
+  setBusy(button, busy);
   results.setAttribute("aria-busy", String(busy));
-  progress.hidden = !busy;
 }
 
 async function searchOne(file, signal) {
@@ -51,23 +38,24 @@ async function search(pictures) {
   clear();
   searched = true;
   say(form.dataset.searching);
-  setBusy(true);
-  showProgress(0, pictures.length);
+  setSearching(true);
+  const total = pictures.length;
+  showProgress(form.dataset.searching, { total });
   reveal();
   try {
     for (const [done, file] of pictures.entries()) {
-      showProgress(done, pictures.length);
+      if (total > 1) showProgress(form.dataset.progress, { number: done + 1, done, total });
       told.push(await searchOne(file, mine.signal));
       if (!done) reveal();
       say(told.at(-1));
     }
-    if (pictures.length > 1) say(`${form.dataset.done} ${told.join(" ")}`);
+    if (total > 1) say(`${form.dataset.done} ${told.join(" ")}`);
   } catch (error) {
     if (error.name !== "AbortError") throw error;
     if (run !== mine) return;
     say(form.dataset.stopped);
   }
-  setBusy(false);
+  setSearching(false);
 }
 
 form.addEventListener("submit", (event) => {
