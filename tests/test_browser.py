@@ -400,6 +400,8 @@ def test_pages_fit_and_keep_nobody_out(open_page, photo, group, scheme: str, loc
     page.get_by_role("link", name="Ana Lima").click()
     expect(page.locator("h1")).to_have_text("Ana Lima")
     look("person")
+    page.goto(f"{page.url}details")
+    look("person-details")
     assert page.faults == []
     page.goto("/nowhere")
     look("not-found")
@@ -413,6 +415,9 @@ ADMIN_PAGES = {
     "admin-picture": "/admin/enrollment/faceimage/{picture}/change/",
     "admin-searches": "/admin/enrollment/searchentry/",
     "admin-import": "/admin/enrollment/person/import-pictures/",
+    "admin-import-persons": "/admin/enrollment/person/import/",
+    "admin-export-persons": "/admin/enrollment/person/export/",
+    "admin-add-person": "/admin/enrollment/person/add/",
     "admin-doctor": "/admin/enrollment/person/doctor/",
 }
 API_PAGES = {
