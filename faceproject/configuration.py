@@ -97,7 +97,7 @@ MEANINGS: dict[str, dict[str, str]] = {
     },
     "Language, time, log": {
         "LANGUAGE_CODE": "`en` or `pt-br`: the language where the client's `Accept-Language` asks for neither.",
-        "TIME_ZONE": "Time zone of the pages, such as `America/Sao_Paulo`.",
+        "TIME_ZONE": "Time zone of the pages and of the log, such as `America/Sao_Paulo`; none: the machine's own. By it a person's [last day](privacy.md#retention) ends.",
         "LOG_LEVEL": "How much is logged, to standard error.",
         "ENV_FILE": "Another file to read the settings from (from the environment only).",
     },

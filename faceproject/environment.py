@@ -7,9 +7,11 @@ from collections.abc import Callable
 from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from zoneinfo import available_timezones
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from tzlocal import get_localzone_name
 
 Value = TypeVar("Value")
 
@@ -65,6 +67,11 @@ class Environment:
         """How often something may be done, as `60/minute`; None: as often as one likes."""
         return self._read(name, None, _rate, "a number and a time such as 60/minute or 10/second")
 
+    def time_zone(self, name: str) -> str:
+        """The name of a time zone; the machine's own when none is given."""
+        expected = "the name of a time zone such as America/Sao_Paulo"
+        return self._read(name, "", _zone, expected) or get_localzone_name() or "UTC"
+
     def words(self, name: str, default: Any = ()) -> Any:
         return self._read(name, default, _split, "words with commas between them")
 
@@ -102,6 +109,12 @@ def _rate(value: str) -> str:
     if int(number) < 1 or period.strip() not in ("second", "minute", "hour", "day"):
         raise ValueError(value)
     return f"{int(number)}/{period.strip()}"
+
+
+def _zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError(value)
+    return value
 
 
 def _database(value: str) -> dict[str, Any]:

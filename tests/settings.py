@@ -26,6 +26,7 @@ os.environ.update(
     WEIGHTS_DIR=str(_weights),
     SECRET_KEY="tests-only",
     LOG_LEVEL="WARNING",
+    TIME_ZONE="UTC",
     ENV_FILE=os.devnull,
 )
 

@@ -98,6 +98,17 @@ def test_senseless_value_is_named_with_what_was_expected(
         getattr(env, read)("KNOB", None)
 
 
+def test_time_zone_is_the_machines_own_or_the_one_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TZ", "America/Recife")
+    env = environment(monkeypatch, tmp_path, NAMED="America/Sao_Paulo", WRONG="America")
+    assert env.time_zone("NAMED") == "America/Sao_Paulo"
+    assert env.time_zone("NONE") == "America/Recife"
+    with pytest.raises(ImproperlyConfigured, match="WRONG=America .* the name of a time zone"):
+        env.time_zone("WRONG")
+
+
 def test_number_below_the_least_and_unknown_choice_are_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
