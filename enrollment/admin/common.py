@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 from import_export.formats import base_formats
-from import_export.forms import ExportForm
+from import_export.forms import ExportForm, ImportForm
 
 from enrollment.models import VectorDeletion
 
@@ -37,18 +37,27 @@ class _Csv(base_formats.CSV):
         return super().create_dataset(in_stream, delimiter=delimiter, **kwargs)
 
 
-class _ExportForm(ExportForm):
-    """CSV unless JSON is chosen. (The library's own default chooses fields, by a script in the page.)"""
+class _CsvFirst:
+    """CSV unless JSON is chosen."""
 
     def __init__(self, formats: list[Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(formats, *args, **kwargs)
         self.initial.setdefault("format", str(formats.index(_Csv)))
 
 
+class _ImportForm(_CsvFirst, ImportForm):
+    pass
+
+
+class _ExportForm(_CsvFirst, ExportForm):
+    """Of the whole list: the library's own default chooses fields, by a script in the page."""
+
+
 class CsvAndJson:
     """In which formats lists are exported and imported."""
 
     formats: ClassVar = [_Csv, base_formats.JSON]
+    import_form_class = _ImportForm
     export_form_class = _ExportForm
 
     def get_import_formats(self) -> list[Any]:
