@@ -23,7 +23,8 @@ from enrollment.models import FaceEmbedding, FaceImage, Person, SearchEntry
 from enrollment.selectors import persons_due, picture_of
 
 IDS_A_QUERY: Final = 10_000  # SQLite takes 32,766 parameters
-CHANGEABLE: Final = frozenset({"person_id", "name", "notes", "legal_basis", "keep_until"})
+# What people say of a person, in the order in which forms and lists ask for it.
+CHANGEABLE: Final = ("person_id", "name", "notes", "legal_basis", "keep_until")
 
 
 def create_person(person_id: str, **details: Any) -> Person:
@@ -52,7 +53,7 @@ def change_person(person: Person, **changes: Any) -> Person:
 
 
 def _check_known(details: dict[str, Any]) -> None:
-    if unknown := details.keys() - CHANGEABLE:
+    if unknown := details.keys() - set(CHANGEABLE):
         raise TypeError(f"A person has no {', '.join(sorted(unknown))} to change.")
 
 

@@ -8,6 +8,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from enrollment.admin.forms import PicturesField
+from enrollment.corrections import CHANGEABLE
 from enrollment.forms import check_size
 from enrollment.models import Person
 from enrollment.selectors import GALLERY_ORDERS
@@ -30,7 +31,7 @@ class GalleryForm(forms.Form):
 class DetailsForm(forms.ModelForm):
     class Meta:
         model = Person
-        fields = ["person_id", "name", "notes", "legal_basis", "keep_until"]
+        fields = CHANGEABLE
         widgets = {
             "notes": forms.Textarea(attrs={"rows": 4}),
             "keep_until": forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),

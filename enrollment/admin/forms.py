@@ -9,6 +9,7 @@ from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.files.uploadedfile import UploadedFile
 from django.utils.translation import gettext_lazy as _
 
+from enrollment.corrections import CHANGEABLE
 from enrollment.models import Person
 
 
@@ -50,7 +51,7 @@ class PersonForm(forms.ModelForm):
 
     class Meta:
         model = Person
-        fields = ["person_id", "name", "notes", "legal_basis", "keep_until"]
+        fields = CHANGEABLE
         widgets = {
             "notes": forms.Textarea(attrs={"rows": 3}),
             "legal_basis": AdminTextInputWidget(attrs={"class": "vLargeTextField"}),

@@ -26,6 +26,7 @@ from enrollment.admin.pictures import FaceImageInline
 from enrollment.admin.report import REPORT, doctor_report
 from enrollment.admin.resources import PersonExportResource, PersonResource
 from enrollment.admin.states import SyncState, person_badges, person_sync_state, with_pictures
+from enrollment.corrections import CHANGEABLE
 from enrollment.models import Doubt, FaceImage, Person
 from enrollment.selectors import SOON, persons_due
 
@@ -149,7 +150,7 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
         return merge_selected(self, request, queryset)
 
     def get_fieldsets(self, request: HttpRequest, obj: Person | None = None) -> Any:
-        described = ["person_id", "name", "notes", "legal_basis", "keep_until"]
+        described = [*CHANGEABLE]
         described += ["all_pictures"] if obj else []
         if obj and request.user.has_perm("enrollment.view_searchentry"):
             described.append("found_by")

@@ -10,6 +10,7 @@ from import_export import fields, resources
 from import_export.exceptions import FieldError
 from import_export.widgets import DateWidget
 
+from enrollment.corrections import CHANGEABLE
 from enrollment.models import Person
 from enrollment.selectors import with_pictures
 
@@ -30,7 +31,7 @@ class PersonResource(resources.ModelResource):
     class Meta:
         model = Person
         import_id_fields = ["person_id"]
-        fields = ["person_id", "name", "notes", "legal_basis", "keep_until"]
+        fields = CHANGEABLE
         import_order = fields
         clean_model_instances = True
         skip_unchanged = True
@@ -59,7 +60,7 @@ class PersonExportResource(PersonResource):
     created_at = fields.Field("created_at", readonly=True)
 
     class Meta:
-        fields = [*PersonResource.Meta.fields, "picture_count", "created_at"]
+        fields = [*CHANGEABLE, "picture_count", "created_at"]
         import_order = export_order = fields
 
     def get_queryset(self) -> QuerySet[Person]:

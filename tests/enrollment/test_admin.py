@@ -68,11 +68,6 @@ def enrol(weights, db) -> Callable[..., Person]:
 
 
 @pytest.fixture
-def commits(django_capture_on_commit_callbacks):
-    return lambda: django_capture_on_commit_callbacks(execute=True)
-
-
-@pytest.fixture
 def broken_milvus(settings, tmp_path):
     """Milvus away: its folder's place is taken by a file."""
     (tmp_path / "taken").write_text("no database")

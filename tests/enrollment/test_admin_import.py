@@ -31,18 +31,6 @@ def _own_data(settings, tmp_path) -> None:
     settings.DATA_DIR.mkdir()
 
 
-@pytest.fixture
-def boss(admin_user) -> Client:
-    browser = Client(headers={"host": "localhost"})
-    browser.force_login(admin_user)
-    return browser
-
-
-@pytest.fixture
-def commits(django_capture_on_commit_callbacks):
-    return lambda: django_capture_on_commit_callbacks(execute=True)
-
-
 def packed(files: dict[str, bytes]) -> SimpleUploadedFile:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

@@ -21,11 +21,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
 
 
 @pytest.fixture
-def commits(django_capture_on_commit_callbacks):
-    return lambda: django_capture_on_commit_callbacks(execute=True)
-
-
-@pytest.fixture
 def ana(draw_picture) -> Person:
     """Two pictures."""
     return enrol("ana", draw_picture(seed=1), draw_picture(seed=2)).person

@@ -23,11 +23,6 @@ def local() -> Client:
 
 
 @pytest.fixture
-def commits(django_capture_on_commit_callbacks):
-    return lambda: django_capture_on_commit_callbacks(execute=True)
-
-
-@pytest.fixture
 def ana(weights) -> Person:
     return enrol("ana", draw_picture(seed=1), draw_picture(seed=2), name="Ana <b>").person
 

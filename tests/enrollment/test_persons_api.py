@@ -32,11 +32,6 @@ def call(api):
     return call
 
 
-@pytest.fixture
-def commits(django_capture_on_commit_callbacks):
-    return lambda: django_capture_on_commit_callbacks(execute=True)
-
-
 def at(person_id: str, rest: str = "") -> str:
     return f"{PERSONS}/{quote(person_id, safe='')}{rest}"
 

@@ -10,7 +10,6 @@ from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
-from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
@@ -28,18 +27,6 @@ ADMIN = "/admin/enrollment/person/"
 
 def days_from_now(days: int) -> date:
     return timezone.localdate() + timedelta(days=days)
-
-
-@pytest.fixture
-def commits(django_capture_on_commit_callbacks):
-    return lambda: django_capture_on_commit_callbacks(execute=True)
-
-
-@pytest.fixture
-def boss(admin_user) -> Client:
-    client = Client(headers={"host": "localhost"})
-    client.force_login(admin_user)
-    return client
 
 
 @pytest.fixture

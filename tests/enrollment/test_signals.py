@@ -14,11 +14,6 @@ from tests.enrollment.gallery import enrol, found, stored
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
 
 
-@pytest.fixture
-def commits(django_capture_on_commit_callbacks):
-    return lambda: django_capture_on_commit_callbacks(execute=True)
-
-
 class Undo(Exception):
     pass
 
