@@ -12,10 +12,10 @@ from django.utils.translation import gettext
 from enrollment.models import Calibration, FaceImage
 from enrollment.selectors import GalleryVectors, Weights, gallery_vectors
 from recognition.evaluation import (
-    FALSE_ACCEPTS,
+    FALSE_MATCHES,
     Verification,
     impostor_curve,
-    review_far,
+    review_fmr,
     threshold_of_impostors,
 )
 from recognition.exceptions import RecognitionError
@@ -69,8 +69,8 @@ class Measurement:
         return float((genuine >= threshold.similarity).mean())
 
 
-def measure(weights: Weights, far: float, seed: int = 0) -> Measurement:
-    """Draws pairs from what is enrolled and finds the thresholds for the false accept rate `far`.
+def measure(weights: Weights, fmr: float, seed: int = 0) -> Measurement:
+    """Draws pairs from what is enrolled and finds the thresholds for the false-match rate `fmr`.
 
     The same gallery and seed give the same pairs. Pictures without a face and pairs of one and the
     same file are left out. Raises `TooFewPairs`.
@@ -80,14 +80,14 @@ def measure(weights: Weights, far: float, seed: int = 0) -> Measurement:
     chance = np.random.default_rng(seed)
     gallery = _some_of_each_person(gallery_vectors(faces), chance)
     genuine, impostors = _genuine_pairs(gallery, chance), _impostor_pairs(gallery, chance)
-    _check_number(genuine, impostors, far)
+    _check_number(genuine, impostors, fmr)
     genuine_scores = _similarities(gallery, genuine)
     scores = _similarities(gallery, impostors)
     same = np.repeat([True, False], [len(genuine_scores), len(scores)])
     return Measurement(
         weights,
-        threshold_of_impostors(scores, far),
-        threshold_of_impostors(scores, review_far(far)),
+        threshold_of_impostors(scores, fmr),
+        threshold_of_impostors(scores, review_fmr(fmr)),
         impostor_curve(scores),
         Verification(np.concatenate([genuine_scores, scores]), same),
         persons=len(np.unique(gallery.persons)),
@@ -103,13 +103,13 @@ def save(measurement: Measurement) -> Calibration:
         fingerprint=measurement.weights.fingerprint,
         defaults={
             "match": measurement.match.similarity,
-            "match_far": measurement.match.far,
+            "match_far": measurement.match.fmr,
             "review": measurement.review.similarity,
-            "review_far": measurement.review.far,
+            "review_far": measurement.review.fmr,
             "genuine_pairs": measurement.genuine_pairs,
             "impostor_pairs": measurement.impostor_pairs,
             "persons": measurement.persons,
-            "curve": [[point.far, point.similarity] for point in measurement.curve],
+            "curve": [[point.fmr, point.similarity] for point in measurement.curve],
         },
     )
     return calibration
@@ -165,19 +165,19 @@ def _different_files(gallery: GalleryVectors, pairs: np.ndarray) -> np.ndarray:
     return pairs[first != second]
 
 
-def _check_number(genuine: np.ndarray, impostors: np.ndarray, far: float) -> None:
-    needed = round(FALSE_ACCEPTS / far)
+def _check_number(genuine: np.ndarray, impostors: np.ndarray, fmr: float) -> None:
+    needed = round(FALSE_MATCHES / fmr)
     if len(impostors) < needed or len(genuine) < GENUINE_PAIRS:
         raise TooFewPairs(
             gettext(
                 "The gallery makes %(genuine)d pairs of pictures of one person and %(impostors)d of "
-                "different persons. For a false accept rate of %(far)g at least %(least)d and %(needed)d "
-                "are needed. Enrol more pictures, or choose a larger rate (--far)."
+                "different persons. For a false-match rate of %(fmr)g at least %(least)d and %(needed)d "
+                "are needed. Enrol more pictures, or choose a larger rate (--fmr)."
             )
             % {
                 "genuine": len(genuine),
                 "impostors": len(impostors),
-                "far": far,
+                "fmr": fmr,
                 "least": GENUINE_PAIRS,
                 "needed": needed,
             }

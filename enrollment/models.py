@@ -425,7 +425,7 @@ class Calibration(models.Model):
         return Thresholds(
             match=Threshold(self.match, self.match_far, self.impostor_pairs),
             review=Threshold(self.review, self.review_far, self.impostor_pairs),
-            curve=tuple(Threshold(cosine, far, self.impostor_pairs) for far, cosine in self.curve),
+            curve=tuple(Threshold(cosine, fmr, self.impostor_pairs) for fmr, cosine in self.curve),
         )
 
 

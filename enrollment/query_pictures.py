@@ -118,8 +118,8 @@ class ShownThresholds:
     @property
     def strangers_to_one_match(self) -> int | None:
         """Of so many pairs of different persons about one reaches a match; None if none did."""
-        far = self.thresholds.match.far
-        return round(1 / far) if far else None
+        fmr = self.thresholds.match.fmr
+        return round(1 / fmr) if fmr else None
 
     @classmethod
     def of(cls, thresholds: Thresholds | None) -> ShownThresholds | None:

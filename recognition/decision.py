@@ -29,7 +29,7 @@ HIGHEST_THRESHOLD: Final = 0.98  # the same picture, stored once more, is to mat
 class Thresholds:
     """From which similarity on two faces match, and from which on somebody should look.
 
-    `curve` holds what else was measured: the similarities at other false accept rates.
+    `curve` holds what else was measured: the similarities at other false-match rates.
     """
 
     match: Threshold
@@ -50,12 +50,12 @@ class Thresholds:
 
     def _at(self, threshold: Threshold, rise: float) -> Threshold:
         """The threshold at its rate divided by `rise`."""
-        far = threshold.far / rise
-        measured = {point.far: point for point in (self.match, self.review, *self.curve)}
+        fmr = threshold.fmr / rise
+        measured = {point.fmr: point for point in (self.match, self.review, *self.curve)}
         points = [measured[rate] for rate in sorted(measured)]
-        rates = np.log10([point.far for point in points])
+        rates = np.log10([point.fmr for point in points])
         similarities = np.array([point.similarity for point in points])
-        wanted = np.log10(far)
+        wanted = np.log10(fmr)
         if wanted < rates[0] and len(points) > 1:
             # Beyond what was measured the line through the last two points goes on; it errs upwards,
             # because the tail of impostor scores gets steeper.
@@ -65,7 +65,7 @@ class Thresholds:
             similarity = np.interp(wanted, rates, similarities)
         highest = max(HIGHEST_THRESHOLD, threshold.similarity)
         similarity = min(max(float(similarity), threshold.similarity), highest)
-        return Threshold(round(similarity, 4), far, threshold.impostor_pairs)
+        return Threshold(round(similarity, 4), fmr, threshold.impostor_pairs)
 
 
 def thresholds_of(model: str) -> Thresholds | None:

@@ -206,7 +206,7 @@ def _forward(loaded: Any, crops: Sequence[np.ndarray]) -> np.ndarray:
             batch = batch.float().div_(127.5).sub_(1.0)
             output = loaded.module(batch)
             if loaded.weights.flip_tta:
-                # To normalise each before changes nothing (2,000 pairs, TAR at a FAR of 1 %, earlier
+                # To normalise each before changes nothing (2,000 pairs, TAR at an FMR of 1 %, earlier
                 # weights: 80.6 % instead of 80.4 %).
                 output = output + loaded.module(batch.flip(3))
             return torch.nn.functional.normalize(output.float()).cpu().numpy()

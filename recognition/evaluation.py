@@ -22,17 +22,17 @@ from recognition.embedding import CroppedUpload, crop_uploads, embed_crops
 from recognition.metrics import (
     equal_error_rate,
     rank_k_rate,
-    tar_at_far,
-    threshold_at_far,
+    tar_at_fmr,
+    threshold_at_fmr,
     verification_accuracy,
 )
 from recognition.networks.descriptor import Threshold
 
 FOLDS: Final = 10
-FARS: Final = (0.01, 0.001)
-CURVE_FARS: Final = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-REVIEW_FAR_FACTOR: Final = 10
-FALSE_ACCEPTS: Final = 10  # that a threshold must stand on: fewer are chance
+FMRS: Final = (0.01, 0.001)
+CURVE_FMRS: Final = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+REVIEW_FMR_FACTOR: Final = 10
+FALSE_MATCHES: Final = 10  # that a threshold must stand on: fewer are chance
 CHUNK: Final = 256  # crops held before they are embedded
 
 Wrapper = Callable[[Iterable[Any], int], Iterable[Any]]
@@ -210,7 +210,7 @@ class Verification:
         """Whether each of the folds gets a pair of one person and one of different people."""
         return min(self.same.sum(), (~self.same).sum()) >= FOLDS
 
-    def figures(self, far: float) -> dict[str, Any]:
+    def figures(self, fmr: float) -> dict[str, Any]:
         """Raises `EvaluationError` when there are fewer pairs of a kind than folds."""
         if not self.is_enough:
             raise EvaluationError(
@@ -234,12 +234,12 @@ class Verification:
             "accuracy_threshold": accuracy.threshold,
             "eer": error.rate,
             **{
-                f"tar_at_far_{rate:g}": tar_at_far(self.similarities, self.same, rate)
-                for rate in FARS
+                f"tar_at_fmr_{rate:g}": tar_at_fmr(self.similarities, self.same, rate)
+                for rate in FMRS
             },
-            "far": far,
-            "threshold_at_far": threshold_at_far(self.similarities, self.same, far),
-            "tar_at_threshold": tar_at_far(self.similarities, self.same, far),
+            "fmr": fmr,
+            "threshold_at_fmr": threshold_at_fmr(self.similarities, self.same, fmr),
+            "tar_at_threshold": tar_at_fmr(self.similarities, self.same, fmr),
         }
 
 
@@ -269,9 +269,9 @@ def missing_pictures(pairs: Iterable[Pair], known: Iterable[str]) -> list[str]:
     return sorted({stem for pair in pairs for stem in pair[:2]} - set(known))
 
 
-def review_far(far: float) -> float:
+def review_fmr(fmr: float) -> float:
     """`review` starts where ten times as many strangers would come through as at `match`."""
-    return min(far * REVIEW_FAR_FACTOR, 0.5)
+    return min(fmr * REVIEW_FMR_FACTOR, 0.5)
 
 
 def impostor_scores(vectors: np.ndarray, people: Sequence[str]) -> np.ndarray:
@@ -281,24 +281,24 @@ def impostor_scores(vectors: np.ndarray, people: Sequence[str]) -> np.ndarray:
 
 
 def impostor_curve(scores: np.ndarray) -> list[Threshold]:
-    """The thresholds at the rates of `CURVE_FARS` that so many scores can tell."""
-    measurable = [far for far in CURVE_FARS if len(scores) * far >= FALSE_ACCEPTS]
-    return [threshold_of_impostors(scores, far) for far in measurable]
+    """The thresholds at the rates of `CURVE_FMRS` that so many scores can tell."""
+    measurable = [fmr for fmr in CURVE_FMRS if len(scores) * fmr >= FALSE_MATCHES]
+    return [threshold_of_impostors(scores, fmr) for fmr in measurable]
 
 
-def threshold_of_impostors(scores: np.ndarray, far: float) -> Threshold:
-    """The lowest similarity, in steps of 0.0001, that at most the share `far` of the scores reach."""
-    if len(scores) * far < FALSE_ACCEPTS:
+def threshold_of_impostors(scores: np.ndarray, fmr: float) -> Threshold:
+    """The lowest similarity, in steps of 0.0001, that at most the share `fmr` of the scores reach."""
+    if len(scores) * fmr < FALSE_MATCHES:
         raise EvaluationError(
             gettext(
-                "A threshold for a false accept rate of %(far)g needs at least %(least)d pairs of "
+                "A threshold for a false-match rate of %(fmr)g needs at least %(least)d pairs of "
                 "different people; these pictures make %(given)d. Give more pictures or a larger rate."
             )
-            % {"far": far, "least": int(FALSE_ACCEPTS / far), "given": len(scores)}
+            % {"fmr": fmr, "least": int(FALSE_MATCHES / fmr), "given": len(scores)}
         )
-    allowed = int(len(scores) * far)
+    allowed = int(len(scores) * fmr)
     value = float(np.partition(scores, -allowed - 1)[-allowed - 1])
-    return Threshold(round(float(np.nextafter(value, 2)) + 5e-5, 4), far, len(scores))
+    return Threshold(round(float(np.nextafter(value, 2)) + 5e-5, 4), fmr, len(scores))
 
 
 def identification(vectors: np.ndarray, people: Sequence[str]) -> dict[str, Any]:
@@ -331,7 +331,7 @@ def plot(
     path: Path,
     thresholds: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
-    """Draws ROC curves (false accept rate on a logarithmic axis) and score histograms as a PNG.
+    """Draws ROC curves (false-match rate on a logarithmic axis) and score histograms as a PNG.
 
     `thresholds` are similarities to mark in the histogram of each result, by their names.
     """
@@ -359,7 +359,7 @@ def plot(
         xscale="log",
         xlim=(1e-4, 1),
         ylim=(0, 1.01),
-        xlabel="false accept rate (FAR)",
+        xlabel="false-match rate (FMR)",
         ylabel="true accept rate (TAR)",
         title="ROC",
     )

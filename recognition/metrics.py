@@ -71,20 +71,20 @@ def best_threshold(similarities: ArrayLike, same: ArrayLike) -> float:
     return float((ranked[cut] + following) / 2)
 
 
-def threshold_at_far(similarities: ArrayLike, same: ArrayLike, far: float) -> float:
-    """The lowest threshold that accepts at most the share `far` of the impostor pairs."""
+def threshold_at_fmr(similarities: ArrayLike, same: ArrayLike, fmr: float) -> float:
+    """The lowest threshold that accepts at most the share `fmr` of the impostor pairs."""
     scores, genuine = _pairs(similarities, same)
     impostors = np.sort(scores[~genuine])[::-1]
-    allowed = int(np.floor(far * len(impostors) + 1e-9))
+    allowed = int(np.floor(fmr * len(impostors) + 1e-9))
     if allowed >= len(impostors):
         return float(impostors[-1])
     return float(np.nextafter(impostors[allowed], np.inf))
 
 
-def tar_at_far(similarities: ArrayLike, same: ArrayLike, far: float) -> float:
-    """Share of the genuine pairs accepted at `threshold_at_far`."""
+def tar_at_fmr(similarities: ArrayLike, same: ArrayLike, fmr: float) -> float:
+    """Share of the genuine pairs accepted at `threshold_at_fmr`."""
     scores, genuine = _pairs(similarities, same)
-    return float((scores[genuine] >= threshold_at_far(scores, genuine, far)).mean())
+    return float((scores[genuine] >= threshold_at_fmr(scores, genuine, fmr)).mean())
 
 
 def equal_error_rate(similarities: ArrayLike, same: ArrayLike) -> EqualError:

@@ -66,8 +66,8 @@ NOT_RUN = {
     **dict.fromkeys(
         (
             "script/manage calibrate",
-            "script/manage calibrate --far 0.001",
-            "script/manage calibrate --far 0.001 --save",
+            "script/manage calibrate --fmr 0.001",
+            "script/manage calibrate --fmr 0.001 --save",
         ),
         "needs 145 pictures with faces; tests/enrollment/test_calibration.py has them",
     ),

@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from recognition.metrics import equal_error_rate, tar_at_far, verification_accuracy
+from recognition.metrics import equal_error_rate, tar_at_fmr, verification_accuracy
 from recognition.networks.registry import NETWORKS, get_network
 from training.augmentation import scale
 from training.faces import Faces, read_faces
@@ -90,8 +90,8 @@ def describe(similarities: np.ndarray, same: np.ndarray) -> str:
     return (
         f"{same.sum()} same, {(~same).sum()} different: "
         f"accuracy {accuracy.mean:.2%} ± {accuracy.standard_error:.2%}, "
-        f"TAR {tar_at_far(similarities, same, 0.01):.1%} at FAR 1 %, "
-        f"{tar_at_far(similarities, same, 0.001):.1%} at FAR 0.1 %, "
+        f"TAR {tar_at_fmr(similarities, same, 0.01):.1%} at FMR 1 %, "
+        f"{tar_at_fmr(similarities, same, 0.001):.1%} at FMR 0.1 %, "
         f"EER {equal_error_rate(similarities, same).rate:.2%}"
     )
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from recognition.metrics import tar_at_far, verification_accuracy
+from recognition.metrics import tar_at_fmr, verification_accuracy
 from recognition.networks.registry import CROP_SIZE, EMBEDDING_DIM, NETWORKS, get_network
 from training.augmentation import augment
 from training.faces import NOBODY, Faces, read_faces, read_teacher, split_people
@@ -167,7 +167,7 @@ class Trainer:
         accuracy = verification_accuracy(similarities, same)
         return (
             f"held out {accuracy.mean:.2%}, "
-            f"TAR {tar_at_far(similarities, same, 0.01):.1%} at FAR 1 %"
+            f"TAR {tar_at_fmr(similarities, same, 0.01):.1%} at FMR 1 %"
         )
 
     def save(self) -> None:

@@ -17,10 +17,10 @@ from recognition.networks.loader import DIGEST_LENGTH, WeightsFile
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A cosine similarity, and the false accept rate it was measured to have."""
+    """A cosine similarity, and the false-match rate it was measured to have."""
 
     similarity: float
-    far: float  # share of impostor pairs at or above it
+    fmr: float  # share of impostor pairs at or above it
     impostor_pairs: int  # on how many it was measured
 
 
@@ -65,8 +65,8 @@ def read_descriptor(weights: WeightsFile) -> WeightsDescriptor | None:
         values = {key: value for key, value in content.items() if key in known}
         for name in ("match", "review"):
             if values.get(name):
-                values[name] = Threshold(**values[name])
-        values["curve"] = [Threshold(**point) for point in values.get("curve", [])]
+                values[name] = _threshold(values[name])
+        values["curve"] = [_threshold(point) for point in values.get("curve", [])]
         descriptor = WeightsDescriptor(**values)
     except (OSError, ValueError, TypeError, AttributeError):
         return None
@@ -76,6 +76,11 @@ def read_descriptor(weights: WeightsFile) -> WeightsDescriptor | None:
         unmeasured = {"match": None, "review": None, "curve": [], "measured": {}}
         return replace(descriptor, **unmeasured, flip_tta=weights.flip_tta)
     return descriptor
+
+
+def _threshold(stored: dict[str, Any]) -> Threshold:
+    """As it is stored; version 1.0 wrote the rate as `far`."""
+    return Threshold(**{"fmr" if key == "far" else key: value for key, value in stored.items()})
 
 
 def write_descriptor(weights: WeightsFile, descriptor: WeightsDescriptor) -> Path:

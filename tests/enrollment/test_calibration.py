@@ -29,7 +29,7 @@ def calibrate(*arguments: str) -> str:
 
 def test_thresholds_keep_the_rate_on_all_pairs():
     pictures = add_vectors(THIRTY)
-    found = measure(compared_weights(), far=0.01)
+    found = measure(compared_weights(), fmr=0.01)
     rows = FaceEmbedding.objects.order_by("pk")
     vectors = np.stack([row.array for row in rows])
     persons = np.array([picture.person_id for picture in pictures])
@@ -41,7 +41,7 @@ def test_thresholds_keep_the_rate_on_all_pairs():
     assert (found.genuine_pairs, found.impostor_pairs) == (30 * 6, 120 * 119 // 2 - 30 * 6)
     assert (scores[~same] >= found.match.similarity).mean() <= 0.01
     assert (scores[~same] >= found.match.similarity - 0.001).mean() > 0.01
-    assert found.review.far == pytest.approx(0.1)
+    assert found.review.fmr == pytest.approx(0.1)
     assert found.review.similarity < found.match.similarity
     assert found.recognised(found.match) == (scores[same] >= found.match.similarity).mean() == 1
 
@@ -58,14 +58,14 @@ def test_the_same_seed_draws_the_same_pairs(monkeypatch):
 def test_a_small_gallery_is_refused_with_what_it_lacks():
     add_vectors({"ana": 12, "bia": 12})
     with pytest.raises(TooFewPairs, match="132 pairs of pictures of one person and 144") as refused:
-        measure(compared_weights(), far=0.001)
+        measure(compared_weights(), fmr=0.001)
     assert "at least 50 and 10000 are needed" in refused.value.message
 
 
 def test_persons_with_one_picture_make_no_genuine_pairs():
     add_vectors({f"p{number}": 1 for number in range(60)})
     with pytest.raises(TooFewPairs, match="makes 0 pairs of pictures of one person"):
-        measure(compared_weights(), far=0.01)
+        measure(compared_weights(), fmr=0.01)
 
 
 def test_copies_and_pictures_without_a_face_are_left_out():
@@ -75,25 +75,25 @@ def test_copies_and_pictures_without_a_face_are_left_out():
     )
     faceless = FaceEmbedding.objects.filter(face_image=pictures[-1])
     faceless.update(face_detected=False)
-    found = measure(compared_weights(), far=0.01)
+    found = measure(compared_weights(), fmr=0.01)
     assert (found.genuine_pairs, found.pictures) == (30 * 6 - 3 - 3, 119)
     pictures[-1].use_face_detection = False  # a crop, and known for one
     pictures[-1].save()
-    assert measure(compared_weights(), far=0.01).pictures == 120
+    assert measure(compared_weights(), fmr=0.01).pictures == 120
 
 
 def test_mistaken_persons_are_named():
     pictures = add_vectors(THIRTY)
     wrong = pictures[0]
     FaceImage.objects.filter(pk=wrong.pk).update(person=pictures[-1].person_id)
-    most_alike = measure(compared_weights(), far=0.01).most_alike
+    most_alike = measure(compared_weights(), fmr=0.01).most_alike
     assert all(wrong.pk in pair[:2] for pair in most_alike[:3])
 
 
 def test_saved_thresholds_decide():
     (picture, *_others) = add_vectors(THIRTY)
     assert thresholds_in_force(MODEL) == thresholds_of(MODEL)
-    save(measure(compared_weights(), far=0.01))
+    save(measure(compared_weights(), fmr=0.01))
     row = FaceEmbedding.objects.select_related("face_image__person").get(face_image=picture)
     from enrollment.indexing import vector_row
 
@@ -106,7 +106,7 @@ def test_saved_thresholds_decide():
 
 def test_a_calibration_is_bound_to_its_weights():
     add_vectors(THIRTY)
-    save(measure(compared_weights(), far=0.01))
+    save(measure(compared_weights(), fmr=0.01))
     Calibration.objects.update(fingerprint="0" * 16)
     assert thresholds_in_force(MODEL) == thresholds_of(MODEL)
 
@@ -114,25 +114,25 @@ def test_a_calibration_is_bound_to_its_weights():
 def test_command_proposes_draws_and_saves_only_when_told(tmp_path):
     add_vectors(THIRTY)
     drawn = tmp_path / "scores.png"
-    text = calibrate("--far=0.01", f"--plot={drawn}")
+    text = calibrate("--fmr=0.01", f"--plot={drawn}")
     assert "180 pairs of one person and 6960 of different persons" in text
     assert "from 120 pictures of 30 persons" in text and "In force until now: " in text
     assert Image.open(drawn).format == "PNG"
     assert "Add --save" in text and not Calibration.objects.exists()
 
-    calibrate("--far=0.01", f"--plot={drawn}", "--save")
-    calibrate("--far=0.02", f"--plot={drawn}", "--save")
+    calibrate("--fmr=0.01", f"--plot={drawn}", "--save")
+    calibrate("--fmr=0.02", f"--plot={drawn}", "--save")
     stored = Calibration.objects.get()
     assert (stored.match_far, stored.review_far, stored.impostor_pairs) == (0.02, 0.2, 6960)
     assert thresholds_in_force(MODEL) == stored.thresholds
-    assert f"match from {stored.match:.4f}" in calibrate("--far=0.01", f"--plot={drawn}")
+    assert f"match from {stored.match:.4f}" in calibrate("--fmr=0.01", f"--plot={drawn}")
 
     assert "Forgotten." in calibrate("--forget")
     assert thresholds_in_force(MODEL) == thresholds_of(MODEL)
 
 
 @pytest.mark.parametrize(
-    ("argument", "message"), [("--far=0", "between 0 and 0.5"), ("--far=0.01", "are needed")]
+    ("argument", "message"), [("--fmr=0", "between 0 and 0.5"), ("--fmr=0.01", "are needed")]
 )
 def test_command_refuses_in_a_sentence(argument, message, tmp_path):
     with pytest.raises(CommandError, match=message):

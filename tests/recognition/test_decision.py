@@ -35,7 +35,7 @@ def test_a_small_gallery_is_searched_with_the_thresholds_of_a_pair():
 def test_in_a_larger_gallery_the_thresholds_are_those_of_the_lower_rate():
     found = MEASURED.for_search(200)
     assert found.match.similarity == 0.68  # measured at a tenth of the rate
-    assert found.match.far == pytest.approx(1e-4)
+    assert found.match.fmr == pytest.approx(1e-4)
     assert found.review.similarity == 0.6
 
 

@@ -181,24 +181,24 @@ def test_persons_may_call_their_pictures_alike(people, pairs, own_weights):
 
 
 def test_saved_thresholds_belong_to_these_weights_alone(people, own_weights):
-    call_command("evaluate", people, aligned=True, far=0.04, save=True, no_progress=True)
+    call_command("evaluate", people, aligned=True, fmr=0.04, save=True, no_progress=True)
     saved = read_descriptor(find_weights(MODEL))
-    assert saved.match.far == 0.04
+    assert saved.match.fmr == 0.04
     assert saved.review.similarity <= saved.match.similarity
-    assert [point.far for point in saved.curve] == [0.1]
+    assert [point.fmr for point in saved.curve] == [0.1]
     assert saved.measured["rank_1"] > 0.8
     (own_weights / f"{MODEL}.safetensors").write_bytes(b"other weights")
     assert read_descriptor(find_weights(MODEL)) is None
 
 
 def test_thresholds_speak_only_for_the_way_they_were_measured(people, own_weights, settings):
-    call_command("evaluate", people, aligned=True, far=0.04, save=True, no_progress=True)
+    call_command("evaluate", people, aligned=True, fmr=0.04, save=True, no_progress=True)
     assert thresholds_of(MODEL)
 
     settings.RECOGNITION = settings.RECOGNITION | {"FLIP_TTA": True}
     assert thresholds_of(MODEL) is None
     assert read_descriptor(find_weights(MODEL)).measured == {}
-    call_command("evaluate", people, aligned=True, far=0.04, save=True, no_progress=True)
+    call_command("evaluate", people, aligned=True, fmr=0.04, save=True, no_progress=True)
     assert thresholds_of(MODEL)
 
     settings.RECOGNITION = settings.RECOGNITION | {"FLIP_TTA": False}

@@ -7,8 +7,8 @@ from recognition.metrics import (
     best_threshold,
     equal_error_rate,
     rank_k_rate,
-    tar_at_far,
-    threshold_at_far,
+    tar_at_fmr,
+    threshold_at_fmr,
     verification_accuracy,
 )
 
@@ -68,17 +68,17 @@ def test_a_fold_is_judged_by_the_threshold_of_the_others():
     assert verification_accuracy(scores, np.arange(20) < 10).mean == pytest.approx(0.95)
 
 
-@pytest.mark.parametrize(("far", "expected"), [(0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (1.0, 1.0)])
-def test_tar_at_far_counts_what_is_accepted(far, expected):
+@pytest.mark.parametrize(("fmr", "expected"), [(0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (1.0, 1.0)])
+def test_tar_at_fmr_counts_what_is_accepted(fmr, expected):
     scores = [0.9, 0.7, 0.5, 0.3, 0.8, 0.6, 0.4, 0.2]
-    assert tar_at_far(scores, [1, 1, 1, 1, 0, 0, 0, 0], far) == expected
+    assert tar_at_fmr(scores, [1, 1, 1, 1, 0, 0, 0, 0], fmr) == expected
 
 
 def test_threshold_keeps_false_accepts_within_the_rate(overlapping):
     scores, same = overlapping
-    for far in (0.1, 0.01, 0.001):
-        threshold = threshold_at_far(scores, same, far)
-        assert (scores[~same] >= threshold).sum() == far * 1000
+    for fmr in (0.1, 0.01, 0.001):
+        threshold = threshold_at_fmr(scores, same, fmr)
+        assert (scores[~same] >= threshold).sum() == fmr * 1000
 
 
 def test_equal_error_of_two_normal_distributions(overlapping):

@@ -31,10 +31,12 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--model", choices=list(NETWORKS), help="Default: DEFAULT_MODEL.")
         parser.add_argument(
+            "--fmr",
             "--far",
             type=float,
             default=0.001,
-            help="Share of pairs of different persons that may be taken for one (default 0.001).",
+            help="False-match rate: the share of pairs of different persons that may be taken for one "
+            "(default 0.001). --far is its old name.",
         )
         parser.add_argument("--seed", type=int, default=0, help="Draw other pairs.")
         parser.add_argument(
@@ -54,9 +56,9 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
-        if not 0 < options["far"] < 0.5:
-            message = _("--far is a share between 0 and 0.5, not %(far)g.")
-            raise CommandError(message % {"far": options["far"]})
+        if not 0 < options["fmr"] < 0.5:
+            message = _("--fmr is a share between 0 and 0.5, not %(fmr)g.")
+            raise CommandError(message % {"fmr": options["fmr"]})
         try:
             weights = compared_weights(options["model"])
             if weights is None:
@@ -70,7 +72,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _calibrate(self, weights: Weights, options: dict[str, Any]) -> None:
-        measurement = measure(weights, options["far"], options["seed"])
+        measurement = measure(weights, options["fmr"], options["seed"])
         path = options["plot"] or settings.DATA_DIR / f"calibration-{weights.model}.png"
         _draw(measurement, path)
         self._tell(measurement)
@@ -100,7 +102,7 @@ class Command(BaseCommand):
         for name in ("match", "review"):
             threshold = getattr(measurement, name)
             message = _(
-                "Proposed: %(name)s from %(similarity).4f. %(far)g of the pairs of different persons "
+                "Proposed: %(name)s from %(similarity).4f. %(fmr)g of the pairs of different persons "
                 "reach it at most, and %(recognised).1f %% of the pairs of one person."
             )
             self.stdout.write(
@@ -108,7 +110,7 @@ class Command(BaseCommand):
                 % {
                     "name": name,
                     "similarity": threshold.similarity,
-                    "far": threshold.far,
+                    "fmr": threshold.fmr,
                     "recognised": 100 * measurement.recognised(threshold),
                 }
             )

@@ -29,7 +29,7 @@ from recognition.evaluation import (
     plot,
     read_descriptors,
     read_pairs,
-    review_far,
+    review_fmr,
     threshold_of_impostors,
     verify_all,
     verify_pairs,
@@ -68,7 +68,13 @@ class Command(BaseCommand):
         parser.add_argument(
             "--aligned", action="store_true", help="the pictures are 112×112 aligned crops already"
         )
-        parser.add_argument("--far", type=float, default=0.001, help="rate to find a threshold for")
+        parser.add_argument(
+            "--fmr",
+            "--far",
+            type=float,
+            default=0.001,
+            help="false-match rate to find a threshold for (default 0.001); --far is its old name",
+        )
         parser.add_argument(
             "--compare", type=Path, help=".npz of names and embedding: another system's vectors"
         )
@@ -80,9 +86,9 @@ class Command(BaseCommand):
         add_progress_argument(parser)
 
     def handle(self, **options: Any) -> None:
-        if not 0 < options["far"] < 1:
+        if not 0 < options["fmr"] < 1:
             raise CommandError(
-                _("--far is a share between 0 and 1, not %(far)g.") % {"far": options["far"]}
+                _("--fmr is a share between 0 and 1, not %(fmr)g.") % {"fmr": options["fmr"]}
             )
         try:
             self._evaluate(options)
@@ -127,7 +133,7 @@ class Command(BaseCommand):
             )
         people = [pictures.people[stem] for stem in gallery.stems]
         verifications = self._verifications(options, gallery, people, pairs)
-        figures = {name: found.figures(options["far"]) for name, found in verifications.items()}
+        figures = {name: found.figures(options["fmr"]) for name, found in verifications.items()}
         if options["identify"] or not pairs:
             for model, vectors in gallery.vectors.items():
                 figures.setdefault(model, {}).update(identification(vectors, people))
@@ -198,13 +204,13 @@ class Command(BaseCommand):
         figures: dict[str, Any],
     ) -> None:
         weights = find_weights(model)
-        scores, far = impostor_scores(gallery.vectors[model], people), options["far"]
+        scores, fmr = impostor_scores(gallery.vectors[model], people), options["fmr"]
         known = read_descriptor(weights) or WeightsDescriptor(sha256=full_hash(weights))
         command = shlex.join(["manage.py", *(Path(part).name for part in sys.argv[1:])])
         descriptor = replace(
             known,
-            match=threshold_of_impostors(scores, far),
-            review=threshold_of_impostors(scores, review_far(far)),
+            match=threshold_of_impostors(scores, fmr),
+            review=threshold_of_impostors(scores, review_fmr(fmr)),
             curve=impostor_curve(scores),
             measured={
                 **figures,

@@ -67,7 +67,7 @@ class Command(BaseCommand):
             _("accuracy"): f"{accuracy:.2%}, {known.measured['command']}"
             if accuracy
             else _("not measured"),
-            _("match from"): f"{known.match.similarity} (FAR {known.match.far:g})"
+            _("match from"): f"{known.match.similarity} (FMR {known.match.fmr:g})"
             if known and known.match
             else _("not measured; 'manage.py evaluate --save' does it"),
         }
