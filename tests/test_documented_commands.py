@@ -42,6 +42,7 @@ NOT_RUN = {
     "git pull": "needs a published repository",
     "pip install -r requirements.txt": INSTALLS,
     "pip install -r requirements-retinaface.txt": INSTALLS,
+    "pip install -r requirements-test.txt": INSTALLS,
     "sudo systemctl enable --now faces": "needs systemd and root",
     "journalctl -u faces -f": "needs systemd",
     "script/manage changepassword NAME": "asks for a password at a terminal",
@@ -176,7 +177,8 @@ class Project:
         python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         python.chmod(0o755)
         requirements = (self.root / "requirements.txt").read_text()
-        (self.root / ".venv" / "installed").write_text(f"{requirements * 2}{sys.version}\n")
+        installed = self.root / ".venv" / "installed.requirements.txt"
+        installed.write_text(f"{sys.version}\n{requirements}")
 
     def _draw(self) -> None:
         ana, bia, who = (draw_face(seed) for seed in PEOPLE)

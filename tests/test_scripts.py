@@ -82,7 +82,7 @@ def test_failed_install_says_so_and_is_tried_again(installed: Path) -> None:
 
 
 def test_interrupted_install_is_made_anew(installed: Path) -> None:
-    (installed / ".venv" / "installed").unlink(missing_ok=True)
+    (installed / ".venv" / "installed.requirements.txt").unlink(missing_ok=True)
     (installed / ".venv" / "installing").touch()
     again = run(installed)
     assert again.returncode == 0, again.stderr
