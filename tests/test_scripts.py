@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -50,7 +52,7 @@ def run(root: Path, *words: str, **variables: str) -> subprocess.CompletedProces
 
 
 def environment(variables: dict[str, str]) -> dict[str, str]:
-    hidden = {"VENV", "REQUIREMENTS", "PYTHON"}
+    hidden = {"VENV", "REQUIREMENTS", "TEST_REQUIREMENTS", "PYTHON"}
     base = {name: value for name, value in os.environ.items() if name not in hidden}
     return base | {"PIP_NO_INDEX": "1"} | variables
 
@@ -79,6 +81,49 @@ def test_failed_install_says_so_and_is_tried_again(installed: Path) -> None:
     mended = run(installed, REQUIREMENTS="missing.txt")
     assert mended.returncode == 0
     assert "Making the virtual environment" not in mended.stderr
+
+
+def test_package_is_refused_unless_its_hash_is_the_locked_one(
+    project: Path, tmp_path: Path
+) -> None:
+    wheel = make_wheel(tmp_path / "wheels")
+    lock = project / "requirements.txt"
+    wheels = {"PIP_FIND_LINKS": str(wheel.parent)}
+
+    lock.write_text(f"tiny==1 --hash=sha256:{'0' * 64}\n")
+    other = run(project, **wheels)
+    assert other.returncode == 1
+    assert "DO NOT MATCH THE HASHES" in other.stderr
+
+    lock.write_text("tiny==1\n")
+    without = run(project, **wheels)
+    assert without.returncode == 1
+    assert "--require-hashes" in without.stderr
+
+    lock.write_text(f"tiny==1 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+    assert run(project, **wheels).returncode == 0
+
+
+def make_wheel(folder: Path) -> Path:
+    """The smallest package that pip installs."""
+    folder.mkdir()
+    wheel = folder / "tiny-1-py3-none-any.whl"
+    about = "tiny-1.dist-info"
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1\n")
+        file.writestr(
+            f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        file.writestr(f"{about}/RECORD", f"{about}/METADATA,,\n{about}/WHEEL,,\n{about}/RECORD,,\n")
+    return wheel
+
+
+def test_tests_install_their_lock_beside_that_of_the_service(project: Path) -> None:
+    (project / "requirements-test.txt").write_text("# nothing\n")
+    both = {"TEST_REQUIREMENTS": "requirements-test.txt"}
+    assert "Installing requirements.txt requirements-test.txt into" in run(project, **both).stderr
+    assert "nstalling" not in run(project).stderr
+    assert "nstalling" not in run(project, **both).stderr
 
 
 def test_interrupted_install_is_made_anew(installed: Path) -> None:
