@@ -8,6 +8,6 @@ class EnrollmentConfig(AppConfig):
 
     def ready(self) -> None:
         from enrollment import checks  # noqa: F401 (registers the system checks)
-        from enrollment.signals import register_signal_handlers
+        from enrollment.index import register_signal_handlers
 
         register_signal_handlers()

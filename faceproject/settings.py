@@ -104,6 +104,7 @@ TEMPLATES = [
                 "django.contrib.messages.context_processors.messages",
                 "django.template.context_processors.i18n",
             ],
+            "libraries": {"gallery": "enrollment.admin.tags"},
         },
     },
 ]
@@ -162,7 +163,7 @@ if S3["bucket_name"]:
     }
 else:
     PICTURE_STORAGE = {
-        "BACKEND": "enrollment.storage.DurableStorage",
+        "BACKEND": "enrollment.gallery.storage.DurableStorage",
         "OPTIONS": {
             "location": MEDIA_ROOT,
             "file_permissions_mode": 0o600,

@@ -9,7 +9,7 @@ from recognition.api.urls import call
 from recognition.api.views import root
 
 urlpatterns = [
-    path("", include("enrollment.urls")),
+    path("", include("enrollment.pages.urls")),
     path("favicon.ico", RedirectView.as_view(url=static("faceproject/logo.svg"))),
     path("admin/", admin.site.urls),
     path("i18n/", include("django.conf.urls.i18n")),

@@ -72,7 +72,7 @@ def thresholds_of(model: str) -> Thresholds | None:
     """The thresholds measured with the model's weights; None when nobody measured those in use.
 
     Then there is no honest decision. A gallery's own calibration wins over these: see
-    `enrollment.selectors.thresholds_in_force`.
+    `enrollment.gallery.selectors.thresholds_in_force`.
     """
     known = read_descriptor(find_weights(model))
     if known and known.match and known.review:

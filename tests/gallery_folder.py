@@ -25,7 +25,7 @@ def tell(**report):
 MENDER = (
     SETUP
     + """
-from enrollment.selectors import search_gallery
+from enrollment.gallery import search_gallery
 from recognition.embedding import Embeddings
 
 def reindex(*arguments):

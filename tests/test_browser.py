@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from enrollment.enrolling.services import Upload, enroll_pictures
 from enrollment.models import FaceImage, Person, SearchEntry
-from enrollment.services import Upload, enroll_pictures
 from tests.conftest import ROOT
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
 

@@ -35,8 +35,7 @@ MOST_SECONDS = 0.3  # from the last report read to the kill: longer than one ste
 WRITER = (
     SETUP
     + """
-from enrollment.corrections import merge_persons
-from enrollment.services import Upload, enroll_pictures
+from enrollment.enrolling import Upload, enroll_pictures, merge_persons
 from tests.pictures import draw_picture
 
 run = sys.argv[1]

@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django import forms
 from django.contrib.admin.widgets import AdminTextInputWidget
-from django.core.files.uploadedfile import UploadedFile
 from django.utils.translation import gettext_lazy as _
 
-from enrollment.corrections import CHANGEABLE
+from enrollment.enrolling import CHANGEABLE
 from enrollment.models import Person
-
-
-class PicturesInput(forms.FileInput):
-    allow_multiple_selected = True
-
-    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[UploadedFile]:
-        return files.getlist(name)
-
-
-class PicturesField(forms.FileField):
-    """Any number of files. Which of them are pictures is found out, and said, one by one."""
-
-    widget = PicturesInput(attrs={"accept": ".png,.jpg,.jpeg,.bmp,.tif,.tiff"})
-
-    def clean(self, data: list[UploadedFile], initial: Any = None) -> list[UploadedFile]:
-        return [super(PicturesField, self).clean(file) for file in data]
-
-    def has_changed(self, initial: Any, data: list[UploadedFile]) -> bool:
-        return not self.disabled and bool(data)
+from enrollment.web import PicturesField
 
 
 class PersonForm(forms.ModelForm):

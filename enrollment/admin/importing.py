@@ -13,10 +13,9 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from enrollment import zip_import
-from enrollment.folder_import import FileStatus, check_readiness
+from enrollment import enrolling
+from enrollment.enrolling import FileStatus, PictureImport, check_readiness
 from enrollment.models import Person
-from enrollment.zip_import import PictureImport
 from recognition.exceptions import RecognitionError
 
 UPLOAD = "enrollment_import_pictures"
@@ -50,7 +49,7 @@ def import_pictures(request: HttpRequest) -> HttpResponse:
         archive = options.pop("archive")
         try:
             check_readiness()
-            staged = zip_import.stage(archive, archive.name, request.user.pk, **options)
+            staged = enrolling.stage_import(archive, archive.name, request.user.pk, **options)
             return redirect(f"admin:{IMPORT}", staged.token)
         except RecognitionError as error:
             form.add_error("archive", error.message)
@@ -62,7 +61,7 @@ def import_run(request: HttpRequest, token: str) -> HttpResponse:
     """What will happen; once that was confirmed, what did."""
     _check_permission(request)
     try:
-        staged = zip_import.load(token, request.user.pk)
+        staged = enrolling.load_import(token, request.user.pk)
         if request.method == "POST":
             return _decide(request, staged)
     except RecognitionError as error:
@@ -93,11 +92,11 @@ def import_run(request: HttpRequest, token: str) -> HttpResponse:
 
 def _decide(request: HttpRequest, staged: PictureImport) -> HttpResponse:
     if "cancel" in request.POST:
-        zip_import.discard(staged)
+        enrolling.discard_import(staged)
         messages.info(request, gettext("Nothing was imported."))
         return redirect("admin:enrollment_person_changelist")
     check_readiness()
-    zip_import.carry_out(staged)
+    enrolling.carry_out_import(staged)
     count = staged.count(FileStatus.ENROLLED)
     text = ngettext("%(count)d picture was added.", "%(count)d pictures were added.", count)
     messages.success(request, text % {"count": count})

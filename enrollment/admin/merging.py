@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext, ngettext
 
-from enrollment import corrections
+from enrollment import enrolling
 from enrollment.models import Person
 from recognition.exceptions import RecognitionError
 
@@ -29,7 +29,7 @@ def merge_selected(model_admin: Any, request: HttpRequest, persons: QuerySet[Per
     try:
         with transaction.atomic():
             others = [each for each in chosen if each != kept]
-            moved = sum(corrections.merge_persons(kept, other) for other in others)
+            moved = sum(enrolling.merge_persons(kept, other) for other in others)
     except RecognitionError as error:
         messages.error(request, error.message)
         return None

@@ -16,9 +16,8 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from import_export.admin import ImportExportMixin
 
-from enrollment import services
+from enrollment import enrolling
 from enrollment.admin.common import CsvAndJson, GalleryAdmin, thumbnail
-from enrollment.admin.enrolling import enroll_files, say_synced
 from enrollment.admin.forms import PersonForm
 from enrollment.admin.importing import IMPORT, UPLOAD, import_pictures, import_run, may_import
 from enrollment.admin.merging import merge_selected
@@ -26,9 +25,10 @@ from enrollment.admin.pictures import FaceImageInline
 from enrollment.admin.report import REPORT, doctor_report
 from enrollment.admin.resources import PersonExportResource, PersonResource
 from enrollment.admin.states import SyncState, person_badges, person_sync_state, with_pictures
-from enrollment.corrections import CHANGEABLE
+from enrollment.enrolling import CHANGEABLE
+from enrollment.gallery import SOON, persons_due
 from enrollment.models import Doubt, FaceImage, Person
-from enrollment.selectors import SOON, persons_due
+from enrollment.web import enroll_files, say_synced
 
 UPLOAD_FIELDS = ["pictures", "use_face_detection"]
 
@@ -186,7 +186,7 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
 
     def sync_again(self, request: HttpRequest, queryset: QuerySet[Person]) -> None:
         pictures = FaceImage.objects.filter(person__in=queryset.values("pk"))
-        say_synced(request, services.sync_again(pictures))
+        say_synced(request, enrolling.sync_again(pictures))
 
     def describe_deletion(self, person: Person) -> str:
         text = ngettext(

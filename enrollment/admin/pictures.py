@@ -19,13 +19,12 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from enrollment import services
+from enrollment import enrolling
 from enrollment.admin.common import GalleryAdmin, thumbnail
-from enrollment.admin.enrolling import say_synced
 from enrollment.admin.states import SyncState, badge, is_doubtful, picture_badges, sync_state
-from enrollment.indexing import read_picture
+from enrollment.gallery import data_uri, read_picture
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
-from enrollment.previews import data_uri
+from enrollment.web import say_synced
 from recognition.alignment import align_face, whole_picture
 from recognition.exceptions import RecognitionError
 from recognition.imaging import read_image
@@ -232,7 +231,7 @@ class FaceImageAdmin(GalleryAdmin):
         return False  # pictures are added on their person's page
 
     def sync_again(self, request: HttpRequest, queryset: QuerySet[FaceImage]) -> None:
-        say_synced(request, services.sync_again(queryset))
+        say_synced(request, enrolling.sync_again(queryset))
 
     def describe_deletion(self, picture: FaceImage) -> str:
         return gettext("%(picture)s of %(person)s, its file and its vectors") % {

@@ -12,9 +12,9 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext
 from django_tasks import TaskResultStatus
 
-from enrollment.doctor import Kind, examine_and_keep
+from enrollment.gallery import compared_weights, search_thresholds
+from enrollment.judging import Kind, examine_and_keep
 from enrollment.models import Examination, FaceImage, Person
-from enrollment.selectors import compared_weights, search_thresholds
 
 REPORT = "enrollment_doctor"
 

@@ -10,9 +10,9 @@ from import_export import fields, resources
 from import_export.exceptions import FieldError
 from import_export.widgets import DateWidget
 
-from enrollment.corrections import CHANGEABLE
+from enrollment.enrolling import CHANGEABLE
+from enrollment.gallery import with_pictures
 from enrollment.models import Person
-from enrollment.selectors import with_pictures
 
 # Sentences of django-import-export that lack their Portuguese there; our catalogue has it.
 gettext_noop("Import finished: {} new, {} updated, {} deleted and {} skipped {}.")

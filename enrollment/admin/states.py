@@ -17,9 +17,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from enrollment import selectors
+from enrollment import gallery
+from enrollment.gallery import count_of, pictures_of_each
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person, SearchEntry
-from enrollment.selectors import count_of, pictures_of_each
 from recognition.networks import find_weights, usable_names
 
 Status = FaceEmbedding.Status
@@ -79,7 +79,7 @@ def person_sync_state() -> Case:
 def with_pictures(persons: QuerySet[Person]) -> QuerySet[Person]:
     """Annotates `selectors.with_pictures`, and how many are doubtful, failed or pending."""
     pictures = pictures_of_each()
-    return selectors.with_pictures(persons).annotate(
+    return gallery.with_pictures(persons).annotate(
         doubtful_count=count_of(pictures.filter(is_doubtful())),
         failed_count=count_of(pictures.filter(is_failed())),
         pending_count=count_of(pictures.filter(is_pending())),

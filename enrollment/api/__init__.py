@@ -1,0 +1,1 @@
+"""The calls about the gallery; `recognition.api` has those that store nothing."""

@@ -12,15 +12,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from enrollment import corrections
+from enrollment import enrolling
 from enrollment.api import person_schema as schema
 from enrollment.api import person_serializers as serializers
 from enrollment.api.pagination import PageQuerySerializer, page_of
 from enrollment.api.paths import person_url
 from enrollment.api.views import describe_doubt, insert_pictures
+from enrollment.gallery import find_persons, get_person, picture_of, pictures_of
 from enrollment.models import FaceImage, Person
-from enrollment.selectors import find_persons, get_person, picture_of, pictures_of
-from enrollment.views import picture_response
+from enrollment.web import picture_response
 from recognition.api.views import UploadView
 
 VIEW: Final = "enrollment.view_person"
@@ -62,7 +62,7 @@ class PersonsView(PersonCall):
 
     @schema.persons_create
     def post(self, request: Request) -> Response:
-        person = corrections.create_person(**self.read(request))
+        person = enrolling.create_person(**self.read(request))
         answer = _person_answer(person.person_id, request, HTTPStatus.CREATED)
         answer["Location"] = person_url(request, person.person_id)
         return answer
@@ -84,14 +84,14 @@ class PersonView(PersonCall):
         person = get_person(person_id)
         with transaction.atomic():
             if "cover" in changes:
-                corrections.set_cover(person, changes.pop("cover"))
-            person = corrections.change_person(person, **changes)
+                enrolling.set_cover(person, changes.pop("cover"))
+            person = enrolling.change_person(person, **changes)
         return _person_answer(person.person_id, request)
 
     @schema.persons_delete
     def delete(self, request: Request, person_id: str) -> Response:
         person = get_person(person_id)
-        count = corrections.delete_person(person)
+        count = enrolling.delete_person(person)
         return Response({"success": True, "person_id": person.person_id, "deleted_pictures": count})
 
 
@@ -104,7 +104,7 @@ class PersonMergeView(PersonCall):
     @schema.persons_merge
     def post(self, request: Request, person_id: str) -> Response:
         kept, merged = get_person(person_id), get_person(self.read(request)["person_id"])
-        moved = corrections.merge_persons(kept, merged)
+        moved = enrolling.merge_persons(kept, merged)
         return _person_answer(kept.person_id, request, moved_pictures=moved)
 
 
@@ -157,17 +157,17 @@ class PersonImageView(PersonCall):
         form = self.read(request)
         picture_of(get_person(person_id), image_id)
         if form["create_person"]:
-            person = corrections.move_to_new_person([image_id], form["person_id"])
+            person = enrolling.move_to_new_person([image_id], form["person_id"])
         else:
             person = get_person(form["person_id"])
-            corrections.move_pictures([image_id], person)
+            enrolling.move_pictures([image_id], person)
         picture = picture_of(person, image_id)
         return Response({"success": True} | describe_picture(picture, person, request))
 
     @schema.persons_images_delete
     def delete(self, request: Request, person_id: str, image_id: int) -> Response:
         person = get_person(person_id)
-        corrections.delete_pictures(person, [picture_of(person, image_id).pk])
+        enrolling.delete_pictures(person, [picture_of(person, image_id).pk])
         return Response({"success": True, "person_id": person.person_id, "deleted_pictures": 1})
 
 

@@ -11,16 +11,17 @@ from rest_framework.response import Response
 
 from enrollment.api import probe_schema as schema
 from enrollment.api import probe_serializers as serializers
-from enrollment.models import FaceEmbedding, Person, SearchEntry
-from enrollment.search_log import note_search, note_verification
-from enrollment.selectors import (
+from enrollment.gallery import (
     SearchHit,
     best_of_person,
     get_person,
+    note_search,
+    note_verification,
     search_gallery,
     search_thresholds,
     thresholds_in_force,
 )
+from enrollment.models import FaceEmbedding, Person, SearchEntry
 from recognition.api.views import UploadView, crop_file
 from recognition.decision import Thresholds, decide
 from recognition.embedding import Embeddings, FaceCrop, embed_crops

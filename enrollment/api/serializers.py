@@ -10,8 +10,8 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
+from enrollment.enrolling import clean_person_id
 from enrollment.models import PATH_MAX_LENGTH, PERSON_ID_MAX_LENGTH
-from enrollment.services import clean_person_id
 from recognition.api.fields import FlagField, ImagesField
 from recognition.api.serializers import (
     ErrorSerializer,

@@ -13,9 +13,16 @@ from rest_framework.views import APIView
 
 from enrollment.api import schema, serializers
 from enrollment.api.paths import person_path
-from enrollment.idempotency import MAX_KEY_LENGTH, begin, carry_out, digest_of
+from enrollment.enrolling import (
+    MAX_KEY_LENGTH,
+    Outcome,
+    Upload,
+    begin_request,
+    carry_out_request,
+    digest_of_request,
+    enroll_pictures,
+)
 from enrollment.models import Doubt, FaceEmbedding, FaceImage
-from enrollment.services import Outcome, Upload, enroll_pictures
 from faceproject.middleware import error_body
 from recognition.api.views import UploadView, every_image_failed, refused
 from recognition.networks import load_network
@@ -48,7 +55,7 @@ def insert_pictures(request: Request, form: dict[str, Any]) -> Response:
         )
         numbers = {"given": len(key), "limit": MAX_KEY_LENGTH}
         raise ValidationError({"Idempotency-Key": message % numbers})
-    row = begin(str(request.user.pk or ""), key, digest_of(request.path, form))
+    row = begin_request(str(request.user.pk or ""), key, digest_of_request(request.path, form))
     if row.status:
         return Response(row.answer, status=row.status, headers={"Idempotency-Replayed": "true"})
 
@@ -56,7 +63,7 @@ def insert_pictures(request: Request, form: dict[str, Any]) -> Response:
         response = _insert(form, row.pk)
         return response.status_code, response.data
 
-    status, body = carry_out(row, work)
+    status, body = carry_out_request(row, work)
     return Response(body, status=status)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from enrollment import services
+from enrollment.enrolling import services
+from enrollment.enrolling.services import Enrollment, Upload
+from enrollment.gallery.selectors import search_gallery
 from enrollment.models import Calibration, FaceEmbedding, FaceImage, Person
-from enrollment.selectors import search_gallery
-from enrollment.services import Enrollment, Upload
 from recognition.embedding import embed_uploads
 from recognition.networks import find_weights
 from recognition.vector_store import StoredRow, get_vector_store

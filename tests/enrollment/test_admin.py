@@ -12,9 +12,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from enrollment import services
+from enrollment.enrolling import services
+from enrollment.gallery.selectors import search_gallery
 from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
-from enrollment.selectors import search_gallery
 from recognition.embedding import embed_uploads
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store

@@ -14,7 +14,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from enrollment import zip_import
+from enrollment.enrolling import zip_import
 from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
 from tests.enrollment.gallery import enrol, found, stored
 from tests.pictures import draw_picture

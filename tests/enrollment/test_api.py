@@ -9,7 +9,8 @@ import pytest
 from django.core.files.storage import default_storage
 from django.core.management import call_command
 
-from enrollment import corrections, indexing
+from enrollment.enrolling import corrections
+from enrollment.index import indexing
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from recognition.exceptions import VectorStoreUnavailable
 from recognition.vector_store import MilvusVectorStore
@@ -202,13 +203,13 @@ def test_a_store_that_another_process_holds_stores_nothing(api, tmp_path, settin
 )
 def test_a_correction_before_the_answer_is_told_as_it_is(api, monkeypatch, correct, status):
     """A rename made it 503 `not_searchable_yet`, and so did a deletion, with the advice to reindex."""
-    index = indexing.index
+    index = indexing.index_rows
 
     def and_then_correct(*args):
         index(*args)
         correct(Person.objects.get())
 
-    monkeypatch.setattr(indexing, "index", and_then_correct)
+    monkeypatch.setattr("enrollment.index.index_rows", and_then_correct)
     response = insert(api, draw_picture())
     (result,) = response.json()["results"]
     assert response.status_code == status, response.content

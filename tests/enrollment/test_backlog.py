@@ -9,8 +9,10 @@ from django.utils import timezone
 from django_tasks_db import DatabaseBackend
 from django_tasks_db.models import DBTaskResult
 
-from enrollment import backlog, indexing
-from enrollment.backlog import (
+from enrollment.index import indexing
+from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
+from enrollment.upkeep import backlog
+from enrollment.upkeep.backlog import (
     GRACE,
     LAST_RETRY,
     PASSING,
@@ -22,7 +24,6 @@ from enrollment.backlog import (
     note_missing,
     work_off,
 )
-from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
 from recognition.exceptions import VectorStoreUnavailable
 from recognition.networks import find_weights
 from recognition.networks.loader import unload_networks
@@ -171,7 +172,7 @@ def test_a_store_that_was_emptied_or_set_back_is_filled_by_a_new_server(
 
 
 def test_stops_between_batches(row, draw_picture, monkeypatch):
-    monkeypatch.setattr("enrollment.indexing.BATCH_SIZE", 1)
+    monkeypatch.setattr("enrollment.index.BATCH_SIZE", 1)
     enrol("bia", draw_picture(seed=2))
     FaceEmbedding.objects.update(status=Status.PENDING)
     answers = iter((False, True, True))

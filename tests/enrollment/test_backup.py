@@ -20,11 +20,10 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from rest_framework.authtoken.models import Token
 
-from enrollment import archive
-from enrollment import backup as module
+from enrollment.gallery.selectors import search_gallery
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person, VectorDeletion
-from enrollment.reconciliation import reconcile
-from enrollment.selectors import search_gallery
+from enrollment.upkeep import archive, backups
+from enrollment.upkeep.reconciliation import reconcile
 from recognition.embedding import Embeddings
 from recognition.networks import find_weights
 from recognition.networks.loader import unload_networks
@@ -102,7 +101,7 @@ def everything() -> dict[str, object]:
     root = Path(default_storage.location)
     rows = {
         model._meta.label: sorted(model._base_manager.values_list(), key=str)
-        for model in [*module._models(), VectorDeletion]
+        for model in [*backups._models(), VectorDeletion]
     }
     return {
         "rows": rows,
@@ -117,7 +116,7 @@ def test_restored_installation_answers_the_same(file, settings, monkeypatch) -> 
     empty(settings)
     assert not Person.objects.exists() and stored() == []
     with monkeypatch.context() as patch:
-        patch.setattr("enrollment.indexing.embed_crops", None)  # no network may run
+        patch.setattr("enrollment.index.indexing.embed_crops", None)  # no network may run
         output = run("restore", file)
     assert "2 persons, 3 pictures and 3 embeddings restored; 3 can be searched." in output
 
@@ -172,7 +171,7 @@ def test_interrupted_backup_leaves_no_file(gallery, tmp_path, monkeypatch) -> No
     def interrupted(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_add_rows", interrupted)
+    monkeypatch.setattr(backups, "_add_rows", interrupted)
     with pytest.raises(CommandError, match="No backup was made"):
         run("backup", tmp_path / "faces.tar")
     assert not list(tmp_path.glob("faces*"))
@@ -183,7 +182,7 @@ def test_interrupted_backup_leaves_no_file(gallery, tmp_path, monkeypatch) -> No
 
 def while_backing_up(monkeypatch, others: Callable[[], object]) -> None:
     """Has `others` done, in a thread of its own, once the snapshot is taken."""
-    add_pictures = module._add_pictures
+    add_pictures = backups._add_pictures
 
     def interposed(*arguments: object) -> None:
         failures: list[BaseException] = []
@@ -204,7 +203,7 @@ def while_backing_up(monkeypatch, others: Callable[[], object]) -> None:
         assert failures == []
         add_pictures(*arguments)
 
-    monkeypatch.setattr(module, "_add_pictures", interposed)
+    monkeypatch.setattr(backups, "_add_pictures", interposed)
 
 
 def test_backup_is_of_one_moment_and_keeps_nobody_waiting(
@@ -321,7 +320,7 @@ def rewritten(file: Path, **changes: object) -> Path:
     with archive.ArchiveWriter(path) as writer:
         for entry in archive.read_entries(file):
             content = entry.content
-            if entry.name == module.MANIFEST:
+            if entry.name == backups.MANIFEST:
                 content = json.dumps(json.loads(content) | changes).encode()
             writer.add(entry.name, content)
     return path
@@ -354,9 +353,9 @@ def test_backup_from_before_a_migration_that_computes_is_refused(
     last = changed["enrollment"].pop()
     empty(settings)
     path = rewritten(file, migrations=changed)
-    loader = module.MigrationLoader(None)
+    loader = backups.MigrationLoader(None)
     loader.disk_migrations["enrollment", last].operations.append(migrations.RunSQL("SELECT 1"))
-    monkeypatch.setattr(module, "MigrationLoader", lambda _connection: loader)
+    monkeypatch.setattr(backups, "MigrationLoader", lambda _connection: loader)
     with pytest.raises(CommandError, match="version that made it"):
         run("restore", path)
     assert not Person.objects.exists()
@@ -442,7 +441,7 @@ def test_interrupted_restore_leaves_the_old_installation(
     empty(settings)
     enrol("carla", draw_picture(seed=4))
     before = everything()
-    real, calls = getattr(module, step), []
+    real, calls = getattr(backups, step), []
 
     def interrupted(*arguments: object) -> object:
         calls.append(arguments)
@@ -450,7 +449,7 @@ def test_interrupted_restore_leaves_the_old_installation(
             raise failure
         return real(*arguments)
 
-    monkeypatch.setattr(module, step, interrupted)
+    monkeypatch.setattr(backups, step, interrupted)
     with pytest.raises((CommandError, OSError), match="Interrupted|No space"):
         run("restore", "--overwrite", file)
     assert everything() == before
@@ -466,7 +465,7 @@ def test_restore_cut_off_before_milvus_is_finished_by_reindex(file, settings, mo
     def killed(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_index", killed)
+    monkeypatch.setattr(backups, "_index", killed)
     with pytest.raises(CommandError, match="reindex --check"):
         run("restore", file)
     assert "3 embeddings indexed" in run("reindex")

@@ -9,9 +9,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from PIL import Image
 
-from enrollment.calibration import TooFewPairs, measure, save
+from enrollment.gallery.selectors import compared_weights, search_gallery, thresholds_in_force
+from enrollment.judging.calibration import TooFewPairs, measure_gallery, save_calibration
 from enrollment.models import Calibration, FaceEmbedding, FaceImage
-from enrollment.selectors import compared_weights, search_gallery, thresholds_in_force
 from recognition.decision import Decision, thresholds_of
 from recognition.embedding import Embeddings
 from recognition.vector_store import get_vector_store
@@ -29,7 +29,7 @@ def calibrate(*arguments: str) -> str:
 
 def test_thresholds_keep_the_rate_on_all_pairs():
     pictures = add_vectors(THIRTY)
-    found = measure(compared_weights(), fmr=0.01)
+    found = measure_gallery(compared_weights(), fmr=0.01)
     rows = FaceEmbedding.objects.order_by("pk")
     vectors = np.stack([row.array for row in rows])
     persons = np.array([picture.person_id for picture in pictures])
@@ -47,9 +47,9 @@ def test_thresholds_keep_the_rate_on_all_pairs():
 
 
 def test_the_same_seed_draws_the_same_pairs(monkeypatch):
-    monkeypatch.setattr("enrollment.calibration.MOST_PAIRS", 2_000)
+    monkeypatch.setattr("enrollment.judging.calibration.MOST_PAIRS", 2_000)
     add_vectors({"many": 50} | THIRTY)
-    one, again, other = (measure(compared_weights(), 0.01, seed) for seed in (1, 1, 2))
+    one, again, other = (measure_gallery(compared_weights(), 0.01, seed) for seed in (1, 1, 2))
     assert one.match == again.match != other.match
     assert one.impostor_pairs == 2_000
     assert one.pictures == 140  # at most 20 of one person
@@ -58,14 +58,14 @@ def test_the_same_seed_draws_the_same_pairs(monkeypatch):
 def test_a_small_gallery_is_refused_with_what_it_lacks():
     add_vectors({"ana": 12, "bia": 12})
     with pytest.raises(TooFewPairs, match="132 pairs of pictures of one person and 144") as refused:
-        measure(compared_weights(), fmr=0.001)
+        measure_gallery(compared_weights(), fmr=0.001)
     assert "at least 50 and 10000 are needed" in refused.value.message
 
 
 def test_persons_with_one_picture_make_no_genuine_pairs():
     add_vectors({f"p{number}": 1 for number in range(60)})
     with pytest.raises(TooFewPairs, match="makes 0 pairs of pictures of one person"):
-        measure(compared_weights(), fmr=0.01)
+        measure_gallery(compared_weights(), fmr=0.01)
 
 
 def test_copies_and_pictures_without_a_face_are_left_out():
@@ -75,27 +75,27 @@ def test_copies_and_pictures_without_a_face_are_left_out():
     )
     faceless = FaceEmbedding.objects.filter(face_image=pictures[-1])
     faceless.update(face_detected=False)
-    found = measure(compared_weights(), fmr=0.01)
+    found = measure_gallery(compared_weights(), fmr=0.01)
     assert (found.genuine_pairs, found.pictures) == (30 * 6 - 3 - 3, 119)
     pictures[-1].use_face_detection = False  # a crop, and known for one
     pictures[-1].save()
-    assert measure(compared_weights(), fmr=0.01).pictures == 120
+    assert measure_gallery(compared_weights(), fmr=0.01).pictures == 120
 
 
 def test_mistaken_persons_are_named():
     pictures = add_vectors(THIRTY)
     wrong = pictures[0]
     FaceImage.objects.filter(pk=wrong.pk).update(person=pictures[-1].person_id)
-    most_alike = measure(compared_weights(), fmr=0.01).most_alike
+    most_alike = measure_gallery(compared_weights(), fmr=0.01).most_alike
     assert all(wrong.pk in pair[:2] for pair in most_alike[:3])
 
 
 def test_saved_thresholds_decide():
     (picture, *_others) = add_vectors(THIRTY)
     assert thresholds_in_force(MODEL) == thresholds_of(MODEL)
-    save(measure(compared_weights(), fmr=0.01))
+    save_calibration(measure_gallery(compared_weights(), fmr=0.01))
     row = FaceEmbedding.objects.select_related("face_image__person").get(face_image=picture)
-    from enrollment.indexing import vector_row
+    from enrollment.index.indexing import vector_row
 
     get_vector_store().upsert(compared_weights().partition, [vector_row(row)])
     stranger = np.roll(row.array, 1)
@@ -106,7 +106,7 @@ def test_saved_thresholds_decide():
 
 def test_a_calibration_is_bound_to_its_weights():
     add_vectors(THIRTY)
-    save(measure(compared_weights(), fmr=0.01))
+    save_calibration(measure_gallery(compared_weights(), fmr=0.01))
     Calibration.objects.update(fingerprint="0" * 16)
     assert thresholds_in_force(MODEL) == thresholds_of(MODEL)
 

@@ -11,10 +11,11 @@ from django.core.management import call_command
 from django.db import connection, connections
 from django.db.utils import DatabaseError
 
-from enrollment import corrections, indexing
+from enrollment.enrolling import corrections
 from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
+from enrollment.gallery.selectors import find_persons
+from enrollment.index import indexing
 from enrollment.models import FaceEmbedding, FaceImage, Person
-from enrollment.selectors import find_persons
 from tests.enrollment.gallery import enrol, found, stored
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]

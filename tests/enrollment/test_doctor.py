@@ -8,7 +8,7 @@ import json
 import pytest
 from django.core.management import CommandError, call_command
 
-from enrollment.doctor import Kind, examine, keep
+from enrollment.judging.doctor import Kind, examine_gallery, keep_examination
 from enrollment.models import Doubt, Examination, FaceEmbedding, FaceImage, Person
 from tests.enrollment.gallery import add_vectors, set_thresholds
 
@@ -28,7 +28,7 @@ def gallery() -> dict[str, list[FaceImage]]:
 
 
 def findings() -> dict[Kind, list]:
-    return examine().cases
+    return examine_gallery().cases
 
 
 def give(picture: FaceImage, person: Person) -> None:
@@ -36,7 +36,7 @@ def give(picture: FaceImage, person: Person) -> None:
 
 
 def test_healthy_gallery_has_no_finding(gallery):
-    diagnosis = examine()
+    diagnosis = examine_gallery()
     assert diagnosis.cases == {} and diagnosis.faults == 0
     assert diagnosis.pictures == 12
 
@@ -77,7 +77,7 @@ def test_a_picture_under_the_wrong_person_does_not_make_them_one(gallery):
 
 
 def test_without_thresholds_nobody_is_called_a_duplicate(gallery, monkeypatch):
-    monkeypatch.setattr("enrollment.doctor.search_thresholds", lambda model: None)
+    monkeypatch.setattr("enrollment.judging.doctor.search_thresholds", lambda model: None)
     twin = Person.objects.create(person_id="ana again")
     give(gallery["ana"][2], twin)
     assert Kind.NEAR_DUPLICATES not in findings()
@@ -114,10 +114,10 @@ def test_crops_are_not_pictures_without_a_face(gallery):
 
 
 def test_the_last_report_is_kept_by_ids(gallery, monkeypatch):
-    monkeypatch.setattr("enrollment.doctor.KEPT_CASES", 1)
+    monkeypatch.setattr("enrollment.judging.doctor.KEPT_CASES", 1)
     FaceImage.objects.filter(person__person_id__in=["ana", "bia"]).update(judged_at=None)
-    keep(examine())
-    keep(examine())
+    keep_examination(examine_gallery())
+    keep_examination(examine_gallery())
     stored = Examination.objects.get()
     assert stored.findings["not_judged"]["count"] == 6
     assert [case["pictures"] for case in stored.findings["not_judged"]["cases"]] == [

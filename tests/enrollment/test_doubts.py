@@ -6,10 +6,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from enrollment import corrections, doubts, services
+from enrollment.enrolling import corrections, services
 from enrollment.exceptions import DoubtfulIdentity, LowQuality
+from enrollment.judging import doubts
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
-from enrollment.reconciliation import Kind, reconcile
+from enrollment.upkeep.reconciliation import Kind, reconcile
 from recognition.exceptions import VectorStoreUnavailable
 from recognition.vector_store import MilvusVectorStore
 from tests.enrollment.gallery import enrol, set_thresholds, stored
@@ -104,7 +105,7 @@ def test_the_same_file_again(thresholds):
 
 
 def test_without_thresholds_only_the_same_file_is_told(monkeypatch):
-    monkeypatch.setattr("enrollment.selectors.thresholds_of", lambda model: None)
+    monkeypatch.setattr("enrollment.gallery.selectors.thresholds_of", lambda model: None)
     enrol("ana", look(1), look(2), **CROP)
     enrol("bia", look(1, 60), look(1), **CROP)
     assert codes("ana") == [[], []] and codes("bia") == [[], ["same_picture"]]

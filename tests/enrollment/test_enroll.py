@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from enrollment.folder_import import FileStatus, find_files
+from enrollment.enrolling.folder_import import FileStatus, find_files
+from enrollment.gallery.selectors import search_gallery
 from enrollment.models import FaceEmbedding, FaceImage, Person
-from enrollment.selectors import search_gallery
 from recognition.embedding import embed_uploads
 from recognition.vector_store import get_vector_store
 from tests.enrollment.gallery import enrol, set_thresholds
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def no_thresholds(monkeypatch) -> None:
     """Those of the weights speak of faces, not of drawings."""
-    monkeypatch.setattr("enrollment.selectors.thresholds_of", lambda model: None)
+    monkeypatch.setattr("enrollment.gallery.selectors.thresholds_of", lambda model: None)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_folders_become_persons_that_can_be_found(folder, weights):
 
 
 def test_pictures_of_several_persons_share_a_batch(folder, monkeypatch, weights):
-    from enrollment import indexing
+    from enrollment.index import indexing
 
     sizes, embed_crops = [], indexing.embed_crops
 
@@ -261,7 +261,7 @@ def test_folder_that_is_none_is_refused(tmp_path):
 
 
 def test_interrupt_keeps_what_was_enrolled(folder, monkeypatch, weights):
-    from enrollment import folder_import
+    from enrollment.enrolling import folder_import
 
     monkeypatch.setattr(folder_import, "BATCH_PICTURES", 1)
     enroll_batch, calls = folder_import.enroll_batch, []

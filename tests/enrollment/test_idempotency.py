@@ -8,9 +8,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from enrollment import indexing
-from enrollment.backlog import BacklogThread
+from enrollment.index import indexing
 from enrollment.models import FaceEmbedding, FaceImage, IdempotentRequest
+from enrollment.upkeep.backlog import BacklogThread
 from tests.enrollment.gallery import stored
 from tests.pictures import draw_picture, upload
 
@@ -107,14 +107,14 @@ def test_too_long_a_key_is_refused(insert):
 
 def test_what_is_being_done_is_not_done_twice(insert, monkeypatch):
     """The repetition comes while the first is at its end."""
-    index, answers = indexing.index, []
+    index, answers = indexing.index_rows, []
 
     def slow(*args):
-        monkeypatch.setattr(indexing, "index", index)
+        monkeypatch.setattr("enrollment.index.index_rows", index)
         answers.append(insert())
         return index(*args)
 
-    monkeypatch.setattr(indexing, "index", slow)
+    monkeypatch.setattr("enrollment.index.index_rows", slow)
     assert insert().status_code == 200
     (early,) = answers
     assert (early.status_code, early.json()["error"]) == (409, "request_in_progress")
@@ -125,7 +125,7 @@ def test_what_is_being_done_is_not_done_twice(insert, monkeypatch):
 def test_killed_between_rows_and_vectors_goes_on_where_it_was(insert, monkeypatch):
     """A kill runs no `except`: the row keeps its start until its time is over."""
     with monkeypatch.context() as patch:
-        patch.setattr(indexing, "index", lambda *args: (_ for _ in ()).throw(Killed))
+        patch.setattr("enrollment.index.index_rows", lambda *args: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             insert()
     IdempotentRequest.objects.update(started_at=timezone.now())

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from django.utils import translation
 
-from enrollment import indexing
-from enrollment.indexing import IndexReport
+from enrollment.enrolling.services import sync_again
+from enrollment.gallery import storage
+from enrollment.index import indexing
+from enrollment.index.indexing import IndexReport
 from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
-from enrollment.services import sync_again
 from recognition.conf import get_settings
 from recognition.embedding import crop_uploads, embed_crops
 from recognition.exceptions import DetectorUnavailable
@@ -57,7 +58,7 @@ def replace_weights(file: Path) -> str:
 
 
 def test_pending_row_becomes_a_vector_that_is_found(row, picture):
-    assert indexing.index([row.pk]) == IndexReport(indexed=1)
+    assert indexing.index_rows([row.pk]) == IndexReport(indexed=1)
     row.refresh_from_db()
     assert (row.status, row.error, row.face_detected) == (Status.INDEXED, "", False)
     assert row.indexed_at is not None
@@ -66,9 +67,9 @@ def test_pending_row_becomes_a_vector_that_is_found(row, picture):
 
 
 def test_vector_equals_a_fresh_computation_of_the_stored_file(row):
-    indexing.index([row.pk])
+    indexing.index_rows([row.pk])
     row.refresh_from_db()
-    (upload,) = crop_uploads([(None, indexing.read_picture(row.face_image))])
+    (upload,) = crop_uploads([(None, storage.read_picture(row.face_image))])
     fresh = embed_crops([upload.crop.pixels], MODEL)
     assert row.fingerprint == fresh.fingerprint
     assert row.array.shape == (512,)
@@ -77,16 +78,16 @@ def test_vector_equals_a_fresh_computation_of_the_stored_file(row):
 
 
 def test_indexing_twice_changes_nothing(row):
-    indexing.index([row.pk])
+    indexing.index_rows([row.pk])
     before = stored()
-    assert indexing.index([row.pk, row.pk + 1000]) == IndexReport(indexed=1)
+    assert indexing.index_rows([row.pk, row.pk + 1000]) == IndexReport(indexed=1)
     assert stored() == before
 
 
 def test_rows_deleted_meanwhile_are_passed_over(row):
     FaceEmbedding.objects.filter(pk=row.pk).delete()
     VectorDeletion.objects.all().delete()
-    assert indexing.index([row.pk]) == IndexReport()
+    assert indexing.index_rows([row.pk]) == IndexReport()
     assert stored() == []
 
 
@@ -99,7 +100,7 @@ def test_row_without_a_vector_is_never_called_indexed(row):
 def test_missing_file_marks_the_row_and_stops_no_other(row, draw_picture):
     other = enrol("bia", draw_picture(seed=7)).outcomes[0].embeddings[0]
     row.face_image.image.storage.delete(row.face_image.image.name)
-    assert indexing.index([row.pk, other.pk]) == IndexReport(indexed=1, failed=1)
+    assert indexing.index_rows([row.pk, other.pk]) == IndexReport(indexed=1, failed=1)
     row.refresh_from_db()
     assert (row.status, row.error) == (Status.FAILED, "picture_missing")
     assert "backup" in row.error_message
@@ -110,7 +111,7 @@ def test_storage_that_fails_is_told_from_a_missing_file(row):
     path = Path(row.face_image.image.path)
     path.unlink()
     path.mkdir()
-    assert indexing.index([row.pk]) == IndexReport(failed=1)
+    assert indexing.index_rows([row.pk]) == IndexReport(failed=1)
     row.refresh_from_db()
     assert row.error == "storage_unavailable"
 
@@ -118,7 +119,7 @@ def test_storage_that_fails_is_told_from_a_missing_file(row):
 def test_failure_is_told_in_the_language_of_the_reader_not_of_the_request_that_met_it(row):
     row.face_image.image.storage.delete(row.face_image.image.name)
     with translation.override("pt-br"):
-        indexing.index([row.pk])
+        indexing.index_rows([row.pk])
         row.refresh_from_db()
         assert "cópia de segurança" in row.error_message
     with translation.override("en"):
@@ -139,7 +140,7 @@ def test_absent_detector_fails_the_pictures_that_need_it_and_stops_no_other(
 ):
     other = enrol("bia", draw_picture(seed=7), use_face_detection=False).outcomes[0].embeddings[0]
     settings.RECOGNITION = settings.RECOGNITION | {"DETECTOR": f"{__name__}.AbsentDetector"}
-    assert indexing.index([row.pk, other.pk]) == IndexReport(indexed=1, failed=1)
+    assert indexing.index_rows([row.pk, other.pk]) == IndexReport(indexed=1, failed=1)
     row.refresh_from_db()
     assert (row.status, row.error) == (Status.FAILED, "detector_unavailable")
 
@@ -148,11 +149,11 @@ def test_failure_that_nobody_foresaw_stops_no_other(row, draw_picture):
     """One such row used to keep all that came after it from Milvus, at every try."""
     other = enrol("bia", draw_picture(seed=7)).outcomes[0].embeddings[0]
     Person.objects.filter(person_id="ana").update(person_id="😀" * 201)  # more than Milvus takes
-    assert indexing.index([row.pk, other.pk]) == IndexReport(indexed=1, failed=1)
+    assert indexing.index_rows([row.pk, other.pk]) == IndexReport(indexed=1, failed=1)
     row.refresh_from_db()
     assert (row.status, row.error) == (Status.FAILED, "unexpected")
     Person.objects.filter(face_images=row.face_image).update(person_id="ana")
-    assert indexing.index([row.pk]) == IndexReport(indexed=1)
+    assert indexing.index_rows([row.pk]) == IndexReport(indexed=1)
 
 
 @pytest.fixture
@@ -176,7 +177,7 @@ def meanwhile(monkeypatch):
 def test_person_renamed_by_another_process_while_the_vector_is_written(row, meanwhile):
     """Milvus kept the old id, and the row said that it was indexed."""
     meanwhile(lambda: Person.objects.update(person_id="bia"))
-    assert indexing.index([row.pk]) == IndexReport(indexed=1)
+    assert indexing.index_rows([row.pk]) == IndexReport(indexed=1)
     assert [hit.person_id for hit in stored()] == ["bia"]
     row.refresh_from_db()
     assert row.status == Status.INDEXED
@@ -193,7 +194,7 @@ def test_row_deleted_by_another_process_while_the_vector_is_written(row, meanwhi
         [indexing.vector_row(computed(row))],
     )
     meanwhile(delete)
-    assert indexing.index([row.pk]) == IndexReport()
+    assert indexing.index_rows([row.pk]) == IndexReport()
     assert stored() == [] and not VectorDeletion.objects.exists()
 
 
@@ -204,7 +205,7 @@ def computed(row: FaceEmbedding) -> FaceEmbedding:
 
 def test_vanished_weights_fail_with_the_way_out_and_are_mended(row, own_weights):
     hidden = own_weights.rename(own_weights.with_suffix(".away"))
-    assert indexing.index([row.pk]) == IndexReport(failed=1)
+    assert indexing.index_rows([row.pk]) == IndexReport(failed=1)
     row.refresh_from_db()
     assert (row.status, row.error) == (Status.FAILED, "weights_unavailable")
     hidden.rename(own_weights)
@@ -213,7 +214,7 @@ def test_vanished_weights_fail_with_the_way_out_and_are_mended(row, own_weights)
 
 def test_weights_replaced_meanwhile_never_fill_the_old_row(row, own_weights):
     new = replace_weights(own_weights)
-    assert indexing.index([row.pk]) == IndexReport(failed=1)
+    assert indexing.index_rows([row.pk]) == IndexReport(failed=1)
     row.refresh_from_db()
     assert (row.status, row.vector) == (Status.FAILED, None)
     assert row.error == "weights_replaced"

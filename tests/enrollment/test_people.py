@@ -52,7 +52,7 @@ def test_gallery_is_searched_sorted_and_paged(local, ana, bia, monkeypatch):
     shown = local.get("/people/", {"q": "/I", "order": "newest", "page": "99"}).context["page"]
     assert [each.person_id for each in shown] == ["b/ia"]
     assert b"Nobody was found" in local.get("/people/?q=zoe&order=nonsense").content
-    monkeypatch.setattr("enrollment.people.PERSONS_A_PAGE", 1)
+    monkeypatch.setattr("enrollment.pages.people.PERSONS_A_PAGE", 1)
     first = Markup(local.get("/people/?order=fewest"))
     (following,) = first.find("a", rel="next")
     second = local.get("/people/" + following["href"])
@@ -267,7 +267,9 @@ def test_suggestions_that_milvus_cannot_give_stop_no_correction(local, ana, no_s
 def test_thumbnails_are_made_once(local, ana, monkeypatch):
     path = f"/pictures/{ids(ana)[0]}?size=thumb"
     first = local.get(path).content
-    monkeypatch.setattr("enrollment.views.thumbnail", lambda content: pytest.fail("made again"))
+    monkeypatch.setattr(
+        "enrollment.web.picture_responses.thumbnail", lambda content: pytest.fail("made again")
+    )
     assert local.get(path).content == first
 
 

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from rest_framework.authtoken.models import Token
 
-from enrollment import corrections
+from enrollment.enrolling import corrections
 from enrollment.models import FaceImage, Person
 from tests.enrollment.gallery import enrol, found, stored
 from tests.pictures import draw_picture, upload

@@ -28,7 +28,7 @@ import django
 django.setup()
 from django.core.management import call_command
 from django.db import connections
-from enrollment import services
+from enrollment import enrolling
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from recognition.vector_store import get_vector_store, reset_vector_store
 from tests.pictures import draw_picture
@@ -40,8 +40,8 @@ start = threading.Barrier(4)
 def enrol(seed):
     try:
         start.wait()
-        upload = services.Upload("x.jpg", io.BytesIO(draw_picture(seed=seed)))
-        done = services.enroll_pictures(person_id="o'hara", uploads=[upload], source="api")
+        upload = enrolling.Upload("x.jpg", io.BytesIO(draw_picture(seed=seed)))
+        done = enrolling.enroll_pictures(person_id="o'hara", uploads=[upload], source="api")
         return len(done.accepted)
     finally:
         connections.close_all()
@@ -140,7 +140,7 @@ import django
 django.setup()
 from django.core.management import call_command
 from django.db import connections
-from enrollment import corrections, services
+from enrollment import enrolling
 from enrollment.exceptions import PersonNotFound, PictureNotFound
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from recognition.vector_store import get_vector_store, reset_vector_store
@@ -150,8 +150,8 @@ call_command("migrate", verbosity=0)
 Person.objects.all().delete()
 
 def add(person_id, *seeds):
-    uploads = [services.Upload(f"{n}.jpg", io.BytesIO(draw_picture(seed=n))) for n in seeds]
-    services.enroll_pictures(
+    uploads = [enrolling.Upload(f"{n}.jpg", io.BytesIO(draw_picture(seed=n))) for n in seeds]
+    enrolling.enroll_pictures(
         person_id=person_id, uploads=uploads, source="api", use_face_detection=False
     )
 
@@ -176,10 +176,10 @@ for start_seed in range(0, 30, 10):
             connections.close_all()
 
     tasks = [
-        lambda: corrections.merge_persons(a, b),
-        lambda: corrections.merge_persons(b, a),
-        lambda: corrections.move_pictures(moved[:3], c),
-        lambda: corrections.set_cover(a, moved[0]),
+        lambda: enrolling.merge_persons(a, b),
+        lambda: enrolling.merge_persons(b, a),
+        lambda: enrolling.move_pictures(moved[:3], c),
+        lambda: enrolling.set_cover(a, moved[0]),
         lambda: add("b", start_seed + 8),  # who may be merged right after
     ]
     with ThreadPoolExecutor(5) as pool:

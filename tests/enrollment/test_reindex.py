@@ -12,10 +12,10 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 
+from enrollment.enrolling.services import Upload, enroll_pictures
+from enrollment.gallery.selectors import search_gallery
 from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
-from enrollment.reconciliation import Kind, reconcile
-from enrollment.selectors import search_gallery
-from enrollment.services import Upload, enroll_pictures
+from enrollment.upkeep.reconciliation import Kind, reconcile
 from recognition.embedding import Embeddings, crop_uploads, embed_crops
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store, partition_name, reset_vector_store
@@ -92,7 +92,7 @@ def loses_partition(rows):
 
 def gets_stray(rows):
     row = FaceEmbedding.objects.select_related("face_image__person").get(pk=rows[0].pk)
-    from enrollment.indexing import vector_row
+    from enrollment.index.indexing import vector_row
 
     row.pk = 10**9
     get_vector_store().upsert(partition(), [vector_row(row)])
@@ -100,14 +100,14 @@ def gets_stray(rows):
 
 def gets_stray_partition(rows):
     row = FaceEmbedding.objects.select_related("face_image__person").get(pk=rows[0].pk)
-    from enrollment.indexing import vector_row
+    from enrollment.index.indexing import vector_row
 
     row.pk = 10**9
     get_vector_store().upsert(partition_name(MODEL, OLD), [vector_row(row)])
 
 
 def moves_partition(rows):
-    from enrollment.indexing import vector_row
+    from enrollment.index.indexing import vector_row
 
     row = FaceEmbedding.objects.select_related("face_image__person").get(pk=rows[0].pk)
     get_vector_store().delete(partition(), [row.pk])
@@ -205,7 +205,7 @@ def test_report_names_counts_and_ids(gallery):
 def test_lost_database_is_filled_from_stored_vectors(gallery, settings, monkeypatch):
     reset_vector_store()
     shutil.rmtree(settings.RECOGNITION["MILVUS_URI"])
-    monkeypatch.setattr("enrollment.indexing.embed_crops", None)  # no network may run
+    monkeypatch.setattr("enrollment.index.indexing.embed_crops", None)  # no network may run
     assert "3 embeddings indexed" in reindex()
     assert all(finds_itself(row) for row in gallery)
 
@@ -213,7 +213,7 @@ def test_lost_database_is_filled_from_stored_vectors(gallery, settings, monkeypa
 @pytest.mark.parametrize("engine", ["lite_address", "milvus_address"])
 def test_gallery_moves_to_a_server_and_back(gallery, settings, monkeypatch, request, engine):
     folder, address = settings.RECOGNITION["MILVUS_URI"], request.getfixturevalue(engine)
-    monkeypatch.setattr("enrollment.indexing.embed_crops", None)  # no network may run
+    monkeypatch.setattr("enrollment.index.indexing.embed_crops", None)  # no network may run
     before = stored()
 
     settings.RECOGNITION = settings.RECOGNITION | {"MILVUS_URI": address}
@@ -232,7 +232,7 @@ def test_gallery_moves_to_a_server_and_back(gallery, settings, monkeypatch, requ
 
 def test_rebuild_replaces_all_that_was_there(gallery, monkeypatch):
     gets_stray(gallery)
-    monkeypatch.setattr("enrollment.indexing.embed_crops", None)
+    monkeypatch.setattr("enrollment.index.indexing.embed_crops", None)
     assert "3 embeddings indexed" in reindex("--rebuild")
     assert [row[0] for row in stored()[partition()]] == [row.pk for row in gallery]
     assert found() == {}
@@ -248,7 +248,7 @@ def test_damaged_database_is_made_anew_by_rebuild(gallery, settings, monkeypatch
             reindex(*arguments)
     assert len(rows_of_sql()) == 6
 
-    monkeypatch.setattr("enrollment.indexing.embed_crops", None)
+    monkeypatch.setattr("enrollment.index.indexing.embed_crops", None)
     assert "3 embeddings indexed" in reindex("--rebuild")
     assert all(finds_itself(row) for row in gallery)
     assert found() == {}
@@ -268,7 +268,7 @@ def test_replaced_weights_are_embedded_again_then_dropped(gallery):
     ids = [row.pk for row in gallery]
     loses_partition(gallery)
     FaceEmbedding.objects.update(fingerprint=OLD, status="pending")
-    from enrollment.indexing import index
+    from enrollment.index.indexing import index
 
     index(ids)
     assert list(stored()) == [partition_name(MODEL, OLD)]
@@ -381,10 +381,10 @@ def test_unknown_model_is_refused(db):
 def test_interrupted_run_is_finished_by_the_next(gallery, monkeypatch):
     get_vector_store().clear()
     FaceEmbedding.objects.update(status="pending")
-    monkeypatch.setattr("enrollment.indexing.BATCH_SIZE", 1)
-    from enrollment import indexing
+    monkeypatch.setattr("enrollment.index.BATCH_SIZE", 1)
+    from enrollment.index import indexing
 
-    index, calls = indexing.index, []
+    index, calls = indexing.index_rows, []
 
     def interrupted(ids):
         calls.append(ids)
@@ -392,11 +392,11 @@ def test_interrupted_run_is_finished_by_the_next(gallery, monkeypatch):
             raise KeyboardInterrupt
         return index(ids)
 
-    monkeypatch.setattr("enrollment.indexing.index", interrupted)
+    monkeypatch.setattr("enrollment.index.index_rows", interrupted)
     with pytest.raises(CommandError, match="Interrupted") as error:
         reindex()
     assert error.value.returncode == 130
-    monkeypatch.setattr("enrollment.indexing.index", index)
+    monkeypatch.setattr("enrollment.index.index_rows", index)
     assert found() == {Kind.NOT_INDEXED: 2}
     assert "2 embeddings indexed" in reindex()
     assert found() == {}

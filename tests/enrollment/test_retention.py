@@ -13,11 +13,12 @@ from django.db.migrations.executor import MigrationExecutor
 from django.urls import reverse
 from django.utils import timezone
 
-from enrollment import backlog, corrections
-from enrollment.backlog import PAUSE, BacklogThread
+from enrollment.enrolling import corrections
 from enrollment.exceptions import PersonNotFound
+from enrollment.gallery.selectors import gallery_state
 from enrollment.models import FaceImage, Person
-from enrollment.selectors import gallery_state
+from enrollment.upkeep import backlog, retention
+from enrollment.upkeep.backlog import PAUSE, BacklogThread
 from tests.enrollment.gallery import enrol, found, stored
 
 pytestmark = pytest.mark.django_db
@@ -60,19 +61,19 @@ def test_server_deletes_who_is_due_with_file_and_vectors(
 
 
 def test_only_who_is_due_is_deleted(four):
-    assert corrections.delete_due_persons() == 1
+    assert retention.delete_due_persons() == 1
     assert left() == four
-    assert corrections.delete_due_persons() == 0
+    assert retention.delete_due_persons() == 0
 
 
 def test_deletion_stops_between_persons_and_passes_over_who_is_gone(four, monkeypatch):
-    assert corrections.delete_due_persons(lambda: True) == 0
+    assert retention.delete_due_persons(lambda: True) == 0
 
     def already(person: Person) -> int:
         raise PersonNotFound
 
-    monkeypatch.setattr(corrections, "delete_person", already)
-    assert corrections.delete_due_persons() == 0
+    monkeypatch.setattr(retention, "delete_person", already)
+    assert retention.delete_due_persons() == 0
 
 
 def test_first_page_and_list_of_the_admin_lead_to_them(four, boss):

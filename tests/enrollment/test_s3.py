@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.urls import reverse
 
-from enrollment import indexing
+from enrollment.index import indexing
 from enrollment.models import FaceEmbedding, FaceImage
 from tests.enrollment.gallery import enrol, found, stored
 
@@ -67,7 +67,7 @@ def test_picture_is_embedded_again_from_the_bucket(bucket, picture):
     enrol("ana", picture)
     before = FaceEmbedding.objects.get()
     FaceEmbedding.objects.update(vector=None, status="pending")
-    assert indexing.index([before.pk]).indexed == 1
+    assert indexing.index_rows([before.pk]).indexed == 1
     assert FaceEmbedding.objects.get().vector == before.vector
 
 
@@ -82,7 +82,7 @@ def test_lost_object_is_named_in_the_row(bucket, picture):
     face_image = enrol("ana", picture).outcomes[0].face_image
     bucket.Object(face_image.image.name).delete()
     FaceEmbedding.objects.update(vector=None)
-    assert indexing.index([FaceEmbedding.objects.get().pk]).failed == 1
+    assert indexing.index_rows([FaceEmbedding.objects.get().pk]).failed == 1
     assert FaceEmbedding.objects.get().error == "picture_missing"
 
 

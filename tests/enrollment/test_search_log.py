@@ -16,8 +16,9 @@ from django.urls import reverse
 from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
-from enrollment import backlog, corrections
+from enrollment.enrolling import corrections
 from enrollment.models import Person, SearchEntry
+from enrollment.upkeep import backlog
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
 from tests.enrollment.gallery import MODEL, enrol, set_thresholds
 from tests.enrollment.test_groups import make_groups
@@ -138,7 +139,7 @@ def test_a_locked_database_delays_no_search_and_the_log_says_what_is_missing(api
     name = connection.settings_dict["NAME"]
     with closing(sqlite3.connect(name, uri=True, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with caplog.at_level(logging.WARNING, "enrollment.search_log"):
+        with caplog.at_level(logging.WARNING, "enrollment.gallery.search_log"):
             answer = api.post(SEARCH, {"image": upload(draw_picture(seed=1)), **WHOLE})
         other.execute("ROLLBACK")
     assert answer.status_code == 200 and answer.json()["results"][0]["person_id"] == "ana"

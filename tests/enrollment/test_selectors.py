@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from enrollment.models import FaceEmbedding, Person, VectorDeletion
-from enrollment.selectors import (
+from enrollment.gallery.selectors import (
     gallery_is_empty,
     search_gallery,
     search_thresholds,
     thresholds_in_force,
 )
+from enrollment.models import FaceEmbedding, Person, VectorDeletion
 from recognition.decision import decide
 from recognition.embedding import Embeddings
 from recognition.vector_store import VectorRow, get_vector_store, partition_name

@@ -15,10 +15,10 @@ from django.db import connection, connections, transaction
 from django.db.utils import DatabaseError
 from PIL import Image
 
-from enrollment import services
+from enrollment.enrolling import services
+from enrollment.enrolling.services import Submission, Upload, content_hash
 from enrollment.exceptions import StorageUnavailable
 from enrollment.models import FaceEmbedding, FaceImage, Person
-from enrollment.services import Submission, Upload, content_hash
 from recognition.exceptions import InvalidImage, NoFaceDetected
 from recognition.imaging import read_image
 from tests.enrollment.gallery import enrol, found, stored

@@ -7,7 +7,7 @@ from django.core import serializers
 from django.core.files.base import ContentFile
 from django.db import transaction
 
-from enrollment import indexing
+from enrollment.index import indexing
 from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
 from tests.enrollment.gallery import enrol, found, stored
 

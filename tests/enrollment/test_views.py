@@ -16,10 +16,10 @@ from django.utils.html import strip_tags
 from PIL import Image, ImageEnhance
 from rest_framework.authtoken.models import Token
 
+from enrollment.enrolling.services import Upload, enroll_pictures
+from enrollment.gallery.selectors import SearchHit
 from enrollment.models import FaceEmbedding, FaceImage, Person
-from enrollment.query_pictures import NumberMark, QueryFace
-from enrollment.selectors import SearchHit
-from enrollment.services import Upload, enroll_pictures
+from enrollment.pages.query_pictures import NumberMark, QueryFace
 from recognition.decision import Thresholds, decide
 from recognition.detection import Face
 from recognition.networks.descriptor import Threshold
@@ -95,10 +95,12 @@ def given_hit(monkeypatch, face_image: FaceImage, similarity: float, thresholds)
     """Has every search find this picture alone, as similar as said."""
     hit = SearchHit(1, similarity, decide(similarity, thresholds), face_image)
     monkeypatch.setattr(
-        "enrollment.query_pictures.search_gallery",
+        "enrollment.pages.query_pictures.search_gallery",
         lambda probe, *_args, **_options: [[hit] for _vector in probe.vectors],
     )
-    monkeypatch.setattr("enrollment.query_pictures.search_thresholds", lambda _model: thresholds)
+    monkeypatch.setattr(
+        "enrollment.pages.query_pictures.search_thresholds", lambda _model: thresholds
+    )
     return hit
 
 
@@ -564,7 +566,7 @@ def test_language_follows_the_browser_and_the_switch(local, gallery) -> None:
 
 def test_failing_server_says_so_without_a_trace(local, picture: bytes, monkeypatch) -> None:
     local.raise_request_exception = False
-    monkeypatch.setattr("enrollment.views.gallery_is_empty", lambda: 1 / 0)
+    monkeypatch.setattr("enrollment.pages.views.gallery_is_empty", lambda: 1 / 0)
     response = local.get("/")
     assert response.status_code == 500
     assert "The server failed" in response.text

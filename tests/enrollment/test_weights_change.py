@@ -11,9 +11,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from enrollment.backlog import work_off
 from enrollment.models import FaceEmbedding
-from enrollment.reconciliation import Kind, reconcile
+from enrollment.upkeep.backlog import work_off
+from enrollment.upkeep.reconciliation import Kind, reconcile
 from recognition.networks import find_weights
 from recognition.networks.loader import unload_networks
 from recognition.vector_store import reset_vector_store
@@ -120,10 +120,10 @@ def test_interrupted_run_keeps_the_old_ones_answering(
     settings, folders, pictures, monkeypatch
 ) -> None:
     _now, coming = folders
-    from enrollment import indexing
+    from enrollment.index import indexing
 
-    monkeypatch.setattr(indexing, "BATCH_SIZE", 1)
-    index, calls = indexing.index, []
+    monkeypatch.setattr("enrollment.index.BATCH_SIZE", 1)
+    index, calls = indexing.index_rows, []
 
     def interrupted(ids):
         calls.append(ids)
@@ -133,7 +133,7 @@ def test_interrupted_run_keeps_the_old_ones_answering(
 
     before = settings.RECOGNITION
     with monkeypatch.context() as patch:
-        patch.setattr(indexing, "index", interrupted)
+        patch.setattr("enrollment.index.index_rows", interrupted)
         with pytest.raises(RuntimeError):
             reindex(settings, coming, "--keep")
     settings.RECOGNITION = before

@@ -10,9 +10,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from enrollment.calibration import Measurement, measure, save
+from enrollment.gallery import Weights, compared_weights, thresholds_in_force
+from enrollment.judging import Measurement, measure_gallery, save_calibration
 from enrollment.models import Calibration
-from enrollment.selectors import Weights, compared_weights, thresholds_in_force
 from recognition.decision import Thresholds
 from recognition.evaluation import plot
 from recognition.exceptions import RecognitionError
@@ -72,14 +72,14 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _calibrate(self, weights: Weights, options: dict[str, Any]) -> None:
-        measurement = measure(weights, options["fmr"], options["seed"])
+        measurement = measure_gallery(weights, options["fmr"], options["seed"])
         path = options["plot"] or settings.DATA_DIR / f"calibration-{weights.model}.png"
         _draw(measurement, path)
         self._tell(measurement)
         self.stdout.write(_("The similarities are drawn in %(path)s.") % {"path": path})
         self._tell_in_force(weights)
         if options["save"]:
-            save(measurement)
+            save_calibration(measurement)
             self.stdout.write(_("Stored: the proposed thresholds decide from now on."))
         else:
             self.stdout.write(_("Nothing is stored. Add --save to have them decide."))

@@ -16,10 +16,9 @@ from django.db import connection
 from django.db.models import Count
 from django.utils.translation import gettext as _
 
-from enrollment.indexing import read_picture
+from enrollment.gallery import read_picture, search_gallery
 from enrollment.models import FaceEmbedding, FaceImage, Person
-from enrollment.reconciliation import reconcile
-from enrollment.selectors import search_gallery
+from enrollment.upkeep import reconcile
 from recognition.conf import get_settings
 from recognition.embedding import Embeddings, embed_uploads
 from recognition.exceptions import RecognitionError, VectorStoreLocked

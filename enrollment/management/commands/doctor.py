@@ -12,7 +12,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from enrollment.doctor import Case, Diagnosis, examine, keep
+from enrollment.judging import Case, Diagnosis, examine_gallery, keep_examination
 from enrollment.models import Person
 from recognition.exceptions import WeightsUnavailable
 from recognition.management.progress import add_progress_argument, progress_bar
@@ -38,12 +38,12 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         track = progress_bar(options["no_progress"])
         try:
-            diagnosis = examine(
+            diagnosis = examine_gallery(
                 options["model"], lambda items, total: track(items, _("Comparing"), total)
             )
         except WeightsUnavailable as error:
             raise CommandError(error.message) from error
-        keep(diagnosis)
+        keep_examination(diagnosis)
         if options["json"]:
             self.stdout.write(json.dumps(_as_json(diagnosis), indent=1))
         else:

@@ -14,14 +14,14 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from enrollment.folder_import import (
+from enrollment.enrolling import (
     FileResult,
     FileStatus,
     check_readiness,
+    clean_person_id,
     find_files,
     import_files,
 )
-from enrollment.services import clean_person_id
 from recognition.exceptions import RecognitionError
 from recognition.management.progress import add_progress_argument, progress_bar
 

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from enrollment.reconciliation import Finding, Kind, Reconciliation, known_models, reconcile
+from enrollment.upkeep import Finding, Kind, Reconciliation, known_models, reconcile
 from recognition.exceptions import RecognitionError
 from recognition.management.progress import add_progress_argument, progress_bar
 

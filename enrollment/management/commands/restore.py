@@ -10,8 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 from django.utils.translation import gettext as _
 
-from enrollment.archive import verify
-from enrollment.backup import restore
+from enrollment.upkeep import restore, verify_archive
 from recognition.exceptions import RecognitionError
 from recognition.management.progress import add_progress_argument, progress_bar
 
@@ -38,7 +37,7 @@ class Command(BaseCommand):
         path: Path = options["file"]
         try:
             if options["check"]:
-                count = verify(path)
+                count = verify_archive(path)
                 self.stdout.write(_("%(count)d entries, all whole.") % {"count": count})
                 return
             report = restore(

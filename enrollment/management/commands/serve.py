@@ -14,7 +14,7 @@ from django.core.wsgi import get_wsgi_application
 from django.db import DatabaseError
 from django.utils.translation import gettext
 
-from enrollment.backlog import BacklogThread
+from enrollment.upkeep import BacklogThread
 from faceproject.access import is_loopback_name
 from faceproject.server import DRAIN_SECONDS, CannotListen, Server
 from recognition.conf import get_settings

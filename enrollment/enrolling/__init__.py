@@ -1,0 +1,73 @@
+"""The one write path: new pictures, corrections, imports, and requests that are sent again."""
+
+from enrollment.enrolling.corrections import (
+    CHANGEABLE,
+    change_person,
+    create_person,
+    delete_person,
+    delete_pictures,
+    merge_persons,
+    move_pictures,
+    move_to_new_person,
+    set_cover,
+)
+from enrollment.enrolling.folder_import import (
+    FileResult,
+    FileStatus,
+    check_readiness,
+    find_files,
+    import_files,
+)
+from enrollment.enrolling.idempotency import (
+    MAX_KEY_LENGTH,
+    begin_request,
+    carry_out_request,
+    digest_of_request,
+    forget_old_requests,
+)
+from enrollment.enrolling.services import (
+    Outcome,
+    Upload,
+    clean_person_id,
+    enroll_pictures,
+    sync_again,
+)
+from enrollment.enrolling.zip_import import (
+    PictureImport,
+    carry_out_import,
+    discard_import,
+    load_import,
+    stage_import,
+)
+
+__all__ = [
+    "CHANGEABLE",
+    "FileResult",
+    "FileStatus",
+    "MAX_KEY_LENGTH",
+    "Outcome",
+    "PictureImport",
+    "Upload",
+    "begin_request",
+    "carry_out_import",
+    "carry_out_request",
+    "change_person",
+    "check_readiness",
+    "clean_person_id",
+    "create_person",
+    "delete_person",
+    "delete_pictures",
+    "digest_of_request",
+    "discard_import",
+    "enroll_pictures",
+    "find_files",
+    "forget_old_requests",
+    "import_files",
+    "load_import",
+    "merge_persons",
+    "move_pictures",
+    "move_to_new_person",
+    "set_cover",
+    "stage_import",
+    "sync_again",
+]

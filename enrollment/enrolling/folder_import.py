@@ -1,0 +1,291 @@
+"""Enrols a folder of pictures, a folder for each person, batch by batch; may be run again."""
+
+from __future__ import annotations
+
+import io
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from django.core.exceptions import ValidationError
+from django.db.models import Q, QuerySet
+from django.utils.translation import gettext as _
+
+from enrollment.enrolling.services import (
+    Outcome,
+    Submission,
+    Upload,
+    clean_person_id,
+    content_hash,
+    enroll_batch,
+    sync_again,
+)
+from enrollment.models import Doubt, FaceEmbedding, FaceImage
+from recognition.conf import get_settings
+from recognition.networks import find_weights, load_network, usable_names
+from recognition.vector_store import get_vector_store
+
+BATCH_PICTURES: Final = 64
+BATCH_BYTES: Final = 64 * 1024 * 1024  # of files, held in memory together
+SYSTEM_FILES: Final = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+
+
+class FileStatus(StrEnum):
+    ENROLLED = "enrolled"
+    SKIPPED = "skipped"  # enrolled before
+    REFUSED = "refused"
+    IGNORED = "ignored"  # hidden, or the operating system's own
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file of the folder: whom it shows, or the reason why it is not enrolled."""
+
+    path: Path
+    shown_path: str  # from the imported folder on
+    person_id: str = ""
+    name: str = ""
+    reason: str = ""
+    status: FileStatus = FileStatus.REFUSED
+
+
+@dataclass(slots=True)
+class FileResult:
+    """What became of a file; `searchable` is False when its vectors are still to be made.
+
+    `face_detected` is None where none was looked for; `doubts` say what speaks against the picture.
+    """
+
+    shown_path: str
+    person_id: str
+    status: FileStatus
+    reason: str = ""
+    face_detected: bool | None = None
+    searchable: bool = True
+    doubts: list[Doubt] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    found: FoundFile
+    content: bytes
+    digest: str
+
+
+def check_readiness() -> None:
+    """Raises what would fail for every picture, before the first is stored."""
+    find_weights(get_settings().default_model)
+    for name in usable_names():
+        load_network(name)
+    get_vector_store().ping()
+
+
+def find_files(folder: Path, person_id: str | None = None) -> list[FoundFile]:
+    """Every file below the folder, in the order of names; all of `person_id` when that is given.
+
+    Otherwise the folders right below it are the persons: a folder's name is the person's id, and,
+    with spaces for underscores, the name.
+    """
+    root = folder.resolve()
+    return list(_scan(root, root, FoundFile(root, "", person_id or "")))
+
+
+def _scan(folder: Path, root: Path, owner: FoundFile) -> Iterator[FoundFile]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        yield _refused(folder, root, _("The folder cannot be read: %(error)s."), error.strerror)
+        return
+    for path in entries:
+        if path.name.startswith(".") or path.name.lower() in SYSTEM_FILES:
+            yield _refused(path, root, _("Hidden and system files are passed over."), ignored=True)
+        elif path.is_symlink() and not _leads_to_file_within(path, root):
+            yield _refused(path, root, _("Links to folders or out of the folder are not followed."))
+        elif path.is_dir():
+            known = owner.person_id or owner.reason
+            yield from _scan(path, root, owner if known else _person(path))
+        elif not path.is_file():
+            yield _refused(path, root, _("This is no regular file."))
+        elif not owner.person_id and not owner.reason:
+            reason = _(
+                "The file is not in a person's folder. Move it into one that is named by the "
+                "person's id."
+            )
+            yield _refused(path, root, reason)
+        else:
+            yield FoundFile(path, _shown(path, root), owner.person_id, owner.name, owner.reason)
+
+
+def _leads_to_file_within(path: Path, root: Path) -> bool:
+    return path.is_file() and path.resolve().is_relative_to(root)
+
+
+def _refused(
+    path: Path, root: Path, reason: str, error: str | None = None, *, ignored: bool = False
+) -> FoundFile:
+    status = FileStatus.IGNORED if ignored else FileStatus.REFUSED
+    return FoundFile(path, _shown(path, root), reason=reason % {"error": error}, status=status)
+
+
+def _shown(path: Path, root: Path) -> str:
+    """The path below the root, as text that SQL can store whatever bytes the name holds."""
+    return os.fsencode(path.relative_to(root)).decode("utf-8", "replace")
+
+
+def _person(folder: Path) -> FoundFile:
+    """Whom a person's folder stands for; some systems store names decomposed, clients send NFC."""
+    try:
+        person_id = clean_person_id(unicodedata.normalize("NFC", folder.name))
+        person_id.encode()
+    except ValidationError as error:
+        return FoundFile(folder, "", reason=" ".join(error.messages))
+    except UnicodeEncodeError:
+        return FoundFile(folder, "", reason=_("The folder's name is not UTF-8. Rename it."))
+    name = person_id.replace("_", " ").strip()
+    return FoundFile(folder, "", person_id, name if name != person_id else "")
+
+
+def import_files(
+    files: Iterable[FoundFile],
+    *,
+    use_face_detection: bool = True,
+    require_face: bool = False,
+    dry_run: bool = False,
+) -> Iterator[FileResult]:
+    """Enrols the files and tells of each, in order; with `dry_run` it only tells what it would do.
+
+    A picture enrolled for the same person before is skipped, and gets what its vectors still lack.
+    One that is enrolled for another person is refused: the same face cannot be two people's.
+    """
+    run = _Import(use_face_detection, require_face, dry_run)
+    for batch in _read(files):
+        results = iter(run.enroll([item for item in batch if isinstance(item, _Picture)]))
+        yield from (next(results) if isinstance(item, _Picture) else item for item in batch)
+
+
+class _Import:
+    def __init__(self, use_face_detection: bool, require_face: bool, dry_run: bool) -> None:
+        self.options = {
+            "use_face_detection": use_face_detection,
+            "require_face": require_face,
+            "dry_run": dry_run,
+        }
+        self.dry_run = dry_run
+        self.met: dict[str, FoundFile] = {}  # by content hash: the first file of this run
+
+    def enroll(self, pictures: list[_Picture]) -> list[FileResult]:
+        owners = _owners(pictures)
+        results = [self._judge(picture, owners[picture.digest]) for picture in pictures]
+        fresh = [
+            (picture, result)
+            for picture, result in zip(pictures, results, strict=True)
+            if result.status is FileStatus.ENROLLED
+        ]
+        submissions = [_submission(picture) for picture, _result in fresh]
+        outcomes = enroll_batch(submissions, source=FaceImage.Source.FOLDER, **self.options)
+        for (_picture, result), outcome in zip(fresh, outcomes, strict=True):
+            _apply(outcome, result, self.options["use_face_detection"])
+        if not self.dry_run:
+            _finish(pictures, results)
+        return results
+
+    def _judge(self, picture: _Picture, owners: set[str]) -> FileResult:
+        found = picture.found
+        result = FileResult(found.shown_path, found.person_id, FileStatus.ENROLLED)
+        first = self.met.setdefault(picture.digest, found)
+        others = owners | {first.person_id}
+        if found.person_id in owners:
+            result.status, result.reason = FileStatus.SKIPPED, _("Enrolled before.")
+        elif others != {found.person_id}:
+            result.status = FileStatus.REFUSED
+            reason = _("The same picture is enrolled for another person: %(person_id)s.")
+            result.reason = reason % {"person_id": min(others - {found.person_id})}
+        elif first is not found:
+            result.status = FileStatus.SKIPPED
+            result.reason = _("The same picture as %(path)s.") % {"path": first.shown_path}
+        return result
+
+
+def _owners(pictures: list[_Picture]) -> dict[str, set[str]]:
+    """The ids of the persons for whom each picture is enrolled, by content hash."""
+    owners: dict[str, set[str]] = defaultdict(set)
+    rows = FaceImage.objects.filter(content_hash__in={picture.digest for picture in pictures})
+    for digest, person_id in rows.values_list("content_hash", "person__person_id"):
+        owners[digest].add(person_id)
+    return owners
+
+
+def _submission(picture: _Picture) -> Submission:
+    found = picture.found
+    upload = Upload(found.path.name, io.BytesIO(picture.content), found.shown_path)
+    return Submission(found.person_id, upload, found.name)
+
+
+def _apply(outcome: Outcome, result: FileResult, looked_for: bool) -> None:
+    if outcome.error:
+        result.status, result.reason = FileStatus.REFUSED, str(outcome.error)
+        return
+    result.doubts = outcome.doubts
+    if looked_for:
+        result.face_detected = outcome.crop.face is not None
+
+
+def _finish(pictures: list[_Picture], results: list[FileResult]) -> None:
+    """Gives pictures of an earlier, interrupted run what they lack; notes what is not searchable."""
+    skipped = {
+        picture.digest
+        for picture, result in zip(pictures, results, strict=True)
+        if result.status is FileStatus.SKIPPED
+    }
+    if unfinished := list(_unsearchable(skipped)):
+        sync_again(unfinished)
+    there = {
+        picture.digest
+        for picture, result in zip(pictures, results, strict=True)
+        if result.status in (FileStatus.ENROLLED, FileStatus.SKIPPED)
+    }
+    lacking = set(_unsearchable(there).values_list("content_hash", flat=True))
+    for picture, result in zip(pictures, results, strict=True):
+        result.searchable = picture.digest not in lacking
+
+
+def _unsearchable(digests: set[str]) -> QuerySet[FaceImage]:
+    unfinished = Q(embeddings__model__in=usable_names()) & ~Q(
+        embeddings__status=FaceEmbedding.Status.INDEXED
+    )
+    lacking = FaceImage.objects.filter(unfinished | Q(embeddings__isnull=True))
+    return lacking.filter(content_hash__in=digests).distinct()
+
+
+def _read(files: Iterable[FoundFile]) -> Iterator[list[_Picture | FileResult]]:
+    batch: list[_Picture | FileResult] = []
+    held = 0
+    for found in files:
+        item = _read_one(found)
+        batch.append(item)
+        held += len(item.content) if isinstance(item, _Picture) else 0
+        if len(batch) >= BATCH_PICTURES or held >= BATCH_BYTES:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
+def _read_one(found: FoundFile) -> _Picture | FileResult:
+    reason = found.reason
+    try:
+        if not reason:
+            limit = get_settings().max_request_bytes
+            if found.path.stat().st_size <= limit:
+                content = found.path.read_bytes()
+                return _Picture(found, content, content_hash(content))
+            reason = _("The file is larger than MAX_REQUEST_MB allows (%(limit)d MB).")
+            reason %= {"limit": limit // 1024**2}
+    except OSError as error:
+        reason = _("The file cannot be read: %(error)s.") % {"error": error.strerror}
+    return FileResult(found.shown_path, found.person_id, found.status, reason)

@@ -1,0 +1,132 @@
+"""Who searched, when, and with what result: for those who answer for the gallery. No picture is kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from django.conf import settings
+from django.db import DatabaseError, connection, transaction
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+
+from enrollment.gallery.selectors import SearchHit
+from enrollment.models import Person, SearchEntry
+from faceproject.request_id import current_request_id
+from recognition.decision import Decision
+
+logger = logging.getLogger(__name__)
+
+LOCK_WAIT_MS: Final = 1000  # a search does not wait for a long import only to be noted
+
+
+def note_search(
+    request: HttpRequest, channel: str, model: str, found: Iterable[Sequence[SearchHit]]
+) -> None:
+    """Keeps an entry for each face that was searched for: `found` has its hits, best first."""
+    _note(
+        request,
+        [
+            SearchEntry(
+                channel=channel,
+                model=model,
+                person=hits[0].person if hits else None,
+                similarity=hits[0].similarity if hits else None,
+                decision=(hits[0].decision or "") if hits else Decision.UNKNOWN,
+                answers=len(hits),
+            )
+            for hits in found
+        ],
+    )
+
+
+def note_verification(
+    request: HttpRequest, model: str, person: Person, similarity: float, decision: str | None
+) -> None:
+    """Keeps that a picture was compared with somebody who is enrolled."""
+    entry = SearchEntry(
+        channel=SearchEntry.Channel.VERIFY,
+        model=model,
+        person=person,
+        similarity=similarity,
+        decision=decision or "",
+        answers=1,
+    )
+    _note(request, [entry])
+
+
+def _note(request: HttpRequest, entries: list[SearchEntry]) -> None:
+    if not settings.SEARCH_LOG_DAYS:
+        return
+    user = getattr(request, "user", None)
+    for entry in entries:
+        entry.username = user.get_username() if user and user.is_authenticated else ""
+        entry.request_id = current_request_id()
+    try:
+        with _short_wait(), transaction.atomic():
+            SearchEntry.objects.bulk_create(entries)
+    except DatabaseError as error:
+        # The search was made and is answered; what SQL does not take stands in the server's log.
+        for entry in entries:
+            logger.warning(
+                "Not in the search log (%s): user %r, %s, person %s, similarity %s, %s",
+                error,
+                entry.username,
+                entry.channel,
+                entry.person_id,
+                entry.similarity,
+                entry.decision,
+            )
+
+
+@contextmanager
+def _short_wait() -> Iterator[None]:
+    """SQLite lets one write at a time; elsewhere rows that are only added wait for nobody."""
+    if connection.vendor != "sqlite" or connection.in_atomic_block:
+        yield
+        return
+    _set_busy_timeout(LOCK_WAIT_MS)
+    try:
+        yield
+    finally:
+        _set_busy_timeout(1000 * connection.settings_dict["OPTIONS"].get("timeout", 5))
+
+
+def _set_busy_timeout(milliseconds: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"PRAGMA busy_timeout = {milliseconds:d}")
+
+
+def forget_old_searches() -> None:
+    """Deletes what is older than `SEARCH_LOG_DAYS`; all of it when nothing is to be kept."""
+    limit = timezone.now() - timedelta(days=settings.SEARCH_LOG_DAYS)
+    SearchEntry.objects.filter(created_at__lt=limit).delete()
+
+
+def latest_searches(count: int) -> QuerySet[SearchEntry]:
+    """The newest entries with their persons."""
+    return SearchEntry.objects.select_related("person")[:count]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFigures:
+    """How the faces that were searched for in the last days were decided on."""
+
+    days: int
+    total: int = 0
+    by_decision: dict[str, int] = field(default_factory=dict)
+    users: int = 0
+
+
+def search_figures(days: int) -> SearchFigures:
+    """Of the last `days` days, as far as they are kept."""
+    since = SearchEntry.objects.filter(created_at__gte=timezone.now() - timedelta(days=days))
+    rows = since.order_by().values_list("decision").annotate(count=Count("pk"))
+    by_decision = dict(rows)
+    users = since.order_by().values("username").distinct().count()
+    return SearchFigures(days, sum(by_decision.values()), by_decision, users)

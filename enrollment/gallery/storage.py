@@ -1,0 +1,53 @@
+"""The stored pictures: read wherever they are; on this machine's disk they outlive a power loss, as SQL's rows do."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import IO
+
+from django.core.files.storage import FileSystemStorage
+
+from enrollment.exceptions import PictureMissing, StorageUnavailable
+from enrollment.models import FaceEmbedding, FaceImage
+
+logger = logging.getLogger(__name__)
+
+Failure = FaceEmbedding.Failure
+
+
+class DurableStorage(FileSystemStorage):
+    """A file that was saved is on the disk itself, and so is its name."""
+
+    def _save(self, name: str, content: IO[bytes]) -> str:
+        saved = super()._save(name, content)
+        path, root = Path(self.path(saved)), Path(self.location)
+        sync(path)
+        for folder in path.parents:
+            sync(folder)
+            if folder == root:
+                break
+        return saved
+
+
+def sync(path: Path) -> None:
+    """Has the disk itself hold a file's bytes, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_picture(picture: FaceImage) -> bytes:
+    """The stored file; `PictureMissing` when there is none, `StorageUnavailable` when it is not given."""
+    try:
+        with picture.image.open("rb") as file:
+            return file.read()
+    except FileNotFoundError as error:
+        logger.exception("The file of picture %s is missing", picture.pk)
+        raise PictureMissing(Failure.PICTURE_MISSING.label) from error
+    except Exception as error:  # noqa: BLE001 (each storage fails with classes of its own)
+        logger.exception("Picture %s cannot be read from its storage", picture.pk)
+        raise StorageUnavailable(Failure.STORAGE_UNAVAILABLE.label) from error

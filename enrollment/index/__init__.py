@@ -1,0 +1,31 @@
+"""How rows become vectors that a search can find, and stop being ones: Milvus follows SQL."""
+
+from enrollment.index.indexing import (
+    BATCH_SIZE,
+    IndexReport,
+    apply_deletions,
+    complete_rows,
+    compute,
+    create_pending,
+    delete_vectors,
+    index_rows,
+    request_upsert,
+)
+from enrollment.index.queue import request_indexing, requested, thread_runs
+from enrollment.index.signals import register_signal_handlers
+
+__all__ = [
+    "BATCH_SIZE",
+    "IndexReport",
+    "apply_deletions",
+    "complete_rows",
+    "compute",
+    "create_pending",
+    "delete_vectors",
+    "index_rows",
+    "register_signal_handlers",
+    "request_indexing",
+    "request_upsert",
+    "requested",
+    "thread_runs",
+]

@@ -1,0 +1,348 @@
+"""How a row becomes a vector that a search can find, and stops being one.
+
+SQL is written first: an embedding's row is `pending` before anything is computed, a deletion is a
+row until Milvus has done it. So whatever is cut off leaves a row that says what is still to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+
+from django.db import DatabaseError, models, transaction
+from django.utils import timezone
+from django_tasks import task
+
+from enrollment import judging
+from enrollment.exceptions import PictureMissing, StorageUnavailable
+from enrollment.gallery import read_picture
+from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
+from recognition.embedding import FaceCrop, crop_uploads, embed_crops
+from recognition.exceptions import RecognitionError
+from recognition.networks import find_weights, usable_names
+from recognition.vector_store import VectorRow, get_vector_store, partition_name
+
+logger = logging.getLogger(__name__)
+
+BATCH_SIZE = (
+    64  # embeddings computed and written at a time: bounds memory, and what a crash repeats
+)
+DELETIONS_AT_A_TIME = 1_000
+
+# Within a process one thread at a time copies rows to Milvus. Between processes, whoever wrote looks
+# afterwards whether SQL still says the same.
+_writing = threading.RLock()
+
+Status = FaceEmbedding.Status
+Failure = FaceEmbedding.Failure
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    indexed: int = 0
+    failed: int = 0
+
+    def __add__(self, other: IndexReport) -> IndexReport:
+        return IndexReport(self.indexed + other.indexed, self.failed + other.failed)
+
+
+# Asking for work, within the transaction that makes it necessary
+
+
+def create_pending(face_images: Iterable[FaceImage], models: Iterable[str]) -> list[int]:
+    """Pending rows for the pictures, one for each model; returns their ids."""
+    weights = {name: find_weights(name).fingerprint for name in models}
+    rows = FaceEmbedding.objects.bulk_create(
+        FaceEmbedding(face_image=face_image, model=model, fingerprint=fingerprint)
+        for face_image in face_images
+        for model, fingerprint in weights.items()
+    )
+    return [row.pk for row in rows]
+
+
+def complete_rows(face_images: Sequence[FaceImage]) -> list[int]:
+    """Pending rows for the models, as their weights are now, that the pictures lack; their ids.
+
+    Rows that wait for a vector of weights that were replaced since go: nothing can compute it now.
+    """
+    created: list[int] = []
+    for model in usable_names():
+        fingerprint = find_weights(model).fingerprint
+        rows = FaceEmbedding.objects.filter(face_image__in=face_images, model=model)
+        rows.filter(vector=None).exclude(fingerprint=fingerprint).delete()
+        current = rows.filter(fingerprint=fingerprint)
+        there = set(current.values_list("face_image_id", flat=True))
+        created += create_pending([p for p in face_images if p.pk not in there], [model])
+    return created
+
+
+def request_embeddings(face_images: Iterable[FaceImage]) -> None:
+    """Has the pictures embedded by every model that has weights, after the commit."""
+    _enqueue_after_commit(create_pending(face_images, usable_names()))
+
+
+def request_upsert(embeddings: models.QuerySet[FaceEmbedding]) -> None:
+    """Has Milvus told again what SQL now says of these embeddings, after the commit.
+
+    Their pictures may be another person's now, so they are judged again.
+    """
+    with transaction.atomic():
+        ids = _locked(embeddings)
+        FaceImage.objects.filter(pk__in=embeddings.values("face_image")).update(judged_at=None)
+        embeddings.update(status=Status.PENDING)
+        _enqueue_after_commit(ids)
+
+
+def _locked(embeddings: models.QuerySet[FaceEmbedding]) -> list[int]:
+    """The ids, of rows that nobody else marks until the transaction ends; in the order of their keys."""
+    rows = embeddings.order_by("pk").only("pk").select_for_update(of=("self",))
+    return [row.pk for row in rows]
+
+
+def request_deletion(embedding: FaceEmbedding) -> None:
+    """Notes that Milvus must forget the vector, and has it told after the commit."""
+    VectorDeletion.objects.create(
+        embedding_id=embedding.pk,
+        partition=partition_name(embedding.model, embedding.fingerprint),
+    )
+    _once_after_commit(delete_vectors.enqueue)
+
+
+def _once_after_commit(work: Callable[[], object]) -> None:
+    """Deleting a person with a thousand pictures must not call Milvus a thousand times.
+
+    What was asked for within a savepoint that is still open, or outside of any, will run if this does.
+    """
+    connection = transaction.get_connection()
+    open_savepoints = set(connection.savepoint_ids)
+    waiting = (
+        func
+        for savepoints, func, _robust in connection.run_on_commit
+        if savepoints <= open_savepoints
+    )
+    if work not in waiting:
+        transaction.on_commit(work, robust=True)
+
+
+def _enqueue_after_commit(ids: list[int]) -> None:
+    if ids:
+        transaction.on_commit(partial(index_embeddings.enqueue, ids), robust=True)
+
+
+# Doing it, after the commit
+
+
+@task()
+def index_embeddings(ids: list[int]) -> None:
+    """Computes what is missing of these embeddings and copies them to Milvus."""
+    index_rows(ids)
+
+
+@task()
+def delete_vectors() -> None:
+    """Has Milvus forget every vector whose row is gone; leaves the note when it cannot."""
+    try:
+        apply_deletions()
+    except RecognitionError:
+        logger.exception("Vectors of deleted pictures stay in Milvus until it answers again")
+
+
+def index_rows(ids: Sequence[int], crops: Mapping[int, FaceCrop] | None = None) -> IndexReport:
+    """Computes what is missing of these embeddings, copies them to Milvus, and marks them indexed.
+
+    Then it judges the pictures that are new, or whose vectors are, see `enrollment.judging.doubts`.
+    `crops` (by picture id) spares finding faces that the caller has just found. A failure marks its
+    row and does not stop the others; rows deleted meanwhile are passed over. Only a failure of SQL is
+    raised: what it cut off is pending.
+    """
+    report = IndexReport()
+    for start in range(0, len(ids), BATCH_SIZE):
+        report += _index_batch(ids[start : start + BATCH_SIZE], crops or {})
+    return report
+
+
+def compute(ids: Sequence[int]) -> None:
+    """Computes what is missing of these embeddings and leaves them pending, for whoever has Milvus."""
+    _mark_failed(_compute([row for row in _with_pictures(ids) if row.vector is None], {}))
+
+
+def _with_pictures(ids: Sequence[int]) -> list[FaceEmbedding]:
+    rows = FaceEmbedding.objects.filter(pk__in=ids).select_related("face_image")
+    return list(rows.order_by("model", "face_image_id"))
+
+
+def _mark_failed(failures: Mapping[int, str]) -> None:
+    for pk, code in failures.items():
+        known = code if code in Failure else Failure.UNEXPECTED
+        FaceEmbedding.objects.filter(pk=pk).update(status=Status.FAILED, error=known)
+
+
+def _index_batch(ids: Sequence[int], crops: Mapping[int, FaceCrop]) -> IndexReport:
+    """One row that fails in a way that nobody foresaw must not keep the others from Milvus for ever."""
+    try:
+        return _index_rows(ids, crops)
+    except DatabaseError:
+        raise
+    except Exception:  # noqa: BLE001 (see above)
+        logger.exception("Embeddings %s were not indexed", list(ids))
+    if len(ids) > 1:
+        return sum((_index_batch([pk], crops) for pk in ids), IndexReport())
+    _mark_failed(dict.fromkeys(ids, Failure.UNEXPECTED))
+    return IndexReport(failed=len(ids))
+
+
+def _index_rows(ids: Sequence[int], crops: Mapping[int, FaceCrop]) -> IndexReport:
+    rows = _with_pictures(ids)
+    new = [row for row in rows if row.vector is None]
+    failures = _compute(new, crops)
+    ready = [row for row in rows if row.pk not in failures]
+    try:
+        indexed = _copy_to_milvus([row.pk for row in ready])
+    except RecognitionError as error:
+        logger.exception("Embeddings %s were not written to Milvus", [row.pk for row in ready])
+        failures |= {row.pk: error.code for row in ready}
+        indexed = 0
+    else:
+        judging.judge(
+            {row.face_image_id for row in ready if row in new or not row.face_image.judged_at}
+        )
+    _mark_failed(failures)
+    return IndexReport(indexed, len(failures))
+
+
+def _compute(rows: list[FaceEmbedding], crops: Mapping[int, FaceCrop]) -> dict[int, str]:
+    """Fills and saves the vectors of the rows; the `Failure`, by id, of those that have none."""
+    known = dict(crops)
+    pictures = {row.face_image_id: row.face_image for row in rows}
+    missing = [picture for pk, picture in pictures.items() if pk not in known]
+    found, broken = find_faces(missing)
+    known |= found
+    judging.note_quality({pk: known[pk] for pk in pictures if pk in known})
+    failures = {row.pk: broken[row.face_image_id] for row in rows if row.face_image_id in broken}
+    left = [row for row in rows if row.pk not in failures]
+    for model, group in groupby(left, key=lambda row: row.model):
+        failures |= _embed(model, list(group), known)
+    return failures
+
+
+def find_faces(pictures: Sequence[FaceImage]) -> tuple[dict[int, FaceCrop], dict[int, str]]:
+    """The crop of each stored picture, and the code of what befell the others, both by picture id."""
+    crops: dict[int, FaceCrop] = {}
+    broken: dict[int, str] = {}
+    for detect in (True, False):
+        read: list[int] = []
+        files = _files([p for p in pictures if p.use_face_detection == detect], read, broken)
+        try:
+            for index, item in enumerate(crop_uploads(files, detect=detect)):
+                if isinstance(item, RecognitionError):
+                    broken[read[index]] = item.code
+                else:
+                    crops[read[index]] = item.crop
+        except RecognitionError as error:  # of the detector, not of a picture
+            logger.exception("Faces are not looked for")
+            left = (p.pk for p in pictures if p.use_face_detection == detect)
+            broken |= {pk: error.code for pk in left if pk not in crops and pk not in broken}
+    return crops, broken
+
+
+def _files(
+    pictures: Iterable[FaceImage], read: list[int], broken: dict[int, str]
+) -> Iterator[tuple[None, bytes]]:
+    """The pictures' bytes; notes the ids of those read, and what befell the others."""
+    for picture in pictures:
+        try:
+            content = read_picture(picture)
+        except (PictureMissing, StorageUnavailable) as error:
+            broken[picture.pk] = error.code
+            continue
+        read.append(picture.pk)
+        yield None, content
+
+
+def _embed(model: str, rows: list[FaceEmbedding], crops: Mapping[int, FaceCrop]) -> dict[int, str]:
+    try:
+        embeddings = embed_crops([crops[row.face_image_id].pixels for row in rows], model)
+    except RecognitionError as error:
+        logger.exception("Pictures %s were not embedded", [row.face_image_id for row in rows])
+        return {row.pk: error.code for row in rows}
+    failures = {}
+    for row, vector in zip(rows, embeddings.vectors, strict=True):
+        if row.fingerprint != embeddings.fingerprint:
+            failures[row.pk] = Failure.WEIGHTS_REPLACED
+            continue
+        row.array = vector
+        crop = crops[row.face_image_id]
+        row.face_detected, row.face = crop.face is not None, crop.face_record()
+    done = [row for row in rows if row.pk not in failures]
+    with transaction.atomic():
+        FaceEmbedding.objects.bulk_update(done, ["vector", "face_detected", "face"])
+    return failures
+
+
+def _copy_to_milvus(ids: Iterable[int]) -> int:
+    """Upserts the rows as SQL has them now and marks them; returns how many are indexed."""
+    computed = FaceEmbedding.objects.filter(pk__in=ids, vector__isnull=False)
+    with _writing:
+        rows = {row.pk: row for row in computed.select_related("face_image__person")}
+        by_partition = defaultdict(list)
+        for row in rows.values():
+            by_partition[partition_name(row.model, row.fingerprint)].append(row)
+        store = get_vector_store()
+        for partition, group in by_partition.items():
+            store.upsert(partition, [vector_row(row) for row in group])
+        told = {pk: said_of(row) for pk, row in rows.items()}
+        there, indexed = _mark_indexed(told)
+        if there < told.keys():
+            # Deleted while they were being written: Milvus may have been told that first.
+            for partition, group in by_partition.items():
+                store.delete(partition, {row.pk for row in group} - there)
+        changed = there - indexed
+        return len(indexed) + (_copy_to_milvus(changed) if changed else 0)
+
+
+def _mark_indexed(told: Mapping[int, tuple[str, str]]) -> tuple[set[int], set[int]]:
+    """Marks the rows of which SQL still says what Milvus was told; those that are there, and these."""
+    rows = FaceEmbedding.objects.filter(pk__in=told)
+    with transaction.atomic():
+        there = set(_locked(rows))
+        now = rows.values_list("pk", "face_image__person__person_id", "face_image__original_path")
+        same = {pk for pk, *said in now if told[pk] == tuple(said)}
+        rows.filter(pk__in=same).update(status=Status.INDEXED, error="", indexed_at=timezone.now())
+    return there, same
+
+
+def said_of(row: FaceEmbedding) -> tuple[str, str]:
+    """What Milvus is told of an embedding beside the vector that may change: person and path."""
+    return row.face_image.person.person_id, row.face_image.original_path
+
+
+def vector_row(row: FaceEmbedding) -> VectorRow:
+    """What Milvus holds of an embedding; needs `face_image__person`."""
+    person_id, image_path = said_of(row)
+    return VectorRow(
+        id=row.pk,
+        embedding=row.array,
+        person_id=person_id,
+        image_path=image_path,
+        created_at=row.face_image.created_at.isoformat(),
+    )
+
+
+def apply_deletions() -> int:
+    """Has Milvus forget the vectors noted for deletion; returns how many it was told."""
+    applied = 0
+    with _writing:
+        while notes := list(VectorDeletion.objects.order_by("pk")[:DELETIONS_AT_A_TIME]):
+            by_partition = defaultdict(list)
+            for note in notes:
+                by_partition[note.partition].append(note.embedding_id)
+            for partition, ids in by_partition.items():
+                get_vector_store().delete(partition, ids)
+            VectorDeletion.objects.filter(pk__in=[note.pk for note in notes]).delete()
+            applied += len(notes)
+    return applied

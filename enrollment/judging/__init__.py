@@ -1,0 +1,37 @@
+"""What speaks against pictures and against the gallery as a whole, and from which similarity on it decides."""
+
+from enrollment.judging.calibration import Measurement, measure_gallery, save_calibration
+from enrollment.judging.doctor import (
+    Case,
+    Diagnosis,
+    Kind,
+    examine_and_keep,
+    examine_gallery,
+    keep_examination,
+)
+from enrollment.judging.doubts import (
+    Probe,
+    judge,
+    note_quality,
+    quality_doubts,
+    resemblances,
+    unjudged,
+)
+
+__all__ = [
+    "Case",
+    "Diagnosis",
+    "Kind",
+    "Measurement",
+    "Probe",
+    "examine_and_keep",
+    "examine_gallery",
+    "judge",
+    "keep_examination",
+    "measure_gallery",
+    "note_quality",
+    "quality_doubts",
+    "resemblances",
+    "save_calibration",
+    "unjudged",
+]

@@ -1,0 +1,203 @@
+"""Thresholds from one's own gallery: how alike its pictures of one person are, and of different ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from django.db.models import Q
+from django.utils.translation import gettext
+
+from enrollment.gallery import GalleryVectors, Weights, gallery_vectors
+from enrollment.models import Calibration, FaceImage
+from recognition.evaluation import (
+    FALSE_MATCHES,
+    Verification,
+    impostor_curve,
+    review_fmr,
+    threshold_of_impostors,
+)
+from recognition.exceptions import RecognitionError
+from recognition.networks.descriptor import Threshold
+
+MOST_PAIRS: Final = 1_000_000  # of each kind
+PICTURES_OF_ONE: Final = 20  # so that nobody with a thousand pictures outweighs the others
+GENUINE_PAIRS: Final = 50  # at least: on fewer, the share that is recognised is a guess
+MOST_ALIKE: Final = 5  # pairs of different persons that are named: the first to be mistakes
+_COMPARED_AT_A_TIME: Final = 16_384  # pairs; 2 × 2 KiB each
+
+
+class TooFewPairs(RecognitionError):
+    """The gallery is too small for thresholds of its own."""
+
+    code = "too_few_pairs"
+
+
+class LikePair(NamedTuple):
+    """Two pictures of different persons, by id, and their cosine."""
+
+    first: int
+    second: int
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Thresholds that the gallery proposes, and the pairs that they stand on."""
+
+    weights: Weights
+    match: Threshold
+    review: Threshold
+    curve: list[Threshold]  # at other rates: larger galleries are decided by them
+    verification: Verification
+    persons: int
+    pictures: int
+    most_alike: list[LikePair]  # of different persons, or so it is enrolled
+
+    @property
+    def genuine_pairs(self) -> int:
+        return int(self.verification.same.sum())
+
+    @property
+    def impostor_pairs(self) -> int:
+        return int((~self.verification.same).sum())
+
+    def recognised(self, threshold: Threshold) -> float:
+        """The share of the genuine pairs that reach the threshold."""
+        genuine = self.verification.similarities[self.verification.same]
+        return float((genuine >= threshold.similarity).mean())
+
+
+def measure_gallery(weights: Weights, fmr: float, seed: int = 0) -> Measurement:
+    """Draws pairs from what is enrolled and finds the thresholds for the false-match rate `fmr`.
+
+    The same gallery and seed give the same pairs. Pictures without a face and pairs of one and the
+    same file are left out. Raises `TooFewPairs`.
+    """
+    # Where a face was looked for and none found, the vector is that of a scene.
+    faces = weights.rows.exclude(Q(face_detected=False) & Q(face_image__use_face_detection=True))
+    chance = np.random.default_rng(seed)
+    gallery = _some_of_each_person(gallery_vectors(faces), chance)
+    genuine, impostors = _genuine_pairs(gallery, chance), _impostor_pairs(gallery, chance)
+    _check_number(genuine, impostors, fmr)
+    genuine_scores = _similarities(gallery, genuine)
+    scores = _similarities(gallery, impostors)
+    same = np.repeat([True, False], [len(genuine_scores), len(scores)])
+    return Measurement(
+        weights,
+        threshold_of_impostors(scores, fmr),
+        threshold_of_impostors(scores, review_fmr(fmr)),
+        impostor_curve(scores),
+        Verification(np.concatenate([genuine_scores, scores]), same),
+        persons=len(np.unique(gallery.persons)),
+        pictures=len(gallery.pictures),
+        most_alike=_most_alike(gallery, impostors, scores),
+    )
+
+
+def save_calibration(measurement: Measurement) -> Calibration:
+    """Has the thresholds decide from now on, as long as these weights are in use."""
+    calibration, _created = Calibration.objects.update_or_create(
+        model=measurement.weights.model,
+        fingerprint=measurement.weights.fingerprint,
+        defaults={
+            "match": measurement.match.similarity,
+            "match_far": measurement.match.fmr,
+            "review": measurement.review.similarity,
+            "review_far": measurement.review.fmr,
+            "genuine_pairs": measurement.genuine_pairs,
+            "impostor_pairs": measurement.impostor_pairs,
+            "persons": measurement.persons,
+            "curve": [[point.fmr, point.similarity] for point in measurement.curve],
+        },
+    )
+    return calibration
+
+
+def _some_of_each_person(gallery: GalleryVectors, chance: np.random.Generator) -> GalleryVectors:
+    """At most `PICTURES_OF_ONE` of each, drawn by lot; still sorted by person."""
+    mixed = chance.permutation(len(gallery.persons))
+    order = mixed[np.argsort(gallery.persons[mixed], kind="stable")]
+    persons = gallery.persons[order]
+    number = np.arange(len(persons)) - np.searchsorted(persons, persons)
+    chosen = order[number < PICTURES_OF_ONE]
+    return GalleryVectors(*(column[chosen] for column in gallery))
+
+
+def _genuine_pairs(gallery: GalleryVectors, chance: np.random.Generator) -> np.ndarray:
+    """M×2 places of pictures of one person."""
+    places = np.arange(len(gallery.persons))
+    parts = [
+        np.stack([places[:-apart], places[apart:]], axis=1)
+        for apart in range(1, min(PICTURES_OF_ONE, len(places)))
+    ]
+    pairs = np.concatenate([np.empty((0, 2), int), *parts])
+    pairs = _different_files(gallery, pairs[_is_of_one_person(gallery, pairs)])
+    return chance.permutation(pairs)[:MOST_PAIRS]
+
+
+def _impostor_pairs(gallery: GalleryVectors, chance: np.random.Generator) -> np.ndarray:
+    """M×2 places of pictures of different persons: all there are, or as many as are enough."""
+    count = len(gallery.persons)
+    if count * (count - 1) // 2 <= MOST_PAIRS:
+        pairs = np.stack(np.triu_indices(count, 1), axis=1)
+    else:
+        drawn = np.sort(chance.integers(count, size=(2 * MOST_PAIRS, 2)), axis=1)
+        pairs = np.unique(drawn, axis=0)
+    pairs = _different_files(gallery, pairs[~_is_of_one_person(gallery, pairs)])
+    return chance.permutation(pairs)[:MOST_PAIRS]
+
+
+def _is_of_one_person(gallery: GalleryVectors, pairs: np.ndarray) -> np.ndarray:
+    first, second = gallery.persons[pairs].T
+    return first == second
+
+
+def _different_files(gallery: GalleryVectors, pairs: np.ndarray) -> np.ndarray:
+    """Without pairs of the very same file: they say nothing of how alike two pictures are."""
+    hashes = dict(FaceImage.objects.exclude(content_hash="").values_list("pk", "content_hash"))
+    files: dict[str | int, int] = {}
+    numbers = np.array(
+        [files.setdefault(hashes.get(pk, pk), len(files)) for pk in gallery.pictures.tolist()]
+    )
+    first, second = numbers[pairs].T
+    return pairs[first != second]
+
+
+def _check_number(genuine: np.ndarray, impostors: np.ndarray, fmr: float) -> None:
+    needed = round(FALSE_MATCHES / fmr)
+    if len(impostors) < needed or len(genuine) < GENUINE_PAIRS:
+        raise TooFewPairs(
+            gettext(
+                "The gallery makes %(genuine)d pairs of pictures of one person and %(impostors)d of "
+                "different persons. For a false-match rate of %(fmr)g at least %(least)d and %(needed)d "
+                "are needed. Enrol more pictures, or choose a larger rate (--fmr)."
+            )
+            % {
+                "genuine": len(genuine),
+                "impostors": len(impostors),
+                "fmr": fmr,
+                "least": GENUINE_PAIRS,
+                "needed": needed,
+            }
+        )
+
+
+def _similarities(gallery: GalleryVectors, pairs: np.ndarray) -> np.ndarray:
+    """The cosine of each pair."""
+    parts = [np.empty(0, np.float32)]
+    for start in range(0, len(pairs), _COMPARED_AT_A_TIME):
+        first, second = gallery.vectors[pairs[start : start + _COMPARED_AT_A_TIME].T]
+        parts.append(np.einsum("ij,ij->i", first, second))
+    return np.concatenate(parts)
+
+
+def _most_alike(
+    gallery: GalleryVectors, impostors: np.ndarray, scores: np.ndarray
+) -> list[LikePair]:
+    highest = np.argsort(-scores)[:MOST_ALIKE]
+    return [
+        LikePair(*gallery.pictures[impostors[place]].tolist(), float(scores[place]))
+        for place in highest
+    ]

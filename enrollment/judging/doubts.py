@@ -1,0 +1,266 @@
+"""What speaks against a picture: the quality of its face, and whom else it resembles.
+
+A doubt never stops anything by itself, and what goes wrong while it is looked for loses no picture: one
+that was not compared with the gallery has no `judged_at`, and `reindex` compares it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from django.db import transaction
+from django.db.models import F, QuerySet, Window
+from django.db.models.functions import RowNumber
+from django.utils import timezone
+
+from enrollment.gallery import Weights, compared_weights, search_thresholds, thresholds_in_force
+from enrollment.models import Doubt, FaceEmbedding, FaceImage
+from recognition.decision import Thresholds
+from recognition.embedding import FaceCrop
+from recognition.quality import FaceQuality
+from recognition.vector_store import MAX_HITS, VectorHit, get_vector_store
+
+logger = logging.getLogger(__name__)
+
+FIRST_HITS: Final = 16  # vectors asked for; more when all of them are the person's own
+SEARCHED_AT_A_TIME: Final = 16  # probes: between two calls, other searches get their turn
+OWN_COMPARED: Final = 200  # newest pictures of the person that a picture is held against
+
+Resemblance = Doubt.Resemblance
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A picture to be judged; `picture` is None while it is not stored, `person` while they are new.
+
+    `vector` is 512 float32 of length 1, or None when it could not be computed.
+    """
+
+    content_hash: str
+    person: int | None
+    picture: int | None = None
+    vector: np.ndarray | None = field(default=None, repr=False)
+
+
+# Quality
+
+
+def quality_doubts(quality: FaceQuality) -> list[Doubt]:
+    """The reasons against a face, unsaved."""
+    return [Doubt(**reason.as_record()) for reason in quality.reasons]
+
+
+def note_quality(crops: Mapping[int, FaceCrop]) -> None:
+    """Replaces what was noted of the quality of these pictures, by id."""
+    _replace(
+        {picture: quality_doubts(crop.quality) for picture, crop in crops.items()},
+        Doubt.objects.exclude(code__in=Resemblance.values),
+    )
+
+
+# Identity
+
+
+def judge(pictures: Iterable[int]) -> None:
+    """Compares stored pictures, by id, with the gallery and notes whom they resemble; never fails.
+
+    Those without a vector of the compared weights, or without an answer from Milvus, stay unjudged.
+    """
+    ids = list(pictures)
+    try:
+        _judge(ids)
+    except Exception:  # noqa: BLE001 (the pictures are stored and searchable whatever happens here)
+        logger.exception("Pictures %s were not judged: 'manage.py reindex' does it", ids)
+
+
+def unjudged() -> QuerySet[FaceImage]:
+    """Pictures that can be compared with the gallery and were not."""
+    weights = compared_weights()
+    if weights is None:
+        return FaceImage.objects.none()
+    ready = weights.rows.filter(status=FaceEmbedding.Status.INDEXED)
+    return FaceImage.objects.filter(judged_at=None, pk__in=ready.values("face_image"))
+
+
+def _judge(ids: Sequence[int]) -> None:
+    weights = compared_weights()
+    if weights is None:
+        return
+    rows = weights.rows.filter(face_image__in=ids).select_related("face_image")
+    probes = [
+        Probe(row.face_image.content_hash, row.face_image.person_id, row.face_image_id, row.array)
+        for row in rows
+    ]
+    found = dict(
+        zip((probe.picture for probe in probes), resemblances(probes, weights), strict=True)
+    )
+    with transaction.atomic():
+        _replace(found, Doubt.objects.filter(code__in=Resemblance.values))
+        _settle(found)
+        # Who was moved to another person meanwhile is yet to be compared with theirs.
+        whose = {probe.picture: probe.person for probe in probes}
+        now = FaceImage.objects.filter(pk__in=found).values_list("pk", "person_id")
+        judged = [pk for pk, person in now if person == whose[pk]]
+        FaceImage.objects.filter(pk__in=judged).update(judged_at=timezone.now())
+
+
+def resemblances(
+    probes: Sequence[Probe], weights: Weights | None, *, certain: bool = False
+) -> list[list[Doubt]]:
+    """What speaks against the person of each probe, unsaved; in order.
+
+    Somebody else is named from `review` on, when no own picture is nearer, and from `match` on in any
+    case; with `certain` from `match` on only, and own pictures speak against nothing. Without measured
+    thresholds no similarity says anything, and only the same file is recognised.
+    Raises `VectorStoreUnavailable`.
+    """
+    found = list(_same_files(probes))
+    if limits := weights and search_thresholds(weights.model):
+        own = _best_own(probes, weights)
+        found += _like_others(probes, own, weights, limits, certain)
+        if not certain:
+            pair = thresholds_in_force(weights.model)
+            found += _unlike_own(own, pair.review.similarity)
+    doubts: list[list[Doubt]] = [[] for _probe in probes]
+    for place, doubt in found:
+        doubts[place].append(doubt)
+    return doubts
+
+
+Placed = Iterator[tuple[int, Doubt]]  # the doubt, and the place of the probe that it is about
+
+
+def _same_files(probes: Sequence[Probe]) -> Placed:
+    hashes = {probe.content_hash for probe in probes} - {""}
+    first: dict[str, int] = {}
+    rows = FaceImage.objects.filter(content_hash__in=hashes).order_by("pk")
+    for picture, content_hash in rows.values_list("pk", "content_hash"):
+        first.setdefault(content_hash, picture)
+    for place, probe in enumerate(probes):
+        original = first.get(probe.content_hash)
+        # Of two pictures in the gallery the later one is the copy.
+        if original and (probe.picture is None or original < probe.picture):
+            yield (
+                place,
+                Doubt(code=Resemblance.SAME_PICTURE, given=1, expected=1, other_id=original),
+            )
+
+
+def _like_others(
+    probes: Sequence[Probe],
+    own: Mapping[int, float],
+    weights: Weights,
+    limits: Thresholds,
+    certain: bool,
+) -> Placed:
+    match = limits.match.similarity
+    limit = match if certain else limits.review.similarity
+    for place, (similarity, picture) in _nearest_others(probes, weights, limit):
+        if similarity >= match or similarity > own.get(place, -1):
+            code = Resemblance.LOOKS_LIKE_SOMEONE_ELSE
+            yield place, Doubt(code=code, given=similarity, expected=limit, other_id=picture)
+
+
+def _nearest_others(
+    probes: Sequence[Probe], weights: Weights, floor: float
+) -> Iterator[tuple[int, tuple[float, int]]]:
+    """Similarity and id of the nearest picture of somebody else, where it reaches `floor`."""
+    left, wanted = [n for n, probe in enumerate(probes) if probe.vector is not None], FIRST_HITS
+    while left:
+        hidden = []
+        for start in range(0, len(left), SEARCHED_AT_A_TIME):
+            batch = left[start : start + SEARCHED_AT_A_TIME]
+            vectors = np.stack([probes[place].vector for place in batch])
+            found = get_vector_store().search(weights.partition, vectors, wanted)
+            owners = _owners(hit.id for hits in found for hit in hits)
+            for place, hits in zip(batch, found, strict=True):
+                similar = [hit for hit in hits if hit.similarity >= floor]
+                if other := _first_other(probes[place], similar, owners):
+                    yield place, other
+                elif len(similar) == wanted < MAX_HITS:
+                    hidden.append(place)  # behind the person's own pictures
+        left, wanted = hidden, min(wanted * 8, MAX_HITS)
+
+
+def _owners(ids: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """Picture and person of each vector whose row is still there."""
+    rows = FaceEmbedding.objects.filter(pk__in=set(ids))
+    values = rows.values_list("pk", "face_image_id", "face_image__person_id")
+    return {pk: (picture, person) for pk, picture, person in values}
+
+
+def _first_other(
+    probe: Probe, hits: Iterable[VectorHit], owners: Mapping[int, tuple[int, int]]
+) -> tuple[float, int] | None:
+    """Similarity and picture of the nearest that is not the person's own."""
+    for hit in hits:
+        picture, person = owners.get(hit.id, (None, probe.person))
+        if person != probe.person:
+            return hit.similarity, picture
+    return None
+
+
+def _unlike_own(own: Mapping[int, float], review: float) -> Placed:
+    for place, best in own.items():
+        if best < review:
+            yield place, Doubt(code=Resemblance.UNLIKE_OWN_PICTURES, given=best, expected=review)
+
+
+def _best_own(probes: Sequence[Probe], weights: Weights) -> dict[int, float]:
+    """By place: the similarity to the nearest other picture of the same person, where there is one."""
+    own = _own_pictures({probe.person for probe in probes} - {None}, weights)
+    best = {}
+    for place, probe in enumerate(probes):
+        others = [vector for picture, vector in own[probe.person] if picture != probe.picture]
+        if probe.vector is not None and others:
+            best[place] = float((np.stack(others) @ probe.vector).max())
+    return best
+
+
+def _own_pictures(
+    persons: set[int], weights: Weights
+) -> defaultdict[int | None, list[tuple[int, np.ndarray]]]:
+    """Picture and vector of the newest pictures of each person."""
+    newest = Window(RowNumber(), "face_image__person", F("face_image").desc())
+    rows = weights.rows.filter(face_image__person__in=persons).annotate(age=newest)
+    values = rows.filter(age__lte=OWN_COMPARED).values_list(
+        "face_image__person_id", "face_image_id", "vector"
+    )
+    own = defaultdict(list)
+    for person, picture, vector in values:
+        own[person].append((picture, np.frombuffer(vector, "<f4")))
+    return own
+
+
+# Storing
+
+
+def _replace(found: Mapping[int, Iterable[Doubt]], old: QuerySet[Doubt]) -> None:
+    """Puts the doubts found of each picture in the place of `old` ones; passes over deleted pictures."""
+    doubts = [(picture, doubt) for picture, items in found.items() for doubt in items]
+    named = {doubt.other_id for _picture, doubt in doubts if doubt.other_id}
+    with transaction.atomic():
+        # Locked, so that nobody deletes them before the doubts that name them are there.
+        locked = FaceImage.objects.select_for_update().filter(pk__in=named | found.keys())
+        there = {None, *locked.order_by("pk").values_list("pk", flat=True)}
+        old.filter(face_image__in=found).delete()
+        for picture, doubt in doubts:
+            doubt.face_image_id = picture
+        Doubt.objects.bulk_create(
+            doubt for _picture, doubt in doubts if {doubt.face_image_id, doubt.other_id} <= there
+        )
+
+
+def _settle(pictures: Iterable[int]) -> None:
+    """A picture that was moved to the person whom another resembled is that person's now."""
+    settled = Doubt.objects.filter(
+        code=Resemblance.LOOKS_LIKE_SOMEONE_ELSE,
+        other__in=pictures,
+        other__person=F("face_image__person"),
+    )
+    Doubt.objects.filter(pk__in=list(settled.values_list("pk", flat=True))).delete()

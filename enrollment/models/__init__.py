@@ -1,0 +1,37 @@
+"""People, their pictures, and what was computed from them: the truth that Milvus holds a copy of.
+
+Migrations name the functions at the end by this package, which they must stay in.
+"""
+
+from enrollment.models.doubt import Doubt
+from enrollment.models.embedding import FaceEmbedding
+from enrollment.models.idempotent_request import IdempotentRequest
+from enrollment.models.measurement import Calibration, Examination
+from enrollment.models.person import (
+    PERSON_ID_MAX_LENGTH,
+    Person,
+    default_keep_until,
+    validate_not_blank,
+    validate_not_past,
+)
+from enrollment.models.picture import PATH_MAX_LENGTH, FaceImage, picture_path
+from enrollment.models.search_entry import SearchEntry
+from enrollment.models.vector_deletion import VectorDeletion
+
+__all__ = [
+    "PATH_MAX_LENGTH",
+    "PERSON_ID_MAX_LENGTH",
+    "Calibration",
+    "Doubt",
+    "Examination",
+    "FaceEmbedding",
+    "FaceImage",
+    "IdempotentRequest",
+    "Person",
+    "SearchEntry",
+    "VectorDeletion",
+    "default_keep_until",
+    "picture_path",
+    "validate_not_blank",
+    "validate_not_past",
+]

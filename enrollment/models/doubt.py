@@ -1,0 +1,75 @@
+"""What speaks against a picture."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.db import models
+from django.utils.formats import number_format
+from django.utils.translation import gettext_lazy as _
+
+from enrollment.models.picture import FaceImage
+from recognition.quality import reason_message
+
+
+class Doubt(models.Model):
+    """A reason to look at a picture again: its quality, or whom it resembles.
+
+    `code` is a reason of `recognition.quality` or a `Resemblance`; of the latter `given` and `expected`
+    are cosines. The doubt goes with the picture that it names, so nobody who is deleted is remembered.
+    """
+
+    class Resemblance(models.TextChoices):
+        LOOKS_LIKE_SOMEONE_ELSE = "looks_like_someone_else", _("looks like somebody else")
+        UNLIKE_OWN_PICTURES = "unlike_own_pictures", _("unlike the person's other pictures")
+        SAME_PICTURE = "same_picture", _("the same file as another picture")
+
+    face_image = models.ForeignKey(
+        FaceImage, models.CASCADE, related_name="doubts", verbose_name=_("picture")
+    )
+    code = models.CharField(_("code"), max_length=40, db_index=True)
+    given = models.FloatField(default=0)
+    expected = models.FloatField(default=0)
+    other = models.ForeignKey(
+        FaceImage,
+        models.CASCADE,
+        null=True,
+        related_name="+",
+        verbose_name=_("the picture it resembles"),
+    )
+
+    class Meta:
+        verbose_name = _("doubt")
+        verbose_name_plural = _("doubts")
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return self.code
+
+    @property
+    def message(self) -> str:
+        """What was given and expected and what to do, in the language in force."""
+        if self.code not in self.Resemblance:
+            return reason_message(self.code, {"given": self.given, "expected": self.expected})
+        sentence = _RESEMBLANCES[self.Resemblance(self.code)]
+        return sentence % {
+            # number_format cuts digits off: 0.985 would be told as 0.98.
+            "given": number_format(f"{self.given:.2f}"),
+            "expected": number_format(f"{self.expected:.2f}"),
+            "person": self.other.person if self.other else "",
+        }
+
+
+_RESEMBLANCES: Final = {
+    Doubt.Resemblance.LOOKS_LIKE_SOMEONE_ELSE: _(
+        "The face looks like somebody else who is enrolled: %(person)s (similarity %(given)s; less than "
+        "%(expected)s was expected). Check whom it shows."
+    ),
+    Doubt.Resemblance.UNLIKE_OWN_PICTURES: _(
+        "The face does not look like this person's other pictures (similarity %(given)s at most; at "
+        "least %(expected)s was expected). Check whom it shows."
+    ),
+    Doubt.Resemblance.SAME_PICTURE: _(
+        "The very same picture is enrolled already, under %(person)s. Keep one of the two."
+    ),
+}

@@ -1,0 +1,156 @@
+"""What the networks computed from a picture: the truth that Milvus holds a copy of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from enrollment.models.picture import FaceImage
+from recognition.quality import FaceQuality
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class FaceEmbedding(models.Model):
+    """What one network, with one weights file, computed from a picture. Its id is Milvus's key."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending", _("pending")
+        INDEXED = "indexed", _("indexed")
+        FAILED = "failed", _("failed")
+
+    class Failure(models.TextChoices):
+        """Why a search cannot find it, and what to do; kept as a code, told in the reader's language."""
+
+        PICTURE_MISSING = (
+            "picture_missing",
+            _(
+                "The stored file of this picture is missing. Bring it back from a backup or delete the "
+                "picture, then run 'manage.py reindex'."
+            ),
+        )
+        INVALID_IMAGE = (
+            "invalid_image",
+            _(
+                "The stored file of this picture is damaged. Bring it back from a backup or delete the "
+                "picture, then run 'manage.py reindex'."
+            ),
+        )
+        STORAGE_UNAVAILABLE = (
+            "storage_unavailable",
+            _(
+                "The storage of the pictures did not give the file. The server tries again by itself; the "
+                "log names the cause."
+            ),
+        )
+        NO_FACE_DETECTED = (
+            "no_face_detected",
+            _("No face was found in the picture, and one is required. Put another in its place."),
+        )
+        WEIGHTS_UNAVAILABLE = (
+            "weights_unavailable",
+            _(
+                "The weights file of this model is missing or does not load. Put a whole one into its "
+                "place ('manage.py check' and /api/health name it), then run 'manage.py reindex'."
+            ),
+        )
+        WEIGHTS_REPLACED = (
+            "weights_replaced",
+            _("The weights file was replaced meanwhile. Run 'manage.py reindex'."),
+        )
+        DETECTOR_UNAVAILABLE = (
+            "detector_unavailable",
+            _(
+                "The face detector that is chosen cannot be used. The server tries again by itself; the "
+                "log names the cause."
+            ),
+        )
+        OUT_OF_DEVICE_MEMORY = (
+            "out_of_device_memory",
+            _(
+                "The GPU had too little memory. The server tries again by itself; if it stays so, lower "
+                "EMBED_BATCH_SIZE or set DEVICE=cpu."
+            ),
+        )
+        VECTOR_STORE_UNAVAILABLE = (
+            "vector_store_unavailable",
+            _(
+                "The vector database did not take the vector. The server tries again by itself; if it "
+                "stays so, 'manage.py diagnose' says what is wrong."
+            ),
+        )
+        VECTOR_STORE_LOCKED = (
+            "vector_store_locked",
+            _(
+                "The embedded vector database is open in another process, usually the running server. "
+                "That one copies the vector by itself."
+            ),
+        )
+        UNEXPECTED = (
+            "unexpected",
+            _("It failed in a way that nobody foresaw; the log says how. Report it."),
+        )
+
+    face_image = models.ForeignKey(
+        FaceImage, models.CASCADE, related_name="embeddings", verbose_name=_("picture")
+    )
+    model = models.CharField(_("model"), max_length=50)
+    fingerprint = models.CharField(
+        _("weights fingerprint"),
+        max_length=40,
+        help_text=_("Which weights file made the vector; those of others are not comparable."),
+    )
+    vector = models.BinaryField(
+        null=True,
+        editable=False,
+        help_text="512 little-endian float32, length 1; null until computed",
+    )
+    face_detected = models.BooleanField(_("face detected"), null=True, editable=False)
+    face = models.JSONField(
+        null=True, editable=False, help_text="box [x, y, w, h], score and landmarks in pixels"
+    )
+    status = models.CharField(
+        _("status"), max_length=10, choices=Status, default=Status.PENDING, db_index=True
+    )
+    error = models.TextField(_("error"), blank=True)
+    indexed_at = models.DateTimeField(_("indexed at"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("embedding")
+        verbose_name_plural = _("embeddings")
+        ordering = ["pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["face_image", "model", "fingerprint"], name="one_embedding_per_weights"
+            )
+        ]
+        indexes = [models.Index(fields=["model", "fingerprint"], name="embedding_weights")]
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.pk}"
+
+    @property
+    def quality(self) -> FaceQuality | None:
+        """What was measured of the face; None without a face, or where it was not measured yet."""
+        record = (self.face or {}).get("quality")
+        return record and FaceQuality.from_record(record)
+
+    @property
+    def error_message(self) -> str:
+        """`error` as a sentence in the language in force; what older versions stored is one already."""
+        return str(self.Failure(self.error).label) if self.error in self.Failure else self.error
+
+    @property
+    def array(self) -> np.ndarray | None:
+        """The vector as 512 float32, or None when it was not computed yet."""
+        import numpy as np
+
+        return None if self.vector is None else np.frombuffer(self.vector, "<f4")
+
+    @array.setter
+    def array(self, vector: np.ndarray) -> None:
+        self.vector = vector.astype("<f4").tobytes()

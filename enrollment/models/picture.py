@@ -1,0 +1,90 @@
+"""The pictures of a person, as they were uploaded."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from enrollment.models.person import Person
+from recognition.quality import FaceQuality
+
+PATH_MAX_LENGTH = 1000
+
+
+def picture_path(face_image: FaceImage, filename: str) -> str:
+    """A name of our own: nothing of what the client called the file reaches the storage."""
+    extension = "jpg" if filename.lower().endswith(("jpg", "jpeg")) else "png"
+    return f"pictures/{timezone.now():%Y/%m}/{uuid.uuid4().hex}.{extension}"
+
+
+class FaceImage(models.Model):
+    """One enrolled picture of a person, stored upright or with its orientation, without metadata."""
+
+    class Source(models.TextChoices):
+        ADMIN = "admin", _("admin")
+        API = "api", _("API")
+        FOLDER = "folder", _("folder import")
+        PAGE = "page", _("person page")
+
+    person = models.ForeignKey(
+        Person, models.CASCADE, related_name="face_images", verbose_name=_("person")
+    )
+    image = models.ImageField(_("picture"), upload_to=picture_path, max_length=200)
+    original_path = models.CharField(
+        _("original path"),
+        max_length=PATH_MAX_LENGTH,
+        blank=True,
+        help_text=_("Where the client said the picture came from."),
+    )
+    content_hash = models.CharField(
+        _("content hash"),
+        max_length=64,
+        blank=True,
+        db_index=True,
+        help_text=_("SHA-256 of the file as it was uploaded."),
+    )
+    upload_key = models.CharField(  # noqa: DJ001 (unique, and two empty texts would be the same)
+        max_length=40,
+        unique=True,
+        null=True,
+        editable=False,
+        help_text="Which file of which idempotent request it was: a repeated one stores nothing twice.",
+    )
+    source = models.CharField(_("source"), max_length=10, choices=Source, default=Source.ADMIN)
+    use_face_detection = models.BooleanField(
+        _("use face detection"),
+        default=True,
+        help_text=_("Off: the whole picture is taken as an aligned crop of a face."),
+    )
+    width = models.PositiveIntegerField(_("width"), default=0, editable=False)
+    height = models.PositiveIntegerField(_("height"), default=0, editable=False)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+
+    judged_at = models.DateTimeField(
+        _("judged at"),
+        null=True,
+        editable=False,
+        db_index=True,
+        help_text=_("When the face was compared with the gallery; empty: not yet."),
+    )
+
+    class Meta:
+        verbose_name = _("picture")
+        verbose_name_plural = _("pictures")
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return self.original_path or f"{self._meta.verbose_name} {self.pk}"
+
+    @property
+    def quality(self) -> FaceQuality | None:
+        """What was measured of the face, when one was found; of many pictures, prefetch the embeddings."""
+        return next((row.quality for row in self.embeddings.all() if row.quality), None)
+
+    def get_absolute_url(self) -> str:
+        """Where those allowed to see it find the picture, whatever storage holds it."""
+        return reverse("picture", args=[self.pk])

@@ -1,0 +1,68 @@
+"""Who searched, when, and with what result."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from enrollment.models.person import Person
+from recognition.decision import Decision
+
+DECISION_LABELS: Final = [
+    (Decision.MATCH.value, _("Match")),
+    (Decision.REVIEW.value, _("Look closely")),
+    (Decision.UNKNOWN.value, _("Unknown")),
+]
+
+
+class SearchEntry(models.Model):
+    """A face that somebody searched for or verified, and the best answer; never the picture.
+
+    Who is deleted is forgotten here, too: the entry stays, without a name.
+    """
+
+    class Channel(models.TextChoices):
+        PAGE = "page", _("search page")
+        API = "api", _("API")
+        VERIFY = "verify", _("verification")
+
+    created_at = models.DateTimeField(_("time"), default=timezone.now, db_index=True)
+    username = models.CharField(
+        _("who"), max_length=150, blank=True, help_text=_("Empty: no account was needed.")
+    )
+    channel = models.CharField(_("channel"), max_length=10, choices=Channel)
+    model = models.CharField(_("model"), max_length=50)
+    person = models.ForeignKey(
+        Person,
+        models.SET_NULL,
+        null=True,
+        related_name="search_entries",
+        verbose_name=_("nearest person"),
+        help_text=_("Empty: nobody was found, or the person was deleted since."),
+    )
+    similarity = models.FloatField(_("similarity"), null=True)
+    decision = models.CharField(
+        _("decision"), max_length=10, choices=DECISION_LABELS, blank=True, db_index=True
+    )
+    answers = models.PositiveIntegerField(
+        _("pictures answered"), help_text=_("How many enrolled pictures the answer named.")
+    )
+    request_id = models.CharField(
+        _("request"), max_length=64, blank=True, help_text=_("As in the log and in X-Request-ID.")
+    )
+
+    class Meta:
+        verbose_name = _("search")
+        verbose_name_plural = _("searches")
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.username} {self.created_at:%Y-%m-%d %H:%M}"
+
+    @property
+    def percent(self) -> float | None:
+        """The similarity as the pages show it."""
+        return None if self.similarity is None else 100 * max(self.similarity, 0.0)

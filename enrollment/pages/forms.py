@@ -1,0 +1,135 @@
+"""What the pages about strangers ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from django import forms
+from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from enrollment.web import PicturesField
+from recognition.conf import get_settings
+from recognition.networks import NETWORKS, has_weights, usable_names
+
+if TYPE_CHECKING:
+    from django.core.files.uploadedfile import UploadedFile
+    from django.utils.functional import Promise
+
+    from recognition.networks.registry import FaceNetwork
+
+DEFAULT_RESULTS: Final = 5
+MAX_RESULTS: Final = 50
+NO_PICTURE: Final = _("No picture was chosen. Choose one from your device, then search.")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOption:
+    """A model as the page offers it; `obstacle` says why it cannot be chosen, or is empty."""
+
+    name: str
+    description: str | Promise
+    obstacle: str
+
+
+def model_options() -> list[ModelOption]:
+    """Every model there is, also those that cannot answer for want of weights."""
+    return [
+        ModelOption(network.name, network.description, _obstacle(network))
+        for network in NETWORKS.values()
+    ]
+
+
+def _obstacle(network: FaceNetwork) -> str:
+    if has_weights(network.name):
+        return ""
+    message = gettext("It cannot be chosen: this server has no weights file %(stem)s.ckpt.")
+    return message % {"stem": network.weights_stem}
+
+
+def _best_model() -> str:
+    return next(iter(usable_names()), "")
+
+
+def _model_field() -> forms.ChoiceField:
+    return forms.ChoiceField(
+        label=_("Model"),
+        choices=[(name, name) for name in NETWORKS],
+        initial=_best_model,
+        error_messages={
+            "required": _("No model was chosen. Choose one of those that can be used."),
+            "invalid_choice": _("There is no model “%(value)s”. Choose one of those listed."),
+        },
+    )
+
+
+class SearchForm(forms.Form):
+    """Pictures to compare with the gallery; which model compares, and how many hits to show."""
+
+    images = PicturesField(label=_("Pictures"), required=False, allow_empty_file=True)
+    model = _model_field()
+    top_k = forms.IntegerField(
+        label=_("Number of results"),
+        min_value=1,
+        max_value=MAX_RESULTS,
+        initial=DEFAULT_RESULTS,
+    )
+    group_by_person = forms.BooleanField(label=_("Each person once"), required=False, initial=True)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        message = gettext("The number of results must be a whole number from 1 to %(max)d.")
+        for code in ("required", "invalid", "min_value", "max_value"):
+            self.fields["top_k"].error_messages[code] = message % {"max": MAX_RESULTS}
+
+    def clean_images(self) -> list[UploadedFile]:
+        images: list[UploadedFile] = self.cleaned_data["images"]
+        if not images:
+            raise forms.ValidationError(NO_PICTURE, "required")
+        limit = get_settings().max_batch_size
+        if len(images) > limit:
+            message = gettext(
+                "%(count)d pictures were chosen; at most %(limit)d are searched at once."
+            )
+            raise forms.ValidationError(
+                message % {"count": len(images), "limit": limit}, "too_many"
+            )
+        check_size(images)
+        return images
+
+
+class CompareForm(forms.Form):
+    """Two pictures, and the model that tells whether they show the same person."""
+
+    source = forms.FileField(
+        label=_("First picture"),
+        allow_empty_file=True,  # reading the picture says it better
+        error_messages={"required": _("The first picture is missing. Choose it, then compare.")},
+    )
+    target = forms.FileField(
+        label=_("Second picture"),
+        allow_empty_file=True,
+        error_messages={"required": _("The second picture is missing. Choose it, then compare.")},
+    )
+    model = _model_field()
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean()
+        check_size([values[name] for name in ("source", "target") if name in values])
+        return values
+
+
+def check_size(images: list[UploadedFile]) -> None:
+    """Refuses pictures that are together larger than a request may be."""
+    size, limit = sum(image.size for image in images), get_settings().max_request_bytes
+    if size <= limit:
+        return
+    message = ngettext(
+        "The picture has %(size)s; at most %(limit)s are accepted. Scale it down and try again.",
+        "The pictures have %(size)s together; at most %(limit)s are accepted. Choose fewer of them.",
+        len(images),
+    )
+    sizes = {"size": filesizeformat(size), "limit": filesizeformat(limit)}
+    raise forms.ValidationError(message % sizes, "image_too_large")

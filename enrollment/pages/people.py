@@ -1,0 +1,328 @@
+"""The pages about persons: who is enrolled, with which pictures, and putting right what is wrong.
+
+They parse, call one function of `corrections` or `services`, and present; every one works without a
+script. What cannot be undone is asked twice, the second time with what it will do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from http import HTTPStatus
+from typing import Any, Final
+
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.cache import patch_cache_control
+from django.utils.translation import gettext, ngettext
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from enrollment import enrolling
+from enrollment.gallery import (
+    GALLERY_ORDERS,
+    SearchHit,
+    find_persons,
+    persons_like,
+    pictures_of,
+    with_pictures,
+)
+from enrollment.models import FaceImage, Person
+from enrollment.pages.people_forms import AddPicturesForm, DetailsForm, GalleryForm, NewOwnerForm
+from enrollment.pages.views import FRAGMENT_HEADER
+from enrollment.web import enroll_files
+from faceproject.access import may, page_permission
+from recognition.conf import get_settings
+from recognition.exceptions import RecognitionError
+
+logger = logging.getLogger(__name__)
+
+PERSONS_A_PAGE: Final = 60
+PICTURES_A_PAGE: Final = 48
+CANDIDATES: Final = 24  # persons to choose from
+ALIKE: Final = 6  # of them, those who look like the picture
+
+VIEW: Final = "enrollment.view_person"
+ADD: Final = "enrollment.add_person"
+CHANGE: Final = "enrollment.change_person"
+DELETE: Final = "enrollment.delete_person"
+ADD_PICTURES: Final = "enrollment.add_faceimage"
+MOVE_PICTURES: Final = "enrollment.change_faceimage"
+DELETE_PICTURES: Final = "enrollment.delete_faceimage"
+RIGHTS: Final = {
+    "add": ADD,
+    "change": CHANGE,
+    "delete": DELETE,
+    "add_pictures": ADD_PICTURES,
+    "move_pictures": MOVE_PICTURES,
+    "delete_pictures": DELETE_PICTURES,
+}
+
+
+def people_page(*permissions: str) -> Callable[..., Any]:
+    """A page for those who have all these permissions, which tells what is refused."""
+
+    def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+        view = _refusals_told(view)
+        for permission in permissions:
+            view = page_permission(permission)(view)
+        return view
+
+    return decorate
+
+
+def _refusals_told(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """What a correction refuses stands as a message on the person's page, or on the list."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, pk: int | None = None) -> HttpResponse:
+        try:
+            return view(request) if pk is None else view(request, pk)
+        except RecognitionError as error:
+            messages.error(request, error.message)
+        except ValidationError as error:
+            messages.error(request, " ".join(error.messages))
+        return (
+            redirect("person", pk) if Person.objects.filter(pk=pk).exists() else redirect("people")
+        )
+
+    return guarded
+
+
+@people_page(VIEW)
+@require_safe
+def gallery(request: HttpRequest) -> HttpResponse:
+    """Who is enrolled, a page at a time."""
+    form = GalleryForm(request.GET)
+    form.is_valid()
+    text = form.cleaned_data.get("q", "")
+    order = form.cleaned_data.get("order") or next(iter(GALLERY_ORDERS))
+    _label, by = GALLERY_ORDERS[order]
+    pages = Paginator(find_persons(text).order_by(*by), PERSONS_A_PAGE)
+    context = {"form": form, "q": text, "page": pages.get_page(request.GET.get("page"))}
+    return _show(request, "gallery", context)
+
+
+@people_page(ADD)
+@require_http_methods(["GET", "HEAD", "POST"])
+def new_person(request: HttpRequest) -> HttpResponse:
+    """Makes a person, with pictures when some were given."""
+    form = DetailsForm(request.POST or None)
+    pictures = AddPicturesForm(request.POST or None, request.FILES or None)
+    if request.method == "POST" and form.is_valid() and pictures.is_valid():
+        made = enrolling.create_person(**form.cleaned_data)
+        if pictures.cleaned_data["pictures"] and may(request.user, ADD_PICTURES):
+            _enroll(request, made, pictures)
+        return redirect("person", made.pk)
+    context = {"form": form}
+    if may(request.user, ADD_PICTURES):
+        context["pictures_form"] = pictures
+    return _show(request, "details", context)
+
+
+@people_page(VIEW)
+@require_safe
+def person(request: HttpRequest, pk: int) -> HttpResponse:
+    """The person, their pictures with their state, and what can be done about them."""
+    shown = _get_person(pk)
+    pages = Paginator(pictures_of(shown), PICTURES_A_PAGE)
+    page = pages.get_page(request.GET.get("page"))
+    return _show(request, "person", {"person": shown, "page": page, "form": AddPicturesForm()})
+
+
+@people_page(CHANGE)
+@require_http_methods(["GET", "HEAD", "POST"])
+def details(request: HttpRequest, pk: int) -> HttpResponse:
+    """Changes the id, the name or the notes."""
+    shown = _get_person(pk)
+    form = DetailsForm(request.POST or None, instance=get_object_or_404(Person, pk=pk))
+    if request.method == "POST" and form.is_valid():
+        enrolling.change_person(shown, **form.cleaned_data)
+        messages.success(request, gettext("Saved."))
+        return redirect("person", pk)
+    return _show(request, "details", {"person": shown, "form": form})
+
+
+@people_page(VIEW, ADD_PICTURES)
+@require_POST
+def add_pictures(request: HttpRequest, pk: int) -> HttpResponse:
+    """Enrols the pictures of the form and tells what became of each."""
+    shown = _get_person(pk)
+    form = AddPicturesForm(request.POST, request.FILES)
+    if not form.is_valid():
+        messages.error(request, " ".join(form.errors.get("pictures", ())))
+    elif form.cleaned_data["pictures"]:
+        _enroll(request, shown, form)
+    else:
+        messages.error(request, gettext("No picture was chosen. Choose some, then add them."))
+    if request.headers.get(FRAGMENT_HEADER):  # the script loads the page when all are through
+        return HttpResponse(status=HTTPStatus.NO_CONTENT)
+    return redirect("person", pk)
+
+
+def _enroll(request: HttpRequest, shown: Person, form: AddPicturesForm) -> None:
+    detect = form.cleaned_data["use_face_detection"]
+    files = form.cleaned_data["pictures"]
+    enroll_files(request, shown.person_id, files, detect, FaceImage.Source.PAGE)
+
+
+@people_page(VIEW, CHANGE)
+@require_POST
+def choose_cover(request: HttpRequest, pk: int) -> HttpResponse:
+    """Has lists show this picture."""
+    ids = _chosen(request.POST)
+    if not ids:
+        return _nothing_chosen(request, pk)
+    enrolling.set_cover(_get_person(pk), ids[0])
+    messages.success(request, gettext("This picture now stands for the person in lists."))
+    return redirect("person", pk)
+
+
+@people_page(VIEW, MOVE_PICTURES)
+@require_http_methods(["GET", "HEAD", "POST"])
+def move_pictures(request: HttpRequest, pk: int) -> HttpResponse:
+    """ "Not this person": gives the chosen pictures to another person, or to a new one."""
+    shown = _get_person(pk)
+    ids = _chosen(request.POST or request.GET)
+    pictures = list(shown.face_images.filter(pk__in=ids))
+    if not pictures:
+        return _nothing_chosen(request, pk)
+    form = NewOwnerForm(request.POST if "new" in request.POST else None)
+    if request.method == "POST" and (owner := _move(request, form, pictures)):
+        return redirect("person", owner.pk)
+    others = _candidates(request, shown, pictures[0])
+    return _show(request, "move", {"person": shown, "pictures": pictures, "form": form} | others)
+
+
+def _move(request: HttpRequest, form: NewOwnerForm, pictures: list[FaceImage]) -> Person | None:
+    """The new owner, or None when there is something to say instead."""
+    ids = [picture.pk for picture in pictures]
+    if form.is_bound:
+        if not (may(request.user, ADD) and form.is_valid()):
+            return None
+        owner = enrolling.move_to_new_person(ids, **form.cleaned_data)
+    else:
+        owner = Person.objects.filter(pk=_number(request.POST.get("person"))).first()
+        if owner is None:
+            messages.error(request, gettext("No person was chosen. Choose whom the pictures show."))
+            return None
+        enrolling.move_pictures(ids, owner)
+    text = ngettext(
+        "%(count)d picture now belongs to %(person)s.",
+        "%(count)d pictures now belong to %(person)s.",
+        len(ids),
+    )
+    messages.success(request, text % {"count": len(ids), "person": owner})
+    return owner
+
+
+@people_page(VIEW, DELETE_PICTURES)
+@require_http_methods(["GET", "HEAD", "POST"])
+def delete_pictures(request: HttpRequest, pk: int) -> HttpResponse:
+    """Deletes the chosen pictures, once that was confirmed."""
+    shown = _get_person(pk)
+    ids = _chosen(request.POST or request.GET)
+    pictures = shown.face_images.filter(pk__in=ids)
+    if not pictures:
+        return _nothing_chosen(request, pk)
+    if request.method != "POST":
+        return _show(request, "delete_pictures", {"person": shown, "pictures": pictures})
+    count = enrolling.delete_pictures(shown, ids)
+    text = ngettext("%(count)d picture was deleted.", "%(count)d pictures were deleted.", count)
+    messages.success(request, text % {"count": count})
+    return redirect("person", pk)
+
+
+@people_page(VIEW, DELETE)
+@require_http_methods(["GET", "HEAD", "POST"])
+def merge(request: HttpRequest, pk: int) -> HttpResponse:
+    """First whom to merge this person with, then both side by side, then one of them."""
+    shown = _get_person(pk)
+    other_pk = _number((request.POST or request.GET).get("with"))
+    other = with_pictures(Person.objects.filter(pk=other_pk)).exclude(pk=pk).first()
+    if other is None:
+        picture = FaceImage.objects.filter(pk=shown.shown_picture).first()
+        return _show(request, "merge", {"person": shown} | _candidates(request, shown, picture))
+    if request.method != "POST":
+        both = [(each, pictures_of(each)[:8]) for each in (shown, other)]
+        return _show(request, "merge_confirm", {"person": shown, "other": other, "both": both})
+    kept, gone = (other, shown) if request.POST.get("keep") == str(other.pk) else (shown, other)
+    count = enrolling.merge_persons(kept, gone)
+    text = ngettext(
+        "%(gone)s is now part of %(kept)s: %(count)d picture moved.",
+        "%(gone)s is now part of %(kept)s: %(count)d pictures moved.",
+        count,
+    )
+    messages.success(request, text % {"gone": gone, "kept": kept, "count": count})
+    return redirect("person", kept.pk)
+
+
+@people_page(VIEW, DELETE)
+@require_http_methods(["GET", "HEAD", "POST"])
+def delete_person(request: HttpRequest, pk: int) -> HttpResponse:
+    """Deletes the person with everything, once that was confirmed."""
+    shown = _get_person(pk)
+    if request.method != "POST":
+        return _show(request, "delete", {"person": shown, "pictures": pictures_of(shown)[:8]})
+    count = enrolling.delete_person(shown)
+    text = ngettext(
+        "%(person)s was deleted, with %(count)d picture.",
+        "%(person)s was deleted, with %(count)d pictures.",
+        count,
+    )
+    messages.success(request, text % {"person": shown, "count": count})
+    return redirect("people")
+
+
+def _get_person(pk: int) -> Any:
+    return get_object_or_404(with_pictures(Person.objects), pk=pk)
+
+
+def _chosen(data: QueryDict) -> list[int]:
+    numbers = (_number(value) for value in data.getlist("picture"))
+    return [number for number in numbers if number]
+
+
+def _number(value: str | None) -> int | None:
+    is_number = value and value.isascii() and value.isdigit() and len(value) < 19
+    return int(value) if is_number else None
+
+
+def _nothing_chosen(request: HttpRequest, pk: int) -> HttpResponse:
+    messages.error(request, gettext("No picture was chosen. Tick some, then say what to do."))
+    return redirect("person", pk)
+
+
+def _candidates(request: HttpRequest, shown: Person, picture: FaceImage | None) -> dict[str, Any]:
+    """Persons to choose from: those asked for by name, else those who look like the picture."""
+    text = (request.POST or request.GET).get("q", "")[:200].strip()
+    if text:
+        others = find_persons(text).exclude(pk=shown.pk)[:CANDIDATES]
+        return {"q": text, "candidates": list(others)}
+    alike = _alike(picture)
+    persons = with_pictures(Person.objects).in_bulk([hit.person.pk for hit in alike])
+    for hit in alike:
+        persons[hit.person.pk].percent = 100 * max(hit.similarity, 0.0)
+    return {"q": "", "candidates": [persons[hit.person.pk] for hit in alike]}
+
+
+def _alike(picture: FaceImage | None) -> list[SearchHit]:
+    try:
+        return persons_like(picture, ALIKE) if picture else []
+    except RecognitionError as error:
+        logger.warning("No suggestions on a person's page: %s", error)
+        return []
+
+
+def _show(request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
+    rights = {f"may_{name}": may(request.user, permission) for name, permission in RIGHTS.items()}
+    forms = [context[name] for name in ("form", "pictures_form") if name in context]
+    refused = any(form.is_bound and form.errors for form in forms)
+    template = f"enrollment/people/{name}.html"
+    shared = rights | {"recognition": get_settings()}
+    response = render(request, template, shared | context, status=400 if refused else 200)
+    patch_cache_control(response, private=True, no_cache=True)
+    return response

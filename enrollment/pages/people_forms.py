@@ -1,0 +1,58 @@
+"""What the pages about persons ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from enrollment.enrolling import CHANGEABLE
+from enrollment.gallery import GALLERY_ORDERS
+from enrollment.models import Person
+from enrollment.pages.forms import check_size
+from enrollment.web import PicturesField
+
+if TYPE_CHECKING:
+    from django.core.files.uploadedfile import UploadedFile
+
+
+class GalleryForm(forms.Form):
+    """Which persons, in which order; what makes no sense is left out."""
+
+    q = forms.CharField(label=_("Search"), required=False, max_length=200)
+    order = forms.ChoiceField(
+        label=_("Order"),
+        required=False,
+        choices=[(key, label) for key, (label, _by) in GALLERY_ORDERS.items()],
+    )
+
+
+class DetailsForm(forms.ModelForm):
+    class Meta:
+        model = Person
+        fields = CHANGEABLE
+        widgets = {
+            "notes": forms.Textarea(attrs={"rows": 4}),
+            "keep_until": forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+        }
+
+
+class AddPicturesForm(forms.Form):
+    pictures = PicturesField(label=_("Pictures"), required=False, allow_empty_file=True)
+    use_face_detection = forms.BooleanField(
+        label=_("Find the face in the pictures"), required=False, initial=True
+    )
+
+    def clean_pictures(self) -> list[UploadedFile]:
+        pictures: list[UploadedFile] = self.cleaned_data["pictures"]
+        check_size(pictures)
+        return pictures
+
+
+class NewOwnerForm(forms.ModelForm):
+    """A person to make for pictures that are nobody's yet."""
+
+    class Meta:
+        model = Person
+        fields = ["person_id", "name"]

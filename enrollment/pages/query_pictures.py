@@ -1,0 +1,323 @@
+"""The pictures that the pages are asked about: read, cut into faces, compared, shown; never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from secrets import token_hex
+from typing import Any, Final
+
+import numpy as np
+from django.core.files.uploadedfile import UploadedFile
+from django.utils.translation import gettext_lazy as _
+
+from enrollment.gallery import (
+    SearchHit,
+    data_uri,
+    gallery_is_empty,
+    search_gallery,
+    search_thresholds,
+    thresholds_in_force,
+)
+from recognition.decision import Decision, Thresholds, decide
+from recognition.detection import Face
+from recognition.embedding import CroppedUpload, FaceCrop, crop_uploads, embed_crops
+from recognition.exceptions import RecognitionError
+from recognition.networks import find_weights
+
+COMPARED_FACES: Final = 8  # of each picture, where each face of two is compared with each
+
+PROBLEM_TITLES: Final = {
+    "invalid_image": _("This picture cannot be used"),
+    "image_too_large": _("This picture is too large"),
+    "no_face_detected": _("No face was found"),
+    "unknown_model": _("There is no such model"),
+    "weights_unavailable": _("This model is not ready"),
+    "out_of_device_memory": _("The graphics card is too small for this"),
+    "vector_store_unavailable": _("The gallery cannot be searched now"),
+    "vector_store_locked": _("Another program is using the gallery"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why there are no results, and what to do about it."""
+
+    title: str
+    messages: list[str]
+    status: int = 400
+    filename: str = ""
+
+    @classmethod
+    def of(cls, error: RecognitionError, filename: str = "") -> Problem:
+        title = PROBLEM_TITLES.get(error.code, _("The search failed"))
+        return cls(str(title), [error.message], error.status, filename)
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """A cosine similarity and what it means; the decision is None where nothing was measured."""
+
+    similarity: float
+    decision: Decision | None
+
+    @property
+    def percent(self) -> float:
+        """From 0 to 100; a negative cosine is no likeness at all."""
+        return percent(self.similarity)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownHit(Likeness):
+    hit: SearchHit
+
+    @classmethod
+    def of(cls, hit: SearchHit) -> ShownHit:
+        return cls(hit.similarity, hit.decision, hit)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberMark:
+    """Where a face's number stands on its picture: a disc, in pixels of the picture."""
+
+    x: float
+    y: float
+    radius: float
+
+    @classmethod
+    def beside(cls, face: Face, width: int, height: int) -> NumberMark:
+        """At a corner of the face's box, outside it: small faces would else be hidden."""
+        radius = (width * height) ** 0.5 / 28
+        away = radius / 2**0.5
+        places = []
+        for start, length, side in zip(face.box[:2], face.box[2:], (width, height), strict=True):
+            before, after = start - away, start + length + away
+            place = before if before >= radius or after > side - radius else after
+            places.append(min(max(place, radius), side - radius))
+        return cls(*places, radius)
+
+    @property
+    def font_size(self) -> float:
+        return 1.25 * self.radius
+
+
+@dataclass(frozen=True, slots=True)
+class ShownThresholds:
+    """From which likeness on faces match or are worth a look, in percent as `Likeness` has it."""
+
+    thresholds: Thresholds
+
+    @property
+    def match(self) -> float:
+        return percent(self.thresholds.match.similarity)
+
+    @property
+    def review(self) -> float:
+        return percent(self.thresholds.review.similarity)
+
+    @property
+    def strangers_to_one_match(self) -> int | None:
+        """Of so many pairs of different persons about one reaches a match; None if none did."""
+        fmr = self.thresholds.match.fmr
+        return round(1 / fmr) if fmr else None
+
+    @classmethod
+    def of(cls, thresholds: Thresholds | None) -> ShownThresholds | None:
+        return thresholds and cls(thresholds)
+
+
+@dataclass(slots=True)
+class QueryFace:
+    """A face of a picture asked about; `hits` are the enrolled pictures that it resembles most.
+
+    `box` is (x, y, width, height) in pixels of the picture; without one the whole picture is taken
+    for an aligned face.
+    """
+
+    number: int  # as on the picture, the largest first
+    crop: FaceCrop
+    uri: str
+    mark: NumberMark | None
+    hits: list[ShownHit] = field(default_factory=list)
+    key: str = field(default_factory=lambda: token_hex(4))  # other answers join the same page
+
+    @property
+    def box(self) -> tuple[float, float, float, float] | None:
+        return self.crop.face and self.crop.face.box
+
+    @property
+    def doubts(self) -> list[str]:
+        """What speaks against the face; that no face was found is said elsewhere."""
+        return [r.message for r in self.crop.quality.reasons if r.code != "no_face"]
+
+    @property
+    def best(self) -> ShownHit | None:
+        return self.hits[0] if self.hits else None
+
+    @property
+    def decision(self) -> Decision | None:
+        return self.best and self.best.decision
+
+    @property
+    def likely_hits(self) -> list[ShownHit]:
+        return [hit for hit in self.hits if hit.decision != Decision.UNKNOWN]
+
+    @property
+    def unlikely_hits(self) -> list[ShownHit]:
+        return [hit for hit in self.hits if hit.decision == Decision.UNKNOWN]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPicture:
+    """A picture asked about, as the page shows it; `width` and `height` in its own pixels."""
+
+    filename: str
+    uri: str
+    width: int
+    height: int
+    faces: list[QueryFace]
+
+    @classmethod
+    def of(cls, filename: str, upload: CroppedUpload) -> QueryPicture:
+        image = upload.image
+        size = image.width, image.height
+        faces = [
+            QueryFace(
+                number,
+                crop,
+                data_uri(crop.pixels),
+                NumberMark.beside(crop.face, *size) if crop.face else None,
+            )
+            for number, crop in enumerate(upload.crops, 1)
+        ]
+        return cls(filename, data_uri(image.pixels), *size, faces)
+
+    @property
+    def has_face(self) -> bool:
+        return self.faces[0].box is not None
+
+    @property
+    def has_many_faces(self) -> bool:
+        return len(self.faces) > 1
+
+
+def percent(similarity: float) -> float:
+    """A cosine similarity as the pages show it: 0 to 100."""
+    return 100 * min(max(similarity, 0.0), 1.0)
+
+
+def read_pictures(files: Iterable[UploadedFile]) -> list[QueryPicture | Problem]:
+    """Each picture with all its faces, or why it cannot be used; in the order given."""
+    files = list(files)
+    uploads = crop_uploads(((file.name, file.read()) for file in files), all_faces=True)
+    return [
+        Problem.of(upload, file.name)
+        if isinstance(upload, RecognitionError)
+        else QueryPicture.of(file.name, upload)
+        for file, upload in zip(files, uploads, strict=True)
+    ]
+
+
+def asked_faces(pictures: Iterable[QueryPicture | Problem]) -> list[QueryFace]:
+    """The faces of those pictures that can be used."""
+    return [face for item in pictures if isinstance(item, QueryPicture) for face in item.faces]
+
+
+def identify(
+    files: Iterable[UploadedFile], model: str, limit: int, *, group_by_person: bool
+) -> dict[str, Any]:
+    """Compares every face of the pictures with the gallery; what the results part shows.
+
+    Raises `RecognitionError` for what sinks all pictures; what sinks one stands in its place.
+    """
+    find_weights(model)  # a model that cannot answer says so before a picture is looked at
+    pictures = read_pictures(files)
+    faces = asked_faces(pictures)
+    shown = {"pictures": pictures, "model": model}
+    if gallery_is_empty():
+        return shown | {"gallery_is_empty": bool(faces)}
+    if faces:
+        probe = embed_crops([face.crop.pixels for face in faces], model)
+        found = search_gallery(probe, limit, group_by_person=group_by_person)
+        for face, hits in zip(faces, found, strict=True):
+            face.hits = [ShownHit.of(hit) for hit in hits]
+    return shown | {
+        "thresholds": ShownThresholds.of(search_thresholds(model)),
+        "nothing_indexed": bool(faces) and not any(face.hits for face in faces),
+        "compared": any(face.hits for face in faces),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class PairOfFaces(Likeness):
+    source: QueryFace
+    target: QueryFace
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two pictures, their largest faces compared, and each face with each: a row for each of the first."""
+
+    source: QueryPicture
+    target: QueryPicture
+    rows: list[list[PairOfFaces]]
+
+    @property
+    def pictures(self) -> tuple[QueryPicture, QueryPicture]:
+        return self.source, self.target
+
+    @property
+    def shows_faces(self) -> bool:
+        return all(picture.has_face for picture in self.pictures)
+
+    @property
+    def largest(self) -> PairOfFaces:
+        return self.rows[0][0]
+
+    @property
+    def better(self) -> PairOfFaces | None:
+        """The most similar pair, where its decision is another than that of the largest faces."""
+        best = max((pair for row in self.rows for pair in row), key=lambda pair: pair.similarity)
+        return best if best.decision != self.largest.decision else None
+
+    @property
+    def has_choice(self) -> bool:
+        return len(self.rows) > 1 or len(self.rows[0]) > 1
+
+    @property
+    def targets(self) -> list[QueryFace]:
+        return [pair.target for pair in self.rows[0]]
+
+
+def compare_pictures(source: UploadedFile, target: UploadedFile, model: str) -> dict[str, Any]:
+    """Compares the faces of two pictures with each other; what the results part shows."""
+    find_weights(model)
+    pictures = read_pictures([source, target])
+    problems = [item for item in pictures if isinstance(item, Problem)]
+    if problems:
+        return {"problems": problems}
+    faces = [picture.faces[:COMPARED_FACES] for picture in pictures]
+    probe = embed_crops([face.crop.pixels for group in faces for face in group], model)
+    thresholds = thresholds_in_force(model)
+    rows = _pairs(*faces, probe.vectors, thresholds)
+    return {
+        "comparison": Comparison(*pictures, rows),
+        "thresholds": ShownThresholds.of(thresholds),
+        "model": model,
+    }
+
+
+def _pairs(
+    sources: Sequence[QueryFace],
+    targets: Sequence[QueryFace],
+    vectors: np.ndarray,
+    thresholds: Thresholds | None,
+) -> list[list[PairOfFaces]]:
+    cosines = vectors[: len(sources)] @ vectors[len(sources) :].T
+    return [
+        [
+            PairOfFaces(float(cosine), decide(float(cosine), thresholds), source, target)
+            for cosine, target in zip(row, targets, strict=True)
+        ]
+        for row, source in zip(cosines, sources, strict=True)
+    ]

@@ -1,0 +1,24 @@
+"""The pages: search, compare, persons, pictures, and the login for those who need one."""
+
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import path
+
+from enrollment.pages import people, views
+
+urlpatterns = [
+    path("", views.search, name="search"),
+    path("compare", views.compare, name="compare"),
+    path("pictures/<int:pk>", views.picture, name="picture"),
+    path("people/", people.gallery, name="people"),
+    path("people/new", people.new_person, name="person-new"),
+    path("people/<int:pk>/", people.person, name="person"),
+    path("people/<int:pk>/details", people.details, name="person-details"),
+    path("people/<int:pk>/add", people.add_pictures, name="person-add-pictures"),
+    path("people/<int:pk>/cover", people.choose_cover, name="person-cover"),
+    path("people/<int:pk>/move", people.move_pictures, name="person-move-pictures"),
+    path("people/<int:pk>/remove", people.delete_pictures, name="person-delete-pictures"),
+    path("people/<int:pk>/merge", people.merge, name="person-merge"),
+    path("people/<int:pk>/delete", people.delete_person, name="person-delete"),
+    path("login", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("logout", LogoutView.as_view(next_page="search"), name="logout"),
+]

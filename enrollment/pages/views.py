@@ -1,0 +1,122 @@
+"""The pages of people who ask "who is this?", and the stored pictures they are shown."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final
+
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils.cache import patch_cache_control
+from django.utils.translation import gettext
+from django.views.decorators.http import require_http_methods, require_safe
+from rest_framework.authentication import TokenAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+
+from enrollment.gallery import gallery_is_empty, note_search
+from enrollment.models import FaceImage, SearchEntry
+from enrollment.pages.forms import CompareForm, SearchForm, model_options
+from enrollment.pages.query_pictures import Problem, asked_faces, compare_pictures, identify
+from enrollment.web import picture_response
+from faceproject.access import is_cross_site, may, page_access
+from recognition.conf import get_settings
+from recognition.exceptions import RecognitionError
+
+if TYPE_CHECKING:
+    from django import forms
+    from django.core.files.uploadedfile import UploadedFile
+
+logger = logging.getLogger(__name__)
+
+FRAGMENT_HEADER: Final = "X-Fragment"  # asked for by scripts: the results without the page
+
+
+@page_access
+@require_http_methods(["GET", "HEAD", "POST"])
+def search(request: HttpRequest) -> HttpResponse:
+    """The form; and, for pictures sent with it, whom every face on them resembles."""
+    if request.method != "POST":
+        return _answer(request, "search", SearchForm(), {"gallery_is_empty": gallery_is_empty()})
+    form = SearchForm(request.POST, request.FILES)
+    result = _result(form, _identified)
+    if "compared" in result:
+        hits = [[shown.hit for shown in face.hits] for face in asked_faces(result["pictures"])]
+        note_search(request, SearchEntry.Channel.PAGE, result["model"], hits)
+    return _answer(request, "search", form, result)
+
+
+@page_access
+@require_http_methods(["GET", "HEAD", "POST"])
+def compare(request: HttpRequest) -> HttpResponse:
+    """The form; and, for two pictures sent with it, whether they show the same person."""
+    if request.method != "POST":
+        return _answer(request, "compare", CompareForm(), {})
+    form = CompareForm(request.POST, request.FILES)
+    return _answer(request, "compare", form, _result(form, compare_pictures))
+
+
+def _result(form: forms.Form, find: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """What `find` finds for the form, or the problem that kept it from finding."""
+    if not form.is_valid():
+        messages = [text for errors in form.errors.values() for text in errors]
+        return {"problems": [Problem(gettext("Nothing was compared"), messages)]}
+    try:
+        return find(**form.cleaned_data)
+    except RecognitionError as error:
+        return {"problems": [Problem.of(error)]}
+
+
+def _identified(
+    *, images: list[UploadedFile], model: str, top_k: int, group_by_person: bool
+) -> dict[str, Any]:
+    found = identify(images, model, top_k, group_by_person=group_by_person)
+    pictures = found["pictures"]
+    problems = [item for item in pictures if isinstance(item, Problem)]
+    # A picture that fails among others that do not is told in its place.
+    return {"problems": problems} if len(problems) == len(pictures) else found
+
+
+def _answer(
+    request: HttpRequest, page: str, form: forms.Form, context: dict[str, Any]
+) -> HttpResponse:
+    """The results part alone for the page's script, the whole page for everybody else."""
+    problems = context.get("problems")
+    status = problems[0].status if problems else 200
+    context |= {"may_view_persons": may(request.user, "enrollment.view_person")}
+    if request.headers.get(FRAGMENT_HEADER):
+        response = render(request, f"enrollment/{page}_results.html", context, status=status)
+        response.headers[FRAGMENT_HEADER] = "1"
+    else:
+        context |= {"form": form, "models": model_options(), "recognition": get_settings()}
+        response = render(request, f"enrollment/{page}.html", context, status=status)
+    patch_cache_control(response, private=True, no_cache=True)
+    return response
+
+
+def with_token_user(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Lets programs in by the token that they use for the API, which names these addresses."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            found = TokenAuthentication().authenticate(request)
+        except AuthenticationFailed as error:
+            raise PermissionDenied(str(error.detail)) from error
+        if found:
+            request.user = found[0]
+        return view(request, *args, **kwargs)
+
+    return guarded
+
+
+@with_token_user
+@page_access
+@require_safe
+def picture(request: HttpRequest, pk: int) -> HttpResponse:
+    """A stored picture; with `?size=thumb` or `icon` a small JPEG of it, with `face` of its face."""
+    if is_cross_site(request):
+        raise PermissionDenied
+    return picture_response(request, get_object_or_404(FaceImage, pk=pk))

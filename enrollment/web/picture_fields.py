@@ -1,0 +1,27 @@
+"""How forms take pictures, in the admin and on the pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.core.files.uploadedfile import UploadedFile
+
+
+class PicturesInput(forms.FileInput):
+    allow_multiple_selected = True
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[UploadedFile]:
+        return files.getlist(name)
+
+
+class PicturesField(forms.FileField):
+    """Any number of files. Which of them are pictures is found out, and said, one by one."""
+
+    widget = PicturesInput(attrs={"accept": ".png,.jpg,.jpeg,.bmp,.tif,.tiff"})
+
+    def clean(self, data: list[UploadedFile], initial: Any = None) -> list[UploadedFile]:
+        return [super(PicturesField, self).clean(file) for file in data]
+
+    def has_changed(self, initial: Any, data: list[UploadedFile]) -> bool:
+        return not self.disabled and bool(data)

@@ -1,0 +1,73 @@
+"""A stored picture as the answer to whoever may see it."""
+
+from __future__ import annotations
+
+import logging
+
+from django.core.cache import caches
+from django.http import HttpRequest, HttpResponse
+from django.utils.cache import get_conditional_response, patch_cache_control
+from django.utils.http import quote_etag
+from django.utils.translation import gettext
+
+from enrollment.exceptions import PictureMissing, StorageUnavailable
+from enrollment.gallery import SIDES, read_picture, thumbnail
+from enrollment.models import FaceImage
+
+logger = logging.getLogger(__name__)
+
+
+def picture_response(request: HttpRequest, face_image: FaceImage) -> HttpResponse:
+    """The stored file, or the small JPEG asked for; nothing when the asker has it already."""
+    size = request.GET.get("size")
+    size = size if size in SIDES else None
+    box = _face_box(face_image) if size == "face" else None
+    # A file's name is never used twice, so it stands for the content.
+    part = ",".join(f"{value:.0f}" for value in box or ())
+    key = f"{face_image.image.name}?{size}={part}" if size else face_image.image.name
+    etag = quote_etag(key)
+    response = get_conditional_response(request, etag=etag) or _picture(face_image, size, key, box)
+    if response.status_code == 200:
+        response.headers["ETag"] = etag
+    # Asked again each time, so that who may no longer see a picture no longer does.
+    patch_cache_control(response, private=True, no_cache=True)
+    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _face_box(face_image: FaceImage) -> list[float] | None:
+    face = face_image.embeddings.exclude(face=None).values_list("face", flat=True).first()
+    return face and face["box"]
+
+
+def _picture(
+    face_image: FaceImage, size: str | None, key: str, box: list[float] | None
+) -> HttpResponse:
+    try:
+        if size:
+            small = _thumbnail(face_image, SIDES[size], key, box)
+            return HttpResponse(small, content_type="image/jpeg")
+        content = read_picture(face_image)
+    except (PictureMissing, StorageUnavailable) as error:
+        return _plain(error.message, error.status)
+    except (OSError, SyntaxError, ValueError):
+        logger.exception("Picture %s is damaged: no thumbnail", face_image.pk)
+        message = gettext("The stored file of this picture is damaged.")
+        return _plain(message, 404)
+    is_jpeg = face_image.image.name.endswith("jpg")
+    return HttpResponse(content, content_type="image/jpeg" if is_jpeg else "image/png")
+
+
+def _thumbnail(face_image: FaceImage, side: int, key: str, box: list[float] | None) -> bytes:
+    """From the memory of this process, which forgets it at its end: no second file to delete."""
+    made = caches["thumbnails"]
+    content = made.get(key)
+    if content is None:
+        content = thumbnail(read_picture(face_image), side, box)
+        made.set(key, content)
+    return content
+
+
+def _plain(message: str, status: int) -> HttpResponse:
+    return HttpResponse(message, content_type="text/plain; charset=utf-8", status=status)

@@ -1,0 +1,137 @@
+"""Has the one write path enrol what was uploaded in the admin, and tells what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Final
+
+from django.contrib import messages
+from django.core.files.uploadedfile import UploadedFile
+from django.http import HttpRequest
+from django.utils.translation import gettext, ngettext
+
+from enrollment import enrolling
+from enrollment.enrolling import Outcome, Upload
+from enrollment.index import IndexReport
+from enrollment.models import FaceEmbedding, FaceImage
+from recognition.exceptions import RecognitionError
+
+Say = Callable[[str], None]
+DOUBTS_TOLD: Final = 20  # pictures, each with its reasons
+
+
+def enroll_files(
+    request: HttpRequest,
+    person_id: str,
+    files: Sequence[UploadedFile],
+    detect: bool,
+    source: str = FaceImage.Source.ADMIN,
+) -> None:
+    """Adds the files to the person and reports on each; not to be called within a transaction."""
+    try:
+        enrollment = enrolling.enroll_pictures(
+            person_id=person_id,
+            uploads=[Upload(file.name, file) for file in files],
+            source=source,
+            use_face_detection=detect,
+        )
+    except RecognitionError as error:
+        messages.error(request, error.message)
+        return
+    warn, fail = partial(messages.warning, request), partial(messages.error, request)
+    _say_accepted(len(enrollment.accepted), partial(messages.success, request))
+    _say_refused(enrollment.outcomes, fail)
+    if detect:
+        _say_faceless(enrollment.accepted, warn)
+    _say_doubts(enrollment.accepted, warn)
+    _say_unindexed(enrollment.accepted, warn)
+
+
+def _say_accepted(count: int, say: Say) -> None:
+    if count:
+        text = ngettext("%(count)d picture was added.", "%(count)d pictures were added.", count)
+        say(text % {"count": count})
+
+
+def _say_refused(outcomes: Iterable[Outcome], say: Say) -> None:
+    for outcome in outcomes:
+        if outcome.error:
+            text = gettext("“%(file)s” was refused. %(reason)s")
+            say(text % {"file": outcome.filename, "reason": outcome.error.message})
+
+
+def _say_faceless(accepted: Iterable[Outcome], say: Say) -> None:
+    for outcome in accepted:
+        if outcome.crop.face is None:
+            text = gettext(
+                "No face was found in %(file)s: the whole picture was taken as a face. If it is not "
+                "one, delete the picture."
+            )
+            say(text % {"file": outcome.filename})
+
+
+def _say_doubts(accepted: Iterable[Outcome], say: Say) -> None:
+    """One message for each doubtful picture; the absent face was told in its own words."""
+    reasons_of = [
+        (
+            outcome.filename,
+            [doubt.message for doubt in outcome.doubts if doubt.code != "no_face"],
+        )
+        for outcome in accepted
+    ]
+    told = [(file, reasons) for file, reasons in reasons_of if reasons]
+    for file, reasons in told[:DOUBTS_TOLD]:
+        text = gettext("“%(file)s”: %(reasons)s")  # the admin makes a first letter a capital
+        say(text % {"file": file, "reasons": " ".join(reasons)})
+    if (left := len(told) - DOUBTS_TOLD) > 0:
+        text = ngettext(
+            "%(count)d more picture is doubtful. The list of pictures can be filtered by it.",
+            "%(count)d more pictures are doubtful. The list of pictures can be filtered by it.",
+            left,
+        )
+        say(text % {"count": left})
+
+
+def _say_unindexed(accepted: Iterable[Outcome], say: Say) -> None:
+    unfinished = [outcome for outcome in accepted if not _is_indexed(outcome)]
+    if unfinished:
+        text = ngettext(
+            "%(count)d picture is kept, but searches do not find it with every model yet. "
+            "%(reasons)s Then choose “Sync again” in the list or run 'manage.py reindex'.",
+            "%(count)d pictures are kept, but searches do not find them with every model yet. "
+            "%(reasons)s Then choose “Sync again” in the list or run 'manage.py reindex'.",
+            len(unfinished),
+        )
+        say(text % {"count": len(unfinished), "reasons": _reasons(unfinished)})
+
+
+def _is_indexed(outcome: Outcome) -> bool:
+    states = {row.status for row in outcome.embeddings}
+    return states == {FaceEmbedding.Status.INDEXED}
+
+
+def _reasons(outcomes: Iterable[Outcome]) -> str:
+    """Each reason once; without rows to name one, no model has weights."""
+    rows = (row for outcome in outcomes for row in outcome.embeddings)
+    errors = dict.fromkeys(row.error_message for row in rows if row.error)
+    missing = gettext("No model has weights on this server: put a weights file into its folder.")
+    return " ".join(errors) or missing
+
+
+def say_synced(request: HttpRequest, report: IndexReport) -> None:
+    """Reports on “Sync again”."""
+    if report.indexed or not report.failed:
+        text = ngettext(
+            "%(count)d embedding can be found by searches.",
+            "%(count)d embeddings can be found by searches.",
+            report.indexed,
+        )
+        messages.success(request, text % {"count": report.indexed})
+    if report.failed:
+        text = ngettext(
+            "%(count)d embedding failed; its picture's page says why.",
+            "%(count)d embeddings failed; their pictures' pages say why.",
+            report.failed,
+        )
+        messages.error(request, text % {"count": report.failed})
