@@ -25,7 +25,7 @@ from recognition.evaluation import open_pictures
 from recognition.exceptions import RecognitionError
 from recognition.imaging import read_image
 from recognition.networks.registry import EMBEDDING_DIM
-from recognition.vector_store import MilvusVectorStore, VectorRow, configured_index
+from recognition.vector_store import LiteVectorStore, VectorRow, configured_index
 
 MOST_PICTURES: Final = 20  # of a folder, evenly spread
 DETECTED_SIDES: Final = (640, 1920)  # pixels of the longer side
@@ -149,7 +149,7 @@ def _search(size: int, seconds: float) -> Timing:
     """In an embedded database of made-up vectors, whatever `MILVUS_URI` is."""
     chance = np.random.default_rng(size)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        store = MilvusVectorStore(str(Path(folder) / "vectors.db"), index=configured_index())
+        store = LiteVectorStore(Path(folder) / "vectors.db", index=configured_index())
         try:
             for start in range(0, size, ROWS_AT_A_TIME):
                 vectors = _unit_vectors(min(ROWS_AT_A_TIME, size - start), chance)

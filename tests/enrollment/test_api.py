@@ -13,7 +13,7 @@ from enrollment.enrolling import corrections
 from enrollment.index import indexing
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from recognition.exceptions import VectorStoreUnavailable
-from recognition.vector_store import MilvusVectorStore
+from recognition.vector_store import LiteVectorStore, VectorStore
 from tests.enrollment.gallery import set_thresholds
 from tests.pictures import draw_picture, upload
 
@@ -183,7 +183,7 @@ def test_an_unreachable_store_stores_nothing(api, no_store, tmp_path):
 
 
 def test_a_store_that_another_process_holds_stores_nothing(api, tmp_path, settings):
-    with_lock = MilvusVectorStore(settings.RECOGNITION["MILVUS_URI"])
+    with_lock = LiteVectorStore(settings.RECOGNITION["MILVUS_URI"])
     with_lock.ping()
     try:
         response = insert(api, draw_picture())
@@ -221,7 +221,7 @@ def test_a_store_that_fails_on_the_way_keeps_the_pictures_and_says_so(api, monke
     def fail(*args):
         raise VectorStoreUnavailable("The disk is full.")
 
-    monkeypatch.setattr(MilvusVectorStore, "upsert", fail)
+    monkeypatch.setattr(VectorStore, "upsert", fail)
     response = insert(api, draw_picture(), b"")
     body = response.json()
     assert response.status_code == 503

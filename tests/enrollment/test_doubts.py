@@ -12,7 +12,7 @@ from enrollment.judging import doubts
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
 from enrollment.upkeep.reconciliation import Kind, reconcile
 from recognition.exceptions import VectorStoreUnavailable
-from recognition.vector_store import MilvusVectorStore
+from recognition.vector_store import VectorStore
 from tests.enrollment.gallery import enrol, set_thresholds, stored
 from tests.pictures import draw_picture
 
@@ -34,7 +34,7 @@ def no_search(monkeypatch):
     def fail(*args):
         raise VectorStoreUnavailable("It does not answer.")
 
-    monkeypatch.setattr(MilvusVectorStore, "search", fail)
+    monkeypatch.setattr(VectorStore, "search", fail)
 
 
 def look(seed: int, quality: int = 75) -> bytes:

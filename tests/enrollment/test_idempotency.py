@@ -141,13 +141,13 @@ def test_killed_between_rows_and_vectors_goes_on_where_it_was(insert, monkeypatc
 
 def test_vector_store_that_fails_on_the_way_is_repeated_safely(insert, settings, monkeypatch):
     from recognition.exceptions import VectorStoreUnavailable
-    from recognition.vector_store import MilvusVectorStore
+    from recognition.vector_store import VectorStore
 
     def fail(*args):
         raise VectorStoreUnavailable("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(MilvusVectorStore, "upsert", fail)
+        patch.setattr(VectorStore, "upsert", fail)
         first = insert()
     assert (first.status_code, first.json()["error"]) == (503, "not_searchable_yet")
     second = insert()

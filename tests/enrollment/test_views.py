@@ -23,7 +23,7 @@ from enrollment.pages.query_pictures import NumberMark, QueryFace
 from recognition.decision import Thresholds, decide
 from recognition.detection import Face
 from recognition.networks.descriptor import Threshold
-from recognition.vector_store import MilvusVectorStore
+from recognition.vector_store import LiteVectorStore
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
 from tests.pictures import draw_picture
 
@@ -333,7 +333,7 @@ def test_unknown_model_is_refused(local, picture: bytes) -> None:
 
 def test_locked_vector_store_is_explained(local, gallery, picture, settings, tmp_path) -> None:
     uri = str(tmp_path / "taken.db")
-    holder = MilvusVectorStore(uri)
+    holder = LiteVectorStore(uri)
     holder.ping()
     settings.RECOGNITION = settings.RECOGNITION | {"MILVUS_URI": uri}
     try:

@@ -85,9 +85,9 @@ def running(
 def wait_until_ready(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
     """Returns when the store answers; raises with the end of the logs when it does not."""
     from recognition.exceptions import VectorStoreUnavailable
-    from recognition.vector_store import MilvusVectorStore
+    from recognition.vector_store import ServerVectorStore
 
-    store = MilvusVectorStore(address, timeout=5)
+    store = ServerVectorStore(address, timeout=5)
     deadline = time.monotonic() + READY_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:

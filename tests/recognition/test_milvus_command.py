@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recognition.vector_store import MilvusVectorStore
+from recognition.vector_store import LiteVectorStore, ServerVectorStore
 from tests.recognition.milvus_server import free_port, wait_until_ready
-from tests.recognition.test_vector_store import make_rows, nearest
+from tests.recognition.vector_store.helpers import make_rows, nearest
 from tests.test_server import environment, manage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,7 @@ def test_two_processes_share_the_database_of_the_data_folder(tmp_path: Path) -> 
     rows = make_rows(3)
     with served(data, log, MILVUS_URI=address) as process:
         wait_until_ready(process, address, log)
-        one, other = MilvusVectorStore(address), MilvusVectorStore(address)
+        one, other = ServerVectorStore(address), ServerVectorStore(address)
         one.upsert("a", rows)
         assert nearest(other, "a", rows[1].embedding, 1) == [2]
         one.close()
@@ -53,7 +53,7 @@ def test_two_processes_share_the_database_of_the_data_folder(tmp_path: Path) -> 
     assert f"MILVUS_URI={address}" in log.read_text()
     folder = data / "milvus_face.db"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    embedded = MilvusVectorStore(str(folder))
+    embedded = LiteVectorStore(folder)
     assert nearest(embedded, "a", rows[1].embedding, 1) == [2]
     embedded.close()
 

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from faceproject.access import is_loopback_name
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
-from recognition.vector_store import MilvusVectorStore
+from recognition.vector_store import LiteVectorStore
 
 DEFAULT_PORT: Final = 19530
 
@@ -55,7 +55,7 @@ class Command(BaseCommand):
 
 def _check_free(folder: Path) -> None:
     """Makes the folder, readable by its owner only; refuses one that another process has open."""
-    store = MilvusVectorStore(str(folder))
+    store = LiteVectorStore(folder)
     try:
         store.ping()
     except RecognitionError as error:

@@ -1,0 +1,110 @@
+"""The whole of what Milvus is asked to do: keep vectors by integer id, find the nearest, forget.
+
+SQL is the truth; all of this can be rebuilt. `MILVUS_URI` is a folder (`LiteVectorStore`: embedded,
+belongs to one process) or a server's address (`ServerVectorStore`); both keep the contract of
+`VectorStore`, which one suite of tests holds both to.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import threading
+
+from recognition.conf import get_settings
+from recognition.vector_store.base import (
+    COLLECTION,
+    DEFAULT_PARTITION,
+    EMBEDDING_DIM,
+    MAX_HITS,
+    StoredRow,
+    VectorHit,
+    VectorIndex,
+    VectorRow,
+    VectorStore,
+    partition_name,
+)
+from recognition.vector_store.lite import LiteVectorStore
+from recognition.vector_store.server import ServerVectorStore
+
+__all__ = [
+    "COLLECTION",
+    "DEFAULT_PARTITION",
+    "EMBEDDING_DIM",
+    "MAX_HITS",
+    "LiteVectorStore",
+    "ServerVectorStore",
+    "StoredRow",
+    "VectorHit",
+    "VectorIndex",
+    "VectorRow",
+    "VectorStore",
+    "configured_index",
+    "get_vector_store",
+    "partition_name",
+    "reset_vector_store",
+    "vector_store_at",
+]
+
+_Key = tuple[str, str, float, VectorIndex]
+
+_store: VectorStore | None = None
+_store_key: _Key | None = None
+_store_lock = threading.Lock()
+
+
+def vector_store_at(
+    uri: str,
+    token: str = "",
+    timeout: float = 10.0,
+    index: VectorIndex = VectorIndex(),  # noqa: B008 (frozen)
+) -> VectorStore:
+    """The store at an address or in a folder; `token` and `timeout` (seconds a call) are a server's."""
+    if re.match(r"(https?|tcp|unix):", uri):
+        return ServerVectorStore(uri, token, timeout, index)
+    return LiteVectorStore(uri, index)
+
+
+def configured_index() -> VectorIndex:
+    """How the settings say that the nearest are found."""
+    settings = get_settings()
+    return VectorIndex(
+        settings.milvus_index,
+        settings.milvus_hnsw_m,
+        settings.milvus_hnsw_ef_construction,
+        settings.milvus_hnsw_ef,
+    )
+
+
+def get_vector_store() -> VectorStore:
+    """The store of this process; a new one when the Milvus settings have changed."""
+    global _store, _store_key
+    settings = get_settings()
+    address = str(settings.milvus_uri)
+    key = (address, settings.milvus_token, settings.milvus_timeout, configured_index())
+    with _store_lock:
+        if _store is None or key != _store_key:
+            if _store:
+                _store.close()
+            _store, _store_key = vector_store_at(*key), key
+        return _store
+
+
+@atexit.register
+def reset_vector_store() -> None:
+    """Close the store of this process; the next get_vector_store() makes a new one."""
+    global _store
+    with _store_lock:
+        store, _store = _store, None
+    if store:
+        store.close()
+
+
+def _forget_after_fork() -> None:
+    """A child cannot use its parent's threads; it opens its own, or is told that it is locked."""
+    global _store, _store_lock
+    _store, _store_lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)

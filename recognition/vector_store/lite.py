@@ -1,0 +1,251 @@
+"""The embedded database: Milvus Lite on a folder, within this process, which it belongs to.
+
+It is asked through its engine, which its documentation calls the embedded engine API: no port or
+socket that somebody else could open, and neither gRPC nor pymilvus in between.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recognition.exceptions import VectorStoreUnavailable
+from recognition.vector_store import base
+from recognition.vector_store.base import (
+    COLLECTION,
+    DEFAULT_PARTITION,
+    EMBEDDING_DIM,
+    VARCHAR_BYTES,
+    FairLock,
+    StoredRow,
+    VectorIndex,
+    VectorRow,
+    VectorStore,
+    as_entity,
+    as_stored,
+)
+from recognition.vector_store.errors import (
+    database_failed,
+    database_locked,
+    folder_is_file,
+    other_schema,
+)
+
+if TYPE_CHECKING:
+    from milvus_lite import Collection, CollectionSchema, MilvusLite
+
+
+class LiteVectorStore(VectorStore):
+    """A folder that one process can open at a time; a second one gets a VectorStoreLocked."""
+
+    is_embedded = True
+
+    def __init__(self, folder: str | Path, index: VectorIndex = VectorIndex()) -> None:  # noqa: B008 (frozen)
+        self._folder = Path(folder)
+        self._index = index
+        # Milvus Lite allows one writer, and a search during a flush would miss the moving rows.
+        self._lock = FairLock()
+        self._database: MilvusLite | None = None
+        self._collection: Collection | None = None
+        self._unflushed = 0
+
+    def iterate(self, partition: str) -> Iterator[StoredRow]:
+        after: int | None = None
+        while page := self._page(partition, after):
+            for row in page:
+                yield row
+            after = row.id
+
+    def partitions(self) -> list[str]:
+        with self._opened() as collection:
+            return sorted(set(collection.list_partitions()) - {DEFAULT_PARTITION})
+
+    def drop_partition(self, partition: str) -> None:
+        with self._opened() as collection:
+            if collection.has_partition(partition):
+                collection.drop_partition(partition)
+
+    def clear(self) -> None:
+        with self._lock, _failures_translated():
+            self._open_database().drop_collection(COLLECTION)
+            # Where its schema is gone, Milvus Lite overlooks a collection, and then cannot make a new
+            # one in its place: so its folder goes too, which is a detail of how Milvus Lite stores.
+            # test_damaged_folder_is_refused_until_cleared fails when an upgrade stores otherwise.
+            shutil.rmtree(self._folder / "collections" / COLLECTION, ignore_errors=True)
+            self._collection = None
+            self._unflushed = 0
+
+    def row_count(self) -> int:
+        with self._opened() as collection:
+            return int(collection.num_entities)
+
+    def flush(self) -> None:
+        with self._opened() as collection:
+            self._flush(collection)
+
+    def ping(self) -> bool:
+        with self._opened():
+            return True
+
+    def close(self) -> None:
+        with self._lock:
+            if self._database:
+                self._database.close()
+            self._database = self._collection = None
+            self._unflushed = 0
+
+    def _upsert_batch(self, partition: str, rows: list[VectorRow]) -> None:
+        with self._opened() as collection:
+            if not collection.has_partition(partition):
+                collection.create_partition(partition)
+            entities = [as_entity(row, row.embedding.tolist()) for row in rows]
+            collection.upsert(entities, partition_name=partition)
+            self._unflushed += len(rows)
+            if self._unflushed >= base.BULK_FLUSH_ROWS:
+                self._flush(collection)
+
+    def _delete_batch(self, partition: str, ids: list[int]) -> None:
+        with self._opened() as collection:
+            if collection.has_partition(partition):
+                collection.delete(ids, partition_name=partition)
+                self._unflushed += len(ids)
+
+    def _make_visible(self) -> None:
+        """What is written is visible at once; many unflushed rows would make searches slow."""
+        with self._opened() as collection:
+            if self._unflushed >= base.FLUSH_ROWS:
+                self._flush(collection)
+
+    def _search(
+        self, partition: str, queries: np.ndarray, limit: int
+    ) -> list[list[tuple[int, float]]]:
+        with self._opened() as collection:
+            if not collection.has_partition(partition):
+                return [[] for _query in queries]
+            index = collection.get_index_info("embedding")
+            found = collection.search(
+                list(queries),
+                top_k=limit,
+                metric_type="COSINE",
+                partition_names=[partition],
+                output_fields=[],
+                anns_field="embedding",
+                search_params=self._index.search_params(
+                    index["index_type"], index["build_params"], limit
+                ),
+            )
+        return [[(int(hit["id"]), hit["distance"]) for hit in hits] for hits in found]
+
+    def _page(self, partition: str, after: int | None) -> list[StoredRow]:
+        """The next rows by ascending id; none where the partition or its rows end."""
+        with self._opened() as collection:
+            if not collection.has_partition(partition):
+                return []
+            found = collection.query(
+                None if after is None else f"id > {after}",
+                output_fields=["id", "person_id", "image_path"],
+                partition_names=[partition],
+                limit=base.PAGE_ROWS,
+                order_by_pk=True,
+            )
+        return [as_stored(entity) for entity in found]
+
+    @contextmanager
+    def _opened(self) -> Iterator[Collection]:
+        """The collection, for this thread alone; what goes wrong with it becomes our own error."""
+        with self._lock, _failures_translated():
+            if self._collection is None:
+                self._collection = self._open_collection(self._open_database())
+            yield self._collection
+
+    def _open_database(self) -> MilvusLite:
+        if self._database is None:
+            try:
+                self._folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._folder.mkdir(mode=0o700, exist_ok=True)
+            except (FileExistsError, NotADirectoryError) as error:
+                raise folder_is_file(error) from error
+            self._database = _engine().MilvusLite(str(self._folder))
+        return self._database
+
+    def _open_collection(self, database: MilvusLite) -> Collection:
+        if database.has_collection(COLLECTION):
+            collection = database.get_collection(COLLECTION)
+            if not _is_ours(collection.schema):
+                raise other_schema()
+        else:
+            collection = database.create_collection(COLLECTION, _our_schema())
+        if not collection.has_index("embedding"):
+            kind, build = self._index.build_params(is_lite=True)
+            index = {"index_type": kind, "metric_type": "COSINE", "params": build}
+            collection.create_index("embedding", index)
+        collection.load()
+        # Rows recovered from the write-ahead log are searched one by one until flushed.
+        self._flush(collection)
+        return collection
+
+    def _flush(self, collection: Collection) -> None:
+        collection.flush()
+        self._unflushed = 0
+
+
+@contextmanager
+def _failures_translated() -> Iterator[None]:
+    """A damaged file or a full disk shows as whatever Python, Arrow and FAISS throw then."""
+    try:
+        yield
+    except VectorStoreUnavailable:
+        raise
+    except Exception as error:
+        if isinstance(error, _engine().DataDirLockedError):
+            raise database_locked() from error
+        raise database_failed(error) from error
+
+
+def _our_schema() -> CollectionSchema:
+    engine = _engine()
+    types, make = engine.DataType, engine.FieldSchema
+    fields = [
+        make("id", types.INT64, is_primary=True),
+        make("embedding", types.FLOAT_VECTOR, dim=EMBEDDING_DIM),
+        *(make(name, types.VARCHAR, max_length=size) for name, size in VARCHAR_BYTES.items()),
+    ]
+    return engine.CollectionSchema(fields)
+
+
+def _is_ours(schema: CollectionSchema) -> bool:
+    """Whether the fields are ours; texts may be longer than those that we write."""
+    expected = {field.name: field for field in _our_schema().fields}
+    return {field.name for field in schema.fields} == expected.keys() and all(
+        field.dtype == expected[field.name].dtype
+        and field.is_primary == expected[field.name].is_primary
+        and field.dim == expected[field.name].dim
+        and not field.auto_id
+        and (field.max_length or 0) >= (expected[field.name].max_length or 0)
+        for field in schema.fields
+    )
+
+
+@lru_cache(maxsize=1)
+def _engine() -> ModuleType:
+    """Milvus Lite, imported at the first call (0.2 s)."""
+    import faiss
+    import milvus_lite
+
+    # FAISS writes to standard error that a cell has few vectors, and ours is one cell with all. Neither
+    # it nor Milvus Lite can be told not to, so this relies on Milvus Lite taking the class out of the
+    # module when it builds an index: test_few_vectors_are_indexed_without_a_word fails when it does not.
+    class QuietIVFFlat(faiss.IndexIVFFlat):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.cp.min_points_per_centroid = 1
+
+    faiss.IndexIVFFlat = QuietIVFFlat
+    return milvus_lite

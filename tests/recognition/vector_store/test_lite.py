@@ -1,0 +1,168 @@
+"""What is special to a folder: its owner, its flushes, its locks, its damages."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recognition.exceptions import VectorStoreLocked, VectorStoreUnavailable
+from recognition.vector_store import COLLECTION, LiteVectorStore, base
+from tests.recognition.vector_store.helpers import (
+    ids_in,
+    index_at,
+    make_rows,
+    nearest,
+    unit_vectors,
+)
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_folder_and_its_parents_are_private(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "milvus_face.db"
+    store = LiteVectorStore(folder)
+    store.ping()
+    store.close()
+    assert [oct(path.stat().st_mode & 0o777) for path in (folder, folder.parent)] == ["0o700"] * 2
+
+
+def test_many_small_writes_are_flushed_by_themselves(
+    folder_store: LiteVectorStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "FLUSH_ROWS", 10)
+    for row in make_rows(9):
+        folder_store.upsert("a", [row])
+    assert not list(tmp_path.rglob("data_*.parquet"))
+    folder_store.upsert("a", make_rows(1, first=10))
+    assert list(tmp_path.rglob("data_*.parquet"))
+
+
+def test_bulk_is_flushed_seldom_and_at_its_end(
+    folder_store: LiteVectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "BATCH_ROWS", 10)
+    monkeypatch.setattr(base, "FLUSH_ROWS", 5)
+    monkeypatch.setattr(base, "BULK_FLUSH_ROWS", 40)
+    folder_store.ping()
+    flushes = []
+    flush = folder_store._flush
+
+    def counted(client: object) -> None:
+        flushes.append(folder_store._unflushed)
+        flush(client)
+
+    monkeypatch.setattr(folder_store, "_flush", counted)
+    folder_store.upsert("a", make_rows(100))
+    assert flushes == [40, 40, 20]
+    assert folder_store._unflushed == 0
+
+
+def test_exact_search_has_the_quick_index(folder_store: LiteVectorStore, tmp_path: Path) -> None:
+    """FLAT of Milvus Lite took 31 ms among 20,000, one cell of IVF_FLAT 10 ms; both are exact."""
+    folder_store.upsert("a", make_rows(10))
+    folder_store.close()
+    assert index_at(str(tmp_path / "milvus_face.db")) == ("IVF_FLAT", {"nlist": 1})
+
+
+def test_few_vectors_are_indexed_without_a_word(
+    folder_store: LiteVectorStore, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """FAISS warns when a cell is trained with fewer than 39 vectors, which says nothing of one cell."""
+    folder_store.upsert("a", make_rows(5))
+    folder_store.close()  # Milvus Lite waits here for the index, which it builds in the background
+    assert capfd.readouterr() == ("", "")
+    faiss = pytest.importorskip("faiss")
+    faiss.IndexIVFFlat.__base__(faiss.IndexFlat(512), 512, 1).train(unit_vectors(5))
+    assert "WARNING" in capfd.readouterr().err, "FAISS is quiet by itself: the patch can go"
+
+
+def test_folder_open_elsewhere_is_named_as_locked(
+    folder_store: LiteVectorStore, tmp_path: Path
+) -> None:
+    from milvus_lite import MilvusLite
+
+    elsewhere = MilvusLite(str(tmp_path / "milvus_face.db"))
+    with pytest.raises(VectorStoreLocked, match="open in another process") as caught:
+        folder_store.ping()
+    assert str(tmp_path) not in str(caught.value)
+
+    elsewhere.close()
+    assert folder_store.ping()
+
+
+def test_file_in_place_of_the_folder_is_explained(
+    folder_store: LiteVectorStore, tmp_path: Path
+) -> None:
+    (tmp_path / "milvus_face.db").write_bytes(b"SQLite format 3\0")
+    with pytest.raises(VectorStoreUnavailable, match="Move the file away") as caught:
+        folder_store.ping()
+    assert str(tmp_path) not in str(caught.value)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("damaged", "damage"),
+    [
+        ("schema.json", cut_short),
+        ("schema.json", Path.unlink),
+        ("partitions/a/data/*.parquet", cut_short),
+        ("partitions/a/indexes/*.idx", cut_short),
+    ],
+)
+def test_damaged_folder_is_refused_until_cleared(
+    folder_store: LiteVectorStore, tmp_path: Path, damaged: str, damage: Callable[[Path], None]
+) -> None:
+    folder_store.upsert("a", make_rows(3))
+    folder_store.flush()
+    folder_store.close()
+    (path,) = (tmp_path / "milvus_face.db" / "collections" / COLLECTION).glob(damaged)
+    damage(path)
+    with pytest.raises(VectorStoreUnavailable, match="reindex --rebuild") as caught:
+        folder_store.ping()
+    assert str(tmp_path) not in str(caught.value)
+
+    folder_store.clear()
+    folder_store.upsert("a", make_rows(2))
+    assert ids_in(folder_store, "a") == [1, 2]
+
+
+UPSERT_FOREVER = """
+import sys, django; django.setup()
+import numpy as np
+from recognition.vector_store import LiteVectorStore, VectorRow
+assert "milvus_lite" not in sys.modules, "importing the store must not import its engine"
+store = LiteVectorStore(sys.argv[1])
+store.ping()
+assert "pymilvus" not in sys.modules, "a folder does without pymilvus"
+for number in range(100_000):
+    vector = np.random.default_rng(number).normal(size=512).astype(np.float32)
+    store.upsert("a", [VectorRow(number, vector, "ana", "a.jpg", "2024")])
+    print(number, flush=True)
+"""
+
+
+def test_answered_rows_survive_a_killed_process(
+    folder_store: LiteVectorStore, tmp_path: Path
+) -> None:
+    folder = str(tmp_path / "milvus_face.db")
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings", "MILVUS_URI": folder}
+    command = [sys.executable, "-c", UPSERT_FOREVER, folder]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+    ) as process:
+        answered = [int(process.stdout.readline()) for _line in range(150)]
+        process.send_signal(signal.SIGKILL)
+
+    assert set(answered) <= set(ids_in(folder_store, "a"))
+    vector = np.random.default_rng(149).normal(size=512).astype(np.float32)
+    assert nearest(folder_store, "a", vector)[0] == 149
