@@ -91,3 +91,10 @@ def write_descriptor(weights: WeightsFile, descriptor: WeightsDescriptor) -> Pat
     fresh.write_text(json.dumps(asdict(descriptor), indent=1, ensure_ascii=False) + "\n", "utf-8")
     fresh.replace(path)
     return path
+
+
+def update_descriptor(weights: WeightsFile, **changes: Any) -> tuple[WeightsDescriptor, Path]:
+    """Writes what has become known of a file beside what is known already."""
+    known = read_descriptor(weights) or WeightsDescriptor(sha256=full_hash(weights))
+    descriptor = replace(known, **changes)
+    return descriptor, write_descriptor(weights, descriptor)

@@ -22,6 +22,7 @@ from recognition.evaluation import (
     read_pairs,
     threshold_of_impostors,
 )
+from recognition.evaluation.conditions import CONDITIONS
 from recognition.networks import find_weights
 from recognition.networks.descriptor import read_descriptor
 
@@ -115,7 +116,9 @@ def test_threshold_refuses_to_stand_on_too_few_pairs():
 def test_identification_counts_the_person_not_the_picture():
     vectors = np.eye(8, dtype=np.float32)[[0, 0, 1, 1, 2, 0]]
     found = identification(vectors, ["a", "a", "b", "b", "c", "c"])
-    assert found == {"persons": 3, "probes": 3, "rank_1": pytest.approx(2 / 3), "rank_5": 1.0}
+    assert found.figures() == {
+        "persons": 3, "probes": 3, "rank_1": pytest.approx(2 / 3), "rank_5": 1.0
+    }  # fmt: skip
 
 
 def test_command_measures_compares_and_draws(people, pairs, own_weights, tmp_path, capsys):
@@ -150,6 +153,77 @@ def test_without_pairs_every_picture_is_verified_with_every_other(people, own_we
     assert figures[MODEL]["accuracy"] > 0.8 and figures[MODEL]["rank_1"] > 0.8
     assert figures["other"]["accuracy"] == 1
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_poor_copies_are_measured_and_written_as_markdown(people, own_weights, tmp_path, capsys):
+    options = {name: tmp_path / f"figures.{name}" for name in ("json", "markdown")}
+    call_command(
+        "evaluate", people, aligned=True, conditions=True, fmr=0.05, plot=tmp_path / "bars.png",
+        no_progress=True, **options,
+    )  # fmt: skip
+    figures = json.loads(options["json"].read_text())[MODEL]
+    assert set(figures["conditions"]) == {"none", *CONDITIONS}
+    assert figures["conditions"]["none"]["tar_one"] == figures["tar_at_threshold"]
+    low, high = figures["intervals"]["tar_at_fmr_0.01"]
+    assert low <= figures["tar_at_fmr_0.01"] <= high
+    assert 0 <= figures["fnir_at_fpir_0.1"] <= 1
+    written = options["markdown"].read_text()
+    share = 100 * figures["tar_at_fmr_0.01"]
+    assert f"| TAR at FMR 1 % | {share:.1f} % ({100 * low:.1f}–{100 * high:.1f}) |" in written
+    assert "| TAR at FMR 5 % | `mobilenetv3_large`: both so |" in written
+    assert "| eyes covered |" in written and "| eyes covered |" in capsys.readouterr().out
+    assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_false_matches_by_group_at_the_stored_threshold(people, own_weights, tmp_path, capsys):
+    labels = tmp_path / "labels.csv"
+    names = sorted(open_pictures(people).members)
+    rows = [f"{name},{'even' if int(name.split('_')[1]) % 2 == 0 else 'odd'}" for name in names]
+    labels.write_text("\n".join(["file,kind", *rows]))
+    options = {"groups": labels, "aligned": True, "no_progress": True}
+    with pytest.raises(CommandError, match="have no thresholds"):
+        call_command("evaluate", people, **options)
+    with pytest.raises(CommandError, match="leave out --identify, --save"):
+        call_command("evaluate", people, identify=True, save=True, **options)
+
+    call_command("evaluate", people, aligned=True, fmr=0.04, save=True, no_progress=True)
+    written = tmp_path / "groups.md"
+    call_command("evaluate", people, markdown=written, json=tmp_path / "groups.json", **options)
+    rates = json.loads((tmp_path / "groups.json").read_text())[MODEL]
+    assert [(rate["value"], rate["pairs"]) for rate in rates] == [
+        ("", 276),
+        ("even", 66),
+        ("odd", 66),
+    ]
+    # The twelve genuine pairs count as well: nothing says who is who here.
+    assert rates[0]["false_matches"] >= 12
+    assert "| kind: odd | 12 | 66 |" in written.read_text()
+    assert written.read_text() in capsys.readouterr().out
+
+    call_command("evaluate", people, sample=10, json=tmp_path / "groups.json", **options)
+    rates = json.loads((tmp_path / "groups.json").read_text())[MODEL]
+    assert rates[0]["pictures"] == 10
+
+
+def test_stored_threshold_is_judged_by_other_pictures(people, own_weights, tmp_path):
+    figures = tmp_path / "figures.json"
+    call_command("evaluate", people, aligned=True, no_progress=True, json=figures)
+    assert "fmr_at_match" not in json.loads(figures.read_text())[MODEL]
+    call_command("evaluate", people, aligned=True, fmr=0.04, save=True, no_progress=True)
+    call_command("evaluate", people, aligned=True, no_progress=True, json=figures)
+    found = json.loads(figures.read_text())[MODEL]
+    assert 0 < found["fmr_at_match"] <= 0.04
+    assert found["tar_at_match"] > 0.5 and 0 <= found["fpir_at_match"] < 1
+
+
+def test_the_command_is_stored_without_the_folders_of_this_machine(
+    people, own_weights, monkeypatch
+):
+    words = ["manage.py", "evaluate", "/home/me/lfw.zip/val", "--pairs", "/home/me/pairs.csv"]
+    monkeypatch.setattr("sys.argv", words)
+    call_command("evaluate", people, aligned=True, fmr=0.04, save=True, no_progress=True)
+    command = read_descriptor(find_weights(MODEL)).measured["command"]
+    assert command == "manage.py evaluate lfw.zip/val --pairs pairs.csv"
 
 
 def test_too_few_pairs_are_told_and_people_are_identified(people, pairs, own_weights, capsys):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from argparse import ArgumentParser
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,52 +17,78 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from recognition.decision import Thresholds, thresholds_of
+from recognition.embedding import embed_crops
 from recognition.evaluation import (
+    ConditionFigures,
     EvaluationError,
     Gallery,
     Pair,
+    PictureSet,
     Verification,
     embed_pictures,
+    group_rates,
     identification,
-    impostor_curve,
-    impostor_scores,
+    measure_conditions,
     missing_pictures,
     open_pictures,
     plot,
+    propose_thresholds,
     read_descriptors,
+    read_labels,
     read_pairs,
-    review_fmr,
-    threshold_of_impostors,
     verify_all,
     verify_pairs,
+)
+from recognition.evaluation.report import (
+    markdown_conditions,
+    markdown_figures,
+    markdown_groups,
+    text_figures,
 )
 from recognition.exceptions import RecognitionError
 from recognition.management.progress import add_progress_argument, progress_bar
 from recognition.networks import NETWORKS, find_weights, usable_names
-from recognition.networks.descriptor import (
-    WeightsDescriptor,
-    full_hash,
-    read_descriptor,
-    write_descriptor,
-)
+from recognition.networks.descriptor import update_descriptor
+
+Figures = dict[str, dict[str, Any]]
+NOT_WITH_GROUPS = ("pairs", "identify", "conditions", "compare", "plot", "save")
 
 
 class Command(BaseCommand):
     help = (
-        "Measures models on a folder or zip of pictures (one folder a person), from the photo to the "
-        "embedding: verification of every picture with every other, or of the pairs in a CSV "
-        "(image_a,image_b,same) or LFW's pairs.txt, and closed-set identification."
+        "Measures models on folders or zips of pictures (one folder a person; faces.zip/folder is the "
+        "folder inside the zip), from the photo to the embedding: verification of every picture with "
+        "every other, or of the pairs in a CSV (image_a,image_b,same) or LFW's pairs.txt, and "
+        "identification in a gallery, of strangers too. Intervals are of 95 %, by bootstrap over people."
     )
 
     requires_system_checks = ["recognition"]  # without the notes: those stand in 'check'
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("pictures", type=Path, help="folder or zip, a folder for each person")
+        parser.add_argument(
+            "pictures", type=Path, nargs="+", help="folder or zip, a folder for each person"
+        )
         parser.add_argument("--pairs", type=Path, help="verify these pairs instead of all")
         parser.add_argument(
             "--identify",
             action="store_true",
-            help="measure rank-1 and rank-5 too (as without --pairs)",
+            help="measure identification too (as without --pairs)",
+        )
+        parser.add_argument(
+            "--conditions",
+            action="store_true",
+            help="measure again with grey, small, blurred, dark, turned, covered, compressed crops",
+        )
+        parser.add_argument(
+            "--groups",
+            type=Path,
+            metavar="LABELS.csv",
+            help="instead: false-match rate within groups, of pictures of different people each; "
+            "the CSV has the pictures' names in its first column and labels in the others",
+        )
+        parser.add_argument(
+            "--sample", type=int, metavar="N", help="with --groups: take N pictures by lot"
         )
         parser.add_argument(
             "--model", action="append", choices=list(NETWORKS), help="default: all with weights"
@@ -78,8 +106,11 @@ class Command(BaseCommand):
         parser.add_argument(
             "--compare", type=Path, help=".npz of names and embedding: another system's vectors"
         )
-        parser.add_argument("--plot", type=Path, help="write ROC and histograms as PNG")
+        parser.add_argument(
+            "--plot", type=Path, help="write ROC, DET, histograms and conditions as PNG"
+        )
         parser.add_argument("--json", type=Path, help="write the figures as JSON")
+        parser.add_argument("--markdown", type=Path, help="write the figures as Markdown tables")
         parser.add_argument(
             "--save", action="store_true", help="store figures and thresholds with the weights"
         )
@@ -90,13 +121,17 @@ class Command(BaseCommand):
             raise CommandError(
                 _("--fmr is a share between 0 and 1, not %(fmr)g.") % {"fmr": options["fmr"]}
             )
+        track = progress_bar(options["no_progress"])
         try:
-            self._evaluate(options)
+            if options["groups"]:
+                self._measure_groups(options, track)
+            else:
+                self._measure_people(options, track)
         except (EvaluationError, RecognitionError, OSError) as error:
             raise CommandError(str(error)) from error
 
-    def _evaluate(self, options: dict[str, Any]) -> None:
-        pictures = open_pictures(options["pictures"])
+    def _measure_people(self, options: dict[str, Any], track: Callable[..., Any]) -> None:
+        pictures = open_pictures(*options["pictures"])
         pairs = read_pairs(options["pairs"]) if options["pairs"] else []
         if missing := missing_pictures(pairs, pictures.members):
             raise CommandError(
@@ -105,23 +140,21 @@ class Command(BaseCommand):
                     "%(count)d pictures of the pairs are not in %(place)s, the first of them %(first)s.",
                     len(missing),
                 )
-                % {"count": len(missing), "place": options["pictures"], "first": missing[0]}
+                % {
+                    "count": len(missing),
+                    "place": ", ".join(map(str, options["pictures"])),
+                    "first": missing[0],
+                }
             )
         in_pairs = {stem for pair in pairs for stem in pair[:2]}
-        whole = options["identify"] or options["save"] or not pairs
-        stems = sorted(pictures.members if whole else in_pairs)
-        track = progress_bar(options["no_progress"])
-        gallery = embed_pictures(
+        whole = options["identify"] or options["save"] or options["conditions"] or not pairs
+        gallery = self._embed(
+            options,
+            track,
             pictures,
-            stems,
-            options["model"] or usable_names(),
-            detect=not options["aligned"],
-            track=lambda items, total: track(items, _("pictures"), total),
+            sorted(pictures.members if whole else in_pairs),
+            keep_crops=options["conditions"],
         )
-        for file, reason in gallery.unusable.items():
-            self.stderr.write(
-                _("%(file)s: left out. %(reason)s") % {"file": file, "reason": reason}
-            )
         if missing := missing_pictures(pairs, gallery.stems):
             raise CommandError(
                 ngettext(
@@ -132,54 +165,53 @@ class Command(BaseCommand):
                 % {"count": len(missing), "first": missing[0]}
             )
         people = [pictures.people[stem] for stem in gallery.stems]
-        verifications = self._verifications(options, gallery, people, pairs)
-        figures = {name: found.figures(options["fmr"]) for name, found in verifications.items()}
+        vectors = self._vectors(options, gallery, in_pairs if pairs else set(gallery.stems))
+        thresholds = {
+            model: propose_thresholds(gallery.vectors[model], people, options["fmr"])
+            if options["save"]
+            else thresholds_of(model)
+            for model in gallery.vectors
+        }
+        results = self._verifications(vectors, gallery, pictures.people, pairs)
+        figures: Figures = {name: {} for name in vectors}
+        for name, result in results.items():
+            figures[name] |= result.figures(options["fmr"]) | {"intervals": result.intervals()}
+            if known := thresholds.get(name):
+                rates = result.at(known.match.similarity)
+                figures[name] |= dict(zip(("fmr_at_match", "tar_at_match"), rates, strict=True))
         if options["identify"] or not pairs:
-            for model, vectors in gallery.vectors.items():
-                figures.setdefault(model, {}).update(identification(vectors, people))
-        self._print(gallery, figures)
-        if options["plot"] and verifications:
-            plot(verifications, options["plot"])
-        if options["json"]:
-            options["json"].write_text(json.dumps(figures, indent=1) + "\n")
+            for name, (_places, rows) in vectors.items():
+                if len(rows) == len(people):
+                    _add_identification(figures[name], rows, people, thresholds.get(name))
+        conditions = self._conditions(options, track, gallery, people)
+        for name, found in conditions.items():
+            figures[name]["conditions"] = {key: asdict(value) for key, value in found.items()}
+        self._present(options, gallery, figures, results, conditions)
         if options["save"]:
             for model in gallery.vectors:
-                self._save(model, options, people, gallery, figures[model])
+                self._save(model, thresholds[model], options, people, gallery, figures[model])
 
-    def _verifications(
+    def _embed(
         self,
         options: dict[str, Any],
-        gallery: Gallery,
-        people: list[str],
-        pairs: list[Pair],
-    ) -> dict[str, Verification]:
-        """By model: the pairs of the file, or all there are; none when those are too few."""
-
-        def verify(vectors: np.ndarray, places: dict[str, int]) -> Verification:
-            if pairs:
-                return verify_pairs(vectors, places, pairs)
-            return verify_all(vectors[[places[stem] for stem in gallery.stems]], people)
-
-        results = {
-            model: verify(vectors, gallery.places) for model, vectors in gallery.vectors.items()
-        }
-        if options["compare"]:
-            places, vectors = read_descriptors(options["compare"])
-            needed = {stem for pair in pairs for stem in pair[:2]} or set(gallery.stems)
-            if missing := needed - places.keys():
-                raise CommandError(
-                    _("%(file)s has no vector of %(picture)s.")
-                    % {"file": options["compare"], "picture": min(missing)}
-                )
-            results[options["compare"].stem] = verify(vectors, places)
-        if pairs or all(result.is_enough for result in results.values()):
-            return results
-        self.stderr.write(_("There are too few pairs to verify; only identification is measured."))
-        return {}
-
-    def _print(self, gallery: Gallery, figures: dict[str, dict[str, Any]]) -> None:
-        rows = list(dict.fromkeys(key for values in figures.values() for key in values))
-        width = max(map(len, rows))
+        track: Callable[..., Any],
+        pictures: PictureSet,
+        stems: Sequence[str],
+        *,
+        keep_crops: bool = False,
+    ) -> Gallery:
+        gallery = embed_pictures(
+            pictures,
+            stems,
+            options["model"] or usable_names(),
+            detect=not options["aligned"],
+            keep_crops=keep_crops,
+            track=lambda items, total: track(items, _("pictures"), total),
+        )
+        for file, reason in gallery.unusable.items():
+            self.stderr.write(
+                _("%(file)s: left out. %(reason)s") % {"file": file, "reason": reason}
+            )
         self.stdout.write(
             _(
                 "%(count)d pictures, %(whole)d taken whole (no face found or looked for), %(left)d left out"
@@ -190,53 +222,177 @@ class Command(BaseCommand):
                 "left": len(gallery.unusable),
             }
         )
-        self.stdout.write(" " * width + "".join(f"  {name:>20}" for name in figures))
-        for row in rows:
-            values = "".join(f"  {_shown(row, item.get(row)):>20}" for item in figures.values())
-            self.stdout.write(f"{row:<{width}}{values}")
+        return gallery
+
+    def _vectors(
+        self, options: dict[str, Any], gallery: Gallery, needed: set[str]
+    ) -> dict[str, tuple[dict[str, int], np.ndarray]]:
+        """By model, and by the name of what is compared: the row of each picture, and the rows."""
+        vectors = {name: (gallery.places, rows) for name, rows in gallery.vectors.items()}
+        if options["compare"]:
+            places, rows = read_descriptors(options["compare"])
+            if missing := needed - places.keys():
+                raise CommandError(
+                    _("%(file)s has no vector of %(picture)s.")
+                    % {"file": options["compare"], "picture": min(missing)}
+                )
+            stems = [stem for stem in gallery.stems if stem in places]
+            others = {stem: place for place, stem in enumerate(stems)}
+            vectors[options["compare"].stem] = (others, rows[[places[stem] for stem in stems]])
+        return vectors
+
+    def _verifications(
+        self,
+        vectors: dict[str, tuple[dict[str, int], np.ndarray]],
+        gallery: Gallery,
+        people: dict[str, str],
+        pairs: list[Pair],
+    ) -> dict[str, Verification]:
+        """The pairs of the file, or all there are; none when those are too few."""
+        whom = [people[stem] for stem in gallery.stems]
+        results = {
+            name: verify_pairs(rows, places, pairs, people) if pairs else verify_all(rows, whom)
+            for name, (places, rows) in vectors.items()
+        }
+        if pairs or all(result.is_enough for result in results.values()):
+            return results
+        self.stderr.write(_("There are too few pairs to verify; only identification is measured."))
+        return {}
+
+    def _conditions(
+        self,
+        options: dict[str, Any],
+        track: Callable[..., Any],
+        gallery: Gallery,
+        people: list[str],
+    ) -> dict[str, dict[str, ConditionFigures]]:
+        if gallery.crops is None:
+            return {}
+        return {
+            model: measure_conditions(
+                gallery.crops,
+                rows,
+                people,
+                lambda crops, model=model: embed_crops(crops, model).vectors,
+                options["fmr"],
+                lambda items: track(items, _("conditions"), len(items)),
+            )
+            for model, rows in gallery.vectors.items()
+        }
+
+    def _present(
+        self,
+        options: dict[str, Any],
+        gallery: Gallery,
+        figures: Figures,
+        results: dict[str, Verification],
+        conditions: dict[str, dict[str, ConditionFigures]],
+    ) -> None:
+        self.stdout.write(text_figures(figures))
+        tables = [markdown_figures(figures)]
+        if conditions:
+            tables.append(markdown_conditions(conditions, options["fmr"]))
+            self.stdout.write("\n" + tables[-1])
+        if options["markdown"]:
+            options["markdown"].write_text("\n".join(tables), "utf-8")
+        if options["plot"] and results:
+            plot(results, options["plot"], conditions=conditions)
+        if options["json"]:
+            options["json"].write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
 
     def _save(
         self,
         model: str,
+        thresholds: Thresholds,
         options: dict[str, Any],
         people: list[str],
         gallery: Gallery,
         figures: dict[str, Any],
     ) -> None:
-        weights = find_weights(model)
-        scores, fmr = impostor_scores(gallery.vectors[model], people), options["fmr"]
-        known = read_descriptor(weights) or WeightsDescriptor(sha256=full_hash(weights))
-        command = shlex.join(["manage.py", *(Path(part).name for part in sys.argv[1:])])
-        descriptor = replace(
-            known,
-            match=threshold_of_impostors(scores, fmr),
-            review=threshold_of_impostors(scores, review_fmr(fmr)),
-            curve=impostor_curve(scores),
+        descriptor, path = update_descriptor(
+            find_weights(model),
+            match=thresholds.match,
+            review=thresholds.review,
+            curve=list(thresholds.curve),
             measured={
                 **figures,
                 "pictures": len(gallery.stems),
                 "people": len(set(people)),
                 "aligned": options["aligned"],
-                "command": command,
+                "command": shlex.join(["manage.py", *map(_without_folders, sys.argv[1:])]),
             },
         )
-        path = write_descriptor(weights, descriptor)
         self.stdout.write(
             _("%(model)s: match from %(match)s, review from %(review)s, stored in %(file)s")
             % {
                 "model": model,
-                "match": descriptor.match.similarity,
-                "review": descriptor.review.similarity,
+                "match": thresholds.match.similarity,
+                "review": thresholds.review.similarity,
                 "file": path.name,
             }
         )
         if options["verbosity"] > 1:
             self.stdout.write(json.dumps(asdict(descriptor), indent=1))
 
+    def _measure_groups(self, options: dict[str, Any], track: Callable[..., Any]) -> None:
+        if given := [f"--{name}" for name in NOT_WITH_GROUPS if options[name]]:
+            raise CommandError(
+                _("--groups measures pictures of different people; leave out %(given)s.")
+                % {"given": ", ".join(given)}
+            )
+        pictures = open_pictures(*options["pictures"])
+        stems = sorted(pictures.members)
+        if options["sample"] and options["sample"] < len(stems):
+            stems = np.random.default_rng(0).choice(stems, options["sample"], False).tolist()
+        read_labels(options["groups"], stems)  # before the long work
+        thresholds = self._thresholds(options["model"] or usable_names())
+        gallery = self._embed(options, track, pictures, stems)
+        labels = read_labels(options["groups"], gallery.stems)
+        rates = {
+            model: group_rates(rows, labels, thresholds[model])
+            for model, rows in gallery.vectors.items()
+        }
+        table = markdown_groups(rates, thresholds)
+        self.stdout.write(table)
+        if options["markdown"]:
+            options["markdown"].write_text(table, "utf-8")
+        if options["json"]:
+            content = {
+                model: [asdict(rate) | {"fmr": rate.fmr} for rate in of_model]
+                for model, of_model in rates.items()
+            }
+            options["json"].write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
-def _shown(name: str, value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float) and "threshold" not in name.replace("tar_at_threshold", ""):
-        return f"{value:.2%}"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    def _thresholds(self, models: Iterable[str]) -> dict[str, float]:
+        """From which similarity on each model's weights say that two faces match."""
+        found = {}
+        for model in models:
+            if (known := thresholds_of(model)) is None:
+                raise CommandError(
+                    _(
+                        "The weights of %(model)s have no thresholds: measure them with "
+                        "'manage.py evaluate PICTURES --save' first."
+                    )
+                    % {"model": model}
+                )
+            found[model] = known.match.similarity
+        return found
+
+
+def _add_identification(
+    figures: dict[str, Any],
+    vectors: np.ndarray,
+    people: Sequence[str],
+    thresholds: Thresholds | None,
+) -> None:
+    found = identification(vectors, people)
+    figures |= found.figures()
+    figures["intervals"] = figures.get("intervals", {}) | found.intervals()
+    if thresholds:
+        rates = found.at(thresholds.for_search(found.persons).match.similarity)
+        figures |= dict(zip(("fpir_at_match", "fnir_at_match"), rates, strict=True))
+
+
+def _without_folders(argument: str) -> str:
+    """What a path says of this machine is left out: its folders, but not those inside a zip."""
+    return re.sub(r"^.*/(?=[^/]+\.zip/)|^(?!.*\.zip/).*/(?=[^/])", "", argument)

@@ -1,0 +1,97 @@
+"""Embeddings of the pictures that are measured, by every model at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from recognition.embedding import CroppedUpload, crop_uploads, embed_crops
+from recognition.evaluation.pictures import EvaluationError, PictureSet
+
+CHUNK: Final = 256  # crops held before they are embedded
+
+Wrapper = Callable[[Iterable[Any], int], Iterable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Embeddings of pictures by every model: N×512 float32 each, rows in the order of `stems`.
+
+    `stems` are the names that `PictureSet` gives; `unusable` says by file why it is left out;
+    `crops` are the N×112×112×3 uint8 RGB that were embedded, where they were to be kept.
+    """
+
+    stems: list[str]
+    vectors: dict[str, np.ndarray]
+    fingerprints: dict[str, str]
+    without_face: int
+    unusable: dict[str, str]
+    crops: np.ndarray | None = None
+
+    @property
+    def places(self) -> dict[str, int]:
+        return {stem: place for place, stem in enumerate(self.stems)}
+
+
+def embed_pictures(
+    pictures: PictureSet,
+    stems: Sequence[str],
+    models: Sequence[str],
+    *,
+    detect: bool,
+    keep_crops: bool = False,
+    track: Wrapper = lambda items, total: items,
+) -> Gallery:
+    """Embeds the pictures by each of the models; faces are looked for once for all of them.
+
+    Raises `EvaluationError` when none of them can be used.
+    """
+    used: list[str] = []
+    unusable: dict[str, str] = {}
+    parts: dict[str, list[np.ndarray]] = {model: [] for model in models}
+    fingerprints: dict[str, str] = {}
+    held: list[np.ndarray] = []
+    kept: list[np.ndarray] = []
+    without_face = 0
+
+    def embed_held() -> None:
+        for model in models:
+            embeddings = embed_crops(held, model)
+            parts[model].append(embeddings.vectors)
+            fingerprints[model] = embeddings.fingerprint
+        held.clear()
+
+    items = crop_uploads(pictures.read(stems), detect=detect)
+    for stem, item in zip(stems, track(items, len(stems)), strict=True):
+        if not isinstance(item, CroppedUpload):
+            unusable[pictures.members[stem]] = str(item)
+            continue
+        used.append(stem)
+        without_face += item.crop.face is None
+        held.append(item.crop.pixels)
+        if keep_crops:
+            kept.append(item.crop.pixels)
+        if len(held) == CHUNK:
+            embed_held()
+    if not used:
+        raise EvaluationError(": ".join(next(iter(unusable.items()))))
+    embed_held()
+    vectors = {model: np.concatenate(arrays) for model, arrays in parts.items()}
+    crops = np.stack(kept) if keep_crops else None
+    return Gallery(used, vectors, fingerprints, without_face, unusable, crops)
+
+
+def read_descriptors(path: Path) -> tuple[dict[str, int], np.ndarray]:
+    """Ready-made vectors to measure beside the models: an .npz of `names` and `embedding` (N×D).
+
+    They are centred on their mean and normalised, as their cosine is compared.
+    """
+    with np.load(path) as content:
+        names, vectors = content["names"], content["embedding"].astype(np.float32)
+    vectors -= vectors.mean(0)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return {str(name): place for place, name in enumerate(names)}, vectors
