@@ -54,7 +54,17 @@ NOT_RUN = {
     "script/chaos --faults": "takes minutes; tests/test_faults.py runs it",
     "gpg --symmetric faces-2026-11-24.tar": "asks for a pass phrase at a terminal",
     "DATA_DIR=/srv/new script/manage restore …": "is run as `restore FILE`, with a DATA_DIR of its own",
-    "script/manage evaluate PHOTOS": "photos of people are not ours; tests/recognition/test_evaluate.py",
+    **dict.fromkeys(
+        (
+            "script/manage evaluate",
+            "script/manage evaluate PHOTOS",
+            "script/manage evaluate CROPS --aligned --conditions --plot figures.png --markdown figures.md",
+            "script/manage evaluate CROPS --aligned --pairs pairs.csv",
+            "script/manage evaluate CROPS --aligned --save",
+            "script/manage evaluate FACES --aligned --groups labels.csv",
+        ),
+        "photos of people are not ours; tests/recognition/test_evaluate.py",
+    ),
     **dict.fromkeys(
         (
             "script/manage benchmark",
