@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
-from faceproject.access import is_loopback_name
+from recognition.api.access import is_loopback_name
 from recognition.checks import is_writable
 
 S3_BACKEND: Final = "storages.backends.s3.S3Storage"

@@ -1,5 +1,12 @@
+from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
 
 
 class FaceAdminConfig(AdminConfig):
     default_site = "faceproject.admin_site.FaceAdminSite"
+
+
+class FaceProjectConfig(AppConfig):
+    """Brings the command that serves the whole: `manage.py serve`."""
+
+    name = "faceproject"

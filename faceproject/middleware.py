@@ -10,77 +10,22 @@ from urllib.parse import unquote
 from csp.middleware import CSPMiddleware
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.utils.translation import get_language_from_request, gettext, override
+from django.utils.translation import get_language_from_request, override
+
+from enrollment.api import ENCODED_SLASH
+from recognition.api.errors import status_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from csp.middleware import PolicyParts
 
-MIB = 1024 * 1024
-ENCODED_SLASH = "\0"
 PERSONS = "/api/persons/"
 API_DOCS = "/api/docs"
 
 
 def is_api(request: HttpRequest) -> bool:
     return f"{request.path_info}/".startswith("/api/")
-
-
-def error_body(code: str, message: str, **extra: object) -> dict[str, object]:
-    """The one shape of every error that the API answers."""
-    return {"success": False, "error": code, "message": message, **extra}
-
-
-def status_error(request: HttpRequest, status: int) -> dict[str, object]:
-    """The error body for a failure that never reached a view of ours."""
-    match status:
-        case 400:
-            code, message = (
-                "bad_request",
-                gettext(
-                    "The request was refused: it was damaged, or '%(host)s' is no address of this "
-                    "server. Whoever runs it lists its addresses in ALLOWED_HOSTS."
-                )
-                % {"host": request.headers.get("Host", "")},
-            )
-        case 404:
-            code, message = (
-                "not_found",
-                gettext(
-                    "There is nothing at %(path)s. The calls of this API are listed at /api/docs."
-                )
-                % {"path": request.path},
-            )
-        case 405:
-            code, message = (
-                "method_not_allowed",
-                gettext("%(path)s does not answer to %(method)s. See /api/docs for how to call it.")
-                % {"path": request.path, "method": request.method},
-            )
-        case 413:
-            code, message = (
-                "request_too_large",
-                gettext(
-                    "The request is larger than the %(limit)d MB that one may have. "
-                    "Send fewer or smaller pictures at a time."
-                )
-                % {"limit": settings.MAX_REQUEST_BYTES // MIB},
-            )
-        case 500:
-            code, message = (
-                "internal_error",
-                gettext(
-                    "The server failed at this request and has logged why. "
-                    "Try again; if it stays, tell the administrator."
-                ),
-            )
-        case _:
-            code = HTTPStatus(status).phrase.lower().replace(" ", "_")
-            message = gettext("The request was refused (%(status)d). See /api/docs.") % {
-                "status": status
-            }
-    return error_body(code, message)
 
 
 def refusal_by_length(content_length: str) -> HTTPStatus | None:

@@ -18,7 +18,7 @@ from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher
 
-from faceproject.middleware import status_error
+from recognition.api.errors import status_error
 
 DRAIN_SECONDS = 20.0  # what is not answered by then after SIGTERM is cut off
 MAX_CONNECTIONS = 200

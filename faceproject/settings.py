@@ -73,9 +73,10 @@ INSTALLED_APPS = [
     "django_tasks_db",
     "recognition",
     "enrollment",
+    "faceproject.apps.FaceProjectConfig",
 ]
 MIDDLEWARE = [
-    "faceproject.request_id.RequestIdMiddleware",
+    "recognition.api.request_id.RequestIdMiddleware",
     "faceproject.probes.ProbeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -263,7 +264,7 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["faceproject.access.OpenOnLoopback"],
+    "DEFAULT_PERMISSION_CLASSES": ["recognition.api.access.OpenOnLoopback"],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
         "recognition.api.renderers.ApiPageRenderer",
@@ -328,7 +329,7 @@ LOGGING = {
     "formatters": {
         "line": {"format": "%(asctime)s %(levelname)s [%(request_id)s] %(name)s: %(message)s"}
     },
-    "filters": {"request_id": {"()": "faceproject.request_id.RequestIdFilter"}},
+    "filters": {"request_id": {"()": "recognition.api.request_id.RequestIdFilter"}},
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",

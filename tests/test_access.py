@@ -7,7 +7,7 @@ from django.contrib.auth import get_user_model
 from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
-from faceproject.access import is_cross_site, is_local, is_loopback_name
+from recognition.api.access import is_cross_site, is_local, is_loopback_name
 from tests.pictures import upload
 
 PATH = "/api/milvus/stats"

@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from rest_framework.throttling import SimpleRateThrottle
 
 from faceproject.environment import Environment
-from faceproject.request_id import RequestIdFilter
+from recognition.api.request_id import RequestIdFilter
 from tests.pictures import upload
 
 pytestmark = pytest.mark.django_db

@@ -23,7 +23,7 @@ from enrollment.enrolling import (
     enroll_pictures,
 )
 from enrollment.models import Doubt, FaceEmbedding, FaceImage
-from faceproject.middleware import error_body
+from recognition.api.errors import error_body
 from recognition.api.views import UploadView, every_image_failed, refused
 from recognition.networks import load_network
 from recognition.vector_store import COLLECTION, get_vector_store

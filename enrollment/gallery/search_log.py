@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from enrollment.gallery.selectors import SearchHit
 from enrollment.models import Person, SearchEntry
-from faceproject.request_id import current_request_id
+from recognition.api.request_id import current_request_id
 from recognition.decision import Decision
 
 logger = logging.getLogger(__name__)

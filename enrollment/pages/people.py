@@ -34,7 +34,7 @@ from enrollment.models import FaceImage, Person
 from enrollment.pages.people_forms import AddPicturesForm, DetailsForm, GalleryForm, NewOwnerForm
 from enrollment.pages.views import FRAGMENT_HEADER
 from enrollment.web import enroll_files
-from faceproject.access import may, page_permission
+from recognition.api.access import may, page_permission
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
 

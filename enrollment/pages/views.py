@@ -21,7 +21,7 @@ from enrollment.models import FaceImage, SearchEntry
 from enrollment.pages.forms import CompareForm, SearchForm, model_options
 from enrollment.pages.query_pictures import Problem, asked_faces, compare_pictures, identify
 from enrollment.web import picture_response
-from faceproject.access import is_cross_site, may, page_access
+from recognition.api.access import is_cross_site, may, page_access
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
 

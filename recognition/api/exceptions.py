@@ -25,8 +25,8 @@ from rest_framework.serializers import as_serializer_error
 from rest_framework.settings import api_settings
 from rest_framework.views import set_rollback
 
-from faceproject.access import OpenOnLoopback
-from faceproject.middleware import error_body, status_error
+from recognition.api.access import OpenOnLoopback
+from recognition.api.errors import error_body, status_error
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError, UnknownModel
 

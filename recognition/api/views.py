@@ -18,8 +18,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from faceproject.middleware import error_body
 from recognition.api import schema, serializers
+from recognition.api.errors import error_body
 from recognition.api.fields import default_model
 from recognition.embedding import (
     CropOptions,

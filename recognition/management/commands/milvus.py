@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.management import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from faceproject.access import is_loopback_name
+from recognition.api.access import is_loopback_name
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
 from recognition.vector_store import LiteVectorStore

@@ -15,8 +15,8 @@ from django.db import DatabaseError
 from django.utils.translation import gettext
 
 from enrollment.upkeep import BacklogThread
-from faceproject.access import is_loopback_name
 from faceproject.server import DRAIN_SECONDS, CannotListen, Server
+from recognition.api.access import is_loopback_name
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError, VectorStoreLocked, VectorStoreUnavailable
 from recognition.networks import load_network

@@ -1,0 +1,67 @@
+"""The one shape of every error that the API answers, and what becomes of a request before any view."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.utils.translation import gettext
+
+from recognition.conf import MIB
+
+
+def error_body(code: str, message: str, **extra: object) -> dict[str, object]:
+    """The one shape of every error that the API answers."""
+    return {"success": False, "error": code, "message": message, **extra}
+
+
+def status_error(request: HttpRequest, status: int) -> dict[str, object]:
+    """The error body for a failure that never reached a view of ours."""
+    match status:
+        case 400:
+            code, message = (
+                "bad_request",
+                gettext(
+                    "The request was refused: it was damaged, or '%(host)s' is no address of this "
+                    "server. Whoever runs it lists its addresses in ALLOWED_HOSTS."
+                )
+                % {"host": request.headers.get("Host", "")},
+            )
+        case 404:
+            code, message = (
+                "not_found",
+                gettext(
+                    "There is nothing at %(path)s. The calls of this API are listed at /api/docs."
+                )
+                % {"path": request.path},
+            )
+        case 405:
+            code, message = (
+                "method_not_allowed",
+                gettext("%(path)s does not answer to %(method)s. See /api/docs for how to call it.")
+                % {"path": request.path, "method": request.method},
+            )
+        case 413:
+            code, message = (
+                "request_too_large",
+                gettext(
+                    "The request is larger than the %(limit)d MB that one may have. "
+                    "Send fewer or smaller pictures at a time."
+                )
+                % {"limit": settings.MAX_REQUEST_BYTES // MIB},
+            )
+        case 500:
+            code, message = (
+                "internal_error",
+                gettext(
+                    "The server failed at this request and has logged why. "
+                    "Try again; if it stays, tell the administrator."
+                ),
+            )
+        case _:
+            code = HTTPStatus(status).phrase.lower().replace(" ", "_")
+            message = gettext("The request was refused (%(status)d). See /api/docs.") % {
+                "status": status
+            }
+    return error_body(code, message)
