@@ -6,7 +6,8 @@ import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from django.utils.translation import gettext as _
 
@@ -14,7 +15,8 @@ from recognition.exceptions import RecognitionError, WeightsUnavailable
 from recognition.networks import FaceNetwork, build
 
 if TYPE_CHECKING:
-    from requests import Response
+    from requests import PreparedRequest, Response
+    from requests.adapters import HTTPAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +25,13 @@ CONNECT_SECONDS: Final = 10
 READ_SECONDS: Final = 30  # without a byte
 ATTEMPTS: Final = 4
 MAX_BYTES: Final = 2 * 1024**3
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 Progress = Callable[[int, int | None], None]  # bytes there, bytes in all (None: not said)
+
+
+def _ignore(done: int, total: int | None) -> None:
+    """Shows nothing."""
 
 
 class DownloadError(RecognitionError):
@@ -34,23 +41,47 @@ class DownloadError(RecognitionError):
     status = 503
 
 
+def install_network(
+    network: FaceNetwork, url: str, folder: Path, *, sha256: str = "", progress: Progress = _ignore
+) -> tuple[Path, str]:
+    """Puts a checkpoint in place as the network's `.ckpt`; returns its path and SHA-256.
+
+    It replaces the old file only after every tensor was loaded. Raises `DownloadError`.
+    """
+
+    def check(partial: Path) -> None:
+        try:
+            build(network, partial)
+        except WeightsUnavailable as error:
+            raise DownloadError(
+                _(
+                    "The file downloaded does not hold the model '%(name)s' (a web page instead of a "
+                    "checkpoint, another network, or a damaged file). It was thrown away; the weights "
+                    "in place are untouched. Check the address and try again."
+                )
+                % {"name": network.name}
+            ) from error
+
+    target = folder / f"{network.weights_stem}.ckpt"
+    return install(url, target, sha256=sha256, check=check, progress=progress)
+
+
 def install(
-    network: FaceNetwork,
     url: str,
-    folder: Path,
+    target: Path,
     *,
     sha256: str = "",
-    progress: Progress = lambda done, total: None,
+    check: Callable[[Path], None] = lambda partial: None,
+    progress: Progress = _ignore,
 ) -> tuple[Path, str]:
-    """Downloads `url` and puts it in place as the network's `.ckpt`; returns its path and SHA-256.
+    """Downloads `url` to `target`; returns the path and the file's SHA-256.
 
     A download that broke off goes on where it stopped, also in a later run. The file replaces the
-    old one only after its hash was compared and every tensor was loaded; on any failure the old
-    file stays. Raises `DownloadError`.
+    old one only after its hash was compared and `check` had nothing against it; on any failure the
+    old file stays. Raises `DownloadError`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{network.weights_stem}.ckpt"
-    partial = folder / f"{network.weights_stem}.{_short_hash(url)}.part"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.stem}.{_short_hash(url)}.part")
     download(url, partial, progress)
     found = _file_hash(partial)
     if sha256 and found != sha256.lower():
@@ -64,23 +95,19 @@ def install(
             % {"found": found, "expected": sha256.lower()}
         )
     try:
-        build(network, partial)
-    except WeightsUnavailable as error:
+        check(partial)
+    except DownloadError:
         partial.unlink()
-        raise DownloadError(
-            _(
-                "The file downloaded does not hold the model '%(name)s' (a web page instead of a "
-                "checkpoint, another network, or a damaged file). It was thrown away; the weights in "
-                "place are untouched. Check the address and try again."
-            )
-            % {"name": network.name}
-        ) from error
+        raise
     partial.replace(target)
     return target, found
 
 
 def download(url: str, partial: Path, progress: Progress) -> None:
-    """Fetches `url` into `partial`, going on from what is there, trying a few times."""
+    """Fetches `url` into `partial`, going on from what is there, trying a few times.
+
+    Only over HTTPS, wherever it is redirected to; plain HTTP from this machine alone.
+    """
     import requests
 
     for attempt in range(1, ATTEMPTS + 1):
@@ -115,9 +142,14 @@ def _fetch(url: str, partial: Path, progress: Progress) -> bool:
 
     have = partial.stat().st_size if partial.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    with requests.get(
-        url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)
-    ) as response:
+    session = requests.Session()
+    session.mount("http://", _https_only()())
+    with (
+        session,
+        session.get(
+            url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)
+        ) as response,
+    ):
         if response.status_code == 416:  # nothing after what we have, or it has become shorter
             if _total(response, 0) == have:
                 return True
@@ -142,6 +174,25 @@ def _fetch(url: str, partial: Path, progress: Progress) -> bool:
                         % {"url": url, "limit": MAX_BYTES}
                     )
     return total is None or start == total
+
+
+def _https_only() -> type[HTTPAdapter]:
+    """What answers plain HTTP in a session: no, also where a server redirects to it."""
+    from requests.adapters import HTTPAdapter
+
+    class HttpsOnly(HTTPAdapter):
+        def send(self, request: PreparedRequest, *args: Any, **options: Any) -> Response:
+            if urlsplit(request.url or "").hostname not in LOOPBACK:
+                raise DownloadError(
+                    _(
+                        "%(url)s is not HTTPS: anybody on the way could exchange the file. Give an "
+                        "address that begins with https://."
+                    )
+                    % {"url": request.url}
+                )
+            return super().send(request, *args, **options)
+
+    return HttpsOnly
 
 
 def _total(response: Response, start: int) -> int | None:

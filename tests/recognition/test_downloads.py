@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from django.core.management import CommandError, call_command
 
 from recognition.downloads import CHUNK_BYTES
 from recognition.embedding import embed_crops
-from recognition.networks import find_weights
+from recognition.extras import EXTRAS
+from recognition.networks import NETWORKS, PublishedWeights, find_weights
 
 MODEL = "mobilenetv3_large"
 
@@ -29,6 +31,7 @@ class Publisher:
     extra_length: int = 0
     status: int = 200
     ranges: bool = True
+    redirect: str = ""
     asked: list[str | None] = field(default_factory=list)
     url: str = ""
 
@@ -45,6 +48,8 @@ class Publisher:
             return
         body = self.content[start:]
         handler.send_response(206 if start else self.status)
+        if self.redirect:
+            handler.send_header("Location", self.redirect)
         if start:
             last = len(self.content) - 1
             handler.send_header("Content-Range", f"bytes {start}-{last}/{len(self.content)}")
@@ -94,6 +99,7 @@ def folder(settings, tmp_path):
 
 
 def fetch(publisher: Publisher, **options: str) -> None:
+    options = options or {"accept_unpinned": True}
     call_command("fetch_weights", MODEL, url=publisher.url, no_progress=True, **options)
 
 
@@ -172,5 +178,81 @@ def test_pinned_hash_lets_its_file_in(publisher, folder, checkpoint):
 
 def test_nobody_answers(folder, capsys):
     with pytest.raises(CommandError):
-        call_command("fetch_weights", MODEL, url="http://127.0.0.1:9/none", no_progress=True)
+        call_command(
+            "fetch_weights",
+            MODEL,
+            url="http://127.0.0.1:9/none",
+            no_progress=True,
+            accept_unpinned=True,
+        )
     assert "could not be downloaded" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("redirected", [False, True])
+def test_plain_http_is_refused_even_after_a_redirect(publisher, folder, redirected, capsys):
+    url = "http://weights.example/model.pth"
+    if redirected:
+        publisher.status, publisher.redirect, url = 302, url, publisher.url
+    with pytest.raises(CommandError):
+        call_command("fetch_weights", MODEL, url=url, no_progress=True, accept_unpinned=True)
+    assert "http://weights.example/model.pth is not HTTPS" in capsys.readouterr().err
+    assert names(folder) == []
+
+
+def test_nothing_unpinned_is_fetched_unasked(publisher, folder, capsys):
+    with pytest.raises(CommandError):
+        call_command("fetch_weights", MODEL, url=publisher.url, no_progress=True)
+    assert "say --accept-unpinned" in capsys.readouterr().err
+    assert publisher.asked == [] and not folder.exists()
+
+
+def published_files() -> list[PublishedWeights]:
+    of_networks = [item for network in NETWORKS.values() for item in network.published]
+    return of_networks + [item for extra in EXTRAS.values() for item in extra.published.values()]
+
+
+@pytest.mark.parametrize("published", published_files(), ids=lambda item: item.url)
+def test_published_file_is_https_and_pinned_or_said_not_to_be(published, folder, capsys):
+    assert published.url.startswith("https://") and published.licence
+    call_command("fetch_weights", list=True)
+    lines = capsys.readouterr().out.splitlines()
+    place = next(n for n, line in enumerate(lines) if line.endswith(published.url))
+    pinned = re.fullmatch(r" +SHA-256 +[0-9a-f]{64}", lines[place + 1])
+    assert bool(pinned) == bool(published.sha256)
+    assert pinned or "not known here" in lines[place + 1]
+    assert str(published.gives) in lines[place - 3] and str(published.costs) in lines[place - 2]
+
+
+@pytest.fixture
+def detector(publisher, monkeypatch):
+    """YuNet as the publisher on loopback has it."""
+    publisher.content = b"a detector"
+    digest = hashlib.sha256(publisher.content).hexdigest()
+    item = replace(published_files()[-1], name="here", url=publisher.url, sha256=digest)
+    extra = replace(EXTRAS["yunet"], published={"yunet_n_dynamic.onnx": item})
+    monkeypatch.setitem(EXTRAS, "yunet", extra)
+    return publisher
+
+
+def test_extra_is_installed_and_verified(detector, folder, capsys):
+    call_command("fetch_weights", "yunet", no_progress=True)
+    assert names(folder) == ["yunet_n_dynamic.onnx"]
+    assert "reindex" not in capsys.readouterr().out
+    call_command("verify_weights", "yunet")
+    assert "yes, as published" in capsys.readouterr().out
+    (folder / "yunet_n_dynamic.onnx").write_bytes(b"another")
+    with pytest.raises(CommandError, match="1 weights file does not load"):
+        call_command("verify_weights")
+    assert "NO: the published file has SHA-256" in capsys.readouterr().out
+
+
+def test_extra_with_another_hash_is_thrown_away(detector, folder):
+    detector.content = b"a detector with something in it"
+    with pytest.raises(CommandError, match="1 of 1 checkpoints were not installed"):
+        call_command("fetch_weights", "yunet", no_progress=True)
+    assert names(folder) == []
+
+
+def test_hash_belongs_to_one_file(folder):
+    with pytest.raises(CommandError, match="name the model"):
+        call_command("fetch_weights", "liveness", sha256="0" * 64, no_progress=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from argparse import ArgumentParser
 from typing import Any
 
@@ -9,7 +10,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from recognition.conf import get_settings
 from recognition.exceptions import WeightsUnavailable
+from recognition.extras import EXTRAS, Extra
 from recognition.networks import NETWORKS, FaceNetwork, WeightsFile, build
 from recognition.networks.descriptor import WeightsDescriptor, full_hash, read_descriptor
 from recognition.networks.loader import weights_files
@@ -22,11 +25,14 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("model", nargs="?", choices=list(NETWORKS), help="default: every model")
+        parser.add_argument("model", nargs="?", choices=[*NETWORKS, *EXTRAS], help="default: all")
 
     def handle(self, **options: Any) -> None:
-        names = [options["model"]] if options["model"] else list(NETWORKS)
-        broken = sum(self._list(NETWORKS[name]) for name in names)
+        names = [options["model"]] if options["model"] else [*NETWORKS, *EXTRAS]
+        broken = sum(
+            self._list(NETWORKS[name]) if name in NETWORKS else self._list_extra(EXTRAS[name])
+            for name in names
+        )
         if broken:
             raise CommandError(
                 ngettext(
@@ -53,6 +59,38 @@ class Command(BaseCommand):
             self._show(file, read_descriptor(file), in_use=place == 0, problem=problem)
         return broken
 
+    def _list_extra(self, extra: Extra) -> int:
+        """Prints the files of an extra that are there; returns how many are not as published."""
+        self.stdout.write(self.style.MIGRATE_HEADING(extra.name))
+        folder = get_settings().weights_dir
+        there = {file: item for file, item in extra.published.items() if (folder / file).exists()}
+        if not there:
+            self.stdout.write(
+                _("  no file; 'manage.py fetch_weights %(name)s' downloads one")
+                % {"name": extra.name}
+            )
+        broken = 0
+        for file, published in there.items():
+            with (folder / file).open("rb") as content:
+                found = hashlib.file_digest(content, "sha256").hexdigest()
+            broken += found != published.sha256
+            lines = {
+                "SHA-256": found,
+                _("loads"): _("yes, as published")
+                if found == published.sha256
+                else _("NO: the published file has SHA-256 %(expected)s; fetch it anew")
+                % {"expected": published.sha256},
+                _("source"): published.url,
+                _("licence"): published.licence,
+            }
+            self._print(file, lines)
+        return broken
+
+    def _print(self, file: str, lines: dict[str, Any]) -> None:
+        self.stdout.write(f"  {file}")
+        for label, value in lines.items():
+            self.stdout.write(f"    {label:<17} {value}")
+
     def _show(
         self, file: WeightsFile, known: WeightsDescriptor | None, *, in_use: bool, problem: str
     ) -> None:
@@ -71,9 +109,7 @@ class Command(BaseCommand):
             if known and known.match
             else _("not measured; 'manage.py evaluate --save' does it"),
         }
-        self.stdout.write(f"  {file.path.name}")
-        for label, value in lines.items():
-            self.stdout.write(f"    {label:<17} {value}")
+        self._print(file.path.name, lines)
 
 
 def _problem(network: FaceNetwork, file: WeightsFile) -> str:
