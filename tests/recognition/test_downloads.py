@@ -254,5 +254,5 @@ def test_extra_with_another_hash_is_thrown_away(detector, folder):
 
 
 def test_hash_belongs_to_one_file(folder):
-    with pytest.raises(CommandError, match="name the model"):
+    with pytest.raises(CommandError, match="name the model that"):
         call_command("fetch_weights", "liveness", sha256="0" * 64, no_progress=True)
