@@ -105,8 +105,9 @@ class Command(BaseCommand):
             for wanted in _files(name):
                 published = wanted.published
                 is_there = (get_settings().weights_dir / wanted.file).exists()
+                file = _("%(file)s (installed)") if is_there else "%(file)s"
                 lines = {
-                    _("file"): wanted.file + (f" ({_('installed')})" if is_there else ""),
+                    _("file"): file % {"file": wanted.file},
                     _("gives"): published.gives,
                     _("costs"): published.costs,
                     _("licence"): published.licence,
