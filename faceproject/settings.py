@@ -8,7 +8,7 @@ from pathlib import Path
 from django.utils.translation import gettext_lazy as _
 
 from faceproject.environment import Environment
-from faceproject.secret import stored_secret_key
+from faceproject.secret import private_folder, stored_secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment(BASE_DIR)
@@ -19,8 +19,7 @@ LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 
 # Where things are kept
 
-DATA_DIR = env.path("DATA_DIR", "data")
-DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+DATA_DIR = private_folder(env.path("DATA_DIR", "data"))
 
 # Who may reach it
 

@@ -10,8 +10,9 @@ from django.core.management import get_commands
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README.pt-BR.md", ROOT / "weights" / "README.md"]
-PAGES += [ROOT / "training" / "README.md"]
-PAGES += sorted((ROOT / "docs").glob("*.md"))
+PAGES += [ROOT / "training" / "README.md", ROOT / "data" / "README.md"]
+PAGES += [ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
 LINK = re.compile(r'\]\(([^)\s]+)\)|click \w+ "([^"]+)"')
 
 

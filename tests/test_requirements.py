@@ -61,5 +61,19 @@ def test_smaller_install_is_the_same_without_cuda() -> None:
     }
 
 
+def test_what_others_wrote_runs_at_a_commit_that_we_name() -> None:
+    """A tag can be moved to other code; the version stands beside it for people and for Dependabot."""
+    workflows = [file.read_text() for file in (ROOT / ".github" / "workflows").iterdir()]
+    used = re.findall(r"uses: (.+)", "\n".join(workflows))
+    hooks = re.findall(r"rev: (.+)", read(".pre-commit-config.yaml"))
+    assert used and hooks
+    assert [
+        each for each in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d[\d.]*", each)
+    ] == []
+    assert [
+        each for each in hooks if not re.fullmatch(r"[0-9a-f]{40} # frozen: v\d[\d.]*", each)
+    ] == []
+
+
 def torch_cpu() -> dict[str, str]:
     return pins("requirements-torch-cpu.txt")

@@ -13,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from faceproject import configuration
 from faceproject import settings as project_settings
 from faceproject.environment import Environment, Knob
+from faceproject.secret import private_folder
 from recognition.conf import RecognitionSettings
 from tests.test_server import manage
 
@@ -31,6 +32,26 @@ def test_settings_are_described_as_they_are(file: Path, render: Callable[[], str
     # A comparison of texts this long would bury the sentence.
     is_current = file.read_text() == render()
     assert is_current, f"{file.name} differs from the settings. Write it anew: {WRITE}"
+
+
+def test_new_data_folder_is_its_owners_only(tmp_path: Path) -> None:
+    """Also the one that a clone brings along, with nothing but its README.md in it."""
+    cloned = tmp_path / "cloned"
+    cloned.mkdir(mode=0o755)
+    (cloned / "README.md").touch()
+    assert private_folder(cloned).stat().st_mode & 0o777 == 0o700
+    assert private_folder(tmp_path / "made").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("holds", [(), ("README.md", "db.sqlite3")], ids=["empty", "in use"])
+def test_data_folder_that_somebody_opened_stays_open(
+    tmp_path: Path, holds: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o755)
+    for name in holds:
+        (folder / name).touch()
+    assert private_folder(folder).stat().st_mode & 0o777 == 0o755
 
 
 def test_default_stays_when_django_writes_into_the_setting(
