@@ -15,7 +15,9 @@ def private_folder(path: Path) -> Path:
     closed too. What somebody made and opened stays open.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.stat().st_uid == os.getuid() and [entry.name for entry in path.iterdir()] == ["README.md"]:
+    if path.stat().st_uid == os.getuid() and [entry.name for entry in path.iterdir()] == [
+        "README.md"
+    ]:
         path.chmod(0o700)
     return path
 
