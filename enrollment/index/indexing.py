@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 
 from django.db import DatabaseError, models, transaction
@@ -110,28 +109,43 @@ def request_deletion(embedding: FaceEmbedding) -> None:
         embedding_id=embedding.pk,
         partition=partition_name(embedding.model, embedding.fingerprint),
     )
-    _once_after_commit(delete_vectors.enqueue)
+    _delete_vectors_after_commit()
 
 
-def _once_after_commit(work: Callable[[], object]) -> None:
+class _Run:
+    """A run of `delete_vectors` that any number of deletions in one transaction ask for."""
+
+    asked_for = False
+
+
+_next = (
+    threading.local()
+)  # `.run`: of this thread's transaction, as a connection belongs to a thread
+
+
+def _delete_vectors_after_commit() -> None:
     """Deleting a person with a thousand pictures must not call Milvus a thousand times.
 
-    What was asked for within a savepoint that is still open, or outside of any, will run if this does.
+    Every deletion leaves a hook of its own, which goes with the savepoint that it was made in when
+    that is rolled back; of those that are left the first asks, and the others see that it did.
     """
-    connection = transaction.get_connection()
-    open_savepoints = set(connection.savepoint_ids)
-    waiting = (
-        func
-        for savepoints, func, _robust in connection.run_on_commit
-        if savepoints <= open_savepoints
-    )
-    if work not in waiting:
-        transaction.on_commit(work, robust=True)
+    run = getattr(_next, "run", None) or _Run()
+    _next.run = run
+
+    def ask_once() -> None:
+        if not run.asked_for:
+            run.asked_for, _next.run = True, None
+            delete_vectors.enqueue()
+
+    transaction.on_commit(ask_once, robust=True)
 
 
 def _enqueue_after_commit(ids: list[int]) -> None:
+    def enqueue() -> None:  # no partial: when one fails, Django 5.2 drops the hooks after it
+        index_embeddings.enqueue(ids)
+
     if ids:
-        transaction.on_commit(partial(index_embeddings.enqueue, ids), robust=True)
+        transaction.on_commit(enqueue, robust=True)
 
 
 # Doing it, after the commit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -44,8 +43,12 @@ def face_image_saved(instance: FaceImage, created: bool, raw: bool, **kwargs: An
 
 def face_image_deleted(instance: FaceImage, **kwargs: Any) -> None:
     storage, name = instance.image.storage, instance.image.name
+
+    def delete_file() -> None:  # no partial: when one fails, Django 5.2 drops the hooks after it
+        storage.delete(name)
+
     if name:
-        transaction.on_commit(partial(storage.delete, name), robust=True)
+        transaction.on_commit(delete_file, robust=True)
 
 
 def face_embedding_deleted(instance: FaceEmbedding, **kwargs: Any) -> None:
