@@ -118,6 +118,19 @@ def make_wheel(folder: Path) -> Path:
     return wheel
 
 
+def test_torch_without_cuda_comes_by_itself_from_its_own_index(
+    project: Path, tmp_path: Path
+) -> None:
+    """Its index has no hashes of ours to check, so nothing else may come from there."""
+    make_wheel(tmp_path / "wheels")
+    (project / "requirements-torch-cpu.txt").write_text("tiny==1\n")
+    (project / "requirements-cpu.txt").write_text("# nothing\n")
+    smaller = {"REQUIREMENTS": "requirements-cpu.txt", "PIP_FIND_LINKS": str(tmp_path / "wheels")}
+    assert run(project, **smaller).returncode == 0
+    assert list(project.glob(".venv/lib/python*/site-packages/tiny-1.dist-info"))
+    assert "nstalling" not in run(project, **smaller).stderr
+
+
 def test_tests_install_their_lock_beside_that_of_the_service(project: Path) -> None:
     (project / "requirements-test.txt").write_text("# nothing\n")
     both = {"TEST_REQUIREMENTS": "requirements-test.txt"}
