@@ -213,6 +213,7 @@ for name, read in {
     "TORCH_THREADS": env.integer,
     "FLIP_TTA": env.flag,
     "MAX_IMAGE_PIXELS": env.integer,
+    "MAX_DECODED_PIXELS": env.integer,
     "MIN_IMAGE_SIDE": env.integer,
     "MAX_BATCH_SIZE": env.integer,
     "DETECTOR": env.text,

@@ -28,6 +28,7 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "embed_batch_size": (1, 4_096),
     "torch_threads": (0, 1_024),
     "max_image_pixels": (112 * 112, 2_000_000_000),
+    "max_decoded_pixels": (112 * 112, 20_000_000_000),
     "min_image_side": (1, 1_024),
     "max_batch_size": (1, 1_000),
     "max_request_bytes": (1024**2, 4 * 1024**3),

@@ -41,9 +41,9 @@ def exif(orientation: int = 1) -> Image.Exif:
     return block
 
 
-def refusal(data: bytes, filename: str | None = None) -> str:
+def refusal(data: bytes) -> str:
     with pytest.raises(InvalidImage) as caught:
-        read_image(data, filename)
+        read_image(data)
     return str(caught.value)
 
 
@@ -159,37 +159,23 @@ def test_broken_exif_does_not_spoil_the_picture():
     assert read_image(data).orientation == 1
 
 
-@pytest.mark.parametrize("filename", ["a.jpg", "A.JPEG", "a.b.png", "x.tif", "x.tiff", "x.bmp"])
-def test_content_decides_within_allowed_extensions(filename):
-    assert read_image(draw_picture(format="PNG"), filename).format == "PNG"
-
-
-@pytest.mark.parametrize(
-    ("filename", "given"), [("a.exe", "“exe”"), ("a.gif", "“gif”"), ("photo", "no extension")]
-)
-def test_other_extensions_are_refused(filename, given):
-    message = refusal(draw_picture(), filename)
-
-    assert given in message
-    assert "png, jpg, jpeg, bmp, tiff, tif" in message
-
-
 @pytest.mark.parametrize(
     ("data", "given"),
     [
         pytest.param(b"", "empty", id="empty"),
         pytest.param(b"<!DOCTYPE html><html></html>", "HTML", id="html"),
         pytest.param(b"%PDF-1.7", "PDF", id="pdf"),
-        pytest.param(b"\0\0\0\x18ftypheic\0\0", "HEIC", id="heic"),
+        pytest.param(b"\0\0\0\x18ftypisom\0\0\0\0isom", "MP4", id="video"),
+        pytest.param(b"\0\0\0\x18ftypheic\0\0", "damaged", id="heic-header-only"),
         pytest.param(draw_picture(format="GIF"), "GIF", id="gif"),
-        pytest.param(draw_picture(format="WEBP"), "WebP", id="webp"),
+        pytest.param(draw_picture(format="JPEG2000"), "JPEG 2000", id="jpeg-2000"),
         pytest.param(draw_picture(format="PPM"), "not a picture", id="ppm"),
-        pytest.param(b"\xff\xd8\xff", "JPEG, PNG, BMP, TIFF", id="header-only"),
+        pytest.param(b"\xff\xd8\xff", "damaged", id="jpeg-header-only"),
         pytest.param(random.Random(0).randbytes(500), "not a picture", id="noise"),
     ],
 )
 def test_what_is_no_picture_is_named(data, given):
-    assert given in refusal(data, "face.jpg")
+    assert given in refusal(data)
 
 
 @pytest.mark.parametrize("progressive", [False, True])

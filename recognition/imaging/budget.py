@@ -1,0 +1,65 @@
+"""How many pixels all requests together hold decoded: whoever would go over it waits for its turn."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from recognition.conf import get_settings
+
+
+class PixelBudget:
+    """First come, first served, so that a large picture is not passed by small ones for ever.
+
+    A thread that holds pixels already gets more at once: if it waited for others, they might wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: deque[object] = deque()
+        self._used = 0
+        self._own = threading.local()
+
+    @property
+    def used(self) -> int:
+        """Pixels that are reserved now."""
+        return self._used
+
+    @contextmanager
+    def reserved(self, pixels: int) -> Iterator[None]:
+        """Holds so many of `MAX_DECODED_PIXELS` until the block ends; waits until they are free.
+
+        A picture of more than there are in all gets all of them.
+        """
+        total = get_settings().max_decoded_pixels
+        pixels = min(pixels, total)
+        with self._changed:
+            if not self._held():
+                self._wait_for_turn(pixels, total)
+            self._used += pixels
+        self._own.pixels = self._held() + pixels
+        try:
+            yield
+        finally:
+            self._own.pixels = self._held() - pixels
+            with self._changed:
+                self._used -= pixels
+                self._changed.notify_all()
+
+    def _held(self) -> int:
+        return getattr(self._own, "pixels", 0)
+
+    def _wait_for_turn(self, pixels: int, total: int) -> None:
+        turn = object()
+        self._waiting.append(turn)
+        try:
+            while self._waiting[0] is not turn or self._used + pixels > total:
+                self._changed.wait()
+        finally:
+            self._waiting.remove(turn)
+            self._changed.notify_all()
+
+
+budget = PixelBudget()

@@ -1,0 +1,169 @@
+"""From what a decoder gives to 8-bit sRGB, as an image viewer shows it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from recognition.imaging.refusals import damaged
+
+logger = logging.getLogger(__name__)
+
+_BAND_PIXELS: Final = 2_000_000  # converted at a time
+_LARGEST_PROFILE: Final = 4_000_000  # bytes
+_PROFILE_MODES: Final = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+_SAME_COLOUR: Final = 2  # levels of 255 by which a profile that is sRGB itself may be off
+_SRGB_GAMMA: Final = 1 / 2.2
+_SAME_GAMMA: Final = 0.05
+# Full scales of pictures whose bits a channel are fewer than the file has room for.
+_FULL_SCALES: Final = (255, 1023, 4095, 16383, 65535)
+_OTHER_ORDER: Final = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+
+_Conversion = Callable[[Image.Image], Image.Image]
+
+
+def rgb_pixels(
+    image: Image.Image,
+    *,
+    profile: bytes | None = None,
+    gamma: float | None = None,
+    dark_is_high: bool = False,
+    low_bytes: Callable[[], Image.Image | None] = lambda: None,
+) -> np.ndarray:
+    """H×W×3 uint8 sRGB of a decoded picture.
+
+    Transparency is laid over white, unless no pixel at all is visible: then it is a mistake of the
+    program that wrote it. A colour `profile` (ICC), or else the exponent `gamma` of a PNG, is applied;
+    one that is broken or of other colours than the picture is passed over. `dark_is_high` says that 0
+    is white where the decoder leaves that to us. Where fewer than 16 bits are used of 16, `low_bytes`
+    gives the same picture's lower bytes.
+    """
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _deep_grey_to_8_bits(image, dark_is_high)
+    elif (shallow := _shallow_colour(image, low_bytes)) is not None:
+        image = shallow
+    if image.has_transparency_data:
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        if image.getextrema()[3][1] == 0:
+            image = image.convert("RGB")
+    to_srgb = _to_srgb(image, profile, gamma)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = np.asarray(to_srgb(image.crop((0, top, image.width, bottom))))
+    return pixels
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None, gamma: float | None) -> _Conversion:
+    by_profile = _profile_conversion(image.mode, profile) if profile else None
+    if by_profile:
+        return by_profile
+    if image.mode == "LAB":
+        return _transform(ImageCms.createProfile("LAB"), "LAB")
+    if gamma and abs(gamma / _SRGB_GAMMA - 1) > _SAME_GAMMA:
+        table = [round(255 * (level / 255) ** min(_SRGB_GAMMA / gamma, 10)) for level in range(256)]
+        return lambda band: _over_white(band).point(table * 3)
+    return _over_white
+
+
+def _over_white(band: Image.Image) -> Image.Image:
+    if band.mode == "RGBA":
+        return Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert("RGB")
+    return band if band.mode == "RGB" else band.convert("RGB")
+
+
+def _profile_conversion(mode: str, content: bytes) -> _Conversion | None:
+    """What an ICC profile makes of a picture of this mode; None where it says nothing of use."""
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(content[:_LARGEST_PROFILE]))
+        space = _PROFILE_MODES.get(profile.profile.xcolor_space.strip())
+        if (
+            space is None
+            or (space != "RGB" and space != mode)
+            or (space == "RGB" and mode == "CMYK")
+        ):
+            return None
+        convert = _transform(profile, space)
+        if space == "RGB":
+            seen = np.asarray(convert(_COLOURS)).astype(int)
+            if np.abs(seen - np.asarray(_COLOURS)).max() <= _SAME_COLOUR:
+                return None  # sRGB under some name
+            return lambda band: convert(_over_white(band))
+        convert(Image.new(space, (1, 1)))
+        return convert
+    except Exception:  # noqa: BLE001 (a profile is metadata: broken, it is as none)
+        logger.debug("Unusable colour profile, sRGB assumed", exc_info=True)
+        return None
+
+
+def _transform(profile: object, mode: str) -> _Conversion:
+    transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB")
+    return lambda band: ImageCms.applyTransform(band, transform)
+
+
+def _colour_samples() -> Image.Image:
+    levels = np.linspace(0, 255, 9).round().astype(np.uint8)
+    cube = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(27, 27, 3)
+    return Image.fromarray(np.ascontiguousarray(cube))
+
+
+_COLOURS: Final = _colour_samples()
+
+
+def _deep_grey_to_8_bits(image: Image.Image, dark_is_high: bool) -> Image.Image:
+    """Grey of 16 or 32 bits as 8 bits, brightness kept relative to the full scale.
+
+    The full scale is the smallest that holds every value: of 8, 10, 12, 14 or 16 bits, 1 for fractions,
+    else the maximum itself; negative values are black.
+    """
+    values = np.asarray(image)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise damaged()
+    maximum = float(values.max())
+    scale = next((one for one in _scales(image.mode) if maximum <= one), maximum)
+    grey = np.empty(values.shape, np.uint8)
+    rows = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        band = values[top : top + rows].astype(np.float32) * (255 / scale)
+        grey[top : top + rows] = np.rint(band).clip(0, 255)
+    return Image.fromarray(255 - grey if dark_is_high else grey)
+
+
+def _scales(mode: str) -> tuple[int, ...]:
+    if mode == "F":
+        return (1, 255, 65535)
+    return _FULL_SCALES if mode.startswith("I;16") else (255, 65535)
+
+
+def _shallow_colour(
+    image: Image.Image, low_bytes: Callable[[], Image.Image | None]
+) -> Image.Image | None:
+    """A colour picture of 16 bits a channel that uses 14 or fewer, in 8 bits; None for every other.
+
+    Of 16 bits Pillow keeps the upper 8, which hold little or nothing of such a picture.
+    """
+    colours = image.getextrema()[:3] if image.mode in ("RGB", "RGBA") else ()
+    if not colours or max(high for _low, high in colours) >= 64:
+        return None
+    lower = low_bytes()
+    if lower is None:
+        return None
+    values = np.asarray(image)[..., :3].astype(np.uint16) << 8 | np.asarray(lower)[..., :3]
+    scale = next(one for one in _FULL_SCALES if values.max() <= one)
+    colour = Image.fromarray(np.rint(values * np.float32(255 / scale)).astype(np.uint8))
+    if image.mode == "RGBA":
+        colour.putalpha(image.getchannel("A"))
+    return colour
+
+
+def other_byte(rawmode: str) -> str | None:
+    """Pillow's raw mode for the lower bytes of what this one reads the upper bytes of."""
+    layout, found, order = rawmode.partition(";16")
+    return f"{layout};16{_OTHER_ORDER[order]}" if found and order in _OTHER_ORDER else None

@@ -1,0 +1,128 @@
+"""The structure of a JPEG (ITU-T T.81), read without decoding it."""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from recognition.imaging.refusals import damaged, too_complex, unsupported
+from recognition.imaging.tiff import orientation_of
+
+MOST_SCANS: Final = 100
+MOST_SEGMENTS: Final = 5_000
+# Each scan of a progressive JPEG goes over the whole picture. 16 scans at 50 megapixels take about as
+# long as the largest PNG does.
+MOST_SCANNED_PIXELS: Final = 1_000_000_000
+USUAL_SCANS: Final = 20  # libjpeg writes 10 for colour, the optimisers that are known at most 18
+
+_EOI, _SOS, _APP0, _APP1, _APP2, _APP14, _COM = 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE, 0xFE
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_DECODED_FRAMES: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
+_DECODING: Final = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, _SOS}  # DHT, DAC, DQT, DNL, DRI
+_METADATA: Final = frozenset(range(0xE0, 0xF0)) | {_COM}
+# Ends a run of entropy-coded data: any marker but a stuffed zero or a restart.
+_NEXT_MARKER: Final = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Jpeg:
+    """The first picture of a JPEG file without its metadata.
+
+    `content` lacks the end marker. `complete` is False where the file lacks it, too; `regular` is False
+    where decoders pass over something, or where the scans are more than any program writes.
+    """
+
+    content: bytes
+    width: int
+    height: int
+    orientation: int
+    scans: int
+    complete: bool
+    regular: bool
+
+    @property
+    def whole(self) -> bytes:
+        return self.content + b"\xff\xd9"
+
+
+def read_jpeg(data: bytes) -> Jpeg:
+    """Reads the segments of a JPEG; `InvalidImage` for what is damaged, unsupported or too much work.
+
+    What is kept is what decodes: frames, tables, scans, the colour profile, and how colours are coded.
+    """
+    head: list[bytes] = []
+    body: list[bytes] = []
+    size: tuple[int, int] | None = None
+    orientation, scans, regular, complete, position = 1, 0, True, False, 2
+    for _count in range(MOST_SEGMENTS):
+        found = _NEXT_MARKER.search(data, position)
+        if not found:
+            break
+        regular &= found.start() == position
+        marker, position = found[1][0], found.end()
+        if marker == _EOI:
+            complete = True
+            break
+        end = position + int.from_bytes(data[position : position + 2], "big")
+        payload = data[position + 2 : end]
+        if end < position + 2 or end > len(data) or marker not in _DECODING | _METADATA:
+            raise damaged()
+        position = end
+        if marker in _FRAMES:
+            size = size or _frame_size(marker, payload)
+        if marker == _SOS:
+            scans += 1
+            following = _NEXT_MARKER.search(data, end)
+            position = following.start() if following else len(data)
+            body += [_segment(marker, payload), data[end:position]]
+        elif marker in _DECODING:
+            body.append(_segment(marker, payload))
+        elif marker == _APP0 and payload.startswith(b"JFIF\0") and not head:
+            # The last two bytes are the size of the thumbnail, which is left out.
+            head.append(_segment(_APP0, payload[:12].ljust(12, b"\0") + b"\0\0"))
+        elif marker == _APP2 and payload.startswith(b"ICC_PROFILE\0") and len(payload) > 14:
+            body.append(_segment(marker, payload))
+        elif marker == _APP14 and payload.startswith(b"Adobe") and len(payload) >= 12:
+            body.append(_segment(marker, payload[:12]))
+        elif marker == _APP1 and payload.startswith(b"Exif\0") and orientation == 1:
+            orientation = orientation_of(payload[6:])
+    else:
+        raise too_complex()
+    if size is None or not scans:
+        raise damaged()
+    if scans > MOST_SCANS or scans * size[0] * size[1] > MOST_SCANNED_PIXELS:
+        raise too_complex()
+    content = b"".join([b"\xff\xd8", *head, *body]).rstrip(b"\xff")
+    return Jpeg(content, *size, orientation, scans, complete, regular and scans <= USUAL_SCANS)
+
+
+def _frame_size(marker: int, payload: bytes) -> tuple[int, int]:
+    """(width, height) of a frame that can be decoded."""
+    if len(payload) < 6:
+        raise damaged()
+    precision, height, width, components = struct.unpack_from(">BHHB", payload)
+    known = marker in _DECODED_FRAMES and precision == 8 and components in (1, 3, 4)
+    if not known or not height:
+        raise unsupported("JPEG")
+    return width, height
+
+
+def with_orientation(jpeg: Jpeg) -> bytes:
+    """The picture with no metadata but its orientation (TIFF header, one directory entry)."""
+    if jpeg.orientation == 1:
+        return jpeg.whole
+    directory = struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x0112, 3, 1, jpeg.orientation, 0, 0)
+    after = _end_of_jfif(jpeg.content)
+    exif = _segment(_APP1, b"Exif\0\0" + directory)
+    return b"".join([jpeg.content[:after], exif, jpeg.content[after:], b"\xff\xd9"])
+
+
+def _end_of_jfif(content: bytes) -> int:
+    """Where the first segment ends when it is the JFIF header, which must stay the first."""
+    return 4 + int.from_bytes(content[4:6], "big") if content[2:4] == b"\xff\xe0" else 2
+
+
+def _segment(marker: int, payload: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload

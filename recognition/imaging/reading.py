@@ -1,0 +1,295 @@
+"""From the bytes of a file to upright RGB pixels, within limits that are looked at before the work."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from recognition.exceptions import InvalidImage
+from recognition.imaging import refusals
+from recognition.imaging.budget import budget
+from recognition.imaging.colour import other_byte, rgb_pixels
+from recognition.imaging.formats import FORMATS, file_kind
+from recognition.imaging.jpeg import Jpeg, read_jpeg
+from recognition.imaging.png import read_png
+from recognition.imaging.tiff import orientation_of, read_tiff
+
+# How decoders say that a file may be whole and they cannot read it.
+_UNSUPPORTED: Final = re.compile(
+    "unsupported|not supported|not (?:yet )?implemented|unknown pixel mode|cannot handle|not available"
+    "|no decoding plugin|unrecognized image mode",
+    re.IGNORECASE,
+)
+# Bits that mean something else in every table, so that a scan that is cut off shows other pixels.
+_OTHER_ENDS: Final = (b"\x55\xaa" * 32, b"\xfe" * 64, bytes(range(255)) * 4)
+# Pillow reads run-length-coded bitmaps one by one in Python.
+_MOST_RLE_PIXELS: Final = 4_000_000
+_MOST_RLE_BYTES: Final = 4_000_000
+
+
+@dataclass(slots=True, eq=False)
+class DecodedImage:
+    """A decoded picture.
+
+    `pixels` is H×W×3 uint8 sRGB, upright, C-contiguous and read-only. `width` and `height` are those of
+    the upright picture; where it was read at a reduced scale, `pixels` has fewer. `orientation` is the
+    EXIF orientation (1 to 8) that was undone to get there.
+    """
+
+    pixels: np.ndarray
+    format: str  # one of FORMATS
+    width: int
+    height: int
+    orientation: int = 1
+
+    @property
+    def scale(self) -> float:
+        """How many of the picture's own pixels one of `pixels` is wide, as a fraction of one."""
+        return self.pixels.shape[1] / self.width
+
+    def forget(self) -> None:
+        """Gives up the pixels."""
+        self.pixels = np.empty((0, 0, 3), np.uint8)
+
+
+@dataclass(slots=True)
+class _Source:
+    """A picture whose header was read, and what decoding it takes."""
+
+    kind: str
+    image: Image.Image
+    reopened: Callable[[], Image.Image]
+    decoded_pixels: int = 0  # where the decoder makes more than are shown
+    orientation: int = 1
+    profile: bytes | None = None
+    gamma: float | None = None
+    dark_is_high: bool = False
+    jpeg: Jpeg | None = None
+    common: bool = True  # False: whether it can be decoded depends on how the decoder was built
+
+
+@contextmanager
+def opened_image(data: bytes, *, side: int | None = None) -> Iterator[DecodedImage]:
+    """A decoded picture, whose pixels count in the process's budget until the block ends.
+
+    Waits while other threads hold as many as `MAX_DECODED_PIXELS` allows; `InvalidImage` for
+    everything that is not a whole picture within limits. With `side` a JPEG may be decoded at a half,
+    a quarter or an eighth of its size, its longer side not below `side` pixels.
+    """
+    if not data:
+        raise refusals.empty()
+    kind = file_kind(data)
+    if kind not in FORMATS:
+        raise refusals.unrecognised(kind)
+    source = _guarded(kind, partial(_OPENERS[kind], data))
+    refusals.check_size(source.image.width, source.image.height)
+    upright_size = _upright_size(source)
+    if side and source.jpeg and source.jpeg.complete:
+        _reduce(source.image, side)
+    pixels = source.image.width * source.image.height
+    with budget.reserved(max(pixels, source.decoded_pixels)):
+        decoded = _guarded(kind, partial(_decode, source))
+        yield DecodedImage(decoded, kind, *upright_size, source.orientation)
+
+
+def read_image(data: bytes, *, side: int | None = None) -> DecodedImage:
+    """As `opened_image`, for those who read one picture after the other, in no request."""
+    with opened_image(data, side=side) as image:
+        return image
+
+
+def _guarded(kind: str, work: Callable[[], Any]) -> Any:
+    """What the work gives; decoders leak every exception there is on hostile bytes."""
+    try:
+        return work()
+    except (InvalidImage, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise refusals.too_many_pixels() from error
+    except Exception as error:
+        if _UNSUPPORTED.search(str(error)):
+            raise refusals.unsupported(kind) from error
+        raise refusals.damaged() from error
+
+
+def _source(kind: str, opener: Callable[[], Image.Image], **found: Any) -> _Source:
+    image = opener()
+    profile = image.info.get("icc_profile")
+    found.setdefault("profile", profile if isinstance(profile, bytes) else None)
+    return _Source(kind, image, opener, **found)
+
+
+def _open_jpeg(data: bytes) -> _Source:
+    jpeg = read_jpeg(data)
+    opener = lambda: JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg.whole))  # noqa: E731
+    return _source("JPEG", opener, orientation=jpeg.orientation, jpeg=jpeg)
+
+
+def _open_png(data: bytes) -> _Source:
+    png = read_png(data)
+    opener = lambda: PngImagePlugin.PngImageFile(io.BytesIO(png.content))  # noqa: E731
+    return _source("PNG", opener, orientation=png.orientation, profile=png.profile, gamma=png.gamma)
+
+
+def _open_bmp(data: bytes) -> _Source:
+    source = _source("BMP", lambda: BmpImagePlugin.BmpImageFile(io.BytesIO(data)))
+    if source.image.tile[0].codec_name == "bmp_rle" and (
+        source.image.width * source.image.height > _MOST_RLE_PIXELS or len(data) > _MOST_RLE_BYTES
+    ):
+        raise refusals.too_complex()
+    return source
+
+
+def _open_tiff(data: bytes) -> _Source:
+    tiff = read_tiff(data)
+    opener = lambda: TiffImagePlugin.TiffImageFile(io.BytesIO(tiff.content))  # noqa: E731
+    return _source(
+        "TIFF",
+        opener,
+        orientation=tiff.orientation,
+        dark_is_high=tiff.dark_is_high,
+        decoded_pixels=tiff.decoded_pixels,
+        common=tiff.common,
+    )
+
+
+def _open_webp(data: bytes) -> _Source:
+    source = _source("WebP", lambda: WebPImagePlugin.WebPImageFile(io.BytesIO(data)))
+    source.orientation = orientation_of(source.image.info.get("exif", b""))
+    return source
+
+
+def _open_avif(data: bytes) -> _Source:
+    # How it is turned is said by its container; EXIF, which Pillow would parse, is not to be asked.
+    start = data.find(b"iinf")
+    end = start + int.from_bytes(data[start - 4 : start], "big") if start >= 4 else 0
+    if start >= 4 and end > start:
+        data = data[:start] + data[start:end].replace(b"Exif", b"free") + data[end:]
+    source = _source("AVIF", lambda: AvifImagePlugin.AvifImageFile(io.BytesIO(data)))
+    source.orientation = orientation_of(source.image.info.get("exif", b""))
+    return source
+
+
+def _open_heic(data: bytes) -> _Source:
+    import pi_heif
+
+    file = pi_heif.open_heif(data, convert_hdr_to_8bit=True)
+    return _source("HEIC", lambda: _HeicImage(file[file.primary_index]))
+
+
+class _HeicImage(Image.Image):
+    """A picture that libheif turns upright and decodes when it is loaded."""
+
+    def __init__(self, picture: Any) -> None:
+        super().__init__()
+        self._picture = picture
+        self._size, self._mode = picture.size, picture.mode
+        self.info = {"icc_profile": picture.info.get("icc_profile")}
+
+    def load(self) -> Any:
+        if self._picture is not None:
+            picture, self._picture = self._picture, None
+            data = picture.data  # only now the size is sure
+            whole = Image.frombuffer(
+                picture.mode, picture.size, data, "raw", picture.mode, picture.stride, 1
+            )
+            self._size, self.im = whole.size, whole.im
+        return super().load()
+
+
+_OPENERS: Final[dict[str, Callable[[bytes], _Source]]] = {
+    "JPEG": _open_jpeg,
+    "PNG": _open_png,
+    "WebP": _open_webp,
+    "HEIC": _open_heic,
+    "AVIF": _open_avif,
+    "BMP": _open_bmp,
+    "TIFF": _open_tiff,
+}
+
+
+def _upright_size(source: _Source) -> tuple[int, int]:
+    width, height = source.image.size
+    return (height, width) if source.orientation >= 5 else (width, height)
+
+
+def _reduce(image: Image.Image, side: int) -> None:
+    longer = max(image.size)
+    if longer >= 2 * side:
+        image.draft(None, tuple(max(1, length * side // longer) for length in image.size))
+
+
+def _decode(source: _Source) -> np.ndarray:
+    try:
+        source.image.load()
+    except OSError as error:
+        raise error if source.common else refusals.unsupported(source.kind) from error
+    if source.jpeg and not source.jpeg.complete and not _is_whole(source.jpeg, source.image):
+        raise refusals.damaged()
+    pixels = rgb_pixels(
+        source.image,
+        profile=source.profile,
+        gamma=source.gamma,
+        dark_is_high=source.dark_is_high,
+        low_bytes=partial(_low_bytes, source),
+    )
+    source.image.close()
+    pixels = _upright(pixels, source.orientation)
+    pixels.flags.writeable = False
+    return pixels
+
+
+def _is_whole(jpeg: Jpeg, image: Image.Image) -> bool:
+    """Whether nothing but its end mark is missing: no pixel depends on what would come next."""
+    pixels = image.tobytes()
+    for more in _OTHER_ENDS:
+        other = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg.content + more + b"\xff\xd9"))
+        other.load()
+        if other.tobytes() != pixels:
+            return False
+    return True
+
+
+def _low_bytes(source: _Source) -> Image.Image | None:
+    """The lower bytes of a picture of 16 bits a channel; None for other pictures."""
+    image = source.reopened()
+    tiles = []
+    for tile in getattr(image, "tile", ()):
+        first, *rest = (tile.args,) if isinstance(tile.args, str) else tile.args
+        rawmode = other_byte(first) if isinstance(first, str) else None
+        if rawmode is None:
+            return None
+        args = rawmode if isinstance(tile.args, str) else (rawmode, *rest)
+        tiles.append(tile._replace(args=args))
+    if not tiles:
+        return None
+    image.tile = tiles
+    image.load()
+    return image
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """The pixels with an EXIF orientation undone, C-contiguous."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)

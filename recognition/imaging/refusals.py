@@ -1,0 +1,81 @@
+"""What is said of a file that is not taken: what was given, what was expected, what to do."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext as _
+
+from recognition.conf import get_settings
+from recognition.exceptions import InvalidImage
+from recognition.imaging.formats import FORMATS_TEXT
+
+
+def empty() -> InvalidImage:
+    return InvalidImage(_("The file is empty. Send the bytes of a picture."))
+
+
+def unrecognised(kind: str | None) -> InvalidImage:
+    """Of bytes that are no picture that is taken; `kind` says what they are, if that is known."""
+    if kind:
+        message = _(
+            "The file is of type %(given)s; a picture in one of these formats was expected: "
+            "%(formats)s. Convert it to JPEG or PNG and send it again."
+        )
+        return InvalidImage(message % {"given": kind, "formats": FORMATS_TEXT})
+    message = _(
+        "The file is not a picture that can be read; one of these formats was expected: "
+        "%(formats)s. Check that the file opens in a picture viewer and send it again."
+    )
+    return InvalidImage(message % {"formats": FORMATS_TEXT})
+
+
+def damaged() -> InvalidImage:
+    return InvalidImage(
+        _(
+            "The picture is damaged or incomplete and could not be decoded; a whole picture was "
+            "expected. Send the original file again."
+        )
+    )
+
+
+def unsupported(kind: str) -> InvalidImage:
+    """Of a whole picture in a variant of its format that is not decoded here."""
+    message = _(
+        "The picture is of a rare kind of %(given)s that is not supported. Convert it to an ordinary "
+        "JPEG or PNG and send it again."
+    )
+    return InvalidImage(message % {"given": kind})
+
+
+def too_complex() -> InvalidImage:
+    return InvalidImage(
+        _(
+            "The picture is built of more parts (scans, tiles or blocks) than a picture of its size "
+            "needs. Save it anew as an ordinary JPEG or PNG and send it again."
+        )
+    )
+
+
+def too_many_pixels() -> InvalidImage:
+    message = _(
+        "The picture has too many pixels; at most %(limit)d are accepted. "
+        "Scale it down and send it again."
+    )
+    return InvalidImage(message % {"limit": get_settings().max_image_pixels})
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuses a picture that is larger or smaller than the settings allow."""
+    settings = get_settings()
+    size = {"width": width, "height": height}
+    if width * height > settings.max_image_pixels:
+        message = _(
+            "The picture has %(width)d×%(height)d pixels; at most %(limit)d in all are accepted. "
+            "Scale it down and send it again."
+        )
+        raise InvalidImage(message % (size | {"limit": settings.max_image_pixels}))
+    if min(width, height) < settings.min_image_side:
+        message = _(
+            "The picture has %(width)d×%(height)d pixels; each side must have at least "
+            "%(limit)d. Send a larger picture."
+        )
+        raise InvalidImage(message % (size | {"limit": settings.min_image_side}))
