@@ -79,6 +79,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "MAX_REQUEST_MB": "Largest request; a larger one gets 413.",
         "MAX_BATCH_SIZE": "Most pictures in one request.",
         "MAX_IMAGE_PIXELS": "Width × height of the largest picture, known from its header before it is decoded.",
+        "MAX_DECODED_PIXELS": "Width × height of all pictures that are decoded at the same time; further requests wait until there is room. A pixel takes about 10 bytes of memory while it is decoded.",
         "MIN_IMAGE_SIDE": "Smallest width and height in pixels.",
         "DETECTOR": "Dotted path of the class that finds faces; another one implements [`recognition/detection/base.py`](../recognition/detection/base.py). `recognition.detection.retinaface.RetinaFaceDetector` needs `pip install -r requirements-retinaface.txt` and fetches its weights at the first use, into `~/.uniface/models` or `UNIFACE_CACHE_DIR`; its scores run lower, so set `DETECTION_MIN_SCORE=0.5` with it. `recognition.detection.none.NoDetector` finds none: every picture is taken for a crop.",
         "DETECTION_MAX_SIDE": "Larger pictures are scaled down to this to find faces (the crop is still cut from the original): larger finds smaller faces, slower. At 1600, faces from 40 pixels on are found in a photo of 12 megapixels; at 1024 from 60 on, in 0.4 of the time.",

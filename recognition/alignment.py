@@ -46,6 +46,14 @@ def align_face(image: np.ndarray, landmarks: np.ndarray, size: int = 112) -> np.
     )
 
 
+def is_enlarged(landmarks: np.ndarray, size: int = 112) -> bool:
+    """Whether a face with these 5×2 landmarks has fewer pixels than its crop would have."""
+    spread, wanted = (
+        np.ptp(np.asarray(points, np.float64), axis=0) for points in (landmarks, TEMPLATE)
+    )
+    return float(np.hypot(*spread)) < float(np.hypot(*wanted)) * size / TEMPLATE_SIZE
+
+
 def similarity_transform(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """2×3 float64 matrix of rotation, one scale and shift that brings `source` nearest `target`.
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from django.utils.translation import gettext
 
-from recognition.alignment import align_face, whole_picture
+from recognition.alignment import align_face, is_enlarged, whole_picture
 from recognition.conf import get_settings
 from recognition.detection import Face, detect_faces
 from recognition.exceptions import NoFaceDetected, OutOfDeviceMemory, RecognitionError
-from recognition.imaging import DecodedImage, read_image
+from recognition.imaging import DecodedImage, opened_image, read_image
 from recognition.networks import load_network
 from recognition.networks.registry import EMBEDDING_DIM
 from recognition.quality import FaceQuality, crop_quality, face_quality
-
-PIXELS_AT_A_TIME: Final = 16_000_000  # decoded at once; 3 bytes each
 
 
 class CropOptions(TypedDict, total=False):
@@ -71,12 +69,6 @@ class CroppedUpload:
 
 
 @dataclass(frozen=True, slots=True)
-class _ReadUpload:
-    data: bytes
-    image: DecodedImage
-
-
-@dataclass(frozen=True, slots=True)
 class Embeddings:
     """`vectors` is N×512 float32, each of length 1; vectors of other weights are not comparable."""
 
@@ -93,16 +85,12 @@ def crop_faces(
     Where no face is found the whole picture stands for an aligned crop, or, with `require_face` or
     `NO_FACE_POLICY=error`, the error stands in its place.
     """
-    detect = options.get("detect", True)
-    required = options.get("require_face", False)
-    required = required or (detect and get_settings().no_face_policy == "error")
     results: list[list[FaceCrop] | NoFaceDetected] = []
     for image in images:
-        crops = _face_crops(image, **options) if detect or required else []
-        if not crops and required:
-            results.append(_no_face())
-        else:
-            results.append(crops or [_whole_picture(image, looked_for_face=detect)])
+        try:
+            results.append(_wanted_crops(_given(image), **options))
+        except NoFaceDetected as error:
+            results.append(error)
     return results
 
 
@@ -110,7 +98,7 @@ def crop_all_faces(
     image: np.ndarray, *, min_score: float | None = None, min_size: float | None = None
 ) -> list[FaceCrop]:
     """Every face of an H×W×3 uint8 RGB picture, aligned, largest first; none when there is none."""
-    return _face_crops(image, min_score=min_score, min_size=min_size, all_faces=True)
+    return _face_crops(_given(image), min_score=min_score, min_size=min_size, all_faces=True)
 
 
 def crop_uploads(
@@ -118,53 +106,74 @@ def crop_uploads(
 ) -> Iterator[CroppedUpload | RecognitionError]:
     """Reads uploads (file name, bytes) and crops their faces; yields one entry for each, in order.
 
-    A few are held in memory at a time, however many and however large they are.
+    One is held in memory at a time, within the process's budget of pixels: the `image` of an entry has
+    no pixels any more once the next one was asked for.
     """
-    for group in _read_in_groups(files):
-        images = [item for item in group if isinstance(item, _ReadUpload)]
-        results = iter(crop_faces([item.image.pixels for item in images], **options))
-        for item in group:
-            result = next(results) if isinstance(item, _ReadUpload) else item
-            if isinstance(result, list):
-                yield CroppedUpload(item.data, item.image, result)
-            else:
-                yield result
-
-
-def _read_in_groups(
-    files: Iterable[tuple[str | None, bytes]],
-) -> Iterator[list[_ReadUpload | RecognitionError]]:
-    group: list[_ReadUpload | RecognitionError] = []
-    held = 0
-    for filename, data in files:
+    image: DecodedImage | None = None
+    for _name, data in files:
+        if image:
+            image.forget()
         try:
-            image = read_image(data, filename)
+            with opened_image(data, side=get_settings().detection_max_side) as image:
+                yield CroppedUpload(data, image, _wanted_crops(image, data, **options))
         except RecognitionError as error:
-            group.append(error)
-            continue
-        group.append(_ReadUpload(data, image))
-        held += image.width * image.height
-        if held >= PIXELS_AT_A_TIME:
-            yield group
-            group, held = [], 0
-    if group:
-        yield group
+            yield error
 
 
-def _face_crops(image: np.ndarray, **options: Unpack[CropOptions]) -> list[FaceCrop]:
-    """The faces that can be aligned, largest first; the largest alone unless `all_faces`."""
+def crop_all_faces_of_upload(
+    data: bytes, *, min_score: float | None = None, min_size: float | None = None
+) -> CroppedUpload:
+    """An upload and every face in it, largest first; no crops when there is none."""
+    with opened_image(data, side=get_settings().detection_max_side) as image:
+        crops = _face_crops(image, data, min_score=min_score, min_size=min_size, all_faces=True)
+    return CroppedUpload(data, image, crops)
+
+
+def _given(pixels: np.ndarray) -> DecodedImage:
+    height, width = pixels.shape[:2]
+    return DecodedImage(pixels, "RGB", width, height)
+
+
+def _wanted_crops(
+    image: DecodedImage, data: bytes = b"", **options: Unpack[CropOptions]
+) -> list[FaceCrop]:
+    """The faces that the options ask for, or the whole picture; `NoFaceDetected` where one must be."""
+    detect = options.get("detect", True)
+    required = options.get("require_face", False)
+    required = required or (detect and get_settings().no_face_policy == "error")
+    crops = _face_crops(image, data, **options) if detect or required else []
+    if not crops and required:
+        raise _no_face()
+    return crops or [_whole_picture(image.pixels, looked_for_face=detect)]
+
+
+def _face_crops(
+    image: DecodedImage, data: bytes = b"", **options: Unpack[CropOptions]
+) -> list[FaceCrop]:
+    """The faces that can be aligned, largest first; the largest alone unless `all_faces`.
+
+    Of a picture that was read at a reduced scale, a face that has too few pixels there is cut from the
+    whole picture, which is decoded from `data` only then.
+    """
     all_faces = options.get("all_faces", False)
+    pixels, scale = image.pixels, image.scale
     faces = detect_faces(
-        image, min_score=options.get("min_score"), min_size=options.get("min_size")
+        pixels,
+        min_score=options.get("min_score"),
+        min_size=options.get("min_size"),
+        scale=scale,
     )
     crops: list[FaceCrop] = []
     for face in faces:
+        seen = face if scale == 1 else face.scaled(scale)
+        if scale != 1 and is_enlarged(seen.landmarks):
+            pixels, scale, seen = read_image(data).pixels, 1.0, face
         try:
-            pixels = align_face(image, face.landmarks)
+            crop = align_face(pixels, seen.landmarks)
         except ValueError:  # landmarks that no face can have: not a face
             continue
         among = () if all_faces else faces
-        crops.append(FaceCrop(pixels, face, face_quality(pixels, face, among)))
+        crops.append(FaceCrop(crop, face, face_quality(crop, face, among)))
         if not all_faces:
             break
     return crops

@@ -154,6 +154,7 @@ def face_quality(crop: np.ndarray, face: Face, among: Sequence[Face] = ()) -> Fa
     `among` is every face of the picture; leave it out where each face counts for itself.
     """
     yaw, roll = head_pose(face.landmarks)
+    roll = (roll + face.rotation + 180) % 360 - 180
     return _judged(
         score=round(float(face.score), 4),
         width=round(float(face.box[2]), 1),

@@ -92,8 +92,8 @@ def test_row_tells_what_is_taken_and_the_default(name: str, row: str) -> None:
 
 def test_every_field_of_the_recognition_settings_is_a_knob() -> None:
     fields = {name.upper() for name in RecognitionSettings.__dataclass_fields__}
-    # One is given in megabytes; the other is part of the API's contract.
-    assert fields - set(configuration.knobs()) == {"MAX_REQUEST_BYTES", "ALLOWED_EXTENSIONS"}
+    # It is given in megabytes.
+    assert fields - set(configuration.knobs()) == {"MAX_REQUEST_BYTES"}
 
 
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **values: str) -> Environment:

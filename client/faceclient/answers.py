@@ -31,11 +31,16 @@ class Models(TypedDict):
 
 
 class Face(TypedDict):
-    """`box` is x, y, width, height; `landmarks` are both eyes, nose, both corners of the mouth; pixels."""
+    """`box` is x, y, width, height; `landmarks` are both eyes, nose, both corners of the mouth; pixels.
+
+    `rotation` is by how many degrees (0, 90, 180, 270) the picture must be turned clockwise for the face
+    to stand upright.
+    """
 
     box: list[float]
     score: float
     landmarks: list[list[float]]
+    rotation: NotRequired[int]
     quality: dict[str, Any]
 
 

@@ -17,7 +17,7 @@ class PersonForm(forms.ModelForm):
         required=False,
         allow_empty_file=True,
         help_text=_(
-            "JPEG, PNG, BMP or TIFF, several at once, each with this person's face as the largest. "
+            "JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF, several at once, each with this person's face as the largest. "
             "A picture that is refused does not stop the others."
         ),
     )

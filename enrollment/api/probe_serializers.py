@@ -65,7 +65,9 @@ class EmbeddingField(serializers.CharField):
 
 
 class SearchFormSerializer(ProbeOptionsSerializer):
-    image = ImageField(required=False, help_text=_("One picture: PNG, JPEG, BMP or TIFF."))
+    image = ImageField(
+        required=False, help_text=_("One picture: JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF.")
+    )
     embedding = EmbeddingField(
         required=False,
         help_text=_(
@@ -152,7 +154,7 @@ class SearchResponseSerializer(FaceHitsSerializer):
 
 
 class VerifyFormSerializer(ProbeOptionsSerializer):
-    source_image = ImageField(help_text=_("One picture: PNG, JPEG, BMP or TIFF."))
+    source_image = ImageField(help_text=_("One picture: JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF."))
     target_image = ImageField(required=False, help_text=_("The picture to compare it with."))
     person_id = PersonIdField(
         required=False, help_text=_("Instead of the second picture: somebody who is enrolled.")

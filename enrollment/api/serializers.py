@@ -71,7 +71,9 @@ class PersonIdField(serializers.CharField):
 
 
 class InsertFormSerializer(ImageOptionsSerializer):
-    images = ImagesField(help_text=_("Pictures of one person: PNG, JPEG, BMP or TIFF."))
+    images = ImagesField(
+        help_text=_("Pictures of one person: JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF.")
+    )
     person_id = PersonIdField(help_text=_("What you call this person: a CPF, a name, any text."))
     image_paths = ImagePathsField(
         required=False,

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from recognition.imaging import opened_image
 
 SIDES: Final = {"thumb": 320, "face": 320, "icon": 160}  # pixels; an icon is shown at 56, in lists
 PREVIEW_SIDE: Final = 800  # pixels
@@ -17,14 +19,13 @@ FACE_REACH: Final = 0.75  # of the face's longer side, from its middle: as much 
 
 
 def thumbnail(content: bytes, side: int, box: Sequence[float] | None = None) -> bytes:
-    """A stored picture as an upright JPEG of at most `side` pixels a side; OSError if it is damaged.
+    """A stored picture as an upright JPEG of at most `side` pixels a side, in sRGB.
 
     `box` (x, y, width, height in pixels of the upright picture) leaves the face with some margin.
+    `InvalidImage` if it is damaged.
     """
-    with Image.open(io.BytesIO(content)) as image:
-        if box is None:
-            image.draft("RGB", (side, side))
-        upright = ImageOps.exif_transpose(image)
+    with opened_image(content, side=side if box is None else None) as image:
+        upright = Image.fromarray(image.pixels)
         return _scaled_jpeg(upright if box is None else _around(upright, *box), side)
 
 
@@ -47,10 +48,7 @@ def data_uri(pixels: np.ndarray) -> str:
 
 
 def _scaled_jpeg(image: Image.Image, side: int) -> bytes:
-    # The profile of another colour space would be wrong after the conversion.
-    profile = image.info.get("icc_profile") if image.mode == "RGB" else None
-    image = image.convert("RGB")
     image.thumbnail((side, side))
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=JPEG_QUALITY, icc_profile=profile)
+    image.save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from enrollment.web import PicturesField
 from recognition.conf import get_settings
+from recognition.imaging import ACCEPT
 from recognition.networks import NETWORKS, has_weights, usable_names
 
 if TYPE_CHECKING:
@@ -104,11 +105,13 @@ class CompareForm(forms.Form):
     """Two pictures, and the model that tells whether they show the same person."""
 
     source = forms.FileField(
+        widget=forms.FileInput(attrs={"accept": ACCEPT}),
         label=_("First picture"),
         allow_empty_file=True,  # reading the picture says it better
         error_messages={"required": _("The first picture is missing. Choose it, then compare.")},
     )
     target = forms.FileField(
+        widget=forms.FileInput(attrs={"accept": ACCEPT}),
         label=_("Second picture"),
         allow_empty_file=True,
         error_messages={"required": _("The second picture is missing. Choose it, then compare.")},

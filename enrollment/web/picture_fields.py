@@ -7,6 +7,8 @@ from typing import Any
 from django import forms
 from django.core.files.uploadedfile import UploadedFile
 
+from recognition.imaging import ACCEPT
+
 
 class PicturesInput(forms.FileInput):
     allow_multiple_selected = True
@@ -18,7 +20,7 @@ class PicturesInput(forms.FileInput):
 class PicturesField(forms.FileField):
     """Any number of files. Which of them are pictures is found out, and said, one by one."""
 
-    widget = PicturesInput(attrs={"accept": ".png,.jpg,.jpeg,.bmp,.tif,.tiff"})
+    widget = PicturesInput(attrs={"accept": ACCEPT})
 
     def clean(self, data: list[UploadedFile], initial: Any = None) -> list[UploadedFile]:
         return [super(PicturesField, self).clean(file) for file in data]

@@ -13,6 +13,7 @@ from django.utils.translation import gettext
 from enrollment.exceptions import PictureMissing, StorageUnavailable
 from enrollment.gallery import SIDES, read_picture, thumbnail
 from enrollment.models import FaceImage
+from recognition.exceptions import InvalidImage
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def _picture(
         content = read_picture(face_image)
     except (PictureMissing, StorageUnavailable) as error:
         return _plain(error.message, error.status)
-    except (OSError, SyntaxError, ValueError):
+    except InvalidImage:
         logger.exception("Picture %s is damaged: no thumbnail", face_image.pk)
         message = gettext("The stored file of this picture is damaged.")
         return _plain(message, 404)

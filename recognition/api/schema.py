@@ -39,6 +39,7 @@ FACE: Final = {
         [98.0, 190.2],
         [146.4, 189.5],
     ],
+    "rotation": 0,
     "quality": QUALITY,
 }
 
@@ -287,7 +288,7 @@ embeddings_batch = extend_schema(
                         "success": False,
                         "error": "invalid_image",
                         "message": "The file is of type HTML; a picture in one of these "
-                        "formats was expected: JPEG, PNG, BMP, TIFF. Convert it to JPEG or "
+                        "formats was expected: JPEG, PNG, WebP, HEIC, AVIF, BMP, TIFF. Convert it to JPEG or "
                         "PNG and send it again.",
                     },
                 ],

@@ -45,7 +45,7 @@ class FaceOptionsSerializer(_OptionsLast):
 
 
 class DetectFormSerializer(FaceOptionsSerializer):
-    image = ImageField(help_text=_("One picture: PNG, JPEG, BMP or TIFF."))
+    image = ImageField(help_text=_("One picture: JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF."))
 
 
 class ProbeOptionsSerializer(ImageOptionsSerializer, FaceOptionsSerializer):
@@ -53,11 +53,11 @@ class ProbeOptionsSerializer(ImageOptionsSerializer, FaceOptionsSerializer):
 
 
 class EmbeddingFormSerializer(ProbeOptionsSerializer):
-    image = ImageField(help_text=_("One picture: PNG, JPEG, BMP or TIFF."))
+    image = ImageField(help_text=_("One picture: JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF."))
 
 
 class EmbeddingsBatchFormSerializer(ProbeOptionsSerializer):
-    images = ImagesField(help_text=_("Pictures: PNG, JPEG, BMP or TIFF."))
+    images = ImagesField(help_text=_("Pictures: JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF."))
 
 
 class ErrorSerializer(serializers.Serializer):
@@ -121,6 +121,14 @@ class FaceSerializer(serializers.Serializer):
         min_length=5,
         max_length=5,
         help_text=_("x, y of left eye, right eye, nose, left and right corner of the mouth"),
+    )
+    rotation = serializers.ChoiceField(
+        choices=[0, 90, 180, 270],
+        required=False,
+        help_text=_(
+            "By how many degrees the picture must be turned clockwise for the face to stand upright; box "
+            "and landmarks are in the picture as it was sent."
+        ),
     )
     quality = QualitySerializer()
 

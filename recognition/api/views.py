@@ -25,14 +25,13 @@ from recognition.embedding import (
     CropOptions,
     CroppedUpload,
     FaceCrop,
-    crop_all_faces,
+    crop_all_faces_of_upload,
     crop_uploads,
     embed_crops,
     embed_uploads,
 )
 from recognition.exceptions import RecognitionError
 from recognition.health import examine
-from recognition.imaging import read_image
 from recognition.networks import (
     NETWORKS,
     has_weights,
@@ -149,17 +148,18 @@ class DetectView(UploadView):
     @schema.detect
     def post(self, request: Request) -> Response:
         form = self.read_form(request)
-        image = read_image(form["image"].read(), form["image"].name)
-        crops = crop_all_faces(
-            image.pixels, min_score=form.get("min_score"), min_size=form.get("min_face_size")
+        upload = crop_all_faces_of_upload(
+            form["image"].read(),
+            min_score=form.get("min_score"),
+            min_size=form.get("min_face_size"),
         )
         return Response(
             {
                 "success": True,
-                "faces": [crop.describe()["face"] for crop in crops],
-                "total": len(crops),
-                "width": image.width,
-                "height": image.height,
+                "faces": [crop.describe()["face"] for crop in upload.crops],
+                "total": len(upload.crops),
+                "width": upload.image.width,
+                "height": upload.image.height,
             }
         )
 

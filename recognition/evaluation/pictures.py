@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from django.utils.translation import gettext
 
-from recognition.conf import get_settings
+from recognition.imaging import EXTENSIONS
 
 
 class EvaluationError(Exception):
@@ -92,13 +92,12 @@ def _files(source: Path) -> list[_File]:
             gettext("%(path)s is neither a folder nor a zip archive of pictures.")
             % {"path": source}
         )
-    allowed = get_settings().allowed_extensions
-    paths = [PurePath(n) for n in names if n.lower().rsplit(".", 1)[-1] in allowed]
+    paths = [PurePath(n) for n in names if n.lower().rsplit(".", 1)[-1] in EXTENSIONS]
     files = [_File(root, p, p.relative_to(inside)) for p in paths if p.is_relative_to(inside)]
     if not files:
         raise EvaluationError(
             gettext("There is no picture in %(path)s; expected: %(allowed)s.")
-            % {"path": source, "allowed": ", ".join(allowed)}
+            % {"path": source, "allowed": ", ".join(EXTENSIONS)}
         )
     return files
 

@@ -14,7 +14,15 @@ EXTENSIONS: Final = (
     *("bmp", "tif", "tiff"),
 )
 # What a browser offers when pictures are to be chosen.
-ACCEPT: Final = ",".join(["image/*", *(f".{name}" for name in EXTENSIONS)])
+ACCEPT: Final = ",".join(
+    [
+        *(
+            f"image/{name}"
+            for name in ("jpeg", "png", "webp", "heic", "heif", "avif", "bmp", "tiff")
+        ),
+        *(f".{name}" for name in EXTENSIONS),
+    ]
+)
 
 _SIGNATURES: Final = (
     ("JPEG", re.compile(rb"\xff\xd8\xff")),

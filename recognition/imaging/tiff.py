@@ -26,6 +26,7 @@ _DECODING: Final = frozenset(
      332, 338, 339, 347, 512, 513, 514, 519, 520, 521, 529, 530, 531, 532, 34675}
 )  # fmt: skip
 _UNUSED_TAG: Final = 0xFFFE
+_OLD_JPEG: Final = 6  # says in other tags where its data are
 # None, CCITT, LZW, JPEG, deflate, PackBits: what every reader of TIFF knows.
 _COMMON_COMPRESSIONS: Final = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946})
 # Bytes of the header and the counts, in ordinary and in big TIFF files.
@@ -153,6 +154,8 @@ def _decoded_pixels(entries: dict[int, _Entry]) -> int:
     planes = _number(entries, _SAMPLES, 1) if _number(entries, _PLANES, 1) == 2 else 1
     if planes > 8:
         raise unsupported("TIFF")
+    if stored < pieces and _number(entries, _COMPRESSION, 1) != _OLD_JPEG:
+        raise damaged()
     # Pillow makes a piece of work of each that is listed, needed or not.
     if max(pieces * planes, stored) > _MOST_PIECES or stored > 2 * pieces * planes:
         raise too_complex()

@@ -82,7 +82,7 @@ def test_quality_stands_within_the_face(group):
     described = json.loads(json.dumps(crop.describe()))
 
     assert list(described) == ["face_detected", "face"]
-    assert list(described["face"]) == ["box", "score", "landmarks", "quality"]
+    assert list(described["face"]) == ["box", "score", "landmarks", "rotation", "quality"]
     (reason,) = described["face"]["quality"]["reasons"]
     assert reason["code"] == "several_faces" and "several faces" in reason["message"]
 
