@@ -1,9 +1,11 @@
 """What keeps the copies equal to SQL, deletes what may not be kept, and makes and reads backups."""
 
 from enrollment.upkeep.archive import verify_archive
+from enrollment.upkeep.backing_up import backup
 from enrollment.upkeep.backlog import BacklogThread
-from enrollment.upkeep.backups import backup, restore
-from enrollment.upkeep.reconciliation import Finding, Kind, Reconciliation, known_models, reconcile
+from enrollment.upkeep.drift import Finding, Kind, Reconciliation
+from enrollment.upkeep.reconciliation import known_models, reconcile
+from enrollment.upkeep.restoring import restore
 from enrollment.upkeep.retention import delete_due_persons
 
 __all__ = [

@@ -6,23 +6,20 @@ Every step leaves a state that the next run understands, so a run may be cut off
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from enum import Enum
-from itertools import islice
-from typing import Any, Final, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
-from django.core.files.storage import Storage
 from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import ngettext
 
 from enrollment import index, judging
 from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
+from enrollment.upkeep.drift import EXAMPLES, Kind, Reconciliation
+from enrollment.upkeep.loops import Track, batches, untracked
+from enrollment.upkeep.picture_files import compare_files
 from recognition.exceptions import RecognitionError, VectorStoreLocked
 from recognition.networks import NETWORKS, find_weights, load_network, usable_names
 from recognition.vector_store import (
@@ -32,82 +29,9 @@ from recognition.vector_store import (
     partition_name,
 )
 
-Item = TypeVar("Item")
-Track = Callable[[Iterable[Item], str, int | None], Iterable[Item]]
-
 COMPARED_AT_A_TIME: Final = 1_000  # rows of Milvus looked up in SQL by one query
-EXAMPLES: Final = 5  # ids named with each kind of drift
-PICTURES_FOLDER: Final = "pictures"  # see enrollment.models.picture_path
-# Beside a Milvus server others may be storing pictures now: files first, rows a moment later.
-UPLOAD_TAKES_AT_MOST: Final = timedelta(minutes=15)
-# More files than this without a row are no crash's remains: rather the wrong database.
-LEFTOVER_FILES: Final = 100
-LEFTOVER_SHARE: Final = 0.1
 
 Status = FaceEmbedding.Status
-
-
-class Kind(Enum):
-    """How the copies can differ from SQL."""
-
-    DELETION_PENDING = gettext_lazy("deletions that Milvus was not told of")
-    NO_EMBEDDING = gettext_lazy("pictures without an embedding")
-    STALE = gettext_lazy("embeddings made with replaced weights")
-    NOT_INDEXED = gettext_lazy("embeddings pending or failed")
-    MISSING = gettext_lazy("embeddings missing in Milvus")
-    DIFFERENT = gettext_lazy("vectors with another person or path than in SQL")
-    STRAY = gettext_lazy("vectors in Milvus that no embedding accounts for")
-    STRAY_PARTITION = gettext_lazy("partitions in Milvus that no embedding accounts for")
-    NOT_JUDGED = gettext_lazy("pictures not compared with the gallery")
-    ORPHAN_FILE = gettext_lazy("picture files that no row names")
-    MISSING_FILE = gettext_lazy("pictures whose file is missing")
-
-
-@dataclass(slots=True)
-class Finding:
-    """How often one kind of drift was found, and the first few ids or names."""
-
-    count: int = 0
-    examples: list[int | str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Reconciliation:
-    """What a run found, did, and could not do."""
-
-    found: dict[Kind, Finding] = field(default_factory=dict)
-    indexed: int = 0  # embeddings written to Milvus
-    computed: int = 0  # embeddings made beside a server that has the database
-    waiting: int = 0  # embeddings that this server is still to write to Milvus
-    removed: int = 0  # vectors and embeddings taken away
-    dropped_partitions: int = 0
-    deleted_files: int = 0
-    judged: int = 0  # pictures compared with the gallery, besides those that were indexed
-    unmended: Counter[str] = field(default_factory=Counter)  # by reason
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def changed(self) -> bool:
-        done = (
-            self.indexed,
-            self.removed,
-            self.dropped_partitions,
-            self.deleted_files,
-            self.judged,
-        )
-        return any(done)
-
-    def note(self, kind: Kind, ids: Sequence[int | str], count: int | None = None) -> None:
-        """Counts `ids` (or `count`, of which `ids` are the first) under the kind."""
-        if ids:
-            finding = self.found.setdefault(kind, Finding())
-            finding.count += len(ids) if count is None else count
-            finding.examples += ids[: EXAMPLES - len(finding.examples)]
-
-
-def untracked(items: Iterable[Item], label: str, total: int | None) -> Iterable[Item]:
-    """What stands in for a progress bar."""
-    return items
 
 
 def reconcile(
@@ -166,7 +90,13 @@ class _Run:
             self.store.flush()
         if not self.model:
             self._judge()
-            self._compare_files()
+            compare_files(
+                self.result,
+                mend=self.mend,
+                started_at=self.started_at,
+                alone=self.store.is_embedded,  # whose process is the only one to enrol
+                track=self.track,
+            )
         return self.result
 
     # SQL alone
@@ -396,59 +326,6 @@ class _Run:
             reason = _("The picture was not compared with the gallery; the log says why.")
             self.result.unmended[reason] += left
 
-    # The storage against SQL
-
-    def _compare_files(self) -> None:
-        storage = FaceImage._meta.get_field("image").storage
-        names = self.track(_stored_files(storage, PICTURES_FOLDER), _("Listing files"), None)
-        unnamed = set(names)
-        missing = []
-        pictures = FaceImage.objects.order_by("pk").values_list("pk", "image")
-        for pk, name in pictures.iterator():
-            if name in unnamed:
-                unnamed.discard(name)
-            elif not storage.exists(name):
-                missing.append(pk)
-        self.result.note(Kind.MISSING_FILE, missing)
-        self.result.note(Kind.ORPHAN_FILE, sorted(unnamed))
-        if self.mend:
-            self._mend_files(storage, unnamed, missing)
-
-    def _mend_files(self, storage: Storage, unnamed: set[str], missing: list[int]) -> None:
-        if missing:
-            reason = _(
-                "The picture's stored file is missing. Bring it back from a backup or delete the "
-                "picture."
-            )
-            self.result.unmended[reason] += len(missing)
-        if len(unnamed) > max(LEFTOVER_FILES, LEFTOVER_SHARE * FaceImage.objects.count()):
-            reason = _(
-                "The picture file is named by no row, as are too many others to be left over from a "
-                "crash. Check that DATABASE_URL names the right database; then delete them by hand."
-            )
-            self.result.unmended[reason] += len(unnamed)
-            return
-        old = [name for name in unnamed if self._is_settled(storage, name)]
-        for name in old:
-            storage.delete(name)
-        self.result.deleted_files += len(old)
-        if young := len(unnamed) - len(old):
-            self.result.notes.append(
-                ngettext(
-                    "%(count)d new picture file without a row is left: it may belong to an upload.",
-                    "%(count)d new picture files without a row are left: they may belong to uploads.",
-                    young,
-                )
-                % {"count": young}
-            )
-
-    def _is_settled(self, storage: Storage, name: str) -> bool:
-        """Whether no upload can still be about to write the file's row."""
-        return _modified_at(storage, name) < self.started_at - (
-            # Who holds the embedded database is the only one to enrol.
-            timedelta(0) if self.store.is_embedded else UPLOAD_TAKES_AT_MOST
-        )
-
 
 def _pictures_without(**embedding: str) -> QuerySet[FaceImage]:
     rows = FaceEmbedding.objects.filter(face_image=OuterRef("pk"), **embedding)
@@ -464,30 +341,6 @@ def _truth(rows: QuerySet[FaceEmbedding], stored: list[StoredRow]) -> dict[int, 
 
 def _said(row: StoredRow) -> tuple[str, str]:
     return row.person_id, row.image_path
-
-
-def _stored_files(storage: Storage, folder: str) -> Iterator[str]:
-    try:
-        folders, files = storage.listdir(folder)
-    except FileNotFoundError:
-        return
-    yield from (f"{folder}/{name}" for name in files if name)
-    for name in folders:
-        yield from _stored_files(storage, f"{folder}/{name}")
-
-
-def _modified_at(storage: Storage, name: str) -> datetime:
-    try:
-        return storage.get_modified_time(name)
-    except FileNotFoundError:
-        return timezone.now()
-
-
-def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of `size` items, the last one shorter."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def known_models() -> list[str]:

@@ -22,7 +22,7 @@ from rest_framework.authtoken.models import Token
 
 from enrollment.gallery.selectors import search_gallery
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person, VectorDeletion
-from enrollment.upkeep import archive, backups
+from enrollment.upkeep import archive, backing_up, backup_contents, restoring
 from enrollment.upkeep.reconciliation import reconcile
 from recognition.embedding import Embeddings
 from recognition.networks import find_weights
@@ -101,7 +101,7 @@ def everything() -> dict[str, object]:
     root = Path(default_storage.location)
     rows = {
         model._meta.label: sorted(model._base_manager.values_list(), key=str)
-        for model in [*backups._models(), VectorDeletion]
+        for model in [*backup_contents.backed_up_models(), VectorDeletion]
     }
     return {
         "rows": rows,
@@ -171,7 +171,7 @@ def test_interrupted_backup_leaves_no_file(gallery, tmp_path, monkeypatch) -> No
     def interrupted(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(backups, "_add_rows", interrupted)
+    monkeypatch.setattr(backing_up, "_add_rows", interrupted)
     with pytest.raises(CommandError, match="No backup was made"):
         run("backup", tmp_path / "faces.tar")
     assert not list(tmp_path.glob("faces*"))
@@ -182,7 +182,7 @@ def test_interrupted_backup_leaves_no_file(gallery, tmp_path, monkeypatch) -> No
 
 def while_backing_up(monkeypatch, others: Callable[[], object]) -> None:
     """Has `others` done, in a thread of its own, once the snapshot is taken."""
-    add_pictures = backups._add_pictures
+    add_pictures = backing_up._add_pictures
 
     def interposed(*arguments: object) -> None:
         failures: list[BaseException] = []
@@ -203,7 +203,7 @@ def while_backing_up(monkeypatch, others: Callable[[], object]) -> None:
         assert failures == []
         add_pictures(*arguments)
 
-    monkeypatch.setattr(backups, "_add_pictures", interposed)
+    monkeypatch.setattr(backing_up, "_add_pictures", interposed)
 
 
 def test_backup_is_of_one_moment_and_keeps_nobody_waiting(
@@ -320,7 +320,7 @@ def rewritten(file: Path, **changes: object) -> Path:
     with archive.ArchiveWriter(path) as writer:
         for entry in archive.read_entries(file):
             content = entry.content
-            if entry.name == backups.MANIFEST:
+            if entry.name == backup_contents.MANIFEST:
                 content = json.dumps(json.loads(content) | changes).encode()
             writer.add(entry.name, content)
     return path
@@ -353,9 +353,9 @@ def test_backup_from_before_a_migration_that_computes_is_refused(
     last = changed["enrollment"].pop()
     empty(settings)
     path = rewritten(file, migrations=changed)
-    loader = backups.MigrationLoader(None)
+    loader = restoring.MigrationLoader(None)
     loader.disk_migrations["enrollment", last].operations.append(migrations.RunSQL("SELECT 1"))
-    monkeypatch.setattr(backups, "MigrationLoader", lambda _connection: loader)
+    monkeypatch.setattr(restoring, "MigrationLoader", lambda _connection: loader)
     with pytest.raises(CommandError, match="version that made it"):
         run("restore", path)
     assert not Person.objects.exists()
@@ -441,7 +441,7 @@ def test_interrupted_restore_leaves_the_old_installation(
     empty(settings)
     enrol("carla", draw_picture(seed=4))
     before = everything()
-    real, calls = getattr(backups, step), []
+    real, calls = getattr(restoring, step), []
 
     def interrupted(*arguments: object) -> object:
         calls.append(arguments)
@@ -449,7 +449,7 @@ def test_interrupted_restore_leaves_the_old_installation(
             raise failure
         return real(*arguments)
 
-    monkeypatch.setattr(backups, step, interrupted)
+    monkeypatch.setattr(restoring, step, interrupted)
     with pytest.raises((CommandError, OSError), match="Interrupted|No space"):
         run("restore", "--overwrite", file)
     assert everything() == before
@@ -465,7 +465,7 @@ def test_restore_cut_off_before_milvus_is_finished_by_reindex(file, settings, mo
     def killed(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(backups, "_index", killed)
+    monkeypatch.setattr(restoring, "_index", killed)
     with pytest.raises(CommandError, match="reindex --check"):
         run("restore", file)
     assert "3 embeddings indexed" in run("reindex")

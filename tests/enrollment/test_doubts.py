@@ -10,7 +10,7 @@ from enrollment.enrolling import corrections, services
 from enrollment.exceptions import DoubtfulIdentity, LowQuality
 from enrollment.judging import doubts
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
-from enrollment.upkeep.reconciliation import Kind, reconcile
+from enrollment.upkeep import Kind, reconcile
 from recognition.exceptions import VectorStoreUnavailable
 from recognition.vector_store import VectorStore
 from tests.enrollment.gallery import enrol, set_thresholds, stored

@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from enrollment.enrolling.services import Upload, enroll_pictures
 from enrollment.gallery.selectors import search_gallery
 from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
-from enrollment.upkeep.reconciliation import Kind, reconcile
+from enrollment.upkeep import Kind, reconcile
 from recognition.embedding import Embeddings, crop_uploads, embed_crops
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store, partition_name, reset_vector_store

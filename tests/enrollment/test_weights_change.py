@@ -12,8 +12,8 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from enrollment.models import FaceEmbedding
+from enrollment.upkeep import Kind, reconcile
 from enrollment.upkeep.backlog import work_off
-from enrollment.upkeep.reconciliation import Kind, reconcile
 from recognition.networks import find_weights
 from recognition.networks.loader import unload_networks
 from recognition.vector_store import reset_vector_store

@@ -1,8 +1,4 @@
-"""What a backup holds, how it is taken while others write, how an installation is made from it.
-
-SQL rows as JSON lines (SQLite and PostgreSQL read each other's), the stored pictures, and the weights
-that made the vectors, with their thresholds. Milvus is made again from the vectors in the rows.
-"""
+"""An installation is made from a backup: all of it or, on failure, none."""
 
 from __future__ import annotations
 
@@ -10,11 +6,9 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
@@ -25,12 +19,10 @@ from django.core.files.storage import Storage
 from django.core.management import call_command
 from django.core.management.color import no_style
 from django.core.serializers.base import DeserializationError
-from django.core.serializers.json import DjangoJSONEncoder
-from django.db import DatabaseError, connection, connections, models, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.migrations import RunPython, RunSQL
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
-from django.utils import timezone
 from django.utils.translation import gettext
 
 from enrollment import index
@@ -38,50 +30,24 @@ from enrollment.exceptions import StorageUnavailable
 from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
 from enrollment.upkeep.archive import (
     ArchiveRefused,
-    ArchiveWriter,
     Entry,
     read_entries,
     verify_archive,
 )
-from enrollment.upkeep.reconciliation import Track, batches, untracked
+from enrollment.upkeep.backup_contents import (
+    DELETED,
+    FORMAT,
+    MADE_BY_MIGRATE,
+    MANIFEST,
+    ROWS_AN_ENTRY,
+    Manifest,
+    backed_up_models,
+)
+from enrollment.upkeep.loops import Track, batches, untracked
 from recognition.conf import get_settings
 from recognition.networks import usable_names
-from recognition.networks.descriptor import descriptor_path
-from recognition.networks.loader import find_weights, weights_files
+from recognition.networks.loader import find_weights
 from recognition.vector_store import get_vector_store
-
-FORMAT: Final = 1  # raised when an older program could not read what is written
-MANIFEST: Final = "manifest.json"
-DELETED: Final = "deleted.json"
-SNAPSHOT: Final = "snapshot"  # the alias of the connection that sees one moment
-ROWS_AN_ENTRY: Final = 1_000
-
-# Made by `migrate`, never replaced.
-MADE_BY_MIGRATE: Final = {"contenttypes.contenttype", "auth.permission"}
-# What is of use to this installation only. Milvus is made anew, so there is nothing to forget in it.
-LEFT_OUT: Final = MADE_BY_MIGRATE | {
-    "sessions.session",
-    "enrollment.vectordeletion",
-    "django_tasks_database.dbtaskresult",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What stands first in a backup: enough to say whether it can be read here."""
-
-    format: int
-    created_at: str
-    migrations: dict[str, list[str]]  # of each application whose rows are in it
-    rows: dict[str, int]  # of each model
-    vectors: list[dict[str, Any]]  # model, fingerprint of the weights, count
-
-
-@dataclass(slots=True)
-class BackupReport:
-    rows: dict[str, int]
-    pictures: int = 0
-    missing: list[int] = field(default_factory=list)  # pictures whose file the storage lacks
 
 
 @dataclass(slots=True)
@@ -91,140 +57,6 @@ class RestoreReport:
     indexed: int = 0
     failed: int = 0
     notes: list[str] = field(default_factory=list)
-
-
-# Taking one
-
-
-def backup(path: Path, track: Track = untracked) -> BackupReport:
-    """Writes everything as it is at one moment to `path`; others go on reading and writing.
-
-    A picture that is deleted while this runs is left out. Raises `StorageUnavailable` when the storage
-    fails, `OSError` when the file cannot be written; then there is no file.
-    """
-    with ArchiveWriter(path) as archive, _snapshot():
-        manifest = _manifest()
-        archive.add(MANIFEST, _as_json(asdict(manifest)))
-        report = BackupReport(manifest.rows)
-        _add_weights(archive, manifest)
-        _add_pictures(archive, report, track)
-        for model in _models():
-            _add_rows(archive, model)
-    return report
-
-
-@contextmanager
-def _snapshot() -> Iterator[None]:
-    """A second connection that goes on seeing the rows as they are at its first query."""
-    view = connections["default"].copy(SNAPSHOT)
-    if view.vendor == "sqlite":
-        # IMMEDIATE, as everywhere else, would keep all others from writing.
-        view.settings_dict["OPTIONS"] |= {"transaction_mode": "DEFERRED"}
-    connections[SNAPSHOT] = view
-    try:
-        with transaction.atomic(using=SNAPSHOT):
-            if view.vendor == "postgresql":
-                with view.cursor() as cursor:
-                    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            yield
-    finally:
-        view.close()
-        del connections[SNAPSHOT]
-
-
-def _models() -> list[type[models.Model]]:
-    """The models whose rows are backed up; those that others name by natural keys come first."""
-    every = serializers.sort_dependencies(
-        [(config, None) for config in apps.get_app_configs()], allow_cycles=True
-    )
-    return [
-        model
-        for model in every
-        if model._meta.label_lower not in LEFT_OUT and model._meta.managed and not model._meta.proxy
-    ]
-
-
-def _all(model: type[models.Model]) -> models.QuerySet[Any]:
-    return model._base_manager.using(SNAPSHOT).order_by("pk")
-
-
-def _manifest() -> Manifest:
-    loader = MigrationLoader(connections[SNAPSHOT])
-    labels = {model._meta.app_label for model in _models()}
-    migrations = {
-        label: sorted(name for app, name in loader.applied_migrations if app == label)
-        for label in sorted(labels)
-    }
-    computed = _all(FaceEmbedding).filter(vector__isnull=False).order_by()
-    groups = computed.values("model", "fingerprint").annotate(count=models.Count("pk"))
-    return Manifest(
-        format=FORMAT,
-        created_at=timezone.now().isoformat(),
-        migrations=migrations,
-        rows={model._meta.label_lower: _all(model).count() for model in _models()},
-        vectors=list(groups.order_by("model", "fingerprint")),
-    )
-
-
-def _add_weights(archive: ArchiveWriter, manifest: Manifest) -> None:
-    used = {(group["model"], group["fingerprint"]) for group in manifest.vectors}
-    for name in usable_names():
-        for weights in weights_files(name):
-            if (name, weights.fingerprint) in used:
-                archive.add(f"weights/{weights.path.name}", weights.path.read_bytes())
-                if (path := descriptor_path(weights.path)).exists():
-                    archive.add(f"weights/{path.name}", path.read_bytes())
-
-
-def _add_pictures(archive: ArchiveWriter, report: BackupReport, track: Track) -> None:
-    deleted = []
-    pictures = _all(FaceImage).iterator(ROWS_AN_ENTRY)
-    total = report.rows["enrollment.faceimage"]
-    for picture in track(pictures, gettext("Pictures"), total):
-        content = _read(picture)
-        if content is not None:
-            archive.add(f"files/{picture.image.name}", content)
-            report.pictures += 1
-        elif FaceImage.objects.filter(pk=picture.pk).exists():
-            report.missing.append(picture.pk)
-        else:
-            deleted.append(picture.pk)
-    archive.add(DELETED, _as_json(deleted))
-
-
-def _read(picture: FaceImage) -> bytes | None:
-    """The stored file; None when the storage says that there is none."""
-    try:
-        with picture.image.storage.open(picture.image.name) as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-    except Exception as error:
-        raise StorageUnavailable(
-            gettext("The storage of the pictures does not give picture %(pk)d: %(error)s")
-            % {"pk": picture.pk, "error": error}
-        ) from error
-
-
-def _add_rows(archive: ArchiveWriter, model: type[models.Model]) -> None:
-    rows = _all(model).iterator(ROWS_AN_ENTRY)
-    for number, batch in enumerate(batches(rows, ROWS_AN_ENTRY)):
-        lines = serializers.serialize("jsonl", batch, use_natural_foreign_keys=True, cls=_Exact)
-        archive.add(f"rows/{model._meta.label_lower}/{number:06}.jsonl", lines.encode())
-
-
-class _Exact(DjangoJSONEncoder):
-    """Django's own cuts times to milliseconds."""
-
-    def default(self, value: Any) -> Any:
-        return value.isoformat() if isinstance(value, datetime) else super().default(value)
-
-
-def _as_json(content: Any) -> bytes:
-    return json.dumps(content, indent=1).encode()
-
-
-# Making an installation from one
 
 
 def restore(path: Path, *, overwrite: bool = False, track: Track = untracked) -> RestoreReport:
@@ -371,7 +203,7 @@ def _load(content: bytes) -> int:
 def _reset_sequences() -> None:
     """Rows were written with their ids, of which PostgreSQL's counters know nothing."""
     with connection.cursor() as cursor:
-        for statement in connection.ops.sequence_reset_sql(no_style(), _models()):
+        for statement in connection.ops.sequence_reset_sql(no_style(), backed_up_models()):
             cursor.execute(statement)
 
 

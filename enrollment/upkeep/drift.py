@@ -1,0 +1,71 @@
+"""How the copies can differ from SQL, and what became of it in a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from django.utils.translation import gettext_lazy
+
+EXAMPLES: Final = 5  # ids named with each kind of drift
+
+
+class Kind(Enum):
+    """How the copies can differ from SQL."""
+
+    DELETION_PENDING = gettext_lazy("deletions that Milvus was not told of")
+    NO_EMBEDDING = gettext_lazy("pictures without an embedding")
+    STALE = gettext_lazy("embeddings made with replaced weights")
+    NOT_INDEXED = gettext_lazy("embeddings pending or failed")
+    MISSING = gettext_lazy("embeddings missing in Milvus")
+    DIFFERENT = gettext_lazy("vectors with another person or path than in SQL")
+    STRAY = gettext_lazy("vectors in Milvus that no embedding accounts for")
+    STRAY_PARTITION = gettext_lazy("partitions in Milvus that no embedding accounts for")
+    NOT_JUDGED = gettext_lazy("pictures not compared with the gallery")
+    ORPHAN_FILE = gettext_lazy("picture files that no row names")
+    MISSING_FILE = gettext_lazy("pictures whose file is missing")
+
+
+@dataclass(slots=True)
+class Finding:
+    """How often one kind of drift was found, and the first few ids or names."""
+
+    count: int = 0
+    examples: list[int | str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Reconciliation:
+    """What a run found, did, and could not do."""
+
+    found: dict[Kind, Finding] = field(default_factory=dict)
+    indexed: int = 0  # embeddings written to Milvus
+    computed: int = 0  # embeddings made beside a server that has the database
+    waiting: int = 0  # embeddings that this server is still to write to Milvus
+    removed: int = 0  # vectors and embeddings taken away
+    dropped_partitions: int = 0
+    deleted_files: int = 0
+    judged: int = 0  # pictures compared with the gallery, besides those that were indexed
+    unmended: Counter[str] = field(default_factory=Counter)  # by reason
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        done = (
+            self.indexed,
+            self.removed,
+            self.dropped_partitions,
+            self.deleted_files,
+            self.judged,
+        )
+        return any(done)
+
+    def note(self, kind: Kind, ids: Sequence[int | str], count: int | None = None) -> None:
+        """Counts `ids` (or `count`, of which `ids` are the first) under the kind."""
+        if ids:
+            finding = self.found.setdefault(kind, Finding())
+            finding.count += len(ids) if count is None else count
+            finding.examples += ids[: EXAMPLES - len(finding.examples)]

@@ -1,0 +1,98 @@
+"""Compares the picture storage with SQL: files that no row names, rows whose file is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.core.files.storage import Storage
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from enrollment.models import FaceImage
+from enrollment.upkeep.drift import Kind, Reconciliation
+from enrollment.upkeep.loops import Track
+
+PICTURES_FOLDER: Final = "pictures"  # see enrollment.models.picture_path
+# Beside a Milvus server others may be storing pictures now: files first, rows a moment later.
+UPLOAD_TAKES_AT_MOST: Final = timedelta(minutes=15)
+# More files than this without a row are no crash's remains: rather the wrong database.
+LEFTOVER_FILES: Final = 100
+LEFTOVER_SHARE: Final = 0.1
+
+
+def compare_files(
+    result: Reconciliation, *, mend: bool, started_at: datetime, alone: bool, track: Track
+) -> None:
+    """Notes the differences in the result and, with `mend`, deletes files that were left over.
+
+    `alone`: nobody else can be storing pictures since `started_at`.
+    """
+    storage = FaceImage._meta.get_field("image").storage
+    unnamed = set(track(_stored_files(storage, PICTURES_FOLDER), _("Listing files"), None))
+    missing = []
+    pictures = FaceImage.objects.order_by("pk").values_list("pk", "image")
+    for pk, name in pictures.iterator():
+        if name in unnamed:
+            unnamed.discard(name)
+        elif not storage.exists(name):
+            missing.append(pk)
+    result.note(Kind.MISSING_FILE, missing)
+    result.note(Kind.ORPHAN_FILE, sorted(unnamed))
+    if mend:
+        # No upload can still be about to write the row of a file that is older than this.
+        settled = started_at - (timedelta(0) if alone else UPLOAD_TAKES_AT_MOST)
+        _note_missing(result, missing)
+        _delete_leftovers(result, storage, unnamed, settled)
+
+
+def _note_missing(result: Reconciliation, missing: list[int]) -> None:
+    if missing:
+        reason = _(
+            "The picture's stored file is missing. Bring it back from a backup or delete the picture."
+        )
+        result.unmended[reason] += len(missing)
+
+
+def _delete_leftovers(
+    result: Reconciliation, storage: Storage, unnamed: set[str], settled: datetime
+) -> None:
+    if len(unnamed) > max(LEFTOVER_FILES, LEFTOVER_SHARE * FaceImage.objects.count()):
+        reason = _(
+            "The picture file is named by no row, as are too many others to be left over from a "
+            "crash. Check that DATABASE_URL names the right database; then delete them by hand."
+        )
+        result.unmended[reason] += len(unnamed)
+        return
+    old = [name for name in unnamed if _modified_at(storage, name) < settled]
+    for name in old:
+        storage.delete(name)
+    result.deleted_files += len(old)
+    if young := len(unnamed) - len(old):
+        result.notes.append(
+            ngettext(
+                "%(count)d new picture file without a row is left: it may belong to an upload.",
+                "%(count)d new picture files without a row are left: they may belong to uploads.",
+                young,
+            )
+            % {"count": young}
+        )
+
+
+def _stored_files(storage: Storage, folder: str) -> Iterator[str]:
+    try:
+        folders, files = storage.listdir(folder)
+    except FileNotFoundError:
+        return
+    yield from (f"{folder}/{name}" for name in files if name)
+    for name in folders:
+        yield from _stored_files(storage, f"{folder}/{name}")
+
+
+def _modified_at(storage: Storage, name: str) -> datetime:
+    try:
+        return storage.get_modified_time(name)
+    except FileNotFoundError:
+        return timezone.now()
