@@ -9,7 +9,8 @@ import numpy as np
 from django.db.models import Q
 from django.utils.translation import gettext
 
-from enrollment.gallery import GalleryVectors, Weights, gallery_vectors
+from enrollment.gallery import Weights
+from enrollment.judging.gallery_vectors import GalleryVectors, gallery_vectors
 from enrollment.models import Calibration, FaceImage
 from recognition.evaluation import (
     FALSE_MATCHES,

@@ -19,12 +19,11 @@ from django.utils.translation import gettext_lazy as _
 from django_tasks import task
 
 from enrollment.gallery import (
-    GalleryVectors,
     Weights,
     compared_weights,
-    gallery_vectors,
     search_thresholds,
 )
+from enrollment.judging.gallery_vectors import GalleryVectors, gallery_vectors
 from enrollment.models import Doubt, Examination, FaceEmbedding, FaceImage, Person
 from recognition.decision import Thresholds
 from recognition.neighbours import NOWHERE, Neighbours, nearest_neighbours
