@@ -69,6 +69,7 @@ MEANINGS: dict[str, dict[str, str]] = {
     },
     "Networks": {
         "DEFAULT_MODEL": "The model of requests that name none; `cosface_resnet50` is the other.",
+        "EXTRA_NETWORKS": "Networks that do not come along: `edgeface_xs`. Fetch its weights first ([which](../weights/README.md)), measure them (`evaluate --save`), and run `script/manage reindex`.",
         "DEVICE": "`auto` takes a CUDA GPU when there is one; `cpu`, `cuda`, `cuda:1` insist.",
         "PRELOAD_MODELS": "Models, with commas, that the server loads at its start; the others load at their first use, which then takes some seconds more.",
         "EMBED_BATCH_SIZE": "Faces that go through a network at once; lower it when a GPU runs out of memory.",

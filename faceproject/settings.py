@@ -207,6 +207,7 @@ RECOGNITION = {
 }
 for name, read in {
     "DEFAULT_MODEL": env.text,
+    "EXTRA_NETWORKS": env.words,
     "DEVICE": env.text,
     "PRELOAD_MODELS": env.words,
     "EMBED_BATCH_SIZE": env.integer,

@@ -16,7 +16,7 @@ from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 
 from recognition.conf import RecognitionSettings, get_settings
-from recognition.networks.registry import NETWORKS, FaceNetwork
+from recognition.networks.registry import KNOWN_NETWORKS, NETWORKS, FaceNetwork
 
 SERVER_SCHEMES: Final = ("http", "https", "tcp", "unix")
 INDEX_KINDS: Final = ("FLAT", "HNSW")
@@ -62,13 +62,18 @@ def check_recognition(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def check_model_names(settings: RecognitionSettings) -> Iterator[CheckMessage]:
-    named = {"DEFAULT_MODEL": [settings.default_model], "PRELOAD_MODELS": settings.preload_models}
-    for setting, names in named.items():
+    extra = {name: network for name, network in KNOWN_NETWORKS.items() if network.is_extra}
+    named = {
+        "DEFAULT_MODEL": ([settings.default_model], NETWORKS),
+        "PRELOAD_MODELS": (settings.preload_models, NETWORKS),
+        "EXTRA_NETWORKS": (settings.extra_networks, extra),
+    }
+    for setting, (names, known) in named.items():
         for name in names:
-            if name not in NETWORKS:
+            if name not in known:
                 yield Error(
                     f"{setting} names the model {name!r}, which does not exist.",
-                    hint=f"Set {setting} to one of: {', '.join(NETWORKS)}.",
+                    hint=f"Set {setting} to one of: {', '.join(known)}.",
                     id="recognition.E002",
                 )
 

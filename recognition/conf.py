@@ -25,6 +25,7 @@ class RecognitionSettings:
     # Networks
     weights_dir: Path = field(default_factory=lambda: Path("weights"))
     default_model: str = "mobilenetv3_large"
+    extra_networks: tuple[str, ...] = ()  # known ones whose weights do not come along
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     preload_models: tuple[str, ...] = ()
     embed_batch_size: int = 32  # crops a forward pass

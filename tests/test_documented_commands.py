@@ -51,6 +51,7 @@ NOT_RUN = {
     "script/manage fetch_weights liveness": DOWNLOADS,
     "script/manage fetch_weights mobilenetv3_large --accept-unpinned": DOWNLOADS,
     "script/manage fetch_weights cosface_resnet50 --accept-unpinned": DOWNLOADS,
+    "script/manage fetch_weights edgeface_xs --accept-unpinned": DOWNLOADS,
     "script/manage fetch_weights NAME --sha256 HASH": DOWNLOADS,
     "script/chaos": "takes minutes; tests/test_crash.py runs it briefly",
     "script/chaos --clients 32 --minutes 3": "takes minutes; tests/test_load.py runs it briefly",

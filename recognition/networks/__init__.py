@@ -10,9 +10,16 @@ from recognition.networks.loader import (
     loaded_names,
     usable_names,
 )
-from recognition.networks.registry import NETWORKS, FaceNetwork, PublishedWeights, get_network
+from recognition.networks.registry import (
+    KNOWN_NETWORKS,
+    NETWORKS,
+    FaceNetwork,
+    PublishedWeights,
+    get_network,
+)
 
 __all__ = [
+    "KNOWN_NETWORKS",
     "NETWORKS",
     "FaceNetwork",
     "LoadedNetwork",

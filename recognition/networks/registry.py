@@ -1,5 +1,7 @@
 """Every network the service knows. A new one is one file with a builder, and one entry here.
 
+`edgeface.py` is the shortest example of one that does not come along: `is_extra`.
+
 Descriptors name their builder by dotted path, so that listing the networks costs no torch import.
 """
 
@@ -9,10 +11,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
 
+from django.conf import settings
 from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from recognition.conf import get_settings
 from recognition.exceptions import UnknownModel
 
 EMBEDDING_DIM: Final = 512  # numbers an embedding has, in every network and in the collection
@@ -50,9 +54,10 @@ class FaceNetwork:
     published: tuple[
         PublishedWeights, ...
     ]  # what `manage.py fetch_weights` can install, best first
+    is_extra: bool = False  # nothing comes with the project, and `EXTRA_NETWORKS` must name it
 
 
-NETWORKS: Final[dict[str, FaceNetwork]] = {
+KNOWN_NETWORKS: Final[dict[str, FaceNetwork]] = {
     network.name: network
     for network in (
         FaceNetwork(
@@ -97,7 +102,33 @@ NETWORKS: Final[dict[str, FaceNetwork]] = {
                 ),
             ),
         ),
+        FaceNetwork(
+            name="edgeface_xs",
+            description=_("EdgeFace-XS: the smallest, by Idiap; to be fetched"),
+            builder="recognition.networks.edgeface.edgeface_xs",
+            weights_stem="edgeface_xs",
+            paper="https://arxiv.org/abs/2307.01838",
+            published=(
+                PublishedWeights(
+                    "idiap",
+                    "https://gitlab.idiap.ch/bob/bob.paper.tbiom2023_edgeface/-/raw/master/"
+                    "checkpoints/edgeface_xs_gamma_06.pt",
+                    "stated as BSD-3-Clause and, elsewhere, as for non-commercial use: ask Idiap",
+                    _("LFW: 99.73 %, as its paper says; trained on WebFace260M"),
+                    _("7 MB; not measured here"),
+                ),
+            ),
+            is_extra=True,
+        ),
     )
+}
+
+# Those that this service uses: what it lists, loads and embeds with. Training needs no settings.
+_EXTRA = get_settings().extra_networks if settings.configured else ()
+NETWORKS: Final[dict[str, FaceNetwork]] = {
+    name: network
+    for name, network in KNOWN_NETWORKS.items()
+    if not network.is_extra or name in _EXTRA
 }
 
 

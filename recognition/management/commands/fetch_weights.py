@@ -16,7 +16,7 @@ from recognition.conf import get_settings
 from recognition.downloads import install, install_network
 from recognition.exceptions import RecognitionError
 from recognition.extras import EXTRAS
-from recognition.networks import NETWORKS, PublishedWeights
+from recognition.networks import KNOWN_NETWORKS, NETWORKS, PublishedWeights
 
 
 class _Wanted(NamedTuple):
@@ -35,7 +35,10 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "name", nargs="?", choices=[*NETWORKS, *EXTRAS], help="default: every model"
+            "name",
+            nargs="?",
+            choices=[*KNOWN_NETWORKS, *EXTRAS],
+            help="default: every model in use",
         )
         parser.add_argument(
             "--list", action="store_true", help="only say what there is, what it gives and costs"
@@ -53,9 +56,9 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         names = [options["name"]] if options["name"] else list(NETWORKS)
         if options["list"]:
-            self._list([options["name"]] if options["name"] else [*NETWORKS, *EXTRAS])
+            self._list([options["name"]] if options["name"] else [*KNOWN_NETWORKS, *EXTRAS])
             return
-        if (options["url"] or options["sha256"]) and options["name"] not in NETWORKS:
+        if (options["url"] or options["sha256"]) and options["name"] not in KNOWN_NETWORKS:
             raise CommandError(
                 _("--url and --sha256 belong to one file: name the model that it is of too.")
             )
@@ -72,7 +75,11 @@ class Command(BaseCommand):
                 _("%(failures)d of %(count)d checkpoints were not installed.")
                 % {"failures": failures, "count": len(wanted)}
             )
-        if set(names) & NETWORKS.keys():
+        for name in set(names) & KNOWN_NETWORKS.keys() - NETWORKS.keys():
+            self.stdout.write(
+                _("To use it, set EXTRA_NETWORKS=%(name)s and restart.") % {"name": name}
+            )
+        if set(names) & KNOWN_NETWORKS.keys():
             self.stdout.write(_("Now run 'manage.py reindex', so that enrolled pictures follow."))
 
     def _install(self, name: str, wanted: _Wanted, options: dict[str, Any]) -> None:
@@ -100,7 +107,7 @@ class Command(BaseCommand):
 
     def _list(self, names: list[str]) -> None:
         for name in names:
-            known = NETWORKS.get(name) or EXTRAS[name]
+            known = KNOWN_NETWORKS.get(name) or EXTRAS[name]
             self.stdout.write(self.style.MIGRATE_HEADING(f"{name}: {known.description}"))
             for wanted in _files(name):
                 published = wanted.published
@@ -122,13 +129,13 @@ class Command(BaseCommand):
 
 def _sources() -> list[str]:
     """Everybody who publishes something."""
-    names = [*NETWORKS, *EXTRAS]
+    names = [*KNOWN_NETWORKS, *EXTRAS]
     return sorted({wanted.published.name for name in names for wanted in _files(name)})
 
 
 def _files(name: str) -> list[_Wanted]:
     """Every published file of a model or an extra, the best first."""
-    if network := NETWORKS.get(name):
+    if network := KNOWN_NETWORKS.get(name):
         put = partial(_put_network, name)
         return [_Wanted(f"{network.weights_stem}.ckpt", item, put) for item in network.published]
     return [
@@ -138,7 +145,7 @@ def _files(name: str) -> list[_Wanted]:
 
 
 def _put_network(name: str, url: str, **options: Any) -> tuple[Path, str]:
-    return install_network(NETWORKS[name], url, get_settings().weights_dir, **options)
+    return install_network(KNOWN_NETWORKS[name], url, get_settings().weights_dir, **options)
 
 
 def _put_extra(file: str, url: str, **options: Any) -> tuple[Path, str]:
