@@ -63,7 +63,8 @@ class Identification:
 
     def at(self, similarity: float) -> tuple[float, float]:
         """FPIR and FNIR with that threshold."""
-        return float((self.other >= similarity).mean()), float(self._missed(similarity).mean())
+        exact = np.float64(similarity)  # not rounded to float32
+        return float((self.other >= exact).mean()), float(self._missed(exact).mean())
 
     def _fnir(self, fpir: float) -> float:
         allowed = int(np.floor(fpir * len(self.other) + 1e-9))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -107,6 +108,11 @@ def text_figures(figures: Mapping[str, Mapping[str, Any]]) -> str:
         cells = [_shown(row, values) for values in figures.values()]
         lines.append(f"{row:<{width}}" + "".join(f"  {cell:>24}" for cell in cells))
     return "\n".join(lines)
+
+
+def without_folders(argument: str) -> str:
+    """What a path says of this machine is left out: its folders, but not those inside a zip."""
+    return re.sub(r"^.*/(?=[^/]+\.zip/)|^(?!.*\.zip/).*/(?=[^/])", "", argument)
 
 
 def _shown(name: str, values: Mapping[str, Any]) -> str:

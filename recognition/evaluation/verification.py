@@ -91,7 +91,7 @@ class Verification:
 
     def at(self, similarity: float) -> tuple[float, float]:
         """FMR and TAR: the shares of the pairs of different people, and of one, that reach it."""
-        reached = self.similarities >= similarity
+        reached = self.similarities >= np.float64(similarity)  # not rounded to float32
         return float(reached[~self.same].mean()), float(reached[self.same].mean())
 
 

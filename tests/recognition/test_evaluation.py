@@ -21,6 +21,7 @@ from recognition.evaluation import (
 from recognition.evaluation.conditions import CONDITIONS
 from recognition.evaluation.intervals import tar_intervals
 from recognition.evaluation.verification import verify_between
+from recognition.metrics import threshold_at_fmr
 
 
 def vectors_of(people: int, pictures: int, noise: float, seed: int = 0):
@@ -39,6 +40,14 @@ def test_all_pairs_carry_whom_they_show():
     assert np.allclose(found.similarities, (vectors @ vectors.T)[first, second], atol=1e-6)
     assert found.people.tolist() == np.stack([first // 3, second // 3], 1).tolist()
     assert found.same.tolist() == (first // 3 == second // 3).tolist()
+
+
+def test_the_threshold_of_a_rate_keeps_that_rate():
+    """Compared as float32 it would fall back on the score that it lies just above."""
+    found = verify_all(*vectors_of(12, 3, 0.8))
+    for rate in (0.3, 0.1, 0.05, 0.02):
+        threshold = threshold_at_fmr(found.similarities, found.same, rate)
+        assert found.at(threshold)[0] <= rate
 
 
 def test_a_picture_is_compared_with_every_other_in_another_state():

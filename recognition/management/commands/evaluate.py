@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import sys
 from argparse import ArgumentParser
@@ -45,6 +44,7 @@ from recognition.evaluation.report import (
     markdown_figures,
     markdown_groups,
     text_figures,
+    without_folders,
 )
 from recognition.exceptions import RecognitionError
 from recognition.management.progress import add_progress_argument, progress_bar
@@ -186,7 +186,7 @@ class Command(BaseCommand):
         conditions = self._conditions(options, track, gallery, people)
         for name, found in conditions.items():
             figures[name]["conditions"] = {key: asdict(value) for key, value in found.items()}
-        self._present(options, gallery, figures, results, conditions)
+        self._present(options, figures, results, thresholds, conditions)
         if options["save"]:
             for model in gallery.vectors:
                 self._save(model, thresholds[model], options, people, gallery, figures[model])
@@ -283,9 +283,9 @@ class Command(BaseCommand):
     def _present(
         self,
         options: dict[str, Any],
-        gallery: Gallery,
         figures: Figures,
         results: dict[str, Verification],
+        thresholds: dict[str, Thresholds | None],
         conditions: dict[str, dict[str, ConditionFigures]],
     ) -> None:
         self.stdout.write(text_figures(figures))
@@ -296,7 +296,12 @@ class Command(BaseCommand):
         if options["markdown"]:
             options["markdown"].write_text("\n".join(tables), "utf-8")
         if options["plot"] and results:
-            plot(results, options["plot"], conditions=conditions)
+            marked = {
+                name: {"match": known.match.similarity, "review": known.review.similarity}
+                for name, known in thresholds.items()
+                if known
+            }
+            plot(results, options["plot"], marked, conditions)
         if options["json"]:
             options["json"].write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
 
@@ -319,7 +324,7 @@ class Command(BaseCommand):
                 "pictures": len(gallery.stems),
                 "people": len(set(people)),
                 "aligned": options["aligned"],
-                "command": shlex.join(["manage.py", *map(_without_folders, sys.argv[1:])]),
+                "command": shlex.join(["manage.py", *map(without_folders, sys.argv[1:])]),
             },
         )
         self.stdout.write(
@@ -391,8 +396,3 @@ def _add_identification(
     if thresholds:
         rates = found.at(thresholds.for_search(found.persons).match.similarity)
         figures |= dict(zip(("fpir_at_match", "fnir_at_match"), rates, strict=True))
-
-
-def _without_folders(argument: str) -> str:
-    """What a path says of this machine is left out: its folders, but not those inside a zip."""
-    return re.sub(r"^.*/(?=[^/]+\.zip/)|^(?!.*\.zip/).*/(?=[^/])", "", argument)
