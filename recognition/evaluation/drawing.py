@@ -87,4 +87,4 @@ def _draw_bars(axes: Any, conditions: Mapping[str, Mapping[str, ConditionFigures
         axes.set_xticks(np.arange(len(figures)), list(figures))
     axes.set(ylim=(0, 1.05), ylabel="TAR", title="One picture of each pair in this condition")
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside the bars
