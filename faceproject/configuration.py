@@ -51,7 +51,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "PORT": "Port to listen at; `0` takes a free one and prints it.",
         "THREADS": "Requests that are worked on at the same time. More wait their turn.",
         "ALLOWED_HOSTS": "Names and addresses, with commas, by which other machines call this one. The names of the machine itself (`localhost`, `127.0.0.1`, `[::1]`) are always answered; any other gets 400.",
-        "API_AUTH_REQUIRED": "`1`: everybody needs an account, also on this machine; `0`: nobody does, from anywhere; unset: all but requests made on the machine itself, straight to it. Say `0` only where the network itself is closed.",
+        "API_AUTH_REQUIRED": "`1`: everybody needs an account, also on this machine; `0`: nobody does, from anywhere; unset: all but the server's own user on the machine itself, straight to it ([exactly](#who-needs-no-account)). Say `0` only where the network itself is closed.",
         "CSRF_TRUSTED_ORIGINS": "`https://faces.example.org`, with commas: the addresses from which browsers may send forms, needed behind a proxy that ends TLS.",
         "HTTPS": "`1`: cookies for HTTPS only, plain HTTP is redirected, and the header `X-Forwarded-Proto` of the proxy is believed. Set it only behind a proxy that sets that header itself.",
         "SECURE_HSTS_SECONDS": "Seconds for which browsers must insist on HTTPS for this name.",

@@ -9,7 +9,9 @@ from urllib.parse import unquote
 
 from csp.middleware import CSPMiddleware
 from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import reverse
 from django.utils.translation import get_language_from_request, override
 
 from enrollment.api import ENCODED_SLASH
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 PERSONS = "/api/persons/"
 API_DOCS = "/api/docs"
+# The key of META under which the server says why it kept a request's body from us.
+REFUSAL = "faceproject.refusal"
 
 
 def is_api(request: HttpRequest) -> bool:
@@ -68,6 +72,26 @@ class EncodedSlashMiddleware:
             path = unquote(re.sub("%2f", ENCODED_SLASH, sent, flags=re.IGNORECASE))
             request.path_info = path[path.index(PERSONS) :] if PERSONS in path else path
         return self.get_response(request)
+
+
+class RefusedBodyMiddleware:
+    """Answers the requests whose body the server did not keep: too large, too slow, or a stranger's.
+
+    A stranger's call of the API goes on, without its body, to be refused there for the lack of an account.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        refusal = request.META.get(REFUSAL)
+        if refusal == HTTPStatus.UNAUTHORIZED and not is_api(request):
+            return redirect_to_login(request.get_full_path(), reverse(settings.LOGIN_URL))
+        if refusal in (None, HTTPStatus.UNAUTHORIZED):
+            return self.get_response(request)
+        with override(get_language_from_request(request)):
+            message = status_error(request, refusal)["message"]
+        return HttpResponse(message, status=refusal, content_type="text/plain; charset=utf-8")
 
 
 class JsonApiErrorMiddleware:

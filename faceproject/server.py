@@ -1,146 +1,188 @@
-"""The production server: one process with threads, which ends only when its requests are answered."""
+"""The production server: uvicorn, in one process, which ends only when its requests are answered."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import json
-import logging
 import signal
-import time
-from collections.abc import Callable
-from types import SimpleNamespace
+import socket
+from collections.abc import Iterator
 from typing import Any
 
+import h11
 from django.utils.translation import gettext
-from waitress import wasyncore
-from waitress.adjustments import Adjustments
-from waitress.channel import HTTPChannel
-from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask, ThreadedTaskDispatcher
+from uvicorn import Config
+from uvicorn import Server as Uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from recognition.api.errors import status_error
+from faceproject.front import Application, Front
+from recognition.api.errors import error_body
+from recognition.api.peer import PEER, Peer
 
 DRAIN_SECONDS = 20.0  # what is not answered by then after SIGTERM is cut off
-MAX_CONNECTIONS = 200
+HEAD_SECONDS = 30.0  # from a connection, or the answer before, to the end of a request's headers
+KEEP_ALIVE_SECONDS = 75
+HEAD_BYTES = 64 * 1024
+BACKLOG = 1024
+ANY_ADDRESS = "*"
 
 
 class CannotListen(Exception):
     """The address or port is not to be had; the message says why and what to do."""
 
 
-class _ApiErrorTask(ErrorTask):
-    """What is refused before Django sees it (far too large, malformed), as JSON under /api/."""
-
-    def execute(self) -> None:
-        request = self.request
-        if not getattr(request, "path", "").startswith("/api/"):
-            super().execute()
-            return
-        error = request.error
-        asked = SimpleNamespace(path=request.path, method=request.command)
-        body = json.dumps(status_error(asked, error.code)).encode()
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers.append(("Content-Type", "application/json"))
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-
-class _Channel(HTTPChannel):
-    error_task_class = _ApiErrorTask
-
-
-class _Listener(TcpWSGIServer):
-    channel_class = _Channel
-
-
 class Server:
     """Listens at once (`CannotListen` when it cannot); answers while `run` runs."""
 
-    def __init__(
-        self, application: Callable[..., Any], *, host: str, port: int, threads: int, max_body: int
-    ) -> None:
-        # Forwarding headers reach the application, which treats such a request as not local;
-        # nothing in them is believed.
-        adjustments = _adjustments(
-            host=host,
-            port=port,
-            threads=threads,
-            max_request_body_size=max_body,
-            connection_limit=MAX_CONNECTIONS,
-            clear_untrusted_proxy_headers=False,
-            asyncore_use_poll=True,
-            ident=None,
+    def __init__(self, application: Application, *, host: str, port: int, threads: int) -> None:
+        self._sockets = list(_listen(host, port))
+        config = Config(
+            Front(application, threads=threads),
+            interface="asgi3",
+            loop="asyncio",
+            http=_Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # they are believed by nobody
+            h11_max_incomplete_event_size=HEAD_BYTES,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=int(DRAIN_SECONDS),
         )
-        self._sockets: dict[int, Any] = {}
-        self._dispatcher = ThreadedTaskDispatcher()
-        # A queue is normal here: a request computes longer than a thread takes to be free.
-        self._dispatcher.queue_logger.setLevel(logging.ERROR)
-        self._listeners = [self._listen(application, adjustments, at) for at in adjustments.listen]
-        self._dispatcher.set_thread_count(threads)
-        self._stopping = False
-
-    def _listen(self, application: Any, adjustments: Adjustments, address: Any) -> _Listener:
-        try:
-            return _Listener(
-                application,
-                self._sockets,
-                dispatcher=self._dispatcher,
-                adj=adjustments,
-                sockinfo=address,
-            )
-        except OSError as error:
-            raise CannotListen(_reason(error, adjustments.host, adjustments.port)) from error
+        self._server = _Uvicorn(config)
 
     @property
     def port(self) -> int:
         """The port in use: the one asked for, or the free one found when that was 0."""
-        return int(self._listeners[0].effective_port)
+        return int(self._sockets[0].getsockname()[1])
 
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT, then finishes what was begun; a second signal kills."""
+        _allow_many_connections()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        while not self._stopping:
-            self._turn(timeout=1.0)
-        self._drain()
+        self._server.run(self._sockets)
 
-    def _stop(self, number: int, _frame: object) -> None:
+    def _stop(self, _number: int, _frame: object) -> None:
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, signal.SIG_DFL)
-        self._stopping = True
-        self._listeners[0].pull_trigger()
-
-    def _turn(self, timeout: float) -> None:
-        wasyncore.loop(timeout=timeout, use_poll=True, map=self._sockets, count=1)
-
-    def _drain(self) -> None:
-        for listener in self._listeners:
-            listener.del_channel()
-            listener.socket.close()
-        deadline = time.monotonic() + DRAIN_SECONDS
-        while any(map(_is_busy, list(self._sockets.values()))) and time.monotonic() < deadline:
-            self._turn(timeout=0.1)
-        self._dispatcher.shutdown(timeout=1)
-        wasyncore.close_all(self._sockets, ignore_all=True)
+        self._server.should_exit = True
 
 
-def _is_busy(item: Any) -> bool:
-    """Whether a connection has a request that is not answered, or an answer that is not sent."""
-    return isinstance(item, HTTPChannel) and bool(item.requests or item.total_outbufs_len)
+class _Uvicorn(Uvicorn):
+    def capture_signals(self) -> Any:
+        return contextlib.nullcontext()  # uvicorn would end the process by the signal itself
 
 
-def _adjustments(**options: Any) -> Adjustments:
+class _Connection(H11Protocol):
+    """One connection: says whose it is, ends where no request comes, refuses damaged ones in JSON."""
+
+    _head: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self.app_state = {PEER: Peer(transport.get_extra_info("socket"))}
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._await_head()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        if self.cycle and not self.cycle.response_complete and self.cycle.more_body:
+            self.transport.close()  # what has not arrived cannot be answered
+        else:
+            super().shutdown()
+
+    def _await_head(self) -> None:
+        """Gives a request's headers, once begun, their time; a silent connection its own."""
+        if self.cycle and not self.cycle.response_complete:
+            self._forget_head()
+        elif self._head is None and self.timeout_keep_alive_task is None:
+            self._head = self.loop.call_later(HEAD_SECONDS, self.timeout_keep_alive_handler)
+
+    def _forget_head(self) -> None:
+        if self._head:
+            self._head.cancel()
+            self._head = None
+
+    def send_400_response(self, msg: str) -> None:
+        message = gettext(
+            "The request is no HTTP that this server reads: its first line, its headers or its "
+            "Content-Length are damaged, or longer than allowed."
+        )
+        body = json.dumps(error_body("bad_request", message)).encode()
+        headers = [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+        ]
+        if self.conn.our_state is h11.IDLE or self.conn.our_state is h11.SEND_RESPONSE:
+            for event in (
+                h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+                h11.Data(data=body),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event))
+        self.transport.close()
+
+
+def _allow_many_connections() -> None:
+    """Each connection is an open file; the number that is usual for a user is soon used up."""
     try:
-        return Adjustments(**options)
-    except ValueError as error:  # waitress resolves the host here
-        raise CannotListen(
-            gettext(
-                "HOST=%(host)s PORT=%(port)s is no address of this machine. "
-                "Set HOST to 127.0.0.1, 0.0.0.0 or one of its addresses, and PORT to 1-65535."
+        import resource
+    except ImportError:  # not Unix
+        return
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    """Listens at every address that the host's name has, all at one port."""
+    try:
+        found = socket.getaddrinfo(
+            None if host == ANY_ADDRESS else host,
+            port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
+        )
+    except OSError as error:
+        raise _no_address(host, port) from error
+    for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
+        try:
+            listener = socket.create_server(
+                (address[0], port, *address[2:]), family=family, backlog=BACKLOG
             )
-            % {"host": options["host"], "port": options["port"]}
-        ) from error
+        except OverflowError as error:
+            raise _no_address(host, port) from error
+        except OSError as error:
+            raise CannotListen(_reason(error, host, port)) from error
+        port = listener.getsockname()[1]
+        yield listener
+
+
+def _no_address(host: str, port: int) -> CannotListen:
+    return CannotListen(
+        gettext(
+            "HOST=%(host)s PORT=%(port)s is no address of this machine. "
+            "Set HOST to 127.0.0.1, 0.0.0.0 or one of its addresses, and PORT to 1-65535."
+        )
+        % {"host": host, "port": port}
+    )
 
 
 def _reason(error: OSError, host: str, port: int) -> str:

@@ -31,7 +31,7 @@ THREADS = env.integer("THREADS", 8, least=1)
 # The names of this machine always answer: its own clients and health checks use them.
 ALLOWED_HOSTS = [*LOOPBACK_NAMES, *env.words("ALLOWED_HOSTS")]
 CSRF_TRUSTED_ORIGINS = list(env.words("CSRF_TRUSTED_ORIGINS"))
-# None: open to programs and browsers on this machine, closed to everybody else.
+# None: open to the programs and browsers of the server's own user, closed to everybody else.
 API_AUTH_REQUIRED = env.flag("API_AUTH_REQUIRED", None)
 HTTPS = env.flag("HTTPS", False)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
@@ -82,6 +82,7 @@ MIDDLEWARE = [
     "faceproject.middleware.ContentSecurityPolicyMiddleware",
     "faceproject.middleware.EncodedSlashMiddleware",
     "faceproject.middleware.JsonApiErrorMiddleware",
+    "faceproject.middleware.RefusedBodyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -103,6 +104,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "django.template.context_processors.i18n",
+                "faceproject.context_processors.door",
             ],
             "libraries": {"gallery": "enrollment.admin.tags"},
         },
@@ -273,7 +275,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": [
         "rest_framework.parsers.MultiPartParser",
         "rest_framework.parsers.FormParser",
-        "rest_framework.parsers.JSONParser",
+        "recognition.api.parsers.JSONParser",
     ],
     "DEFAULT_THROTTLE_CLASSES": ["faceproject.throttling.ScopeThrottle"],
     "DEFAULT_THROTTLE_RATES": {
@@ -328,7 +330,10 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "%(asctime)s %(levelname)s [%(request_id)s] %(name)s: %(message)s"}
+        "line": {
+            "()": "recognition.api.request_id.LineFormatter",
+            "format": "%(asctime)s %(levelname)s [%(request_id)s] %(name)s: %(message)s",
+        }
     },
     "filters": {"request_id": {"()": "recognition.api.request_id.RequestIdFilter"}},
     "handlers": {
@@ -344,6 +349,7 @@ LOGGING = {
         # Loud about what is in order: a search for the fastest build, a call of pymilvus that Milvus
         # Lite does not know, its housekeeping.
         "faiss.loader": {"level": "WARNING"},
+        "uvicorn": {"level": "WARNING"},
         "grpc._server": {"level": "CRITICAL"},
         "milvus_lite": {"level": "WARNING"},
         "django_tasks": {"level": "WARNING"},

@@ -35,3 +35,4 @@ from faceproject.settings import *  # noqa: E402, F403
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # A file: threads that share an in-memory database do not wait for each other's locks.
 DATABASES["default"]["TEST"] = {"NAME": f"{_data}/test.sqlite3"}  # noqa: F405
+MIDDLEWARE = ["tests.peers.PeerMiddleware", *MIDDLEWARE]  # noqa: F405

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from django.contrib.auth import get_user_model
 from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
-from recognition.api.access import is_cross_site, is_local, is_loopback_name
+from recognition.api.access import is_cross_site, is_loopback_name, is_own
+from recognition.api.peer import PEER
 from tests.pictures import upload
 
 PATH = "/api/milvus/stats"
@@ -24,7 +27,9 @@ def request_with(rf, settings):
 
     def make(host: str = "localhost:8000", address: str = "127.0.0.1", **headers: str):
         settings.ALLOWED_HOSTS = ["*"]
-        return rf.get(PATH, REMOTE_ADDR=address, headers={"host": host} | headers)
+        peer = SimpleNamespace(is_own=is_loopback_name(address))
+        meta = {"REMOTE_ADDR": address, PEER: peer}
+        return rf.get(PATH, headers={"host": host} | headers, **meta)
 
     return make
 
@@ -51,8 +56,8 @@ def test_names_that_may_mean_another_machine(name):
         ("localhost", "::1"),
     ],
 )
-def test_a_request_of_this_machine_is_local(request_with, host, address):
-    assert is_local(request_with(host, address))
+def test_a_request_of_this_machine_is_own(request_with, host, address):
+    assert is_own(request_with(host, address))
 
 
 @pytest.mark.parametrize(
@@ -75,18 +80,28 @@ def test_a_request_of_this_machine_is_local(request_with, host, address):
     ],
 )
 def test_what_may_come_from_elsewhere_is_not_local(request_with, host, address, headers):
-    assert not is_local(request_with(host, address, **headers))
+    assert not is_own(request_with(host, address, **headers))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5"])
 def test_a_server_that_listens_to_others_is_local_to_nobody(request_with, settings, host):
     settings.HOST = host
-    assert not is_local(request_with())
+    assert not is_own(request_with())
 
 
-def test_http_1_0_is_what_a_silent_proxy_speaks(rf):
-    request = rf.get(PATH, headers={"host": "localhost"}, SERVER_PROTOCOL="HTTP/1.0")
-    assert not is_local(request)
+def test_a_connection_of_which_nothing_is_known_is_nobodys(rf):
+    """Another server than ours, such as `runserver`, does not say whose the connection is."""
+    assert not is_own(rf.get(PATH, headers={"host": "localhost"}, REMOTE_ADDR="127.0.0.1"))
+
+
+def test_another_users_program_is_not_local(rf):
+    stranger = {PEER: SimpleNamespace(is_own=False)}
+    assert not is_own(rf.get(PATH, headers={"host": "localhost"}, **stranger))
+
+
+def test_no_header_makes_a_peer(rf):
+    headers = {"host": "localhost", PEER: "1", "recognition-peer": "1"}
+    assert not is_own(rf.get(PATH, headers=headers))
 
 
 @pytest.mark.parametrize(

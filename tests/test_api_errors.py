@@ -379,3 +379,22 @@ def test_pages_keep_their_own_errors(client):
     response = client.get("/no/such/page", headers={"host": "localhost"})
     assert response.status_code == 404
     assert response["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("depth", [900, 5_000, 1_000_000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_json_of_any_depth_is_400(api, depth, opening, closing):
+    deep = opening * depth + "1" + closing * depth
+    for method, path in (("post", "/api/persons"), ("patch", "/api/persons/ana")):
+        body = deep if path.endswith("s") else f'{{"name": {deep}}}'
+        response = getattr(api, method)(path, body, content_type="application/json")
+        assert_error(response, 404 if response.status_code == 404 else 400)
+    fields = {"images": [upload()], "person_id": "ana", "image_paths": deep}
+    assert_error(api.post("/api/milvus/insert", fields), 400)
+    assert_error(api.post("/api/milvus/search", {"embedding": deep}), 400)
+
+
+@pytest.mark.parametrize("body", ["1", '"ana"', "[]", '["person_id"]', "{", "\xff"])
+def test_json_that_is_no_object_is_400(api, body):
+    response = api.post("/api/persons", body.encode("latin-1"), content_type="application/json")
+    assert_error(response, 400)

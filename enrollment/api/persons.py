@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from django.db import transaction
 from django.http import HttpResponse
-from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
+from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -21,6 +21,7 @@ from enrollment.api.views import describe_doubt, insert_pictures
 from enrollment.gallery import find_persons, get_person, picture_of, pictures_of
 from enrollment.models import FaceImage, Person
 from enrollment.web import picture_response
+from recognition.api.parsers import JSONParser
 from recognition.api.views import UploadView
 
 VIEW: Final = "enrollment.view_person"

@@ -1,8 +1,10 @@
-"""Who may ask: open to this machine, closed to every other, unless the administrator says otherwise.
+"""Who may ask: open to the server's own user, closed to everybody else, unless the administrator
+says otherwise.
 
-A first try and the existing clients need no account as long as they come from the machine itself.
-A request counts as local only when its socket, its Host header and the absence of forwarding headers
-all say so: a reverse proxy on the same machine must not open the gallery to the world.
+A first try and the existing clients need no account as long as they are programs of the user who runs the
+server, on the same machine, connected straight to it: who could read the database's file anyway. What
+the kernel says of the connection decides (`recognition.api.peer`); a reverse proxy on the same machine
+must not open the gallery to the world.
 """
 
 from __future__ import annotations
@@ -13,15 +15,24 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.contrib.auth import get_user
 from django.contrib.auth.views import redirect_to_login
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.core.exceptions import DisallowedHost, SuspiciousOperation
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
-from django.http import HttpRequest
+from django.db import DatabaseError
+from django.http import HttpRequest, HttpResponse
 from django.http.request import split_domain_port
 from django.urls import reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
-from rest_framework.exceptions import PermissionDenied
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.permissions import SAFE_METHODS, BasePermission
+from rest_framework.request import Request
+from rest_framework.settings import api_settings
+
+from recognition.api.peer import PEER, is_supported, own_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,18 +59,18 @@ def is_forwarded(request: HttpRequest) -> bool:
     )
 
 
-def is_local(request: HttpRequest) -> bool:
-    """Whether the request was made on this machine, straight to this server."""
-    if is_forwarded(request):
+def is_own(request: HttpRequest) -> bool:
+    """Whether a program of the server's own user made the request, straight to this server."""
+    if not is_loopback_name(settings.HOST) or is_forwarded(request):
         return False
-    if request.META.get("SERVER_PROTOCOL") == "HTTP/1.0":
-        return False  # nginx as it comes: adds no header, sends its own Host, but speaks HTTP/1.0
-    domain, _port = split_domain_port(request.get_host())
-    return (
-        is_loopback_name(settings.HOST)
-        and is_loopback_name(request.META.get("REMOTE_ADDR", ""))
-        and is_loopback_name(domain)
-    )
+    try:
+        domain, _port = split_domain_port(request.get_host())
+    except DisallowedHost:
+        return False
+    if not is_loopback_name(domain):
+        return False  # a name that another site made mean this machine (DNS rebinding)
+    peer = request.META.get(PEER)
+    return peer is not None and peer.is_own
 
 
 def is_cross_site(request: HttpRequest) -> bool:
@@ -76,7 +87,36 @@ def needs_account(request: HttpRequest) -> bool:
     """Whether this request must name a user (API: token; pages: session)."""
     if settings.API_AUTH_REQUIRED is not None:
         return settings.API_AUTH_REQUIRED
-    return not is_local(request)
+    return not is_own(request)
+
+
+def is_let_in(request: HttpRequest) -> bool:
+    """Whether who sends this may do more than log in. Looks at no body."""
+    try:
+        if not needs_account(request):
+            return True
+        SessionMiddleware(lambda request: HttpResponse()).process_request(request)
+        if get_user(request).is_authenticated:
+            return True
+        return any(
+            authenticator().authenticate(Request(request))
+            for authenticator in api_settings.DEFAULT_AUTHENTICATION_CLASSES
+            if not issubclass(authenticator, SessionAuthentication)  # looks for a token in the body
+        )
+    except (APIException, DatabaseError, SuspiciousOperation):
+        return False
+
+
+def open_to() -> str:
+    """To whom the server is open without an account, in a sentence; empty when to nobody."""
+    if settings.API_AUTH_REQUIRED is False:
+        return gettext("Open without an account to everybody who reaches it (API_AUTH_REQUIRED=0).")
+    if settings.API_AUTH_REQUIRED or not is_loopback_name(settings.HOST) or not is_supported():
+        return ""
+    return gettext(
+        "Open without an account to programs and browsers of the user %(user)s on this machine. "
+        "Everybody else needs an account."
+    ) % {"user": own_user()}
 
 
 def may(user: Any, permission: str) -> bool:

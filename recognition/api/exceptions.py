@@ -19,7 +19,6 @@ from django.db import OperationalError
 from django.http import Http404, UnreadablePostError
 from django.utils.translation import gettext
 from rest_framework import exceptions
-from rest_framework.parsers import JSONParser
 from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
 from rest_framework.settings import api_settings
@@ -27,6 +26,7 @@ from rest_framework.views import set_rollback
 
 from recognition.api.access import OpenOnLoopback
 from recognition.api.errors import error_body, status_error
+from recognition.api.parsers import JSONParser
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError, UnknownModel
 

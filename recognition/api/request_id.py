@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 HEADER: Final = "X-Request-ID"
 # What a client or proxy may call its request: nothing that could forge a line of the log.
 _ACCEPTED: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+# What ends a line somewhere, or turns the writing on a terminal around.
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _current: ContextVar[str] = ContextVar("request_id", default="-")
 
 
@@ -47,6 +49,25 @@ class RequestIdFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = current_request_id()
         return True
+
+
+class LineFormatter(logging.Formatter):
+    """One line of the log a message, whatever a path, a name or a file puts into it.
+
+    Control characters are written as escapes; the lines of a traceback are indented, so that none of them
+    looks like a line of the log.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return _CONTROLS.sub(_escape, super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        lines = super().formatException(ei).split("\n")
+        return "\n".join(f"    {_CONTROLS.sub(_escape, line)}" for line in lines)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
 
 
 def _forget(**kwargs: Any) -> None:

@@ -16,7 +16,8 @@ from django.utils.translation import gettext
 
 from enrollment.upkeep import BacklogThread
 from faceproject.server import DRAIN_SECONDS, CannotListen, Server
-from recognition.api.access import is_loopback_name
+from recognition.api.access import is_loopback_name, open_to
+from recognition.api.peer import is_supported
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError, VectorStoreLocked, VectorStoreUnavailable
 from recognition.networks import load_network
@@ -25,8 +26,6 @@ from recognition.vector_store import get_vector_store, reset_vector_store
 logger = logging.getLogger(__name__)
 
 ANY_ADDRESS = {"0.0.0.0", "::", "*"}  # noqa: S104 (names to compare with, not to listen at)
-# Up to here a request is read and refused by us, with the limit in the answer; beyond, unread.
-READ_TO_REFUSE = 4
 
 
 class Command(BaseCommand):
@@ -68,7 +67,6 @@ class Command(BaseCommand):
                 host=settings.HOST,
                 port=settings.PORT,
                 threads=settings.THREADS,
-                max_body=READ_TO_REFUSE * settings.MAX_REQUEST_BYTES,
             )
         except CannotListen as error:
             raise CommandError(str(error)) from error
@@ -107,6 +105,23 @@ class Command(BaseCommand):
         self._say(gettext("Search page:  %(url)s") % {"url": f"{root}/"})
         self._say(gettext("Admin:        %(url)s") % {"url": f"{root}/admin/"})
         self._say(gettext("API:          %(url)s") % {"url": f"{root}/api/docs"})
+        self._say(open_to() or gettext("Everybody needs an account."))
+        if settings.API_AUTH_REQUIRED is None and not is_supported():
+            self._say(
+                gettext(
+                    "This system does not tell whose program connects, so nobody is let in without an "
+                    "account. API_AUTH_REQUIRED=0 opens the server to whoever reaches it."
+                )
+            )
+        if not is_loopback_name(host) and not settings.HTTPS:
+            self._say(
+                gettext(
+                    "HOST=%(host)s serves other machines over plain HTTP: passwords, tokens and faces can "
+                    "be read on the way. Put a proxy with TLS in front and set HTTPS=1; see "
+                    "docs/configuration.md."
+                )
+                % {"host": host}
+            )
         if not is_loopback_name(host) and all(map(is_loopback_name, settings.ALLOWED_HOSTS)):
             self._say(
                 gettext(

@@ -1,0 +1,19 @@
+"""How bodies are read, where the framework's way leaves a failure to us."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils.translation import gettext
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import JSONParser as FrameworkJSONParser
+
+
+class JSONParser(FrameworkJSONParser):
+    """JSON; one that is nested deeper than the interpreter can follow is refused as unreadable."""
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except RecursionError as error:
+            raise ParseError(gettext("the JSON is nested too deeply")) from error

@@ -1,0 +1,160 @@
+"""Whose program is at the other end of a connection: what Linux says about it, not what it says itself.
+
+A connection within the machine has two ends, and the kernel lists both with their owners in
+`/proc/net/tcp` and `tcp6`. Headers, protocol versions and addresses cannot tell a proxy from a person;
+the owner can, and so can what else the program at the other end has open.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Final, NamedTuple
+
+logger = logging.getLogger(__name__)
+
+# The key of a request's META under which the server puts the `Peer`. No header can become it.
+PEER: Final = "recognition.peer"
+PROC: Final = Path("/proc")
+LISTENING: Final = "0A"
+BOTH_ENDS_OPEN: Final = (1, 8)  # TCP_ESTABLISHED, TCP_CLOSE_WAIT
+SOCKET_LINK: Final = "socket:["
+
+
+class Row(NamedTuple):
+    """One end of a connection, as `/proc/net/tcp` writes it: addresses in hexadecimal, with ports."""
+
+    local: str
+    remote: str
+    state: str
+    uid: int
+    inode: str  # "0": nobody's any more
+
+
+class Peer:
+    """The program at the other end of a TCP connection that this process has accepted."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    @cached_property
+    def is_own(self) -> bool:
+        """Whether it is a program of this process's own user, on this machine, that serves nobody else.
+
+        False whenever that is not certain: off Linux, across containers, for a program that cannot be
+        looked at, and for one that has a listening socket or a connection taken from one, since it may
+        pass on what others ask (nginx, haproxy and socat run by the same user).
+        """
+        try:
+            return self._examine()
+        except (OSError, ValueError, IndexError) as error:
+            logger.info("Whose program a connection belongs to cannot be told: %s", error)
+            return False
+
+    def _examine(self) -> bool:
+        near, far = self._connection.getsockname()[:2], self._connection.getpeername()[:2]
+        if not ipaddress.ip_address(far[0].partition("%")[0]).is_loopback:
+            return False
+        own = os.geteuid()
+        if own == int((PROC / "sys/kernel/overflowuid").read_text()):
+            return False  # the user that stands for all that are unknown here
+        rows = list(_rows())
+        ends = [row for row in rows if row.local in _hex(*far) and row.remote in _hex(*near)]
+        # While our end is open no other connection can have these addresses: the row is this one's.
+        info = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        if len(ends) != 1 or info[0] not in BOTH_ENDS_OPEN:
+            return False
+        (end,) = ends
+        if end.uid != own or end.inode == "0":
+            return False
+        return _serves_nobody(end, rows)
+
+
+def is_supported() -> bool:
+    """Whether this system tells who is at the other end of a connection."""
+    return sys.platform == "linux" and (PROC / "net/tcp").exists()
+
+
+def own_user() -> str:
+    """The name of the user who runs this process."""
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except (ImportError, KeyError):  # not Unix; a user without a name, as in some containers
+        return str(getattr(os, "geteuid", str)())
+
+
+def _serves_nobody(end: Row, rows: list[Row]) -> bool:
+    served_ports = {_port(row.local) for row in rows if row.state == LISTENING}
+    serving = {row.inode for row in rows if _port(row.local) in served_ports}
+    for process in _processes(end.uid):
+        inodes = _socket_inodes(process)
+        if end.inode not in inodes:
+            continue
+        if inodes & serving:
+            logger.info(
+                "Process %s of this user connects here and serves others itself: it needs an account.",
+                process.name,
+            )
+            return False
+        return True
+    return False
+
+
+def _rows() -> Iterator[Row]:
+    for table in ("net/tcp", "net/tcp6"):
+        try:
+            lines = (PROC / table).read_text().splitlines()[1:]
+        except FileNotFoundError:  # a kernel without IPv6
+            continue
+        for line in lines:
+            fields = line.split()
+            yield Row(fields[1], fields[2], fields[3], int(fields[7]), fields[9])
+
+
+def _hex(host: str, port: int) -> set[str]:
+    """An address as the tables write it: in 32-bit words of the machine's byte order; IPv4 both ways."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    version_4 = address if address.version == 4 else address.ipv4_mapped
+    written = {address.packed}
+    if version_4:
+        written |= {version_4.packed, b"\0" * 10 + b"\xff\xff" + version_4.packed}
+    return {f"{_words(packed)}:{port:04X}" for packed in written}
+
+
+def _words(packed: bytes) -> str:
+    words = (packed[at : at + 4] for at in range(0, len(packed), 4))
+    return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
+
+
+def _port(address: str) -> str:
+    return address.rpartition(":")[2]
+
+
+def _processes(uid: int) -> Iterator[Path]:
+    """The folders of a user's processes that this process may look into."""
+    for entry in os.scandir(PROC):
+        try:
+            if entry.name.isdigit() and entry.stat().st_uid == uid:
+                yield Path(entry.path)
+        except OSError:  # it has ended
+            continue
+
+
+def _socket_inodes(process: Path) -> set[str]:
+    inodes = set()
+    try:
+        for entry in os.scandir(process / "fd"):
+            target = os.readlink(entry.path)  # noqa: PTH115 (thousands of them)
+            if target.startswith(SOCKET_LINK):
+                inodes.add(target[len(SOCKET_LINK) : -1])
+    except OSError:  # it has ended, or may not be looked into
+        pass
+    return inodes
