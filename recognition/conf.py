@@ -34,7 +34,7 @@ class RecognitionSettings:
 
     # Pictures
     max_image_pixels: int = 50_000_000
-    max_decoded_pixels: int = 100_000_000  # of all requests together
+    max_decoded_pixels: int = 60_000_000  # of all requests together
     min_image_side: int = 16  # pixels
     max_batch_size: int = 100  # pictures a request
     max_request_bytes: int = 50 * MIB

@@ -41,6 +41,9 @@ _OTHER_ENDS: Final = (b"\x55\xaa" * 32, b"\xfe" * 64, bytes(range(255)) * 4)
 # Pillow reads run-length-coded bitmaps one by one in Python.
 _MOST_RLE_PIXELS: Final = 4_000_000
 _MOST_RLE_BYTES: Final = 4_000_000
+# Bytes in which Pillow asks for memory: from 32 MiB on, glibc gives it back to the system at once. By
+# the default of 16 each thread keeps for itself what its largest picture took.
+Image.core.set_block_size(64 * 1024**2)
 
 
 @dataclass(slots=True, eq=False)

@@ -6,14 +6,18 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from PIL import Image
 
+from recognition.alignment import align_face
 from recognition.detection import Face, FaceDetector, detect_faces, get_detector
 from recognition.detection.mtcnn import MtcnnDetector
 from recognition.detection.none import NoDetector
+from recognition.quality import face_quality
+from tests.drawn_faces import PEOPLE, draw_face
 from tests.pictures import draw_picture
 
 NONE = "recognition.detection.none.NoDetector"
@@ -195,3 +199,36 @@ def test_import_does_not_load_opencv():
     )
 
     assert result.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("quarters", range(4))
+def test_a_face_that_lies_on_its_side_or_head_is_found_and_says_so(quarters):
+    upright = np.asarray(draw_face(PEOPLE[0]).convert("RGB"))
+    (expected,) = detect_faces(upright)
+    crop = align_face(upright, expected.landmarks)
+    height, width = upright.shape[:2]
+
+    # Turned counter-clockwise, so that clockwise turns bring it back.
+    (face,) = detect_faces(np.ascontiguousarray(np.rot90(upright, quarters)))
+
+    assert (expected.rotation, face.rotation) == (0, 90 * quarters)
+    turned = np.rot90(upright, quarters)
+    assert np.abs(align_face(turned, face.landmarks).astype(int) - crop).mean() < 6
+    assert abs(face_quality(crop, face).roll - face_quality(crop, expected).roll) < 5
+    x, y, w, h = face.box
+    assert 0 <= x <= x + w <= turned.shape[1] and 0 <= y <= y + h <= turned.shape[0]
+    assert face.as_dict()["rotation"] == 90 * quarters
+
+
+def test_faces_of_a_picture_read_at_a_reduced_scale_are_in_its_own_pixels():
+    picture = np.asarray(draw_face(PEOPLE[0]).convert("RGB"))
+    (whole,) = detect_faces(picture)
+
+    (reduced,) = detect_faces(
+        cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), scale=0.5
+    )
+
+    side = whole.box[2]
+    assert np.abs(np.subtract(reduced.box, whole.box)).max() < 0.15 * side
+    assert np.abs(reduced.landmarks - whole.landmarks).max() < 0.08 * side
+    assert detect_faces(picture, min_size=side * 3) == []

@@ -17,6 +17,8 @@ from recognition.embedding import (
     embed_crops,
 )
 from recognition.exceptions import NoFaceDetected
+from recognition.imaging import read_image
+from tests.drawn_faces import PEOPLE, draw_face
 from tests.pictures import draw_picture
 
 
@@ -129,3 +131,34 @@ def test_flip_tta_takes_the_mean_with_the_mirror_image(group, weights, settings)
     to_plain = plain.vectors @ both.vectors[0]
     assert (to_plain > plain.vectors[0] @ plain.vectors[1]).all()
     assert both.fingerprint != plain.fingerprint
+
+
+@pytest.mark.parametrize("side", [360, 60])
+def test_a_large_jpeg_is_cropped_as_at_its_full_size(side):
+    """A face that is small in the reduced picture is cut from the whole one."""
+    scene = Image.new("RGB", (4000, 3000), (90, 100, 110))
+    scene.paste(draw_face(PEOPLE[0], side=360).resize((side * 3, side * 3)), (900, 700))
+    jpeg = io.BytesIO()
+    scene.save(jpeg, "JPEG", quality=95)
+    data = jpeg.getvalue()
+
+    (upload,) = crop_uploads([("a.jpg", data)])
+    ((expected,),) = crop_faces([read_image(data).pixels])
+
+    assert upload.image.scale == 0.5
+    assert (upload.image.width, upload.image.height) == (4000, 3000)
+    assert np.abs(np.subtract(upload.crop.face.box, expected.face.box)).max() < 0.1 * side
+    assert abs(upload.crop.quality.width - expected.quality.width) < 0.1 * side
+    assert np.abs(upload.crop.pixels.astype(int) - expected.pixels).mean() < 6
+    assert upload.crop.quality.sharpness > 0.5 * expected.quality.sharpness
+
+
+def test_only_the_picture_at_hand_has_pixels(picture):
+    uploads = crop_uploads([("a.jpg", picture), ("b.jpg", picture)], detect=False)
+
+    first = next(uploads)
+    assert first.image.pixels.size > 0
+    second = next(uploads)
+
+    assert (first.image.pixels.size, second.image.pixels.size > 0) == (0, True)
+    assert first.image.width > 0
