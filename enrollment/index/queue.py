@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Final
 
 from django.conf import settings
 
-from enrollment.index.indexing import index_embeddings
+from enrollment.index.indexing import index_embeddings, index_rows
 
-# Ids of embeddings that the server's thread is asked for; None asks it to end. What is lost here with
-# the process is found by the thread's next pass.
-requested: Final[SimpleQueue[list[int] | None]] = SimpleQueue()
+# What the server's thread is asked to do. What is lost here with the process is found by its next pass.
+requested: Final[SimpleQueue[Callable[[], object]]] = SimpleQueue()
 thread_runs: Final = threading.Event()
 
 
@@ -22,6 +23,6 @@ def request_indexing(ids: list[int]) -> None:
     Where there is neither, as in a management command, it is done at once.
     """
     if settings.TASKS_BACKEND == "immediate" and thread_runs.is_set():
-        requested.put(ids)
+        requested.put(partial(index_rows, ids))
     else:
         index_embeddings.enqueue(ids)

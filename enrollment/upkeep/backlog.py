@@ -11,8 +11,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from django.db import DatabaseError, connections
@@ -33,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 GRACE: Final = timedelta(minutes=10)  # what is younger may be another thread's work in hand
 PAUSE: Final = 60.0  # seconds from a pass that succeeded to the next
+AT_A_TIME: Final = 10.0  # seconds of work, then what else is due gets its turn
 FIRST_RETRY: Final = 1.0  # seconds after a pass that failed; doubled each time
 LAST_RETRY: Final = 300.0
 TASKS_KEPT: Final = timedelta(days=1)  # what a worker did, or was killed over
@@ -154,66 +157,88 @@ class BacklogThread(threading.Thread):
         self._stopping = threading.Event()
         self._failures = 0
         self._compared = False
+        self._cut_short = False
 
     def run(self) -> None:
         index.thread_runs.set()
         before, due = timezone.now(), time.monotonic()
         while not self._stopping.is_set():
-            try:
-                ids = index.requested.get(timeout=max(0.0, due - time.monotonic()))
-            except queue.Empty:
+            # In turns: neither a queue that is never empty nor a long pass puts the other off for ever.
+            if due <= time.monotonic():
                 due = self._pass(before) + time.monotonic()
                 before = timezone.now() - GRACE
-            else:
-                self._index(ids or [])
+            with suppress(queue.Empty):
+                self._do(index.requested.get(timeout=max(0.0, due - time.monotonic())))
         index.thread_runs.clear()
 
     def stop(self, timeout: float) -> None:
         """Ends it after the batch in hand; waits for that so many seconds."""
         self._stopping.set()
-        index.requested.put(None)
+        index.requested.put(lambda: None)
         self.join(timeout)
 
-    def _index(self, ids: list[int]) -> None:
+    def _do(self, asked: Callable[[], object]) -> None:
         try:
-            index.index_rows(ids)
-        except Exception:  # noqa: BLE001 (the rows stay pending: a later pass finds them)
-            logger.exception("Embeddings %s must wait", ids)
+            asked()
+        except Exception:  # noqa: BLE001 (the rows stay as they are: a later pass finds them)
+            logger.exception("What was asked for in the background must wait")
         finally:
             connections.close_all()
 
     def _pass(self, before: datetime) -> float:
-        """Seconds until the next."""
+        """Does what is due; seconds until the next.
+
+        No step that fails keeps the others from being done.
+        """
+        steps = (
+            enrolling.forget_old_requests,
+            forget_old_tasks,
+            gallery.forget_old_searches,
+            self._delete_due_persons,
+            self._compare,
+            partial(self._work_off, before),
+        )
+        done = [self._attempt(step) for step in steps]
+        connections.close_all()
+        if not all(done):
+            return self._retry()
+        self._failures = 0
+        return 0.0 if self._cut_short else PAUSE
+
+    def _attempt(self, step: Callable[[], object]) -> bool:
         try:
-            enrolling.forget_old_requests()
-            forget_old_tasks()
-            gallery.forget_old_searches()
-            if expired := delete_due_persons(self._stopping.is_set):
-                logger.info("Deleted %d persons whose last day is over", expired)
-            if not self._compared:
-                self._compare()
-            work = work_off(before, self._stopping.is_set)
+            return step() is not False
         except (RecognitionError, DatabaseError) as error:
             logger.warning("Work that was left must wait: %s", error)
-            return self._retry()
         except Exception:  # noqa: BLE001 (the thread must outlive whatever one pass meets)
             logger.exception("Work that was left could not be done")
-            return self._retry()
-        finally:
-            connections.close_all()
+        return False
+
+    def _delete_due_persons(self) -> None:
+        if expired := delete_due_persons(self._stopping.is_set):
+            logger.info("Deleted %d persons whose last day is over", expired)
+
+    def _work_off(self, before: datetime) -> bool:
+        end = time.monotonic() + AT_A_TIME
+        self._cut_short = False
+
+        def stopped() -> bool:
+            self._cut_short = time.monotonic() > end
+            return self._cut_short or self._stopping.is_set()
+
+        work = work_off(before, stopped)
         if work:
             logger.info(
                 "Did what was left: %d embeddings indexed, %d failed, %d vectors deleted, %d "
                 "pictures compared with the gallery",
                 *astuple(work),
             )
-        if work.failed:
-            return self._retry()
-        self._failures = 0
-        return PAUSE
+        return not work.failed
 
     def _compare(self) -> None:
         """Once: the folder may have been deleted or brought back from another day."""
+        if self._compared:
+            return
         if missing := note_missing():
             logger.warning("The vector database lacked %d embeddings; copying them", missing)
         self._compared = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from django.utils import timezone
 from django_tasks_db import DatabaseBackend
 from django_tasks_db.models import DBTaskResult
 
+from enrollment import index
 from enrollment.index import indexing
 from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
 from enrollment.upkeep import backlog
@@ -195,3 +197,48 @@ def test_an_unforeseen_error_does_not_end_the_thread(row, monkeypatch):
     monkeypatch.setattr(backlog.connections, "close_all", lambda: None)
     monkeypatch.setattr(backlog, "get_vector_store", lambda: 1 / 0)
     assert BacklogThread()._pass(timezone.now()) == 1
+
+
+@pytest.fixture
+def thread(monkeypatch):
+    """A thread that passes often; what it was asked for is counted."""
+    monkeypatch.setattr(backlog.connections, "close_all", lambda: None)  # the test's own
+    monkeypatch.setattr(backlog, "PAUSE", 0.05)
+    return BacklogThread()
+
+
+def test_a_queue_that_is_never_empty_does_not_keep_due_work_from_being_done(thread, monkeypatch):
+    passes, done = [], []
+
+    def work() -> None:
+        done.append(1)
+        time.sleep(0.01)
+        index.requested.put(work)
+        if len(passes) == 3 or len(done) == 500:
+            thread._stopping.set()
+
+    monkeypatch.setattr(thread, "_pass", lambda before: passes.append(before) or backlog.PAUSE)
+    index.requested.put(work)
+    thread.run()
+    while not index.requested.empty():
+        index.requested.get()
+    assert len(passes) == 3 and 3 < len(done) < 500
+
+
+def test_a_long_pass_lets_others_have_their_turn(row, thread, draw_picture, monkeypatch):
+    enrol("bia", draw_picture(seed=2))
+    FaceEmbedding.objects.update(status=Status.PENDING)
+    monkeypatch.setattr("enrollment.index.BATCH_SIZE", 1)
+    monkeypatch.setattr(backlog, "AT_A_TIME", -1.0)
+    assert thread._pass(timezone.now()) == 0
+    assert FaceEmbedding.objects.filter(status=Status.PENDING).count() == 2
+    monkeypatch.setattr(backlog, "AT_A_TIME", 60.0)
+    assert thread._pass(timezone.now()) == backlog.PAUSE
+    assert not FaceEmbedding.objects.filter(status=Status.PENDING).exists()
+
+
+def test_a_step_that_fails_keeps_no_other_from_being_done(row, thread, monkeypatch):
+    monkeypatch.setattr(backlog.enrolling, "forget_old_requests", lambda: 1 / 0)
+    Person.objects.filter(person_id="ana").update(keep_until=timezone.localdate() - timedelta(1))
+    assert thread._pass(timezone.now()) == 1
+    assert not Person.objects.exists()
