@@ -252,7 +252,7 @@ def _decode(source: _Source) -> np.ndarray:
         dark_is_high=source.dark_is_high,
         low_bytes=partial(_low_bytes, source),
     )
-    source.image.close()
+    del source.image  # 4 bytes a pixel, which the block of `opened_image` would hold
     pixels = _upright(pixels, source.orientation)
     pixels.flags.writeable = False
     return pixels
