@@ -12,12 +12,20 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
+from enrollment.conf import EnrollmentSettings
 from recognition.api.access import is_loopback_name
-from recognition.checks import is_writable
+from recognition.checks import check_values, is_writable
 
 S3_BACKEND: Final = "storages.backends.s3.S3Storage"
 SECRET_KEY_LENGTH: Final = 32  # characters; a guessed key forges sessions
-MOST_THREADS: Final = 256
+
+
+@register("enrollment")
+def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    values = check_values(
+        EnrollmentSettings, lambda item: getattr(settings, item.name), "enrollment.E006"
+    )
+    return list(values)
 
 
 @register(Tags.files)
@@ -31,7 +39,7 @@ def check_storage(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register(Tags.security)
 def check_access(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    messages = [*check_server_numbers(), *check_secret_key(settings.SECRET_KEY)]
+    messages = [*check_hsts(), *check_secret_key(settings.SECRET_KEY)]
     if not is_loopback_name(settings.HOST):
         messages += check_open_host()
     return messages
@@ -122,16 +130,7 @@ def check_s3(options: dict[str, Any]) -> Iterator[CheckMessage]:
         )
 
 
-def check_server_numbers() -> Iterator[CheckMessage]:
-    # 0 lets the system choose a free port.
-    for name, least, most in (("PORT", 0, 65535), ("THREADS", 1, MOST_THREADS)):
-        value = getattr(settings, name)
-        if not least <= value <= most:
-            yield Error(
-                f"{name} is {value}.",
-                hint=f"Set {name} to a whole number from {least} to {most}.",
-                id="enrollment.E006",
-            )
+def check_hsts() -> Iterator[CheckMessage]:
     if settings.SECURE_HSTS_SECONDS and not settings.HTTPS:
         yield Warning(
             "SECURE_HSTS_SECONDS is set, but HTTPS is not: browsers are never told.",

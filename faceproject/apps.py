@@ -10,3 +10,6 @@ class FaceProjectConfig(AppConfig):
     """Brings the command that serves the whole: `manage.py serve`."""
 
     name = "faceproject"
+
+    def ready(self) -> None:
+        from faceproject import checks  # noqa: F401 (registers them)

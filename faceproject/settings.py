@@ -1,41 +1,44 @@
-"""Settings of the project; every deploy knob is an environment variable (see `.env.example`)."""
+"""Settings of the project, from the environment variables that each app's `conf.py` declares."""
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 
 from django.utils.translation import gettext_lazy as _
+from tzlocal import get_localzone_name
 
+from enrollment.conf import EnrollmentSettings
+from faceproject.conf import ProjectSettings
 from faceproject.environment import Environment
 from faceproject.secret import private_folder, stored_secret_key
+from recognition.conf import RecognitionSettings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment(BASE_DIR)
-
-MIB = 1024 * 1024
+project = env.read(ProjectSettings)
 LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 
 
 # Where things are kept
 
-DATA_DIR = private_folder(env.path("DATA_DIR", "data"))
+DATA_DIR = private_folder(project.data_dir)
 
 # Who may reach it
 
-DEBUG = env.flag("DEBUG", False)
-SECRET_KEY = env.text("SECRET_KEY") or stored_secret_key(DATA_DIR / "secret_key")
-HOST = env.text("HOST", "127.0.0.1")
-PORT = env.integer("PORT", 8000, least=0)
-THREADS = env.integer("THREADS", 8, least=1)
+DEBUG = project.debug
+SECRET_KEY = project.secret_key or stored_secret_key(DATA_DIR / "secret_key")
+HOST = project.host
+PORT = project.port
+THREADS = project.threads
 # The names of this machine always answer: its own clients and health checks use them.
-ALLOWED_HOSTS = [*LOOPBACK_NAMES, *env.words("ALLOWED_HOSTS")]
-CSRF_TRUSTED_ORIGINS = list(env.words("CSRF_TRUSTED_ORIGINS"))
+ALLOWED_HOSTS = [*LOOPBACK_NAMES, *project.allowed_hosts]
+CSRF_TRUSTED_ORIGINS = list(project.csrf_trusted_origins)
 # None: open to the programs and browsers of the server's own user, closed to everybody else.
-API_AUTH_REQUIRED = env.flag("API_AUTH_REQUIRED", None)
-HTTPS = env.flag("HTTPS", False)
+API_AUTH_REQUIRED = project.api_auth_required
+HTTPS = project.https
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
-SECURE_HSTS_SECONDS = env.integer("SECURE_HSTS_SECONDS", 0)
+SECURE_HSTS_SECONDS = project.secure_hsts_seconds
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -125,7 +128,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # SQL: the truth
 
 SQLITE = {"ENGINE": "django.db.backends.sqlite3", "NAME": DATA_DIR / "db.sqlite3"}
-DATABASES = {"default": env.database("DATABASE_URL", SQLITE)}
+DATABASES = {"default": project.database_url or SQLITE}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Readers go on while one writer writes; a transaction takes the write lock at its start, so it
     # waits its turn (20 s) instead of failing half way.
@@ -147,11 +150,11 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
 
 S3 = {
-    "bucket_name": env.text("S3_BUCKET"),
-    "endpoint_url": env.text("S3_ENDPOINT_URL", None),
-    "region_name": env.text("S3_REGION", None),
-    "access_key": env.text("S3_ACCESS_KEY", None),
-    "secret_key": env.text("S3_SECRET_KEY", None),
+    "bucket_name": project.s3_bucket,
+    "endpoint_url": project.s3_endpoint_url,
+    "region_name": project.s3_region,
+    "access_key": project.s3_access_key,
+    "secret_key": project.s3_secret_key,
 }
 if S3["bucket_name"]:
     PICTURE_STORAGE = {
@@ -191,58 +194,28 @@ CACHES = {
 
 # Language and time
 
-LANGUAGE_CODE = env.text("LANGUAGE_CODE", "en")
+LANGUAGE_CODE = project.language_code
 LANGUAGES = [("en", _("English")), ("pt-br", _("Brazilian Portuguese"))]
 LOCALE_PATHS = [BASE_DIR / "locale"]
-TIME_ZONE = env.time_zone("TIME_ZONE")
+TIME_ZONE = project.time_zone or get_localzone_name() or "UTC"
 USE_I18N = True
 USE_TZ = True
 
-# Recognition (defaults: recognition/conf.py)
+# Recognition
 
-MAX_REQUEST_BYTES = env.integer("MAX_REQUEST_MB", 50, least=1) * MIB
-MILVUS_URI = env.text("MILVUS_URI", str(DATA_DIR / "milvus_face.db"))
-RECOGNITION = {
-    "WEIGHTS_DIR": env.path("WEIGHTS_DIR", "weights"),
-    "MILVUS_URI": MILVUS_URI if ":/" in MILVUS_URI else str(BASE_DIR / MILVUS_URI),
-    "MAX_REQUEST_BYTES": MAX_REQUEST_BYTES,
-}
-for name, read in {
-    "DEFAULT_MODEL": env.text,
-    "EXTRA_NETWORKS": env.words,
-    "DEVICE": env.text,
-    "PRELOAD_MODELS": env.words,
-    "EMBED_BATCH_SIZE": env.integer,
-    "TORCH_THREADS": env.integer,
-    "FLIP_TTA": env.flag,
-    "MAX_IMAGE_PIXELS": env.integer,
-    "MAX_DECODED_PIXELS": env.integer,
-    "MIN_IMAGE_SIDE": env.integer,
-    "MAX_BATCH_SIZE": env.integer,
-    "DETECTOR": env.text,
-    "DETECTION_MAX_SIDE": env.integer,
-    "DETECTION_MIN_SCORE": env.number,
-    "DETECTION_MIN_SIZE": env.integer,
-    "NO_FACE_POLICY": partial(env.choice, choices=("embed", "error")),
-    "MILVUS_TOKEN": env.text,
-    "MILVUS_TIMEOUT": env.number,
-    "MILVUS_INDEX": partial(env.choice, choices=("FLAT", "HNSW")),
-    "MILVUS_HNSW_M": env.integer,
-    "MILVUS_HNSW_EF_CONSTRUCTION": env.integer,
-    "MILVUS_HNSW_EF": env.integer,
-}.items():
-    if (value := read(name, None)) is not None:
-        RECOGNITION[name] = value
+recognition = env.read(RecognitionSettings, milvus_uri=str(DATA_DIR / "milvus_face.db"))
+RECOGNITION = {name.upper(): value for name, value in asdict(recognition).items()}
+if ":/" not in recognition.milvus_uri:
+    RECOGNITION["MILVUS_URI"] = str(BASE_DIR / recognition.milvus_uri)
+MAX_REQUEST_BYTES = recognition.max_request_bytes
 
-# What becomes of a picture that is doubtful, or resembles the wrong person
-ENROLL_QUALITY = env.choice("ENROLL_QUALITY", "warn", ("warn", "refuse"))
-ENROLL_IDENTITY = env.choice("ENROLL_IDENTITY", "warn", ("warn", "refuse"))
+# The gallery
 
-# How long people are kept who are given no other day; 0 sets no end
-PERSON_KEEP_DAYS = env.integer("PERSON_KEEP_DAYS", 0, least=0)
-
-# Who searched when, and with what result; 0 keeps none of it
-SEARCH_LOG_DAYS = env.integer("SEARCH_LOG_DAYS", 90, least=0)
+gallery = env.read(EnrollmentSettings)
+ENROLL_QUALITY = gallery.enroll_quality
+ENROLL_IDENTITY = gallery.enroll_identity
+PERSON_KEEP_DAYS = gallery.person_keep_days
+SEARCH_LOG_DAYS = gallery.search_log_days
 
 # Uploads: the count is checked by the API, which can say it in a sentence; this is the backstop.
 DATA_UPLOAD_MAX_NUMBER_FILES = 1000
@@ -251,7 +224,7 @@ FILE_UPLOAD_PERMISSIONS = 0o600
 
 # Background work
 
-TASKS_BACKEND = env.choice("TASKS_BACKEND", "immediate", ("immediate", "database"))
+TASKS_BACKEND = gallery.tasks_backend
 TASKS = {
     "default": {
         "BACKEND": "django_tasks_db.DatabaseBackend"
@@ -279,8 +252,10 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_THROTTLE_CLASSES": ["faceproject.throttling.ScopeThrottle"],
     "DEFAULT_THROTTLE_RATES": {
-        scope: env.rate(f"RATE_{scope.upper()}")
-        for scope in ("embed", "search", "enroll", "persons")
+        "embed": project.rate_embed,
+        "search": project.rate_search,
+        "enroll": project.rate_enroll,
+        "persons": project.rate_persons,
     },
     "NUM_PROXIES": 0,  # addresses in X-Forwarded-For are not believed; accounts are counted as such
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
@@ -325,7 +300,6 @@ IMPORT_EXPORT_SKIP_ADMIN_ACTION_EXPORT_UI = True
 
 # Logs
 
-LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -343,7 +317,7 @@ LOGGING = {
             "filters": ["request_id"],
         }
     },
-    "root": {"handlers": ["console"], "level": env.choice("LOG_LEVEL", "INFO", LOG_LEVELS)},
+    "root": {"handlers": ["console"], "level": project.log_level},
     "loggers": {
         "django": {"level": "INFO", "handlers": ["console"], "propagate": False},
         # Loud about what is in order: a search for the fastest build, a call of pymilvus that Milvus

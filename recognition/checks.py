@@ -6,7 +6,7 @@ import ast
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any, Final
@@ -17,29 +17,11 @@ from django.core.exceptions import ImproperlyConfigured
 
 from recognition.conf import RecognitionSettings, get_settings
 from recognition.networks.registry import KNOWN_NETWORKS, NETWORKS, FaceNetwork
+from recognition.setting import Setting, settings_of
 
 SERVER_SCHEMES: Final = ("http", "https", "tcp", "unix")
-INDEX_KINDS: Final = ("FLAT", "HNSW")
 RETINAFACE: Final = "recognition.detection.retinaface.RetinaFaceDetector"
-NO_FACE_POLICIES: Final = ("embed", "error")
 NVIDIA_TRACES: Final = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
-# Smallest and largest value that makes sense; beyond it a unit was mistaken.
-LIMITS: Final[dict[str, tuple[float, float]]] = {
-    "embed_batch_size": (1, 4_096),
-    "torch_threads": (0, 1_024),
-    "max_image_pixels": (112 * 112, 2_000_000_000),
-    "max_decoded_pixels": (112 * 112, 20_000_000_000),
-    "min_image_side": (1, 1_024),
-    "max_batch_size": (1, 1_000),
-    "max_request_bytes": (1024**2, 4 * 1024**3),
-    "detection_max_side": (112, 20_000),
-    "detection_min_score": (0, 1),
-    "detection_min_size": (0, 10_000),
-    "milvus_timeout": (0.1, 3_600),
-    "milvus_hnsw_m": (2, 2_048),
-    "milvus_hnsw_ef_construction": (8, 4_096),
-    "milvus_hnsw_ef": (1, 32_768),
-}
 
 
 @register("recognition")
@@ -55,8 +37,9 @@ def check_recognition(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         *check_detector(settings.detector),
         *check_detector_package(settings.detector),
         *check_device(settings.device),
-        *check_no_face_policy(settings.no_face_policy),
-        *check_limits(settings),
+        *check_values(
+            RecognitionSettings, lambda item: getattr(settings, item.field), "recognition.E006"
+        ),
         *check_milvus(settings),
     ]
 
@@ -204,34 +187,21 @@ def has_nvidia_driver() -> bool:
     return bool(shutil.which("nvidia-smi")) or any(path.exists() for path in NVIDIA_TRACES)
 
 
-def check_no_face_policy(policy: str) -> Iterator[CheckMessage]:
-    if policy not in NO_FACE_POLICIES:
-        yield Error(
-            f"NO_FACE_POLICY is {policy!r}, which is not known.",
-            hint="Set it to embed (the whole picture is taken as a crop) or error (it is refused).",
-            id="recognition.E005",
-        )
-
-
-def check_limits(settings: RecognitionSettings) -> Iterator[CheckMessage]:
-    for name, (least, most) in LIMITS.items():
-        value = getattr(settings, name)
-        if not least <= value <= most:
-            setting = "MAX_REQUEST_MB, in bytes," if name == "max_request_bytes" else name.upper()
+def check_values(
+    declaration: type, value_of: Callable[[Setting], Any], identity: str
+) -> Iterator[CheckMessage]:
+    """Whether each value is one of the choices, or within the limits, that its setting declares."""
+    for item in settings_of(declaration):
+        value = value_of(item)
+        if not item.allows(value):
             yield Error(
-                f"{setting} is {value}, outside of what can work.",
-                hint=f"Set a value from {least} to {most}, or leave it out for the default.",
-                id="recognition.E006",
+                f"{item.name} is {item.written(value)}, but {item.expected} is expected.",
+                hint=f"Set {item.name} to {item.expected}, or leave it out for the default.",
+                id=identity,
             )
 
 
 def check_milvus(settings: RecognitionSettings) -> Iterator[CheckMessage]:
-    if settings.milvus_index not in INDEX_KINDS:
-        yield Error(
-            f"MILVUS_INDEX is {settings.milvus_index!r}, which is not known.",
-            hint="Set it to FLAT (exact) or HNSW (a graph, for very large galleries).",
-            id="recognition.E010",
-        )
     uri = str(settings.milvus_uri)
     if "://" in uri or uri.startswith("unix:"):
         yield from _check_address(uri)

@@ -1,59 +1,133 @@
-"""One typed, frozen view of `settings.RECOGNITION`; the only place that knows the defaults."""
+"""One typed, frozen view of `settings.RECOGNITION`; declares each with its default, meaning and limits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
+from recognition.setting import setting
+
 MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecognitionSettings:
-    """What can be set; every field is an environment variable of the same name in capitals.
+    """What can be set; every field is an environment variable of the same name in capitals."""
 
-    What each means: `faceproject/configuration.py`.
-    """
-
-    # Networks
-    weights_dir: Path = field(default_factory=lambda: Path("weights"))
-    default_model: str = "mobilenetv3_large"
-    extra_networks: tuple[str, ...] = ()  # known ones whose weights do not come along
-    device: str = "auto"  # auto, cpu, cuda, cuda:N
-    preload_models: tuple[str, ...] = ()
-    embed_batch_size: int = 32  # crops a forward pass
-    torch_threads: int = 0  # 0: torch decides
-    flip_tta: bool = False  # the mean of a face's embedding and its mirror image's
-
-    # Pictures
-    max_image_pixels: int = 50_000_000
-    max_decoded_pixels: int = 60_000_000  # of all requests together
-    min_image_side: int = 16  # pixels
-    max_batch_size: int = 100  # pictures a request
-    max_request_bytes: int = 50 * MIB
-
-    # Faces
-    detector: str = "recognition.detection.mtcnn.MtcnnDetector"
-    detection_max_side: int = 1600  # pixels; larger pictures are scaled down to detect
-    detection_min_score: float = 0.9
-    detection_min_size: int = 0  # pixels of the picture: the shorter side of a face's box
-    no_face_policy: str = "embed"  # embed: the whole picture as a crop; error: refuse
-
-    # Vectors
-    milvus_uri: str = "data/milvus_face.db"
-    milvus_token: str = ""
-    milvus_timeout: float = 10.0  # seconds a call to a server may take
-    milvus_index: str = "FLAT"  # FLAT: exact; HNSW: a graph. Of a new collection
-    milvus_hnsw_m: int = 16  # neighbours of a vector in the graph
-    milvus_hnsw_ef_construction: int = 200  # candidates looked at to place a vector
-    milvus_hnsw_ef: int = 256  # candidates looked at by a search
+    weights_dir: Path = setting(
+        Path("weights"),
+        "Where the networks' weights are looked for; see [`weights/README.md`](../weights/README.md).",
+        section="Where things are kept",
+    )
+    milvus_uri: str = setting(
+        "data/milvus_face.db",
+        "Where the vectors are: a folder (embedded Milvus Lite, which belongs to one process) or the address of a Milvus server such as `http://host:19530`. A server is for several processes or very large galleries ([which, when](operations.md#the-vector-database)). After a change run `script/manage reindex`.",
+        shown="DATA_DIR/milvus_face.db",
+    )
+    milvus_token: str = setting("", "`user:password` or token of a Milvus server.", is_secret=True)
+    milvus_timeout: float = setting(
+        10.0,
+        "Seconds that a call to a Milvus server may take before it counts as down.",
+        least=0.1,
+        most=3600,
+    )
+    milvus_index: Literal["FLAT", "HNSW"] = setting(
+        "FLAT",
+        "How the nearest are found: `FLAT` compares with every vector and misses none; `HNSW` walks a graph, which is quicker on a Milvus server with hundreds of thousands of vectors and misses some ([figures](operations.md#flat-or-hnsw)). Of a new collection: after a change run `script/manage reindex --rebuild`.",
+    )
+    milvus_hnsw_ef: int = setting(
+        256,
+        "HNSW: candidates looked at by a search; at once, no rebuild. More finds more and takes longer.",
+        least=1,
+        most=32_768,
+    )
+    default_model: str = setting(
+        "mobilenetv3_large",
+        "The model of requests that name none; `cosface_resnet50` is the other.",
+        section="Networks",
+    )
+    extra_networks: tuple[str, ...] = setting(
+        (),
+        "Networks that do not come along: `edgeface_xs`. Fetch its weights first ([which](../weights/README.md)), measure them (`evaluate --save`), and run `script/manage reindex`.",
+    )
+    device: str = setting(
+        "auto", "`auto` takes a CUDA GPU when there is one; `cpu`, `cuda`, `cuda:1` insist."
+    )
+    preload_models: tuple[str, ...] = setting(
+        (),
+        "Models, with commas, that the server loads at its start; the others load at their first use, which then takes some seconds more.",
+    )
+    embed_batch_size: int = setting(
+        32,
+        "Faces that go through a network at once; lower it when a GPU runs out of memory.",
+        least=1,
+        most=4_096,
+    )
+    torch_threads: int = setting(
+        0,
+        "Processor threads of one forward pass; `0` leaves it to torch (one for each core).",
+        least=0,
+        most=1_024,
+    )
+    flip_tta: bool = setting(
+        False,
+        "`1`: an embedding is the mean of those of the face and of its mirror image, at twice the network's time. After a change run `script/manage reindex`, since the two kinds of vectors are never compared, and measure the thresholds anew (`evaluate --save`). With the bundled `mobilenetv3_large`, on 2,000 pairs of aligned crops, it finds 86.4 % instead of 86.1 % of the pairs of one person at a false-match rate of 1 %, and its accuracy is 95.2 % instead of 95.3 %; with `cosface_resnet50` 84.1 % instead of 79.5 %, and 93.1 % instead of 93.5 %.",
+    )
+    max_request_bytes: int = setting(
+        50 * MIB,
+        "Largest request; a larger one gets 413.",
+        section="Pictures and faces",
+        least=MIB,
+        most=4_096 * MIB,
+        unit=MIB,
+        variable="MAX_REQUEST_MB",
+    )
+    max_batch_size: int = setting(100, "Most pictures in one request.", least=1, most=1_000)
+    max_image_pixels: int = setting(
+        50_000_000,
+        "Width × height of the largest picture, known from its header before it is decoded.",
+        least=112 * 112,
+        most=2_000_000_000,
+    )
+    max_decoded_pixels: int = setting(
+        60_000_000,
+        "Width × height of all pictures that are decoded at the same time; further requests wait until there is room. A pixel takes about 10 bytes of memory while it is decoded.",
+        least=112 * 112,
+        most=20_000_000_000,
+    )
+    detector: str = setting(
+        "recognition.detection.mtcnn.MtcnnDetector",
+        "Dotted path of the class that finds faces; another one implements [`recognition/detection/base.py`](../recognition/detection/base.py). `recognition.detection.retinaface.RetinaFaceDetector` needs `pip install -r requirements-retinaface.txt` and fetches its weights at the first use, into `~/.uniface/models` or `UNIFACE_CACHE_DIR`; its scores run lower, so set `DETECTION_MIN_SCORE=0.5` with it. `recognition.detection.none.NoDetector` finds none: every picture is taken for a crop.",
+    )
+    detection_max_side: int = setting(
+        1600,
+        "Larger pictures are scaled down to this to find faces (the crop is still cut from the original): larger finds smaller faces, slower. At 1600, faces from 40 pixels on are found in a photo of 12 megapixels; at 1024 from 60 on, in 0.4 of the time.",
+        least=112,
+        most=20_000,
+    )
+    detection_min_score: float = setting(
+        0.9,
+        "Faces that the detector is less sure of are ignored (0 to 1). The default detector gives no face less than 0.7.",
+        least=0,
+        most=1,
+    )
+    detection_min_size: int = setting(
+        0,
+        "Faces whose box has a shorter side, in pixels of the picture, are ignored.",
+        least=0,
+        most=10_000,
+    )
+    no_face_policy: Literal["embed", "error"] = setting(
+        "embed",
+        'A picture without a face: `embed` takes the whole picture for an aligned crop and answers `"face_detected": false`; `error` refuses it with 422.',
+    )
 
 
 @lru_cache(maxsize=1)

@@ -11,10 +11,11 @@ import pytest
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, run_checks
 
+from faceproject import configuration
 from recognition import checks
 
 ROOT = Path(__file__).resolve().parent.parent
-TAGS = ["recognition", "recognition_notes", "files", "security"]
+TAGS = ["recognition", "recognition_notes", "enrollment", "faceproject", "files", "security"]
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,11 @@ def recognition(settings):
 def found(*, deploy: bool = False) -> dict[str, CheckMessage]:
     """What our checks say, by id; each message must say what to do."""
     messages = run_checks(tags=TAGS, include_deployment_checks=deploy)
-    ours = [item for item in messages if item.id.startswith(("recognition.", "enrollment."))]
+    ours = [
+        item
+        for item in messages
+        if item.id.startswith(("recognition.", "enrollment.", "faceproject."))
+    ]
     assert all(item.hint for item in ours)
     return {item.id: item for item in ours}
 
@@ -145,9 +150,14 @@ def test_cuda_without_a_driver(recognition, device, monkeypatch, tmp_path):
     assert ids() == set()
 
 
-def test_unknown_no_face_policy(recognition):
-    recognition(NO_FACE_POLICY="ignore")
-    assert ids() == {"recognition.E005"}
+@pytest.mark.parametrize(
+    ("name", "value", "known"),
+    [("NO_FACE_POLICY", "ignore", "embed, error"), ("MILVUS_INDEX", "IVF", "FLAT, HNSW")],
+)
+def test_unknown_choice(recognition, name, value, known):
+    recognition(**{name: value})
+    assert ids() == {"recognition.E006"}
+    assert found()["recognition.E006"].msg == f"{name} is {value}, but one of {known} is expected."
 
 
 @pytest.mark.parametrize(
@@ -157,7 +167,6 @@ def test_unknown_no_face_policy(recognition):
         ("EMBED_BATCH_SIZE", 10**6),
         ("TORCH_THREADS", -1),
         ("MAX_IMAGE_PIXELS", 0),
-        ("MIN_IMAGE_SIDE", 0),
         ("MAX_BATCH_SIZE", -5),
         ("MAX_REQUEST_BYTES", 0),
         ("DETECTION_MAX_SIDE", 10),
@@ -165,7 +174,6 @@ def test_unknown_no_face_policy(recognition):
         ("DETECTION_MIN_SIZE", -1),
         ("DETECTION_MIN_SCORE", float("nan")),
         ("MILVUS_TIMEOUT", 0.0),
-        ("MILVUS_HNSW_M", 1),
         ("MILVUS_HNSW_EF", 0),
     ],
 )
@@ -175,12 +183,9 @@ def test_number_that_cannot_work(recognition, name, value):
 
 
 def test_every_number_has_limits():
-    from dataclasses import fields
-
-    from recognition.conf import RecognitionSettings
-
-    numbers = {item.name for item in fields(RecognitionSettings) if item.type in ("int", "float")}
-    assert numbers == set(checks.LIMITS)
+    numbers = [item for item in configuration.SETTINGS if item.kind in (int, float)]
+    assert [item.name for item in numbers if item.least is None or item.most is None] == []
+    assert len(numbers) > 10
 
 
 @pytest.mark.parametrize(
@@ -301,6 +306,15 @@ def test_s3_settings_without_a_bucket(settings):
 )
 def test_server_number_that_cannot_work(settings, name, value):
     setattr(settings, name, value)
+    assert ids() == {"faceproject.E001"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ENROLL_QUALITY", "drop"), ("PERSON_KEEP_DAYS", -1), ("SEARCH_LOG_DAYS", -1)],
+)
+def test_setting_of_the_gallery_that_cannot_work(settings, name, value):
+    setattr(settings, name, value)
     assert ids() == {"enrollment.E006"}
 
 
@@ -377,11 +391,6 @@ def test_value_of_the_wrong_kind_is_a_sentence(tmp_path, name, value):
     assert result.returncode != 0
     assert f"{name}={value}" in result.stderr
     assert "Traceback" not in result.stderr
-
-
-def test_unknown_index(recognition):
-    recognition(MILVUS_INDEX="IVF")
-    assert "'IVF'" in found()["recognition.E010"].msg
 
 
 def test_worker_beside_embedded_milvus(settings):

@@ -10,6 +10,7 @@ from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
 from rest_framework.throttling import SimpleRateThrottle
 
+from faceproject.conf import ProjectSettings
 from faceproject.environment import Environment
 from recognition.api.request_id import RequestIdFilter
 from tests.pictures import upload
@@ -89,13 +90,13 @@ def test_senseless_rate_stops_the_start(monkeypatch, tmp_path, value):
     monkeypatch.setenv("ENV_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("RATE_SEARCH", value)
     with pytest.raises(ImproperlyConfigured, match="60/minute"):
-        Environment(tmp_path).rate("RATE_SEARCH")
+        Environment(tmp_path).read(ProjectSettings)
 
 
 def test_rate_is_read(monkeypatch, tmp_path):
     monkeypatch.setenv("ENV_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("RATE_SEARCH", " 60/minute ")
-    assert Environment(tmp_path).rate("RATE_SEARCH") == "60/minute"
+    assert Environment(tmp_path).read(ProjectSettings).rate_search == "60/minute"
 
 
 @pytest.mark.parametrize("path", ["/api/health", "/api/nothing", "/", "/nothing"])

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
 from faceproject import configuration
-from faceproject import settings as project_settings
-from faceproject.environment import Environment, Knob
+from faceproject.conf import ProjectSettings
+from faceproject.environment import Environment
 from faceproject.secret import private_folder
 from recognition.conf import RecognitionSettings
+from recognition.setting import setting, settings_of
 from tests.test_server import manage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,31 +57,35 @@ def test_data_folder_that_somebody_opened_stays_open(
     assert private_folder(folder).stat().st_mode & 0o777 == 0o755
 
 
-def test_default_stays_when_django_writes_into_the_setting(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    read = environment(monkeypatch, tmp_path)
-    read.database("DATABASE_URL", {"NAME": "db.sqlite3"})["NAME"] = "test.sqlite3"
-    assert read.knobs["DATABASE_URL"].default == {"NAME": "db.sqlite3"}
+def test_page_has_one_table_of_every_section() -> None:
+    """And thereby a row of every setting."""
+    tables = configuration.TABLE.findall(configuration.PAGE.read_text())
+    sections = [section for _start, section, _end in tables]
+    assert len(sections) == len(set(sections))
+    assert set(sections) == {item.section for item in configuration.SETTINGS}
 
 
-def test_page_has_a_table_of_every_section() -> None:
-    sections = [
-        section for _start, section, _end in configuration.TABLE.findall(configuration.page())
-    ]
-    assert sections == list(configuration.MEANINGS)
+def test_no_two_apps_declare_the_same_setting() -> None:
+    names = [item.name for item in configuration.SETTINGS]
+    assert len(names) == len(set(names))
 
 
-def test_setting_without_a_meaning_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(project_settings.env.knobs, "NEW_KNOB", Knob("text", None))
-    with pytest.raises(LookupError, match="NEW_KNOB"):
-        configuration.page()
+def test_setting_brings_its_own_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class More:
+        new_knob: int = setting(3, "Turns. More words.", section="Networks", least=1, most=9)
+
+    monkeypatch.setattr(configuration, "SETTINGS", configuration.SETTINGS + settings_of(More))
+    row = "| `NEW_KNOB` | a whole number from 1 to 9 | `3` | Turns. More words. |"
+    assert row in configuration.page()
+    assert f"# {'NEW_KNOB=3':<36} Turns\n" in configuration.example()
 
 
 @pytest.mark.parametrize(
     ("name", "row"),
     [
-        ("PORT", "| `PORT` | a whole number of 0 or more | `8000` |"),
+        ("PORT", "| `PORT` | a whole number from 0 to 65535 | `8000` |"),
+        ("MAX_REQUEST_MB", "| `MAX_REQUEST_MB` | a whole number from 1 to 4096 | `50` |"),
         ("DETECTION_MIN_SCORE", "| `DETECTION_MIN_SCORE` | a number from 0 to 1 | `0.9` |"),
         ("HTTPS", "| `HTTPS` | 1 or 0 | `0` |"),
         ("MILVUS_URI", "| `MILVUS_URI` | text | `DATA_DIR/milvus_face.db` |"),
@@ -90,10 +97,18 @@ def test_row_tells_what_is_taken_and_the_default(name: str, row: str) -> None:
     assert f"\n{row} " in configuration.page()
 
 
-def test_every_field_of_the_recognition_settings_is_a_knob() -> None:
-    fields = {name.upper() for name in RecognitionSettings.__dataclass_fields__}
-    # It is given in megabytes.
-    assert fields - set(configuration.knobs()) == {"MAX_REQUEST_BYTES"}
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """One setting of each kind."""
+
+    flag: bool | None = setting(None, "A flag.", section="Kinds")
+    count: int = setting(7, "A count.", least=1, most=9)
+    bytes_: int = setting(1024, "A size.", least=1024, most=4096, unit=1024, variable="KILOBYTES")
+    share: float = setting(0.5, "A share.", least=0, most=1)
+    level: Literal["INFO", "DEBUG"] = setting("INFO", "A choice.")
+    token: str = setting("", "A text.")
+    hosts: tuple[str, ...] = setting((), "Words.")
+    folder: Path = setting(Path("x"), "A folder.")
 
 
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **values: str) -> Environment:
@@ -104,41 +119,41 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **values: str) 
 
 
 @pytest.mark.parametrize(
-    ("read", "value", "expected"),
+    ("name", "value", "expected"),
     [
-        pytest.param("flag", "ture", "1 or 0", id="flag"),
-        pytest.param("integer", "8OOO", "a whole number", id="integer"),
-        pytest.param("number", "half", "a number", id="number"),
+        pytest.param("FLAG", "ture", "1 or 0", id="flag"),
+        pytest.param("COUNT", "8OOO", "a whole number from 1 to 9", id="integer"),
+        pytest.param("COUNT", "0", "a whole number from 1 to 9", id="below the least"),
+        pytest.param("COUNT", "10", "a whole number from 1 to 9", id="above the most"),
+        pytest.param("KILOBYTES", "5", "a whole number from 1 to 4", id="of a unit"),
+        pytest.param("SHARE", "half", "a number from 0 to 1", id="number"),
+        pytest.param("SHARE", "nan", "a number from 0 to 1", id="not a number"),
+        pytest.param("LEVEL", "loud", "one of INFO, DEBUG", id="choice"),
     ],
 )
 def test_senseless_value_is_named_with_what_was_expected(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, read: str, value: str, expected: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, expected: str
 ) -> None:
-    env = environment(monkeypatch, tmp_path, KNOB=value)
-    with pytest.raises(ImproperlyConfigured, match=f"KNOB={value} .* {expected} is expected"):
-        getattr(env, read)("KNOB", None)
+    env = environment(monkeypatch, tmp_path, **{name: value})
+    with pytest.raises(ImproperlyConfigured, match=f"{name}={value} .* {expected} is expected"):
+        env.read(Declared)
 
 
-def test_time_zone_is_the_machines_own_or_the_one_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("TZ", "America/Recife")
-    env = environment(monkeypatch, tmp_path, NAMED="America/Sao_Paulo", WRONG="America")
-    assert env.time_zone("NAMED") == "America/Sao_Paulo"
-    assert env.time_zone("NONE") == "America/Recife"
-    with pytest.raises(ImproperlyConfigured, match="WRONG=America .* the name of a time zone"):
-        env.time_zone("WRONG")
+def test_unknown_time_zone_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    env = environment(monkeypatch, tmp_path, TIME_ZONE="America")
+    with pytest.raises(ImproperlyConfigured, match="TIME_ZONE=America .* the name of a time zone"):
+        env.read(ProjectSettings)
 
 
-def test_number_below_the_least_and_unknown_choice_are_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    env = environment(monkeypatch, tmp_path, THREADS="0", LEVEL="loud", LOWER="debug")
-    with pytest.raises(ImproperlyConfigured, match="THREADS=0 .* a whole number of 1 or more"):
-        env.integer("THREADS", 8, least=1)
-    with pytest.raises(ImproperlyConfigured, match="LEVEL=loud .* one of DEBUG, INFO"):
-        env.choice("LEVEL", "INFO", ("DEBUG", "INFO"))
-    assert env.choice("LOWER", "INFO", ("DEBUG", "INFO")) == "DEBUG"
+def test_time_zone_is_the_one_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    env = environment(monkeypatch, tmp_path, TIME_ZONE="America/Sao_Paulo")
+    assert env.read(ProjectSettings).time_zone == "America/Sao_Paulo"
+
+
+def test_time_zone_is_the_machines_own_when_none_is_named(tmp_path: Path) -> None:
+    show = "from django.conf import settings; print(settings.TIME_ZONE)"
+    done = manage(tmp_path, "shell", "--no-imports", "--command", show, TZ="America/Recife")
+    assert done.stdout.strip() == "America/Recife"
 
 
 def test_password_in_a_bad_database_address_is_not_repeated(
@@ -146,35 +161,60 @@ def test_password_in_a_bad_database_address_is_not_repeated(
 ) -> None:
     env = environment(monkeypatch, tmp_path, DATABASE_URL="postgrs://me:hush@host/faces")
     with pytest.raises(ImproperlyConfigured, match="DATABASE_URL was given") as refused:
-        env.database("DATABASE_URL", {})
+        env.read(ProjectSettings)
     assert "hush" not in str(refused.value)
+
+
+def test_secrets_are_in_no_representation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Which a traceback or a failing test may print."""
+    names = ("SECRET_KEY", "S3_SECRET_KEY", "DJANGO_SUPERUSER_PASSWORD", "MILVUS_TOKEN")
+    env = environment(monkeypatch, tmp_path, **dict.fromkeys(names, "hush"))
+    assert "hush" not in f"{env.read(ProjectSettings)} {env.read(RecognitionSettings)}"
 
 
 def test_values_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """django-environ would take `$ecret` for the name of another variable."""
-    env = environment(
-        monkeypatch, tmp_path, TOKEN="$ecret", HOSTS="a.example, b.example,", EMPTY=""
-    )
-    assert env.text("TOKEN") == "$ecret"
-    assert env.words("HOSTS") == ("a.example", "b.example")
-    assert env.integer("EMPTY", 7) == 7
-    assert env.flag("EMPTY", None) is None
+    read = environment(
+        monkeypatch,
+        tmp_path,
+        TOKEN="$ecret",
+        HOSTS="a.example, b.example,",
+        COUNT="",
+        LEVEL="debug",
+        KILOBYTES="2",
+        SHARE="0.25",
+    ).read(Declared)
+    assert read.token == "$ecret"
+    assert read.hosts == ("a.example", "b.example")
+    assert (read.count, read.flag, read.level) == (7, None, "DEBUG")
+    assert (read.bytes_, read.share) == (2048, 0.25)
 
 
 def test_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("# a comment\nFROM_FILE=1\nFROM_BOTH=2\n")
-    monkeypatch.setitem(os.environ, "FROM_FILE", "")  # so that it is restored at the end
-    monkeypatch.delenv("FROM_FILE")
-    env = environment(monkeypatch, tmp_path, FROM_BOTH="3")
-    assert (env.integer("FROM_FILE"), env.integer("FROM_BOTH")) == (1, 3)
-    monkeypatch.delenv("FROM_FILE")
+    (tmp_path / ".env").write_text("# a comment\nCOUNT=1\nTOKEN=2\n")
+    monkeypatch.setitem(os.environ, "COUNT", "")  # so that it is restored at the end
+    monkeypatch.delenv("COUNT")
+    read = environment(monkeypatch, tmp_path, TOKEN="3").read(Declared)
+    assert (read.count, read.token) == (1, "3")
+    monkeypatch.delenv("COUNT")
 
 
-def test_relative_paths_start_at_the_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    env = environment(monkeypatch, tmp_path, NEAR="a b/c", FAR="/far/away")
-    assert env.path("NEAR", "x") == tmp_path / "a b" / "c"
-    assert env.path("FAR", "x") == Path("/far/away")
-    assert env.path("NONE", "x") == tmp_path / "x"
+@pytest.mark.parametrize(
+    ("given", "folder"), [("a b/c", "{base}/a b/c"), ("/far/away", "/far/away"), ("", "{base}/x")]
+)
+def test_relative_paths_start_at_the_root(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, folder: str
+) -> None:
+    env = environment(monkeypatch, tmp_path, FOLDER=given)
+    assert env.read(Declared).folder == Path(folder.format(base=tmp_path))
+
+
+def test_installation_brings_defaults_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    env = environment(monkeypatch, tmp_path, COUNT="2")
+    read = env.read(Declared, token="found", count=3)
+    assert (read.token, read.count) == ("found", 2)
 
 
 def test_manage_says_what_is_wrong_without_a_traceback(tmp_path: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from django.utils.translation import gettext as _
 
 from recognition.conf import get_settings
 from recognition.exceptions import InvalidImage
 from recognition.imaging.formats import FORMATS_TEXT
+
+MIN_SIDE: Final = 16  # pixels; nothing smaller shows a face that could be told from another
 
 
 def empty() -> InvalidImage:
@@ -64,18 +68,18 @@ def too_many_pixels() -> InvalidImage:
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuses a picture that is larger or smaller than the settings allow."""
-    settings = get_settings()
+    """Refuses a picture of more pixels than the settings allow, or too small to show a face."""
+    most = get_settings().max_image_pixels
     size = {"width": width, "height": height}
-    if width * height > settings.max_image_pixels:
+    if width * height > most:
         message = _(
             "The picture has %(width)d×%(height)d pixels; at most %(limit)d in all are accepted. "
             "Scale it down and send it again."
         )
-        raise InvalidImage(message % (size | {"limit": settings.max_image_pixels}))
-    if min(width, height) < settings.min_image_side:
+        raise InvalidImage(message % (size | {"limit": most}))
+    if min(width, height) < MIN_SIDE:
         message = _(
             "The picture has %(width)d×%(height)d pixels; each side must have at least "
             "%(limit)d. Send a larger picture."
         )
-        raise InvalidImage(message % (size | {"limit": settings.min_image_side}))
+        raise InvalidImage(message % (size | {"limit": MIN_SIDE}))

@@ -69,12 +69,7 @@ def vector_store_at(
 def configured_index() -> VectorIndex:
     """How the settings say that the nearest are found."""
     settings = get_settings()
-    return VectorIndex(
-        settings.milvus_index,
-        settings.milvus_hnsw_m,
-        settings.milvus_hnsw_ef_construction,
-        settings.milvus_hnsw_ef,
-    )
+    return VectorIndex(settings.milvus_index, ef=settings.milvus_hnsw_ef)
 
 
 def get_vector_store() -> VectorStore:

@@ -21,11 +21,11 @@ def test_store_is_shared_until_settings_change(settings, tmp_path: Path) -> None
 
 
 def test_settings_choose_the_index(settings) -> None:
-    settings.RECOGNITION = settings.RECOGNITION | {"MILVUS_INDEX": "HNSW", "MILVUS_HNSW_M": 8}
+    settings.RECOGNITION = settings.RECOGNITION | {"MILVUS_INDEX": "HNSW"}
     get_vector_store().upsert("a", make_rows(10))
     reset_vector_store()
     index = index_at(settings.RECOGNITION["MILVUS_URI"])
-    assert index == ("HNSW", {"M": 8, "efConstruction": 200})
+    assert index == ("HNSW", {"M": 16, "efConstruction": 200})
 
 
 def test_reset_lets_go_of_the_folder(settings) -> None:

@@ -1,0 +1,41 @@
+"""The settings of the gallery; `faceproject/settings.py` reads them into Django's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from recognition.setting import setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrollmentSettings:
+    """What can be set; every field is an environment variable of the same name in capitals."""
+
+    enroll_quality: Literal["warn", "refuse"] = setting(
+        "warn",
+        "A face that is blurred, dark, turned away and so on (the [reasons](api.md#quality)): `warn` enrols it and says so, `refuse` stores nothing and answers 422 `low_quality` with the reasons.",
+        section="Pictures and faces",
+    )
+    enroll_identity: Literal["warn", "refuse"] = setting(
+        "warn",
+        "A picture that matches somebody else who is enrolled, or is enrolled already: `warn` enrols it and says so, `refuse` stores nothing and answers 422 `doubtful_identity`. Refusing embeds each picture once more, and needs Milvus before anything is stored.",
+    )
+    person_keep_days: int = setting(
+        0,
+        "For how many days from their enrolment people are kept who are given no other day; then they [are deleted](privacy.md#retention). `0` sets no end. It changes nothing for those who are enrolled already.",
+        section="Retention",
+        least=0,
+        most=36_500,
+    )
+    search_log_days: int = setting(
+        90,
+        "How long the [search log](privacy.md#the-search-log) keeps who searched when and with what result. `0` records nothing, and what was recorded is deleted.",
+        least=0,
+        most=36_500,
+    )
+    tasks_backend: Literal["immediate", "database"] = setting(
+        "immediate",
+        "`immediate`: the server does everything itself, what `async=true` asks for in a thread of its own; `database`: what follows a change in the admin (renames, deletions, new weights), and inserts with `async=true`, is left in SQL for `script/worker`, of which any number may run. A worker needs a Milvus server: embedded Milvus belongs to the server's process.",
+        section="Background work",
+    )

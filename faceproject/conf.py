@@ -1,0 +1,153 @@
+"""The settings of the service itself: where it keeps things, who may reach it, its language and log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+from zoneinfo import available_timezones
+
+import environ
+
+from recognition.setting import setting
+
+RATE: Final = "a number and a time such as 60/minute or 10/second"
+
+
+def rate(text: str) -> str:
+    """How often something may be done, as `60/minute`."""
+    number, _slash, period = text.partition("/")
+    if int(number) < 1 or period.strip() not in ("second", "minute", "hour", "day"):
+        raise ValueError(text)
+    return f"{int(number)}/{period.strip()}"
+
+
+def time_zone(text: str) -> str:
+    """The name of a time zone that this machine knows."""
+    if text not in available_timezones():
+        raise ValueError(text)
+    return text
+
+
+def database(text: str) -> dict[str, Any]:
+    """Django's description of the database at an address."""
+    if text.partition(":")[0] not in environ.Env.DB_SCHEMES:
+        raise ValueError(text)
+    return environ.Env.db_url_config(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectSettings:
+    """What can be set; every field is an environment variable of the same name in capitals.
+
+    The account of `DJANGO_SUPERUSER_…` is read by Django itself, `ENV_FILE` before all others.
+    """
+
+    data_dir: Path = setting(
+        Path("data"),
+        "Holds everything that must outlive an update: `db.sqlite3`, `milvus_face.db/`, `media/` (pictures), `secret_key`. Made at the first start, readable by its owner only. [What to back up, and how](operations.md#backup-and-restore).",
+        section="Where things are kept",
+    )
+    database_url: dict[str, Any] | None = setting(
+        None,
+        "Another SQL database than SQLite, as `postgres://user:password@host:5432/name`. Percent-encode special characters of the password.",
+        read=database,
+        takes="an address like postgres://user:pass@host/db",
+        shown="DATA_DIR/db.sqlite3",
+        is_secret=True,
+    )
+    s3_bucket: str = setting(
+        "",
+        "Pictures are kept in this bucket instead of `DATA_DIR/media`. Keep the bucket private: the service hands pictures out itself, to those who may see them.",
+    )
+    s3_endpoint_url: str | None = setting(None, "Address of an S3 service other than Amazon's.")
+    s3_region: str | None = setting(None, "Region of the bucket.")
+    s3_access_key: str | None = setting(
+        None,
+        "Access key of the bucket. When unset, the AWS environment variables, profile or instance role are used.",
+    )
+    s3_secret_key: str | None = setting(None, "The secret key that belongs to it.", is_secret=True)
+    host: str = setting(
+        "127.0.0.1",
+        "Address to listen at. `0.0.0.0` listens to every network that the machine is in.",
+        section="Who may reach it",
+    )
+    port: int = setting(
+        8000, "Port to listen at; `0` takes a free one and prints it.", least=0, most=65_535
+    )
+    threads: int = setting(
+        8, "Requests that are worked on at the same time. More wait their turn.", least=1, most=256
+    )
+    allowed_hosts: tuple[str, ...] = setting(
+        (),
+        "Names and addresses, with commas, by which other machines call this one. The names of the machine itself (`localhost`, `127.0.0.1`, `[::1]`) are always answered; any other gets 400.",
+    )
+    api_auth_required: bool | None = setting(
+        None,
+        "`1`: everybody needs an account, also on this machine; `0`: nobody does, from anywhere; unset: all but the server's own user on the machine itself, straight to it ([exactly](#who-needs-no-account)). Say `0` only where the network itself is closed.",
+    )
+    csrf_trusted_origins: tuple[str, ...] = setting(
+        (),
+        "`https://faces.example.org`, with commas: the addresses from which browsers may send forms, needed behind a proxy that ends TLS.",
+    )
+    https: bool = setting(
+        False,
+        "`1`: cookies for HTTPS only, plain HTTP is redirected, and the header `X-Forwarded-Proto` of the proxy is believed. Set it only behind a proxy that sets that header itself.",
+    )
+    secure_hsts_seconds: int = setting(
+        0,
+        "Seconds for which browsers must insist on HTTPS for this name.",
+        least=0,
+        most=315_360_000,
+    )
+    secret_key: str = setting(
+        "",
+        "Signs sessions. When unset, one is made at the first start and kept in `DATA_DIR/secret_key`.",
+        is_secret=True,
+    )
+    django_superuser_username: str = setting(
+        "",
+        "Together with the password: this admin account is made at the start when it is not there.",
+    )
+    django_superuser_password: str = setting(
+        "", "Its password; changing it here later does not change the account's.", is_secret=True
+    )
+    django_superuser_email: str = setting("", "Its e-mail address.")
+    debug: bool = setting(
+        False, "`1`: Django's own error pages, which show settings and code. For development only."
+    )
+    rate_embed: str | None = setting(
+        None,
+        "Limits calls that compute from pictures and store nothing: `embedding`, `embeddings/batch`, `detect`.",
+        section="Limits",
+        read=rate,
+        takes=RATE,
+    )
+    rate_search: str | None = setting(
+        None, "Limits `milvus/search`, `verify`.", read=rate, takes=RATE
+    )
+    rate_enroll: str | None = setting(
+        None, "Limits `milvus/insert`, and pictures sent to a person.", read=rate, takes=RATE
+    )
+    rate_persons: str | None = setting(
+        None, "Limits the other calls about persons.", read=rate, takes=RATE
+    )
+    language_code: Literal["en", "pt-br"] = setting(
+        "en",
+        "`en` or `pt-br`: the language where the client's `Accept-Language` asks for neither.",
+        section="Language, time, log",
+    )
+    time_zone: str = setting(
+        "",
+        "Time zone of the pages and of the log, such as `America/Sao_Paulo`; none: the machine's own. By it a person's [last day](privacy.md#retention) ends.",
+        read=time_zone,
+        takes="the name of a time zone such as America/Sao_Paulo",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = setting(
+        "INFO", "How much is logged, to standard error."
+    )
+    env_file: Path = setting(
+        Path(".env"),
+        "Another file to read the settings from (from the environment only).",
+        takes="a file",
+    )
