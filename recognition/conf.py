@@ -126,7 +126,7 @@ class RecognitionSettings:
     )
     no_face_policy: Literal["embed", "error"] = setting(
         "embed",
-        'A picture without a face: `embed` takes the whole picture for an aligned crop and answers `"face_detected": false`; `error` refuses it with 422.',
+        'A picture without a face, in calls that only embed or search: `embed` takes the whole picture and answers `"face_detected": false`, without any verdict; `error` refuses it with 422. It is never enrolled.',
     )
 
 

@@ -11,12 +11,12 @@ from django.utils.translation import gettext
 
 from recognition.alignment import align_face, is_enlarged, whole_picture
 from recognition.conf import get_settings
-from recognition.detection import Face, detect_faces
+from recognition.detection import Face, detect_faces, looks_for_faces
 from recognition.exceptions import NoFaceDetected, OutOfDeviceMemory, RecognitionError
 from recognition.imaging import DecodedImage, opened_image, read_image
 from recognition.networks import load_network
 from recognition.networks.registry import EMBEDDING_DIM
-from recognition.quality import FaceQuality, crop_quality, face_quality
+from recognition.quality import FaceQuality, crop_quality, face_quality, has_structure
 
 
 class CropOptions(TypedDict, total=False):
@@ -39,6 +39,11 @@ class FaceCrop:
     pixels: np.ndarray
     face: Face | None
     quality: FaceQuality
+
+    @property
+    def lacks_face(self) -> bool:
+        """Whether a face was looked for in vain: then nothing can be said of whom it shows."""
+        return self.quality.faces == 0
 
     def describe(self) -> dict[str, Any]:
         """The fields that stand beside every embedding, ready for JSON, in the language in force.
@@ -83,7 +88,8 @@ def crop_faces(
     """The faces of each H×W×3 uint8 RGB picture, aligned, largest first; in the order given.
 
     Where no face is found the whole picture stands for an aligned crop, or, with `require_face` or
-    `NO_FACE_POLICY=error`, the error stands in its place.
+    `NO_FACE_POLICY=error`, the error stands in its place; so it does where a picture that is given as
+    a crop has no structure and cannot be one.
     """
     results: list[list[FaceCrop] | NoFaceDetected] = []
     for image in images:
@@ -138,7 +144,7 @@ def _wanted_crops(
     image: DecodedImage, data: bytes = b"", **options: Unpack[CropOptions]
 ) -> list[FaceCrop]:
     """The faces that the options ask for, or the whole picture; `NoFaceDetected` where one must be."""
-    detect = options.get("detect", True)
+    detect = options.get("detect", True) and looks_for_faces()
     required = options.get("require_face", False)
     required = required or (detect and get_settings().no_face_policy == "error")
     crops = _face_crops(image, data, **options) if detect or required else []
@@ -180,15 +186,24 @@ def _face_crops(
 
 
 def _whole_picture(image: np.ndarray, *, looked_for_face: bool) -> FaceCrop:
+    """The picture as a crop; `NoFaceDetected` for one that is given as a crop and cannot be one."""
     pixels = whole_picture(image)
+    if not looked_for_face and not has_structure(pixels):
+        raise NoFaceDetected(
+            gettext(
+                "The picture is no crop of a face: it is of one colour, a gradient, or noise without "
+                "contrast. Send a picture of a face."
+            )
+        )
     return FaceCrop(pixels, None, crop_quality(pixels, looked_for_face=looked_for_face))
 
 
 def _no_face() -> NoFaceDetected:
     return NoFaceDetected(
         gettext(
-            "No face was found in the picture, and one is required. Send a picture in which a face "
-            "is seen from the front, well lit and at least 40 pixels wide."
+            "No face was found in the picture. Send one in which a face is seen from the front, well lit "
+            "and at least 40 pixels wide; or, if it is an aligned crop of a face already, turn face "
+            "detection off (use_face_detection=false)."
         )
     )
 

@@ -29,6 +29,11 @@ MAX_YAW: Final = 40.0  # degrees; 98th percentile untouched: 37
 MAX_ROLL: Final = 30.0  # degrees; 98th percentile untouched: 15
 MIN_SHARE: Final = 0.8  # not measured: another face of a quarter of the area may be the one meant
 
+# Of 36,000 aligned crops of faces the least has 12.1; black, white and even gradients have less than 0.5,
+# a round gradient 2.5, a gradient stored as a poor JPEG 5, noise with a standard deviation of 15 grey levels 8.
+MIN_STRUCTURE: Final = 9.0
+_CELLS: Final = 14  # a side, of 8 pixels: about as large as an eye in a crop
+
 # Rows and columns of a 112×112 crop that show skin in every pose, not hair or background.
 _INNER: Final = (slice(24, 104), slice(20, 92))
 # How far the tip of the nose stands out from the plane of eyes and mouth, in distances of the eyes.
@@ -173,6 +178,20 @@ def crop_quality(crop: np.ndarray, *, looked_for_face: bool) -> FaceQuality:
     if not looked_for_face:
         return quality
     return replace(quality, faces=0, reasons=(QualityReason("no_face"), *quality.reasons))
+
+
+def has_structure(crop: np.ndarray) -> bool:
+    """Whether a 112×112×3 uint8 RGB crop shows anything of the size of an eye or a mouth.
+
+    The grey levels are averaged in 14×14 cells, which leaves little of noise, and the Laplacian of
+    these is taken, which leaves nothing of a gradient. A quarter of the cells must stand out.
+    """
+    import cv2
+
+    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    cells = cv2.resize(grey, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA)
+    curvature = cv2.Laplacian(cells, cv2.CV_32F)[1:-1, 1:-1]
+    return float(np.percentile(np.abs(curvature - np.median(curvature)), 75)) >= MIN_STRUCTURE
 
 
 def head_pose(landmarks: np.ndarray) -> tuple[float, float]:

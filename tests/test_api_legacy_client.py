@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import requests
 
-from tests.pictures import draw_picture
+from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -42,7 +42,7 @@ def legacy(live_server, weights) -> LegacyClient:
 
 
 def part(number: int) -> tuple[str, bytes, str]:
-    return (f"foto {number} é.jpg", draw_picture((112, 112), seed=number), "image/jpeg")
+    return (f"foto {number} é.jpg", as_jpeg(draw_face(PEOPLE[number])), "image/jpeg")
 
 
 def test_a_working_day_of_a_legacy_client(legacy):

@@ -139,7 +139,7 @@ def resolve_nullable(node):
 
 def call_all(api, photo: bytes) -> dict[str, object]:
     """One real answer of each call."""
-    files = [upload(photo), upload(b"", "empty.jpg"), upload(draw_picture())]
+    files = [upload(photo), upload(b"", "empty.jpg"), upload(draw_picture(), "wall.jpg")]
     return {
         "post /api/milvus/insert": api.post(
             "/api/milvus/insert", {"images": files, "person_id": "ana"}

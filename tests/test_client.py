@@ -13,6 +13,7 @@ import pytest
 import requests
 from faceclient import FaceApiError, FaceClient
 
+from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from tests.pictures import draw_picture
 from tests.test_server import Served, manage
 
@@ -66,7 +67,7 @@ def test_pictures_come_in_every_form(faces, tmp_path: Path):
 
 def test_insert_search_verify(faces):
     one, two = draw_picture(seed=1), draw_picture(seed=2)
-    inserted = faces.insert("ana", [one], image_paths=["/a/1.jpg"], require_face=False)
+    inserted = faces.insert("ana", [one], image_paths=["/a/1.jpg"], use_face_detection=False)
     assert inserted["inserted_count"] == 1
     (hit,) = faces.search(one, top_k=3)["results"]
     assert (hit["person_id"], hit["image_path"]) == ("ana", "/a/1.jpg")
@@ -79,7 +80,7 @@ def test_insert_search_verify(faces):
 
 
 def test_same_key_stores_once(faces):
-    content = draw_picture(seed=3)
+    content = as_jpeg(draw_face(PEOPLE[0]))
     first, second = (faces.insert("ana", [content], idempotency_key="k-1") for _ in range(2))
     assert first == second and faces.person("ana")["picture_count"] == 1
     faces.insert("ana", [content])
@@ -135,7 +136,7 @@ def test_refusals_say_what_the_server_said(faces):
 
 def test_messages_come_in_the_language_asked_for(server):
     with FaceClient(server.url, language="pt-BR") as client:
-        inserted = client.insert("pt", [draw_picture(seed=9)])
+        inserted = client.insert("pt", [draw_picture(seed=9)], use_face_detection=False)
         assert inserted["message"] == "1 embedding inserido com sucesso"
         client.delete_person("pt")
 

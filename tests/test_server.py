@@ -82,6 +82,7 @@ class Served:
 
     def post(self, path: str, *, headers: dict[str, str] | None = None, **fields: str):
         files = [("images" if "insert" in path else "image", ("me.png", PICTURE, "image/png"))]
+        fields = {"use_face_detection": "false"} | fields
         return requests.post(
             self.url + path, files=files, data=fields, headers=headers, timeout=START_SECONDS
         )

@@ -29,10 +29,10 @@ class PictureImportForm(forms.Form):
         help_text=_("A folder for each person; its name is the person's id."),
     )
     use_face_detection = forms.BooleanField(
-        label=_("Find the face in the pictures"), required=False, initial=True
-    )
-    require_face = forms.BooleanField(
-        label=_("Refuse pictures in which no face is found"), required=False
+        label=_("Find the face in the pictures"),
+        required=False,
+        initial=True,
+        help_text=_("Off: each picture is taken as an aligned crop of a face."),
     )
 
 
@@ -81,10 +81,6 @@ def import_run(request: HttpRequest, token: str) -> HttpResponse:
         "known_persons": known,
         "new_persons": len(staged.persons) - known,
         "counts": {status.value: staged.count(status) for status in FileStatus},
-        "faceless": sum(
-            item.face_detected is False and item.status is FileStatus.ENROLLED
-            for item in staged.results
-        ),
         "unsearchable": sum(not item.searchable for item in staged.results),
     }
     return _render(request, "import_run", context)

@@ -12,9 +12,11 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from enrollment.api.serializers import PersonIdField
+from enrollment.gallery import NO_THRESHOLDS
 from recognition.api.fields import FlagField, ImageField, NumberField, WholeNumberField
 from recognition.api.serializers import FaceDescriptionSerializer, ProbeOptionsSerializer
 from recognition.decision import Decision
+from recognition.exceptions import NoFaceDetected
 from recognition.networks.registry import EMBEDDING_DIM
 
 DEFAULT_TOP_K: Final = 5
@@ -113,6 +115,14 @@ def decision_field(help_text: str) -> serializers.ChoiceField:
     )
 
 
+def reason_field() -> serializers.ChoiceField:
+    return serializers.ChoiceField(
+        choices=[NoFaceDetected.code, NO_THRESHOLDS],
+        required=False,
+        help_text=_("Why there is no decision; only then."),
+    )
+
+
 class SearchHitSerializer(serializers.Serializer):
     id = serializers.IntegerField()
     person_id = serializers.CharField()
@@ -124,7 +134,8 @@ class SearchHitSerializer(serializers.Serializer):
     created_at = serializers.CharField(help_text="ISO 8601.")
     distance = serializers.FloatField(help_text=_("The cosine similarity: higher is more similar."))
     similarity = serializers.FloatField(help_text=_("The same number under its right name."))
-    decision = decision_field(_("Whether it is the same person; null without thresholds."))
+    decision = decision_field(_("Whether it is the same person; null where nothing can be said."))
+    decision_reason = reason_field()
 
 
 class FaceHitsSerializer(FaceDescriptionSerializer):
@@ -133,8 +144,9 @@ class FaceHitsSerializer(FaceDescriptionSerializer):
     results = SearchHitSerializer(many=True, help_text=_("Best first."))
     total = serializers.IntegerField()
     decision = decision_field(
-        _("That of the best hit; unknown without hits, null without thresholds.")
+        _("That of the best hit; unknown without hits, null where nothing can be said.")
     )
+    decision_reason = reason_field()
 
 
 class ThresholdsSerializer(serializers.Serializer):
@@ -199,14 +211,18 @@ class EnrolledFaceSerializer(FaceDescriptionSerializer):
 class VerifyResponseSerializer(serializers.Serializer):
     success = serializers.BooleanField()
     verified = serializers.BooleanField(
-        allow_null=True, help_text=_("Whether it is the same person; null without a threshold.")
+        allow_null=True,
+        help_text=_("Whether it is the same person; null without a threshold, or without a face."),
     )
     similarity = serializers.FloatField(help_text=_("The cosine, -1 to 1."))
     threshold = serializers.FloatField(
         allow_null=True,
         help_text=_("The request's, or else the one measured for the weights in use."),
     )
-    decision = decision_field(_("By the measured thresholds; null without them."))
+    decision = decision_field(
+        _("By the measured thresholds; null without them, or without a face.")
+    )
+    decision_reason = reason_field()
     message = serializers.CharField(help_text=_("The verdict in words, in the client's language."))
     model = serializers.CharField()
     use_face_detection = serializers.BooleanField()

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from enrollment.api import probe_schema as schema
 from enrollment.api import probe_serializers as serializers
 from enrollment.gallery import (
+    NO_THRESHOLDS,
     SearchHit,
     best_of_person,
     get_person,
@@ -20,12 +21,13 @@ from enrollment.gallery import (
     search_gallery,
     search_thresholds,
     thresholds_in_force,
+    without_verdict,
 )
 from enrollment.models import FaceEmbedding, Person, SearchEntry
 from recognition.api.views import UploadView, crop_file
 from recognition.decision import Thresholds, decide
 from recognition.embedding import Embeddings, FaceCrop, embed_crops
-from recognition.exceptions import RecognitionError
+from recognition.exceptions import NoFaceDetected, RecognitionError
 from recognition.networks import find_weights, load_network
 
 NO_FACE = {"face_detected": False, "face": None}
@@ -40,7 +42,7 @@ class SearchView(UploadView):
     @schema.milvus_search
     def post(self, request: Request) -> Response:
         form = self.read_form(request)
-        described, embeddings = _probe(form)
+        crops, embeddings = _probe(form)
         thresholds = search_thresholds(form["model"])
         found = search_gallery(
             embeddings,
@@ -48,10 +50,14 @@ class SearchView(UploadView):
             threshold=form.get("threshold", -1.0),
             group_by_person=form["group_by_person"],
         )
+        found = [
+            without_verdict(hits) if crop and crop.lacks_face else hits
+            for crop, hits in zip(crops, found, strict=True)
+        ]
         note_search(request, SearchEntry.Channel.API, form["model"], found)
         faces = [
-            {**_hits(hits, thresholds, request), **face}
-            for hits, face in zip(found, described, strict=True)
+            {**_hits(hits, crop, thresholds, request), **(crop.describe() if crop else NO_FACE)}
+            for crop, hits in zip(crops, found, strict=True)
         ]
         body = {"success": True, "model": form["model"], **faces[0]}
         body["thresholds"] = thresholds and {
@@ -63,23 +69,36 @@ class SearchView(UploadView):
         return Response(body)
 
 
-def _probe(form: dict[str, Any]) -> tuple[list[dict[str, Any]], Embeddings]:
-    """The faces that are asked about, described, and their embeddings; one at least."""
+def _probe(form: dict[str, Any]) -> tuple[list[FaceCrop | None], Embeddings]:
+    """The faces that are asked about, and their embeddings; one at least, None for a ready embedding."""
     model = form["model"]
     if "embedding" in form:
         vectors = form["embedding"][None]
-        return [NO_FACE], Embeddings(vectors, model, find_weights(model).fingerprint)
+        return [None], Embeddings(vectors, model, find_weights(model).fingerprint)
     load_network(model)  # a model that cannot answer says so before anything else
     crops = crop_file(form["image"], form, all_faces=form["all_faces"]).crops
-    return [crop.describe() for crop in crops], embed_crops([crop.pixels for crop in crops], model)
+    return list(crops), embed_crops([crop.pixels for crop in crops], model)
 
 
-def _hits(hits: list[SearchHit], thresholds: Thresholds | None, request: Request) -> dict[str, Any]:
+def _hits(
+    hits: list[SearchHit], crop: FaceCrop | None, thresholds: Thresholds | None, request: Request
+) -> dict[str, Any]:
     return {
         "results": [_hit(hit, request) for hit in hits],
         "total": len(hits),
-        "decision": hits[0].decision if hits else decide(-1.0, thresholds),
+        **_decided(-1.0 if not hits else hits[0].similarity, thresholds, crop),
     }
+
+
+def _decided(
+    similarity: float, thresholds: Thresholds | None, *crops: FaceCrop | None
+) -> dict[str, Any]:
+    """What the similarity means, or why nothing is said."""
+    if any(crop and crop.lacks_face for crop in crops):
+        return {"decision": None, "decision_reason": NoFaceDetected.code}
+    if thresholds is None:
+        return {"decision": None, "decision_reason": NO_THRESHOLDS}
+    return {"decision": decide(similarity, thresholds)}
 
 
 def _hit(hit: SearchHit, request: Request) -> dict[str, Any]:
@@ -93,6 +112,7 @@ def _hit(hit: SearchHit, request: Request) -> dict[str, Any]:
         "distance": hit.similarity,
         "similarity": hit.similarity,
         "decision": hit.decision,
+        **({"decision_reason": hit.decision_reason} if hit.decision_reason else {}),
     }
 
 
@@ -108,10 +128,10 @@ class VerifyView(UploadView):
         load_network(form["model"])  # a model that cannot answer says so before anything else
         person = get_person(form["person_id"]) if "person_id" in form else None
         if person:
-            similarity, source, target = _compare_with_person(form, person, request)
+            crops, similarity, target = _compare_with_person(form, person, request)
         else:
-            similarity, source, target = _compare_pictures(form)
-        verdict = _verdict(similarity, form)
+            crops, similarity, target = _compare_pictures(form)
+        verdict = _verdict(similarity, form, crops)
         if person:
             note_verification(request, form["model"], person, similarity, verdict["decision"])
         return Response(
@@ -120,21 +140,21 @@ class VerifyView(UploadView):
                 **verdict,
                 "model": form["model"],
                 "use_face_detection": form["use_face_detection"],
-                "source": source,
+                "source": crops[0].describe(),
                 "target": target,
             }
         )
 
 
-def _compare_pictures(form: dict[str, Any]) -> tuple[float, Any, Any]:
+def _compare_pictures(form: dict[str, Any]) -> tuple[list[FaceCrop], float, Any]:
     source, target = _crop("source_image", form), _crop("target_image", form)
     first, second = embed_crops([source.pixels, target.pixels], form["model"]).vectors
-    return float(first @ second), source.describe(), target.describe()
+    return [source, target], float(first @ second), target.describe()
 
 
 def _compare_with_person(
     form: dict[str, Any], person: Person, request: Request
-) -> tuple[float, Any, Any]:
+) -> tuple[list[FaceCrop], float, Any]:
     source = _crop("source_image", form)
     row, similarity = best_of_person(embed_crops([source.pixels], form["model"]), person)
     target = {
@@ -144,7 +164,7 @@ def _compare_with_person(
         "image_url": request.build_absolute_uri(row.face_image.get_absolute_url()),
         **_described(row),
     }
-    return similarity, source.describe(), target
+    return [source], similarity, target
 
 
 def _crop(field: str, form: dict[str, Any]) -> FaceCrop:
@@ -164,15 +184,23 @@ def _described(row: FaceEmbedding) -> dict[str, Any]:
     return {"face_detected": True, "face": row.face | quality}
 
 
-def _verdict(similarity: float, form: dict[str, Any]) -> dict[str, Any]:
+def _verdict(similarity: float, form: dict[str, Any], crops: list[FaceCrop]) -> dict[str, Any]:
     thresholds = thresholds_in_force(form["model"])
     threshold = form.get("threshold", thresholds and thresholds.match.similarity)
+    decided = _decided(similarity, thresholds, *crops)
+    if decided.get("decision_reason") == NoFaceDetected.code:
+        message = gettext(
+            "No face was found in at least one of the pictures, so there is no verdict: the similarity "
+            "of %(similarity).4f says nothing of persons."
+        )
+        numbers = {"similarity": similarity, "threshold": threshold}
+        return {"verified": None, **numbers, **decided, "message": message % numbers}
     verified = None if threshold is None else similarity >= threshold
     return {
         "verified": verified,
         "similarity": similarity,
         "threshold": threshold,
-        "decision": decide(similarity, thresholds),
+        **decided,
         "message": _in_words(verified) % {"similarity": similarity, "threshold": threshold},
     }
 

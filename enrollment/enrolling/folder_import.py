@@ -27,6 +27,7 @@ from enrollment.enrolling.services import (
 )
 from enrollment.models import Doubt, FaceEmbedding, FaceImage
 from recognition.conf import get_settings
+from recognition.exceptions import NoFaceDetected
 from recognition.networks import find_weights, load_network, usable_names
 from recognition.vector_store import get_vector_store
 
@@ -58,7 +59,8 @@ class FoundFile:
 class FileResult:
     """What became of a file; `searchable` is False when its vectors are still to be made.
 
-    `face_detected` is None where none was looked for; `doubts` say what speaks against the picture.
+    `face_detected` is None where none was looked for, or the file was not read; `doubts` say what speaks
+    against the picture.
     """
 
     shown_path: str
@@ -151,30 +153,23 @@ def _person(folder: Path) -> FoundFile:
 
 
 def import_files(
-    files: Iterable[FoundFile],
-    *,
-    use_face_detection: bool = True,
-    require_face: bool = False,
-    dry_run: bool = False,
+    files: Iterable[FoundFile], *, use_face_detection: bool = True, dry_run: bool = False
 ) -> Iterator[FileResult]:
     """Enrols the files and tells of each, in order; with `dry_run` it only tells what it would do.
 
     A picture enrolled for the same person before is skipped, and gets what its vectors still lack.
-    One that is enrolled for another person is refused: the same face cannot be two people's.
+    One that is enrolled for another person is refused, since the same face cannot be two people's, and so
+    is one in which no face is found.
     """
-    run = _Import(use_face_detection, require_face, dry_run)
+    run = _Import(use_face_detection, dry_run)
     for batch in _read(files):
         results = iter(run.enroll([item for item in batch if isinstance(item, _Picture)]))
         yield from (next(results) if isinstance(item, _Picture) else item for item in batch)
 
 
 class _Import:
-    def __init__(self, use_face_detection: bool, require_face: bool, dry_run: bool) -> None:
-        self.options = {
-            "use_face_detection": use_face_detection,
-            "require_face": require_face,
-            "dry_run": dry_run,
-        }
+    def __init__(self, use_face_detection: bool, dry_run: bool) -> None:
+        self.use_face_detection = use_face_detection
         self.dry_run = dry_run
         self.met: dict[str, FoundFile] = {}  # by content hash: the first file of this run
 
@@ -187,9 +182,14 @@ class _Import:
             if result.status is FileStatus.ENROLLED
         ]
         submissions = [_submission(picture) for picture, _result in fresh]
-        outcomes = enroll_batch(submissions, source=FaceImage.Source.FOLDER, **self.options)
+        outcomes = enroll_batch(
+            submissions,
+            source=FaceImage.Source.FOLDER,
+            use_face_detection=self.use_face_detection,
+            dry_run=self.dry_run,
+        )
         for (_picture, result), outcome in zip(fresh, outcomes, strict=True):
-            _apply(outcome, result, self.options["use_face_detection"])
+            _apply(outcome, result)
         if not self.dry_run:
             _finish(pictures, results)
         return results
@@ -226,13 +226,13 @@ def _submission(picture: _Picture) -> Submission:
     return Submission(found.person_id, upload, found.name)
 
 
-def _apply(outcome: Outcome, result: FileResult, looked_for: bool) -> None:
+def _apply(outcome: Outcome, result: FileResult) -> None:
     if outcome.error:
         result.status, result.reason = FileStatus.REFUSED, str(outcome.error)
+        result.face_detected = False if isinstance(outcome.error, NoFaceDetected) else None
         return
     result.doubts = outcome.doubts
-    if looked_for:
-        result.face_detected = outcome.crop.face is not None
+    result.face_detected = True if outcome.crop.face else None
 
 
 def _finish(pictures: list[_Picture], results: list[FileResult]) -> None:

@@ -19,6 +19,7 @@ from enrollment.exceptions import DoubtfulIdentity, LowQuality, PictureNotFound,
 from enrollment.gallery import compared_weights
 from enrollment.judging import Probe, quality_doubts, resemblances
 from enrollment.models import PATH_MAX_LENGTH, Doubt, FaceEmbedding, FaceImage, Person
+from recognition.detection import looks_for_faces
 from recognition.embedding import FaceCrop, crop_uploads, embed_crops
 from recognition.exceptions import RecognitionError
 from recognition.imaging import storable_bytes
@@ -126,7 +127,11 @@ def enroll_pictures(
 
     A picture that is refused says why in its outcome and does not stop the others. What is accepted
     is in SQL and in the storage before anything is computed; its embeddings' rows say whether the
-    vectors can be found already, its doubts what speaks against it. Raises `ValidationError` for a person id that cannot be one.
+    vectors can be found already, its doubts what speaks against it. Raises `ValidationError` for a person
+    id that cannot be one.
+
+    A picture in which no face is found is refused (`NoFaceDetected`): with `use_face_detection` off the
+    caller vouches that it is an aligned crop of one, unless `require_face` has one looked for all the same.
     """
     person_id = clean_person_id(person_id)
     outcomes = enroll_batch(
@@ -153,6 +158,7 @@ def enroll_batch(
 
     With `dry_run` the pictures are read and their faces looked for, and nothing is written.
     """
+    use_face_detection = use_face_detection and looks_for_faces()
     outcomes = [Outcome(item.upload.filename) for item in submissions]
     _recall(submissions, outcomes)
     new = [pair for pair in zip(submissions, outcomes, strict=True) if not pair[1].face_image]
@@ -198,7 +204,7 @@ def _admit(
 ) -> Iterator[_Admitted]:
     """Reads the uploads a few at a time; notes errors in the outcomes, yields what can be stored."""
     files = ((item.upload.filename, item.upload.file.read()) for item, _outcome in new)
-    results = crop_uploads(files, detect=detect, require_face=require)
+    results = crop_uploads(files, detect=detect, require_face=require or detect)
     for (submission, outcome), result in zip(new, results, strict=True):
         if isinstance(result, RecognitionError):
             outcome.error = result

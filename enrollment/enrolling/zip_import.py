@@ -140,7 +140,7 @@ def carry_out_import(staged: PictureImport) -> None:
         raise ImportGone(message) from error
     try:
         files = find_files(_root(home / _RUNNING))
-        results = import_files(files, **staged.options)
+        results = import_files(files, use_face_detection=staged.options["use_face_detection"])
         staged.results = [FileReport.of(result) for result in results]
     except BaseException:
         (home / _RUNNING).rename(home / _FILES)

@@ -10,6 +10,7 @@ from enrollment.gallery.search_log import (
 )
 from enrollment.gallery.selectors import (
     GALLERY_ORDERS,
+    NO_THRESHOLDS,
     SOON,
     GalleryState,
     SearchHit,
@@ -18,6 +19,7 @@ from enrollment.gallery.selectors import (
     compared_weights,
     count_of,
     doubt_counts,
+    faceless_pictures,
     find_persons,
     gallery_is_empty,
     gallery_state,
@@ -31,12 +33,14 @@ from enrollment.gallery.selectors import (
     search_thresholds,
     thresholds_in_force,
     with_pictures,
+    without_verdict,
 )
 from enrollment.gallery.storage import read_picture, sync
 
 __all__ = [
     "GALLERY_ORDERS",
     "GalleryState",
+    "NO_THRESHOLDS",
     "SIDES",
     "SOON",
     "SearchHit",
@@ -46,6 +50,7 @@ __all__ = [
     "count_of",
     "data_uri",
     "doubt_counts",
+    "faceless_pictures",
     "find_persons",
     "forget_old_searches",
     "gallery_is_empty",
@@ -67,4 +72,5 @@ __all__ = [
     "thresholds_in_force",
     "thumbnail",
     "with_pictures",
+    "without_verdict",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, NamedTuple
 
@@ -17,6 +18,7 @@ from enrollment.models import Calibration, Doubt, FaceEmbedding, FaceImage, Pers
 from recognition.conf import get_settings
 from recognition.decision import Decision, Thresholds, decide, thresholds_of
 from recognition.embedding import Embeddings
+from recognition.exceptions import NoFaceDetected
 from recognition.networks import find_weights, usable_names
 from recognition.vector_store import (
     MAX_HITS,
@@ -26,19 +28,22 @@ from recognition.vector_store import (
 )
 
 SOON: Final = timedelta(days=30)  # before somebody's last day is over
+NO_THRESHOLDS: Final = "no_thresholds"  # why there is no decision
 
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
     """An enrolled picture that resembles the probe; `similarity` is the cosine, -1 to 1.
 
-    `decision` is None when the weights in use were never measured.
+    `decision` is None, and `decision_reason` says why, when the weights in use were never measured
+    (`no_thresholds`) or no face was found in the picture that is asked about (`no_face_detected`).
     """
 
     id: int  # of the embedding, and so of the vector
     similarity: float
     decision: Decision | None
     face_image: FaceImage
+    decision_reason: str | None = None
 
     @property
     def person(self) -> Person:
@@ -90,11 +95,20 @@ def _with_rows(
     by_id = rows.in_bulk([hit.id for hit in found])
     return [
         SearchHit(
-            hit.id, hit.similarity, decide(hit.similarity, thresholds), by_id[hit.id].face_image
+            hit.id,
+            hit.similarity,
+            decide(hit.similarity, thresholds),
+            by_id[hit.id].face_image,
+            None if thresholds else NO_THRESHOLDS,
         )
         for hit in found
         if hit.id in by_id
     ]
+
+
+def without_verdict(hits: Iterable[SearchHit]) -> list[SearchHit]:
+    """The hits of a picture in which no face was found: how alike a wall is to somebody says nothing."""
+    return [replace(hit, decision=None, decision_reason=NoFaceDetected.code) for hit in hits]
 
 
 def persons_like(picture: FaceImage, limit: int) -> list[SearchHit]:
@@ -176,6 +190,12 @@ def search_thresholds(model: str) -> Thresholds | None:
     if thresholds is None:
         return None
     return thresholds.for_search(Weights(model, find_weights(model).fingerprint).rows.count())
+
+
+def faceless_pictures() -> QuerySet[FaceImage]:
+    """Pictures in which a face was looked for in vain, as earlier versions enrolled them."""
+    rows = FaceEmbedding.objects.filter(face_image=OuterRef("pk"), face_detected=False)
+    return FaceImage.objects.filter(Exists(rows), use_face_detection=True)
 
 
 def gallery_is_empty() -> bool:

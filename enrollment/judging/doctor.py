@@ -21,6 +21,7 @@ from django_tasks import task
 from enrollment.gallery import (
     Weights,
     compared_weights,
+    faceless_pictures,
     search_thresholds,
 )
 from enrollment.judging.gallery_vectors import GalleryVectors, gallery_vectors
@@ -76,7 +77,10 @@ _TITLES: Final = {
     ),
     Kind.NO_FACE: (
         _("pictures in which no face was found"),
-        _("Replace those that are no aligned crops of a face."),
+        _(
+            "They can match anybody. Delete or replace them; enrol aligned crops of faces again with "
+            "use_face_detection=false."
+        ),
     ),
     Kind.NOT_INDEXED: (
         _("pictures that searches do not find"),
@@ -185,13 +189,12 @@ def _cases_of_rows(rows: QuerySet[FaceEmbedding]) -> dict[Kind, list[Case]]:
     of_picture = rows.filter(face_image=OuterRef("pk"))
     indexed = of_picture.filter(status=FaceEmbedding.Status.INDEXED)
     pictures = FaceImage.objects.all()
-    faceless = Exists(of_picture.filter(face_detected=False))
     of_person = FaceImage.objects.filter(person=OuterRef("pk"))
     trusted = of_person.filter(~Exists(Doubt.objects.filter(face_image=OuterRef("pk"))))
     persons = Person.objects.annotate(count=Count("face_images"))
     return {
         Kind.SAME_FILE: _same_files(),
-        Kind.NO_FACE: _of_pictures(pictures.filter(faceless, use_face_detection=True)),
+        Kind.NO_FACE: _of_pictures(faceless_pictures()),
         Kind.NOT_INDEXED: _of_pictures(pictures.filter(~Exists(indexed))),
         Kind.NOT_JUDGED: _of_pictures(pictures.filter(judged_at=None)),
         Kind.ONLY_DOUBTFUL: _of_persons(persons.filter(~Exists(trusted), count__gt=0)),

@@ -20,9 +20,9 @@ from enrollment.gallery import (
     thresholds_in_force,
 )
 from recognition.decision import Decision, Thresholds, decide
-from recognition.detection import Face
+from recognition.detection import Face, looks_for_faces
 from recognition.embedding import CroppedUpload, FaceCrop, crop_uploads, embed_crops
-from recognition.exceptions import RecognitionError
+from recognition.exceptions import NoFaceDetected, RecognitionError
 from recognition.networks import find_weights
 
 COMPARED_FACES: Final = 8  # of each picture, where each face of two is compared with each
@@ -30,7 +30,7 @@ COMPARED_FACES: Final = 8  # of each picture, where each face of two is compared
 PROBLEM_TITLES: Final = {
     "invalid_image": _("This picture cannot be used"),
     "image_too_large": _("This picture is too large"),
-    "no_face_detected": _("No face was found"),
+    NoFaceDetected.code: _("No face was found"),
     "unknown_model": _("There is no such model"),
     "weights_unavailable": _("This model is not ready"),
     "out_of_device_memory": _("The graphics card is too small for this"),
@@ -130,8 +130,8 @@ class ShownThresholds:
 class QueryFace:
     """A face of a picture asked about; `hits` are the enrolled pictures that it resembles most.
 
-    `box` is (x, y, width, height) in pixels of the picture; without one the whole picture is taken
-    for an aligned face.
+    `box` is (x, y, width, height) in pixels of the picture; without one the whole picture is a crop of a
+    face.
     """
 
     number: int  # as on the picture, the largest first
@@ -147,8 +147,8 @@ class QueryFace:
 
     @property
     def doubts(self) -> list[str]:
-        """What speaks against the face; that no face was found is said elsewhere."""
-        return [r.message for r in self.crop.quality.reasons if r.code != "no_face"]
+        """What speaks against the face."""
+        return [reason.message for reason in self.crop.quality.reasons]
 
     @property
     def best(self) -> ShownHit | None:
@@ -207,9 +207,13 @@ def percent(similarity: float) -> float:
 
 
 def read_pictures(files: Iterable[UploadedFile]) -> list[QueryPicture | Problem]:
-    """Each picture with all its faces, or why it cannot be used; in the order given."""
+    """Each picture with all its faces, or why it cannot be used; in the order given.
+
+    One without a face cannot, unless the settings say that all pictures are crops of faces.
+    """
     files = list(files)
-    uploads = crop_uploads(((file.name, file.read()) for file in files), all_faces=True)
+    contents = ((file.name, file.read()) for file in files)
+    uploads = crop_uploads(contents, all_faces=True, require_face=looks_for_faces())
     return [
         Problem.of(upload, file.name)
         if isinstance(upload, RecognitionError)
@@ -265,10 +269,6 @@ class Comparison:
     @property
     def pictures(self) -> tuple[QueryPicture, QueryPicture]:
         return self.source, self.target
-
-    @property
-    def shows_faces(self) -> bool:
-        return all(picture.has_face for picture in self.pictures)
 
     @property
     def largest(self) -> PairOfFaces:

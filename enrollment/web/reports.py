@@ -42,8 +42,6 @@ def enroll_files(
     warn, fail = partial(messages.warning, request), partial(messages.error, request)
     _say_accepted(len(enrollment.accepted), partial(messages.success, request))
     _say_refused(enrollment.outcomes, fail)
-    if detect:
-        _say_faceless(enrollment.accepted, warn)
     _say_doubts(enrollment.accepted, warn)
     _say_unindexed(enrollment.accepted, warn)
 
@@ -61,24 +59,10 @@ def _say_refused(outcomes: Iterable[Outcome], say: Say) -> None:
             say(text % {"file": outcome.filename, "reason": outcome.error.message})
 
 
-def _say_faceless(accepted: Iterable[Outcome], say: Say) -> None:
-    for outcome in accepted:
-        if outcome.crop.face is None:
-            text = gettext(
-                "No face was found in %(file)s: the whole picture was taken as a face. If it is not "
-                "one, delete the picture."
-            )
-            say(text % {"file": outcome.filename})
-
-
 def _say_doubts(accepted: Iterable[Outcome], say: Say) -> None:
-    """One message for each doubtful picture; the absent face was told in its own words."""
+    """One message for each doubtful picture."""
     reasons_of = [
-        (
-            outcome.filename,
-            [doubt.message for doubt in outcome.doubts if doubt.code != "no_face"],
-        )
-        for outcome in accepted
+        (outcome.filename, [doubt.message for doubt in outcome.doubts]) for outcome in accepted
     ]
     told = [(file, reasons) for file, reasons in reasons_of if reasons]
     for file, reasons in told[:DOUBTS_TOLD]:

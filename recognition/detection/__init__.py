@@ -12,9 +12,10 @@ from django.utils.module_loading import import_string
 
 from recognition.conf import get_settings
 from recognition.detection.base import Face, FaceDetector
+from recognition.detection.none import NoDetector
 from recognition.detection.scaling import scaled
 
-__all__ = ["Face", "FaceDetector", "detect_faces", "get_detector"]
+__all__ = ["Face", "FaceDetector", "detect_faces", "get_detector", "looks_for_faces"]
 
 
 # Of faces that lie on their side the detectors find some, less surely and with landmarks that are off.
@@ -24,6 +25,11 @@ SURE_SCORE: Final = 0.95
 def get_detector() -> FaceDetector:
     """The configured detector; `ImproperlyConfigured` if its dotted path leads nowhere."""
     return _detector(get_settings().detector)
+
+
+def looks_for_faces() -> bool:
+    """False where the settings say that every picture is a crop of a face already."""
+    return not isinstance(get_detector(), NoDetector)
 
 
 @lru_cache(maxsize=1)

@@ -19,11 +19,14 @@ MODEL = "mobilenetv3_large"
 
 
 def enrol(person_id: str, *contents: bytes, **options: Any) -> Enrollment:
-    """Enrols pictures, called 0.jpg, 1.jpg and so on, the way every client's are."""
+    """Enrols pictures, called 0.jpg, 1.jpg and so on, the way every client's are.
+
+    They are taken for crops of faces, as the drawn ones are, unless `use_face_detection=True` is given.
+    """
     uploads = [
         Upload(f"{number}.jpg", io.BytesIO(content)) for number, content in enumerate(contents)
     ]
-    options = {"source": FaceImage.Source.API} | options
+    options = {"source": FaceImage.Source.API, "use_face_detection": False} | options
     return services.enroll_pictures(person_id=person_id, uploads=uploads, **options)
 
 

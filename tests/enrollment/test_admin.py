@@ -27,8 +27,8 @@ PICTURES = "admin:enrollment_faceimage_changelist"
 
 
 def person_form(person: Person | None = None, **values: object) -> dict[str, object]:
-    """What the browser sends of the person's page."""
-    form = {"person_id": "ana", "name": "", "notes": "", "use_face_detection": "on"} | values
+    """What the browser sends of the person's page; pictures are taken for crops of faces."""
+    form = {"person_id": "ana", "name": "", "notes": ""} | values
     if person:
         pictures = list(person.face_images.order_by("-pk"))
         form |= {
@@ -61,7 +61,10 @@ def enrol(weights, db) -> Callable[..., Person]:
             for index, content in enumerate(contents)
         ]
         return services.enroll_pictures(
-            person_id=person_id, uploads=uploads, source=FaceImage.Source.API
+            person_id=person_id,
+            uploads=uploads,
+            source=FaceImage.Source.API,
+            use_face_detection=False,
         ).person
 
     return enrol
@@ -148,20 +151,18 @@ def test_person_stays_when_every_picture_is_refused(admin_client, commits, weigh
     assert Person.objects.get().face_images.count() == 0
 
 
-def test_picture_without_a_face_is_kept_with_a_warning(admin_client, commits, weights, picture):
-    with commits():
-        admin_client.post(reverse(ADD), person_form(pictures=[upload(picture, "wall.jpg")]))
-    (warning,) = [t for t in texts(admin_client.get(reverse(PERSONS))) if "No face" in t]
-    assert warning.startswith(
-        "No face was found in wall.jpg: the whole picture was taken as a face."
-    )
-
-
-def test_no_face_warning_is_for_those_who_wanted_detection(admin_client, commits, weights, picture):
-    form = person_form(pictures=[upload(picture)])
-    del form["use_face_detection"]
+def test_picture_without_a_face_is_refused(admin_client, commits, weights, picture):
+    form = person_form(pictures=[upload(picture, "wall.jpg")], use_face_detection="on")
     with commits():
         admin_client.post(reverse(ADD), form)
+    (said,) = [t for t in texts(admin_client.get(reverse(PERSONS))) if "No face" in t]
+    assert said.startswith("“wall.jpg” was refused. No face was found in the picture.")
+    assert not FaceImage.objects.exists()
+
+
+def test_crops_are_for_those_who_want_no_detection(admin_client, commits, weights, picture):
+    with commits():
+        admin_client.post(reverse(ADD), person_form(pictures=[upload(picture)]))
     assert not FaceImage.objects.get().use_face_detection
     assert texts(admin_client.get(reverse(PERSONS)))[-1] == "1 picture was added."
 

@@ -111,10 +111,8 @@ def test_persons_wrapped_in_one_folder_are_found(boss, weights):
     assert set(Person.objects.values_list("person_id", flat=True)) == {"ana", "bia"}
 
 
-def test_required_faces_are_required(boss, weights):
-    page = send(
-        boss, packed({"ana/1.jpg": draw_picture()}), use_face_detection="on", require_face="on"
-    )
+def test_faces_are_required(boss, weights):
+    page = send(boss, packed({"ana/1.jpg": draw_picture()}), use_face_detection="on")
     assert "0 pictures will be added" in page.content.decode()
 
 

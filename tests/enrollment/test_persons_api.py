@@ -44,7 +44,8 @@ def test_life_of_a_person(call, commits):
     assert body["cover"] is None and body["cover_url"] is None
     assert made["Location"] == body["url"] == "http://localhost/api/persons/ana"
 
-    added = call("post", at("ana", "/images"), {"images": [upload()]}, format="multipart")
+    form = {"images": [upload()], "use_face_detection": "false"}
+    added = call("post", at("ana", "/images"), form, format="multipart")
     assert added.status_code == 200 and added.json()["inserted_count"] == 1
     read = call("get", at("ana")).json()
     assert read["picture_count"] == 1 and read["cover"] is None
@@ -278,7 +279,10 @@ def test_real_answers_fit_the_document(call, commits, document, weights):  # noq
         "patch /api/persons/{person_id}": call("patch", at("ana"), {"name": "Ana"}),
         "get /api/persons/{person_id}/images": call("get", at("ana", "/images")),
         "post /api/persons/{person_id}/images": call(
-            "post", at("ana", "/images"), {"images": [upload()]}, format="multipart"
+            "post",
+            at("ana", "/images"),
+            {"images": [upload()], "use_face_detection": "false"},
+            format="multipart",
         ),
         "patch /api/persons/{person_id}/images/{image_id}": call(
             "patch", at("ana", f"/images/{picture.pk}"), {"person_id": "bia"}

@@ -88,15 +88,16 @@ def test_no_person_is_made_when_every_picture_is_refused(settings):
     assert not Person.objects.exists() and files(settings) == []
 
 
-def test_required_face_refuses_pictures_without_one(picture):
-    enrollment = enrol("ana", picture, require_face=True)
+@pytest.mark.parametrize("option", ["use_face_detection", "require_face"])
+def test_pictures_without_a_face_are_refused(picture, option):
+    enrollment = enrol("ana", picture, **{option: True})
     assert isinstance(enrollment.outcomes[0].error, NoFaceDetected)
     assert not Person.objects.exists()
 
 
 def test_real_photo_is_aligned_to_its_face(faces):
     photos = sorted(next(folder for folder in sorted(faces.iterdir())).glob("*.jpg"))
-    enrollment = enrol("somebody", photos[0].read_bytes())
+    enrollment = enrol("somebody", photos[0].read_bytes(), use_face_detection=True)
     row = enrollment.outcomes[0].embeddings[0]
     assert row.face_detected and len(row.face["landmarks"]) == 5
     assert found(photos[1].read_bytes()) == ["somebody"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +30,6 @@ from recognition.management.progress import add_progress_argument, progress_bar
 class _Tally:
     persons: set[str] = field(default_factory=set)
     counts: dict[FileStatus, int] = field(default_factory=lambda: dict.fromkeys(FileStatus, 0))
-    without_face: int = 0
     doubtful: int = 0
     unsearchable: int = 0
 
@@ -39,7 +38,6 @@ class _Tally:
         self.unsearchable += not result.searchable
         if result.status is FileStatus.ENROLLED:
             self.persons.add(result.person_id)
-            self.without_face += result.face_detected is False
             self.doubtful += bool(result.doubts)
 
 
@@ -56,9 +54,8 @@ class Command(BaseCommand):
         parser.add_argument("--person-id", help="Everything in FOLDER shows this one person.")
         parser.add_argument("--dry-run", action="store_true", help="Look at all, write nothing.")
         faces = parser.add_mutually_exclusive_group()
-        faces.add_argument(
-            "--require-face", action="store_true", help="Refuse pictures in which no face is found."
-        )
+        # What is always done now; scripts may name it.
+        faces.add_argument("--require-face", action="store_true", help=SUPPRESS)
         faces.add_argument(
             "--no-face-detection",
             action="store_true",
@@ -97,7 +94,6 @@ class Command(BaseCommand):
         results = import_files(
             files,
             use_face_detection=not options["no_face_detection"],
-            require_face=options["require_face"],
             dry_run=options["dry_run"],
         )
         track = progress_bar(options["no_progress"])
@@ -116,14 +112,13 @@ class Command(BaseCommand):
 
     def _summarise(self, tally: _Tally, dry_run: bool) -> None:
         message = _(
-            "%(enrolled)d pictures of %(persons)d persons enrolled (%(faceless)d without a face, "
-            "%(doubtful)d doubtful), %(skipped)d skipped, %(refused)d refused, %(ignored)d ignored."
+            "%(enrolled)d pictures of %(persons)d persons enrolled (%(doubtful)d doubtful), "
+            "%(skipped)d skipped, %(refused)d refused, %(ignored)d ignored."
         )
         if dry_run:
             message = _("Dry run, nothing written: ") + message
         counts = {status.value: count for status, count in tally.counts.items()}
-        counts |= {"persons": len(tally.persons), "faceless": tally.without_face}
-        counts["doubtful"] = tally.doubtful
+        counts |= {"persons": len(tally.persons), "doubtful": tally.doubtful}
         self.stdout.write(message % counts)
 
 

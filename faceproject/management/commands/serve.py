@@ -12,8 +12,9 @@ from django.contrib.auth import get_user_model
 from django.core.management import BaseCommand, CommandError, call_command
 from django.core.wsgi import get_wsgi_application
 from django.db import DatabaseError
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 
+from enrollment.gallery import faceless_pictures
 from enrollment.upkeep import BacklogThread
 from faceproject.server import DRAIN_SECONDS, CannotListen, Server
 from recognition.api.access import is_loopback_name, open_to
@@ -26,6 +27,7 @@ from recognition.vector_store import get_vector_store, reset_vector_store
 logger = logging.getLogger(__name__)
 
 ANY_ADDRESS = {"0.0.0.0", "::", "*"}  # noqa: S104 (names to compare with, not to listen at)
+NAMED_PICTURES = 5  # at the start, of those without a face
 
 
 class Command(BaseCommand):
@@ -45,6 +47,7 @@ class Command(BaseCommand):
                 % {"reason": error}
             ) from error
         self._open_store()
+        self._say_faceless()
         self._say_addresses(server.port)
         threading.Thread(target=preload, name="preload", daemon=True).start()
         backlog = BacklogThread()
@@ -97,6 +100,23 @@ class Command(BaseCommand):
         except VectorStoreUnavailable as error:
             consequence = gettext("Until then searches answer 503.")
             self.stderr.write(f"{error} {consequence}")
+
+    def _say_faceless(self) -> None:
+        """Names pictures without a face, which earlier versions enrolled."""
+        faceless = faceless_pictures().select_related("person").order_by("pk")
+        if count := faceless.count():
+            named = ", ".join(
+                f"{each.person.person_id}: {each}" for each in faceless[:NAMED_PICTURES]
+            )
+            text = ngettext(
+                "In %(count)d enrolled picture no face was found (%(named)s). It can match anybody: see "
+                "'manage.py doctor'.",
+                "In %(count)d enrolled pictures no face was found (%(named)s). They can match anybody: "
+                "see 'manage.py doctor'.",
+                count,
+            )
+            more = ", …" if count > NAMED_PICTURES else ""
+            self.stderr.write(text % {"count": count, "named": named + more})
 
     def _say_addresses(self, port: int) -> None:
         host = settings.HOST
