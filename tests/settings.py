@@ -27,6 +27,7 @@ os.environ.update(
     SECRET_KEY="tests-only",
     LOG_LEVEL="WARNING",
     TIME_ZONE="UTC",
+    TORCH_THREADS="1",  # pictures this small gain nothing from more, and the tests run side by side
     ENV_FILE=os.devnull,
 )
 

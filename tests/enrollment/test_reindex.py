@@ -19,6 +19,7 @@ from enrollment.upkeep import Kind, reconcile
 from recognition.embedding import Embeddings, crop_uploads, embed_crops
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store, partition_name, reset_vector_store
+from tests.conftest import REAL_MILVUS
 from tests.enrollment.holder import held_by_another_process
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -210,7 +211,9 @@ def test_lost_database_is_filled_from_stored_vectors(gallery, settings, monkeypa
     assert all(finds_itself(row) for row in gallery)
 
 
-@pytest.mark.parametrize("engine", ["lite_address", "milvus_address"])
+@pytest.mark.parametrize(
+    "engine", ["lite_address", pytest.param("milvus_address", marks=REAL_MILVUS)]
+)
 def test_gallery_moves_to_a_server_and_back(gallery, settings, monkeypatch, request, engine):
     folder, address = settings.RECOGNITION["MILVUS_URI"], request.getfixturevalue(engine)
     monkeypatch.setattr("enrollment.index.indexing.embed_crops", None)  # no network may run

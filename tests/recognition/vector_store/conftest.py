@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from recognition.vector_store import LiteVectorStore, VectorIndex, VectorStore, vector_store_at
+from tests.conftest import REAL_MILVUS
 
 
-@pytest.fixture(params=["folder", "lite server", "milvus server"])
+@pytest.fixture(params=["folder", "lite server", pytest.param("milvus server", marks=REAL_MILVUS)])
 def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Each engine in turn: Milvus Lite embedded and as a server, and a real Milvus server."""
     if request.param == "folder":

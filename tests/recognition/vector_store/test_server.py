@@ -14,13 +14,16 @@ import pytest
 
 from recognition.exceptions import VectorStoreUnavailable
 from recognition.vector_store import ServerVectorStore
+from tests.conftest import REAL_MILVUS
 from tests.recognition.milvus_server import free_port, lite_server
 from tests.recognition.vector_store.helpers import ids_in, make_rows, nearest
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.mark.parametrize("engine", ["lite_address", "milvus_address"])
+@pytest.mark.parametrize(
+    "engine", ["lite_address", pytest.param("milvus_address", marks=REAL_MILVUS)]
+)
 def test_answered_rows_are_found_by_every_client_at_once(
     request: pytest.FixtureRequest, engine: str
 ) -> None:
