@@ -22,7 +22,7 @@ from enrollment.enrolling import (
     digest_of_request,
     enroll_pictures,
 )
-from enrollment.models import Doubt, FaceEmbedding, FaceImage
+from enrollment.models import Doubt, FaceEmbedding, FaceImage, IdempotentRequest
 from recognition.api.errors import error_body
 from recognition.api.views import UploadView, every_image_failed, refused
 from recognition.networks import load_network
@@ -60,14 +60,14 @@ def insert_pictures(request: Request, form: dict[str, Any]) -> Response:
         return Response(row.answer, status=row.status, headers={"Idempotency-Replayed": "true"})
 
     def work() -> tuple[int, Any]:
-        response = _insert(form, row.pk)
+        response = _insert(form, row)
         return response.status_code, response.data
 
     status, body = carry_out_request(row, work)
     return Response(body, status=status)
 
 
-def _insert(form: dict[str, Any], request_id: int | None = None) -> Response:
+def _insert(form: dict[str, Any], row: IdempotentRequest | None = None) -> Response:
     wait = not form.get("async")
     load_network(form["model"])  # what cannot be made searchable is not stored
     if wait:
@@ -75,7 +75,7 @@ def _insert(form: dict[str, Any], request_id: int | None = None) -> Response:
     enrollment = enroll_pictures(
         person_id=form["person_id"],
         uploads=[
-            Upload(file.name, file, path, f"{request_id}:{number}" if request_id else None)
+            Upload(file.name, file, path, row.upload_key(number) if row else None)
             for number, (file, path) in enumerate(
                 zip(form["images"], form["image_paths"], strict=True)
             )

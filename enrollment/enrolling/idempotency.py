@@ -2,7 +2,7 @@
 
 The first one leaves a row before it begins. When it ends, the row gets the answer, which repetitions are
 given. When it is cut off, a repetition takes it up again: the files that it had stored carry the
-row's number, so that they are found instead of stored twice.
+request's `upload_key`, so that they are found instead of stored twice.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext
 
+from enrollment.enrolling.services import UploadStored
 from enrollment.models import IdempotentRequest
 from recognition.exceptions import RecognitionError
 
@@ -93,12 +94,15 @@ def _take_up(row: IdempotentRequest) -> None:
     abandoned = Q(started_at=None) | Q(started_at__lt=now - TAKEN_UP_AFTER)
     mine = IdempotentRequest.objects.filter(abandoned, pk=row.pk, status=None)
     if not mine.update(started_at=now):
-        raise InProgress(
-            gettext(
-                "The request with this Idempotency-Key is still being carried out. Wait, then send it "
-                "again to get its answer."
-            )
-        )
+        raise InProgress(_in_progress())
+    row.started_at = now
+
+
+def _in_progress() -> str:
+    return gettext(
+        "The request with this Idempotency-Key is still being carried out. Wait, then send it "
+        "again to get its answer."
+    )
 
 
 def carry_out_request(
@@ -107,16 +111,20 @@ def carry_out_request(
     """The status and body that `work` answers; kept when it did what was asked for.
 
     After a failure of the server the row stays, so that a repetition goes on from what is stored; after
-    a refusal nothing is, and the key is free again.
+    a refusal nothing is, and the key is free again. Should a repetition have taken the request up
+    meanwhile, the row is its, and who stores the pictures second is told that it is `InProgress`.
     """
-    mine = IdempotentRequest.objects.filter(pk=row.pk)
+    mine = IdempotentRequest.objects.filter(pk=row.pk, started_at=row.started_at)
     try:
         status, body = work()
+    except UploadStored as error:
+        mine.update(started_at=None)
+        raise InProgress(_in_progress()) from error
     except BaseException:
         mine.update(started_at=None)
         raise
     if status < 300:
-        mine.update(status=status, answer=body)
+        IdempotentRequest.objects.filter(pk=row.pk).update(status=status, answer=body)
     elif status < 500:
         mine.delete()
     else:

@@ -11,7 +11,7 @@ from typing import IO, Any, Final
 
 from django.conf import settings
 from django.core.files.base import ContentFile
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils.translation import gettext
 
 from enrollment import index
@@ -26,6 +26,11 @@ from recognition.imaging import storable_bytes
 from recognition.networks import usable_names
 
 logger = logging.getLogger(__name__)
+
+
+class UploadStored(Exception):
+    """Somebody else stored uploads with the same keys since this call looked for them."""
+
 
 REFUSE: Final = "refuse"  # of ENROLL_QUALITY and ENROLL_IDENTITY
 
@@ -272,8 +277,14 @@ def _store(admitted: list[_Admitted]) -> list[int]:
                 item.picture.person = persons[item.submission.person_id]
             FaceImage.objects.bulk_create(saved)
             ids = index.create_pending(saved, usable_names())
-    except BaseException:
+    except BaseException as error:
         _discard_files(saved)
+        keys = [picture.upload_key for picture in saved if picture.upload_key]
+        if (
+            isinstance(error, IntegrityError)
+            and FaceImage.objects.filter(upload_key__in=keys).exists()
+        ):
+            raise UploadStored from error
         raise
     for item in admitted:
         item.outcome.face_image = item.picture

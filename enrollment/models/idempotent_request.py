@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -27,3 +29,12 @@ class IdempotentRequest(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+    def upload_key(self, number: int) -> str:
+        """What the picture of the request's file with this number is found by.
+
+        It says whose request it was, what was sent for whom (`digest`), and when: unlike the row's id, which
+        another request may have after a restore, it fits no other.
+        """
+        said = "\n".join([self.owner, self.key, self.digest, self.created_at.isoformat()])
+        return f"{hashlib.sha256(said.encode()).hexdigest()[:32]}:{number}"

@@ -27,7 +27,7 @@ from django.utils.translation import gettext
 
 from enrollment import index
 from enrollment.exceptions import StorageUnavailable
-from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
+from enrollment.models import FaceEmbedding, FaceImage, IdempotentRequest, VectorDeletion
 from enrollment.upkeep.archive import (
     ArchiveRefused,
     Entry,
@@ -174,10 +174,18 @@ def _replace_rows(entries: Iterable[Entry], report: RestoreReport, undo: ExitSta
         raise ArchiveRefused(gettext("Rows of the backup are missing. Use another backup."))
     FaceImage.objects.filter(pk__in=deleted).delete()
     VectorDeletion.objects.all().delete()
+    _settle_requests()
     FaceEmbedding.objects.filter(status=FaceEmbedding.Status.INDEXED).update(
         status=FaceEmbedding.Status.PENDING
     )
     _reset_sequences()
+
+
+def _settle_requests() -> None:
+    """Nobody carries them out here, and new accounts may get the keys of those that are gone."""
+    accounts = map(str, get_user_model().objects.values_list("pk", flat=True))
+    IdempotentRequest.objects.exclude(owner__in=["", *accounts]).delete()
+    IdempotentRequest.objects.filter(status=None).update(started_at=None)
 
 
 def _empty_tables() -> None:

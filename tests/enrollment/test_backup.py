@@ -18,10 +18,18 @@ from django.contrib.auth.models import Group, Permission, User
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
 from enrollment.gallery.selectors import search_gallery
-from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person, VectorDeletion
+from enrollment.models import (
+    Doubt,
+    FaceEmbedding,
+    FaceImage,
+    IdempotentRequest,
+    Person,
+    VectorDeletion,
+)
 from enrollment.upkeep import archive, backing_up, backup_contents, restoring
 from enrollment.upkeep.reconciliation import reconcile
 from recognition.embedding import Embeddings
@@ -65,6 +73,22 @@ def run(*words: object) -> str:
     output = io.StringIO()
     call_command(*map(str, words), stdout=output, stderr=output)
     return output.getvalue()
+
+
+def test_idempotency_keys_survive_for_the_same_accounts_only(gallery, settings, tmp_path):
+    operator = User.objects.get(username="operator")
+    for owner, status in (("", 200), (str(operator.pk), None), (str(operator.pk + 1), 200)):
+        IdempotentRequest.objects.create(
+            owner=owner, key="k", digest="d", started_at=timezone.now(), status=status
+        )
+    keys = {row.owner: row.upload_key(0) for row in IdempotentRequest.objects.all()}
+    run("backup", tmp_path / "faces.tar")
+    empty(settings)
+    run("restore", tmp_path / "faces.tar")
+    rows = {row.owner: row for row in IdempotentRequest.objects.all()}
+    assert set(rows) == {"", str(operator.pk)}  # the next account may get the number of the third
+    assert rows[str(operator.pk)].started_at is None  # nobody carries it out here
+    assert all(row.upload_key(0) == keys[owner] for owner, row in rows.items())
 
 
 def empty(settings) -> None:

@@ -6,8 +6,11 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.utils import timezone
 
+from enrollment.enrolling import services
+from enrollment.exceptions import StorageUnavailable
 from enrollment.index import indexing
 from enrollment.models import FaceEmbedding, FaceImage, IdempotentRequest
 from enrollment.upkeep.backlog import BacklogThread
@@ -158,3 +161,48 @@ def test_vector_store_that_fails_on_the_way_is_repeated_safely(insert, settings,
         for answer in (first, second)
     ]
     assert results[0] == results[1]
+
+
+def test_a_number_that_was_another_requests_before_a_restore_finds_nobody_elses_picture(insert):
+    """The counters start again after a restore; pictures of forgotten requests keep their keys."""
+    insert(person_id="alice")
+    IdempotentRequest.objects.all().delete()
+    table = IdempotentRequest._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM sqlite_sequence WHERE name = %s", [table])
+    answer = insert(key="order-2", seeds=(3, 4), person_id="carol").json()
+    assert answer["inserted_count"] == 2
+    assert {row.person_id for row in stored()} == {"alice", "carol"}
+    assert FaceImage.objects.filter(person__person_id="carol").count() == 2
+
+
+def test_a_first_that_takes_longer_than_it_may_is_told_to_wait_when_the_repetition_was_faster(
+    insert, monkeypatch
+):
+    store, answers = services._store, []
+
+    def slow(*args):
+        monkeypatch.setattr(services, "_store", store)
+        IdempotentRequest.objects.update(started_at=timezone.now() - timedelta(minutes=3))
+        answers.append(insert())
+        return store(*args)
+
+    monkeypatch.setattr(services, "_store", slow)
+    late = insert()
+    assert answers[0].status_code == 200
+    assert (late.status_code, late.json()["error"]) == (409, "request_in_progress")
+    assert int(late["Retry-After"]) > 0
+    assert insert()["Idempotency-Replayed"] == "true"
+    assert FaceImage.objects.count() == len(stored()) == 2
+
+
+def test_a_first_that_fails_late_does_not_take_the_request_from_the_repetition(insert, monkeypatch):
+    with monkeypatch.context() as patch:
+
+        def fail(*args):
+            IdempotentRequest.objects.update(started_at=timezone.now())  # taken up
+            raise StorageUnavailable("away")
+
+        patch.setattr(services, "_store", fail)
+        assert insert().status_code == 503
+    assert insert().status_code == 409
