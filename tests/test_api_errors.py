@@ -73,8 +73,16 @@ def test_files_that_are_no_pictures_are_refused(api, content, name):
     assert_error(api.post(EMBEDDING, {"image": upload(content, name)}), 400, "invalid_image")
 
 
-@pytest.mark.parametrize("name", ["a.gif", "a.jpg.exe", "blob", "a.jfif", "a.jpe", "a.mpo"])
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF"])
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [
+        ("JPEG", "a.gif"),
+        ("JPEG", "a.jfif"),
+        ("PNG", "a.jpg.exe"),
+        ("WEBP", "blob"),
+        ("AVIF", "a.mpo"),
+    ],
+)
 def test_content_decides_what_a_file_is_not_its_name(api, format, name):
     picture = upload(draw_picture(format=format), name)
 
@@ -192,7 +200,7 @@ def test_a_wrong_value_is_told_with_what_is_expected(api, field, value, told):
     assert body["fields"] == {field: [told]}
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("path", IMAGE_CALLS)
 def test_other_methods_are_405(api, path, method):
     response = api.generic(method, path)
@@ -205,9 +213,7 @@ def test_posting_to_what_is_read_is_405(api, path):
     assert_error(api.post(path), 405, "method_not_allowed")
 
 
-@pytest.mark.parametrize(
-    "path", ["/api", "/api/", "/api/x", "/api/x/", "/api/health/x", "/api/%00", "/api/é"]
-)
+@pytest.mark.parametrize("path", ["/api", "/api/x/", "/api/%00"])
 @pytest.mark.parametrize("debug", [False, True])
 def test_unknown_paths_are_404(api, path, debug, settings):
     settings.DEBUG = debug

@@ -166,14 +166,10 @@ def test_the_login_is_portuguese(client):
 @pytest.mark.parametrize(
     ("method", "path", "options", "status", "sentence"),
     [
-        ("post", "/api/embedding", {}, 400, "Falta a imagem."),
         ("post", "/api/milvus/insert", {}, 400, "person_id: Falta o id da pessoa."),
-        ("get", "/api/persons?page=x", {}, 400, "Foi informado 'x'; espera-se um número inteiro"),
         ("get", "/api/models", {"host": "elsewhere.example"}, 400, "A requisição foi recusada"),
         ("get", "/api/models", {"authorization": "Token x"}, 401, "Token inválido."),  # DRF's
         ("get", "/api/nothing", {}, 404, "Não há nada em /api/nothing."),
-        ("get", "/api/persons/nobody", {}, 404, "Ninguém tem o id 'nobody'."),
-        ("put", "/api/embedding", {}, 405, "/api/embedding não responde a PUT."),
         ("post", "/api/embedding", {"content-length": "99999999"}, 413, "é maior que os 50 MB"),
         ("post", "/api/embedding", {"content-type": "text/csv"}, 415, "O tipo de conteúdo"),
     ],

@@ -84,10 +84,7 @@ def test_setting_brings_its_own_row(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "row"),
     [
-        ("PORT", "| `PORT` | a whole number from 0 to 65535 | `8000` |"),
         ("MAX_REQUEST_MB", "| `MAX_REQUEST_MB` | a whole number from 1 to 4096 | `50` |"),
-        ("DETECTION_MIN_SCORE", "| `DETECTION_MIN_SCORE` | a number from 0 to 1 | `0.9` |"),
-        ("HTTPS", "| `HTTPS` | 1 or 0 | `0` |"),
         ("MILVUS_URI", "| `MILVUS_URI` | text | `DATA_DIR/milvus_face.db` |"),
         ("PRELOAD_MODELS", "| `PRELOAD_MODELS` | words with commas between them | none |"),
         ("NO_FACE_POLICY", "| `NO_FACE_POLICY` | one of embed, error | `embed` |"),

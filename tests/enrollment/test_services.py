@@ -52,15 +52,6 @@ def test_second_time_adds_to_the_same_person(picture, draw_picture):
     assert first.face_images.count() == 2
 
 
-@pytest.mark.parametrize(
-    "person_id", ["o'hara", '100% "sure"', "id in [1] or true", "x" * 200, "李雷", "../../etc"]
-)
-def test_person_id_may_be_any_text(picture, person_id):
-    enrol(person_id, picture)
-    assert [row.person_id for row in stored()] == [person_id]
-    assert found(picture) == [person_id]
-
-
 @pytest.mark.parametrize("person_id", ["", "   ", "x" * 201, "a\0b"])
 def test_person_id_that_cannot_be_one_stores_nothing(picture, person_id, settings):
     with pytest.raises(ValidationError):
