@@ -12,6 +12,7 @@ from django.test import Client
 from django.urls import reverse
 
 from enrollment.models import Doubt, FaceImage, Person, SearchEntry
+from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from tests.enrollment.gallery import add_vectors, enrol
 from tests.pictures import draw_picture, upload
 from tests.test_translations import PORTUGUESE, read_po
@@ -133,10 +134,11 @@ def test_the_description_of_the_api_is_portuguese(brazilian):
 
 
 def test_a_search_is_portuguese(brazilian, weights):
-    enrol("ana", draw_picture(seed=1), use_face_detection=False)
+    photo = as_jpeg(draw_face(PEOPLE[0]))
+    enrol("ana", photo, use_face_detection=True)
     form = {"model": "mobilenetv3_large", "top_k": 5}
-    response = brazilian.post("/", form | {"images": upload(draw_picture(seed=1))})
-    assert "por isso a imagem inteira foi comparada" in response.text
+    response = brazilian.post("/", form | {"images": upload(photo)})
+    assert "100,0%" in response.text
     assert_portuguese(response)
 
 
@@ -145,8 +147,9 @@ def test_a_search_is_portuguese(brazilian, weights):
     [
         ({}, "Nenhuma imagem foi escolhida."),
         ({"images": SimpleUploadedFile("a.jpg", b"no picture")}, "O arquivo não é uma imagem"),
+        ({"images": SimpleUploadedFile("a.jpg", draw_picture())}, "Nenhum rosto foi encontrado"),
     ],
-    ids=["nothing chosen", "no picture"],
+    ids=["nothing chosen", "no picture", "no face"],
 )
 def test_a_failed_search_is_portuguese(brazilian, form, sentence):
     response = brazilian.post("/", {"model": "mobilenetv3_large", "top_k": 5} | form)
