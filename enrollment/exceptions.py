@@ -40,6 +40,13 @@ class DoubtfulIdentity(RecognitionError):
     status = 422
 
 
+class NotSearchableYet(RecognitionError):
+    """The picture is stored, and a search does not find it yet."""
+
+    code = "not_searchable_yet"
+    status = 503
+
+
 class PictureMissing(RecognitionError):
     """The storage has no file of the picture."""
 

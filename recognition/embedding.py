@@ -45,18 +45,8 @@ class FaceCrop:
         """Whether a face was looked for in vain: then nothing can be said of whom it shows."""
         return self.quality.faces == 0
 
-    def describe(self) -> dict[str, Any]:
-        """The fields that stand beside every embedding, ready for JSON, in the language in force.
-
-        The quality stands within the face, or beside it when there is none.
-        """
-        quality = {"quality": self.quality.as_dict()}
-        if self.face is None:
-            return {"face_detected": False, "face": None, **quality}
-        return {"face_detected": True, "face": self.face.as_dict() | quality}
-
     def face_record(self) -> dict[str, Any] | None:
-        """What is stored of the face: as `describe` has it, but in no language."""
+        """What is stored of the face, in no language."""
         return self.face and self.face.as_dict() | {"quality": self.quality.as_record()}
 
 

@@ -36,6 +36,10 @@ class Health:
     def problems(self) -> list[str]:
         return self.hindrances + self.faults
 
+    @property
+    def status(self) -> str:
+        return "degraded" if self.problems else "healthy"
+
 
 def examine() -> Health:
     """Asks SQL, Milvus, the device and the weights; loads no model."""

@@ -83,14 +83,10 @@ class FaceQuality:
     def is_good(self) -> bool:
         return not self.reasons
 
-    def as_dict(self) -> dict[str, Any]:
-        """The numbers and the reasons with their sentences in the language in force, for JSON."""
-        reasons = [{"code": reason.code, "message": reason.message} for reason in self.reasons]
-        return self._numbers() | {"reasons": reasons}
-
     def as_record(self) -> dict[str, Any]:
         """What is stored: numbers and codes, no sentences; `from_record` reads it."""
-        return self._numbers() | {"reasons": [reason.as_record() for reason in self.reasons]}
+        numbers = {item.name: getattr(self, item.name) for item in fields(self)[:-1]}
+        return numbers | {"reasons": [reason.as_record() for reason in self.reasons]}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> FaceQuality:
@@ -98,9 +94,6 @@ class FaceQuality:
         known = {item.name for item in fields(cls)}
         values = {name: value for name, value in record.items() if name in known}
         return cls(**values | {"reasons": tuple(QualityReason(**r) for r in record["reasons"])})
-
-    def _numbers(self) -> dict[str, Any]:
-        return {item.name: getattr(self, item.name) for item in fields(self)[:-1]}
 
 
 # What a reason says; `given` and `expected` are whole numbers, the score's in percent.

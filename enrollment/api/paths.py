@@ -6,7 +6,10 @@ from typing import Final
 from urllib.parse import quote
 
 from django.urls import reverse
+from rest_framework import serializers
 from rest_framework.request import Request
+
+from enrollment.models import FaceImage
 
 # What an encoded slash in a path becomes before Django sees it; no id holds it.
 ENCODED_SLASH: Final = "\0"
@@ -32,3 +35,19 @@ def person_url(request: Request, person_id: str) -> str:
 def person_path(person_id: str) -> str:
     """The address of the person in the API, without the host."""
     return f"{reverse('api-persons')}/{quote(person_id, safe='')}"
+
+
+class PersonUrlField(serializers.CharField):
+    """Of a person's id."""
+
+    def to_representation(self, person_id: str) -> str:
+        return person_url(self.context["request"], person_id)
+
+
+class PictureUrlField(serializers.CharField):
+    """Of a picture, or of its id: where those allowed to see it find it."""
+
+    def to_representation(self, picture: FaceImage | int) -> str:
+        if not isinstance(picture, FaceImage):
+            picture = FaceImage(pk=picture)
+        return self.context["request"].build_absolute_uri(picture.get_absolute_url())

@@ -6,51 +6,12 @@ from typing import Any, Final
 
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 
 from enrollment.api import person_serializers as serializers
 from enrollment.api.pagination import PageQuerySerializer
-from enrollment.api.schema import IDEMPOTENCY_KEY, milvus_insert_responses
-from recognition.api.schema import QUALITY, answer, errors, request_example
-from recognition.api.serializers import ErrorSerializer
-
-_ANA: Final = {
-    "person_id": "123.456.789-09",
-    "name": "Ana",
-    "notes": "",
-    "legal_basis": "consent of 23 November 2026, entrance",
-    "keep_until": "2027-12-31",
-    "picture_count": 2,
-    "cover": 17,
-    "cover_url": "http://127.0.0.1:8000/pictures/17",
-    "created_at": "2026-11-23T23:45:00+00:00",
-    "updated_at": "2026-11-24T00:20:28+00:00",
-    "url": "http://127.0.0.1:8000/api/persons/123.456.789-09",
-}
-_PICTURE: Final = {
-    "id": 17,
-    "person_id": "123.456.789-09",
-    "url": "http://127.0.0.1:8000/api/persons/123.456.789-09/images/17",
-    "original_path": "/photos/ana-1.jpg",
-    "source": "api",
-    "width": 640,
-    "height": 480,
-    "is_cover": True,
-    "created_at": "2026-11-23T23:45:00+00:00",
-    "quality": QUALITY,
-    "embeddings": [
-        {
-            "id": 41,
-            "model": "mobilenetv3_large",
-            "status": "indexed",
-            "face_detected": True,
-            "error": "",
-            "message": "",
-        }
-    ],
-    "warnings": [],
-}
-_PAGE: Final = {"success": True, "count": 1, "pages": 1, "next": None, "previous": None}
+from enrollment.api.schema import EXAMPLES, IDEMPOTENCY_KEY, milvus_insert_responses
+from recognition.api.schema import answer, errors, failure, request_example
 
 _PERSON_ID: Final = OpenApiParameter(
     "person_id",
@@ -63,22 +24,10 @@ _IMAGE_ID: Final = OpenApiParameter(
 )
 
 
-def _failure(code: str, message: str, description: str) -> OpenApiResponse:
-    body = {"success": False, "error": code, "message": message}
-    examples = [OpenApiExample(code, body)]
-    return OpenApiResponse(ErrorSerializer, description=description, examples=examples)
-
-
-_NOT_FOUND: Final = _failure(
-    "person_not_found",
-    "Nobody has the id '987'. Look for it in the list of persons.",
-    _("There is no such person, or no such picture of them."),
+_NOT_FOUND: Final = failure(
+    "person_not_found", EXAMPLES, _("There is no such person, or no such picture of them.")
 )
-_TAKEN: Final = _failure(
-    "person_exists",
-    "There is already a person with the id 'bia'. Give another id, or add the pictures to that person.",
-    _("The id is somebody else's."),
-)
+_TAKEN: Final = failure("person_exists", EXAMPLES, _("The id is somebody else's."))
 
 
 def _json_example(value: dict[str, Any]) -> list[OpenApiExample]:
@@ -93,9 +42,9 @@ persons_list = extend_schema(
     operation_id="persons_list",
     description=_("Who is enrolled."),
     tags=["persons"],
-    parameters=[serializers.PersonsQuerySerializer],
+    parameters=[PageQuerySerializer],
     responses={
-        200: answer(serializers.PersonPageSerializer, _PAGE | {"results": [_ANA]}),
+        200: answer(serializers.PersonPageSerializer, EXAMPLES["persons_list"]),
         **errors(400, 401, 403, 429),
     },
 )
@@ -106,10 +55,7 @@ persons_create = extend_schema(
     tags=["persons"],
     request=_json(serializers.PersonFormSerializer),
     responses={
-        201: answer(
-            serializers.PersonResponseSerializer,
-            {"success": True} | _ANA | {"picture_count": 0, "cover": None, "cover_url": None},
-        ),
+        201: answer(serializers.PersonResponseSerializer, EXAMPLES["persons_create"]),
         **errors(400, 401, 403, 429),
         409: _TAKEN,
     },
@@ -124,7 +70,7 @@ persons_read = extend_schema(
     tags=["persons"],
     parameters=[_PERSON_ID],
     responses={
-        200: answer(serializers.PersonResponseSerializer, {"success": True} | _ANA),
+        200: answer(serializers.PersonResponseSerializer, EXAMPLES["persons_read"]),
         **errors(401, 403, 429),
         404: _NOT_FOUND,
     },
@@ -137,7 +83,7 @@ persons_change = extend_schema(
     parameters=[_PERSON_ID],
     request=_json(serializers.PersonChangeSerializer),
     responses={
-        200: answer(serializers.PersonResponseSerializer, {"success": True} | _ANA),
+        200: answer(serializers.PersonResponseSerializer, EXAMPLES["persons_change"]),
         **errors(400, 401, 403, 429),
         404: _NOT_FOUND,
         409: _TAKEN,
@@ -151,10 +97,7 @@ persons_delete = extend_schema(
     description=_("Deletes the person with pictures, files and vectors."),
     parameters=[_PERSON_ID],
     responses={
-        200: answer(
-            serializers.PersonDeletedSerializer,
-            {"success": True, "person_id": "123.456.789-09", "deleted_pictures": 2},
-        ),
+        200: answer(serializers.DeletedSerializer, EXAMPLES["persons_delete"]),
         **errors(401, 403, 429),
         404: _NOT_FOUND,
     },
@@ -170,9 +113,7 @@ persons_merge = extend_schema(
     parameters=[_PERSON_ID],
     request=_json(serializers.MergeFormSerializer),
     responses={
-        200: answer(
-            serializers.MergeResponseSerializer, {"success": True} | _ANA | {"moved_pictures": 1}
-        ),
+        200: answer(serializers.MergeResponseSerializer, EXAMPLES["persons_merge"]),
         **errors(400, 401, 403, 429),
         404: _NOT_FOUND,
     },
@@ -185,7 +126,7 @@ persons_images_list = extend_schema(
     description=_("The person's pictures, newest first."),
     parameters=[_PERSON_ID, PageQuerySerializer],
     responses={
-        200: answer(serializers.PicturePageSerializer, _PAGE | {"results": [_PICTURE]}),
+        200: answer(serializers.PicturePageSerializer, EXAMPLES["persons_images_list"]),
         **errors(400, 401, 403, 429),
         404: _NOT_FOUND,
     },
@@ -230,7 +171,7 @@ persons_images_move = extend_schema(
     parameters=[_PERSON_ID, _IMAGE_ID],
     request=_json(serializers.PictureMoveSerializer),
     responses={
-        200: answer(serializers.PictureResponseSerializer, {"success": True} | _PICTURE),
+        200: answer(serializers.PictureResponseSerializer, EXAMPLES["persons_images_move"]),
         **errors(400, 401, 403, 429),
         404: _NOT_FOUND,
         409: _TAKEN,
@@ -244,10 +185,7 @@ persons_images_delete = extend_schema(
     description=_("Deletes the picture with its file and vectors."),
     parameters=[_PERSON_ID, _IMAGE_ID],
     responses={
-        200: answer(
-            serializers.PictureDeletedSerializer,
-            {"success": True, "person_id": "123.456.789-09", "deleted_pictures": 1},
-        ),
+        200: answer(serializers.DeletedSerializer, EXAMPLES["persons_images_delete"]),
         **errors(401, 403, 429),
         404: _NOT_FOUND,
     },

@@ -6,7 +6,10 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpResponse
+from rest_framework.generics import GenericAPIView
+from rest_framework.mixins import ListModelMixin
 from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -15,9 +18,10 @@ from rest_framework.views import APIView
 from enrollment import enrolling
 from enrollment.api import person_schema as schema
 from enrollment.api import person_serializers as serializers
-from enrollment.api.pagination import PageQuerySerializer, page_of
+from enrollment.api.filters import KnownFilters, PersonFilter
+from enrollment.api.pagination import PageNumbers
 from enrollment.api.paths import person_url
-from enrollment.api.views import describe_doubt, insert_pictures
+from enrollment.api.views import insert_pictures
 from enrollment.gallery import find_persons, get_person, picture_of, pictures_of
 from enrollment.models import FaceImage, Person
 from enrollment.web import picture_response
@@ -38,28 +42,37 @@ class PersonCall(APIView):
     throttle_scope = "persons"
 
     def read(self, request: Request) -> dict[str, Any]:
-        return _checked(self.serializer_class, request.data)
+        form = self.serializer_class(data=request.data)
+        form.is_valid(raise_exception=True)
+        return form.validated_data
 
 
-def _checked(serializer_class: Any, data: Any) -> dict[str, Any]:
-    form = serializer_class(data=data)
-    form.is_valid(raise_exception=True)
-    return form.validated_data
+class PageCall(ListModelMixin, GenericAPIView):
+    """A call that answers a list, filtered and a page at a time."""
+
+    filter_backends = [KnownFilters]
+    pagination_class = PageNumbers
+    page_serializer_class: Any = None
+
+    def read_page(self) -> Response:
+        self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        return Response(self.page_serializer_class.answer(self.paginator, self.request))
 
 
-class PersonsView(PersonCall):
+class PersonsView(PersonCall, PageCall):
     """Who is enrolled, and one more of them."""
 
     serializer_class = serializers.PersonFormSerializer
+    page_serializer_class = serializers.PersonPageSerializer
+    filterset_class = PersonFilter
     permissions = {"GET": VIEW, "POST": ADD}
+
+    def get_queryset(self) -> QuerySet[Person]:
+        return find_persons()
 
     @schema.persons_list
     def get(self, request: Request) -> Response:
-        query = _checked(serializers.PersonsQuerySerializer, request.query_params)
-        # The key last, so that equal names keep their order from page to page.
-        persons = find_persons(query.pop("q")).order_by(query.pop("ordering"), "pk")
-        body, entries = page_of(persons, request, **query)
-        return Response(body | {"results": [describe_person(each, request) for each in entries]})
+        return self.read_page()
 
     @schema.persons_create
     def post(self, request: Request) -> Response:
@@ -93,7 +106,7 @@ class PersonView(PersonCall):
     def delete(self, request: Request, person_id: str) -> Response:
         person = get_person(person_id)
         count = enrolling.delete_person(person)
-        return Response({"success": True, "person_id": person.person_id, "deleted_pictures": count})
+        return _deleted_answer(person, count)
 
 
 class PersonMergeView(PersonCall):
@@ -106,24 +119,26 @@ class PersonMergeView(PersonCall):
     def post(self, request: Request, person_id: str) -> Response:
         kept, merged = get_person(person_id), get_person(self.read(request)["person_id"])
         moved = enrolling.merge_persons(kept, merged)
-        return _person_answer(kept.person_id, request, moved_pictures=moved)
+        person = get_person(kept.person_id)
+        person.moved_pictures = moved
+        return Response(serializers.MergeResponseSerializer.answer(person, request))
 
 
-class PersonImagesView(UploadView):
+class PersonImagesView(UploadView, PageCall):
     """The pictures of a person."""
 
     serializer_class = serializers.PicturesFormSerializer
+    page_serializer_class = serializers.PicturePageSerializer
+    queryset = FaceImage.objects.all()  # of which model, for the OpenAPI document
     permissions = {"GET": VIEW, "POST": "enrollment.add_faceimage"}
     throttle_scope = {"GET": "persons", "POST": "enroll"}
 
     @schema.persons_images_list
     def get(self, request: Request, person_id: str) -> Response:
-        person = get_person(person_id)
-        query = _checked(PageQuerySerializer, request.query_params)
-        body, pictures = page_of(pictures_of(person), request, **query)
-        return Response(
-            body | {"results": [describe_picture(each, person, request) for each in pictures]}
-        )
+        return self.read_page()
+
+    def get_queryset(self) -> QuerySet[FaceImage]:
+        return pictures_of(get_person(self.kwargs["person_id"]))
 
     @schema.persons_images_add
     def post(self, request: Request, person_id: str) -> Response:
@@ -150,7 +165,7 @@ class PersonImageView(PersonCall):
         person = get_person(person_id)
         picture = picture_of(person, image_id)
         if request.query_params.get("format") == "api":  # the page to change it by hand
-            return Response({"success": True} | describe_picture(picture, person, request))
+            return _picture_answer(picture, request)
         return picture_response(request, picture)
 
     @schema.persons_images_move
@@ -162,64 +177,24 @@ class PersonImageView(PersonCall):
         else:
             person = get_person(form["person_id"])
             enrolling.move_pictures([image_id], person)
-        picture = picture_of(person, image_id)
-        return Response({"success": True} | describe_picture(picture, person, request))
+        return _picture_answer(picture_of(person, image_id), request)
 
     @schema.persons_images_delete
     def delete(self, request: Request, person_id: str, image_id: int) -> Response:
         person = get_person(person_id)
         enrolling.delete_pictures(person, [picture_of(person, image_id).pk])
-        return Response({"success": True, "person_id": person.person_id, "deleted_pictures": 1})
+        return _deleted_answer(person, 1)
 
 
-def _person_answer(
-    person_id: str, request: Request, status: int = HTTPStatus.OK, **more: Any
-) -> Response:
-    body = {"success": True} | describe_person(get_person(person_id), request) | more
+def _person_answer(person_id: str, request: Request, status: int = HTTPStatus.OK) -> Response:
+    body = serializers.PersonResponseSerializer.answer(get_person(person_id), request)
     return Response(body, status=int(status))
 
 
-def describe_person(person: Person, request: Request) -> dict[str, Any]:
-    """A person of `with_pictures`, as the API tells of them."""
-    shown = FaceImage(pk=person.shown_picture).get_absolute_url() if person.shown_picture else None
-    return {
-        "person_id": person.person_id,
-        "name": person.name,
-        "notes": person.notes,
-        "legal_basis": person.legal_basis,
-        "keep_until": person.keep_until and person.keep_until.isoformat(),
-        "picture_count": person.picture_count,
-        "cover": person.cover_id,
-        "cover_url": shown and request.build_absolute_uri(shown),
-        "created_at": person.created_at.isoformat(),
-        "updated_at": person.updated_at.isoformat(),
-        "url": person_url(request, person.person_id),
-    }
+def _picture_answer(picture: FaceImage, request: Request) -> Response:
+    return Response(serializers.PictureResponseSerializer.answer(picture, request))
 
 
-def describe_picture(picture: FaceImage, person: Person, request: Request) -> dict[str, Any]:
-    """A picture of `pictures_of`, as the API tells of it."""
-    return {
-        "id": picture.pk,
-        "person_id": person.person_id,
-        "url": f"{person_url(request, person.person_id)}/images/{picture.pk}",
-        "original_path": picture.original_path,
-        "source": picture.source,
-        "width": picture.width,
-        "height": picture.height,
-        "is_cover": picture.pk == person.cover_id,
-        "created_at": picture.created_at.isoformat(),
-        "quality": picture.quality and picture.quality.as_dict(),
-        "embeddings": [
-            {
-                "id": row.pk,
-                "model": row.model,
-                "status": row.status,
-                "face_detected": row.face_detected,
-                "error": row.error,
-                "message": row.error_message,
-            }
-            for row in picture.embeddings.all()
-        ],
-        "warnings": [describe_doubt(doubt) for doubt in picture.doubts.all()],
-    }
+def _deleted_answer(person: Person, pictures: int) -> Response:
+    deleted = {"person_id": person.person_id, "deleted_pictures": pictures}
+    return Response(serializers.DeletedSerializer.answer(deleted))

@@ -11,8 +11,10 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from enrollment.api.paths import PictureUrlField
 from enrollment.api.serializers import PersonIdField
 from enrollment.gallery import NO_THRESHOLDS
+from recognition.api.answers import AnswerSerializer, InstantField
 from recognition.api.fields import FlagField, ImageField, NumberField, WholeNumberField
 from recognition.api.serializers import FaceDescriptionSerializer, ProbeOptionsSerializer
 from recognition.decision import Decision
@@ -109,62 +111,6 @@ class SearchFormSerializer(ProbeOptionsSerializer):
         return attrs
 
 
-def decision_field(help_text: str) -> serializers.ChoiceField:
-    return serializers.ChoiceField(
-        choices=[decision.value for decision in Decision], allow_null=True, help_text=help_text
-    )
-
-
-def reason_field() -> serializers.ChoiceField:
-    return serializers.ChoiceField(
-        choices=[NoFaceDetected.code, NO_THRESHOLDS],
-        required=False,
-        help_text=_("Why there is no decision; only then."),
-    )
-
-
-class SearchHitSerializer(serializers.Serializer):
-    id = serializers.IntegerField()
-    person_id = serializers.CharField()
-    person_name = serializers.CharField(allow_blank=True)
-    image_path = serializers.CharField(
-        allow_blank=True, help_text=_("Where the client said it was.")
-    )
-    image_url = serializers.CharField(help_text=_("Where the stored picture is."))
-    created_at = serializers.CharField(help_text="ISO 8601.")
-    distance = serializers.FloatField(help_text=_("The cosine similarity: higher is more similar."))
-    similarity = serializers.FloatField(help_text=_("The same number under its right name."))
-    decision = decision_field(_("Whether it is the same person; null where nothing can be said."))
-    decision_reason = reason_field()
-
-
-class FaceHitsSerializer(FaceDescriptionSerializer):
-    """Whom one face resembles."""
-
-    results = SearchHitSerializer(many=True, help_text=_("Best first."))
-    total = serializers.IntegerField()
-    decision = decision_field(
-        _("That of the best hit; unknown without hits, null where nothing can be said.")
-    )
-    decision_reason = reason_field()
-
-
-class ThresholdsSerializer(serializers.Serializer):
-    match = serializers.FloatField(help_text=_("From this similarity on it is a match."))
-    review = serializers.FloatField(help_text=_("From this one on somebody should look."))
-
-
-class SearchResponseSerializer(FaceHitsSerializer):
-    success = serializers.BooleanField()
-    model = serializers.CharField()
-    thresholds = ThresholdsSerializer(
-        allow_null=True, help_text=_("What decides; null when nobody measured the weights in use.")
-    )
-    faces = FaceHitsSerializer(
-        many=True, required=False, help_text=_("With all_faces: every face, largest first.")
-    )
-
-
 class VerifyFormSerializer(ProbeOptionsSerializer):
     source_image = ImageField(help_text=_("One picture: JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF."))
     target_image = ImageField(required=False, help_text=_("The picture to compare it with."))
@@ -199,17 +145,97 @@ class VerifyFormSerializer(ProbeOptionsSerializer):
         return attrs
 
 
+# Answers
+
+
+class DecisionField(serializers.ChoiceField):
+    """`match`, `review`, `unknown`; null where there is no verdict."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(choices=[*map(str, Decision)], allow_null=True, **kwargs)
+
+
+class DecisionReasonField(serializers.ChoiceField):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            choices=[NoFaceDetected.code, NO_THRESHOLDS],
+            required=False,
+            help_text=_("Why there is no decision; only then."),
+            **kwargs,
+        )
+
+
+# Of a `SearchHit`.
+class SearchHitSerializer(AnswerSerializer):
+    id = serializers.IntegerField()
+    person_id = serializers.CharField(source="person.person_id")
+    person_name = serializers.CharField(source="person.name", allow_blank=True)
+    image_path = serializers.CharField(
+        source="face_image.original_path",
+        allow_blank=True,
+        help_text=_("Where the client said it was."),
+    )
+    image_url = PictureUrlField(source="face_image", help_text=_("Where the stored picture is."))
+    created_at = InstantField(source="face_image.created_at")
+    distance = serializers.FloatField(
+        source="similarity", help_text=_("The cosine similarity: higher is more similar.")
+    )
+    similarity = serializers.FloatField(help_text=_("The same number under its right name."))
+    decision = DecisionField(
+        help_text=_("Whether it is the same person; null where nothing can be said.")
+    )
+    decision_reason = DecisionReasonField()
+
+
+class FaceHitsSerializer(FaceDescriptionSerializer):
+    """Whom one face resembles."""
+
+    results = SearchHitSerializer(many=True, help_text=_("Best first."))
+    total = serializers.SerializerMethodField()
+    decision = DecisionField(
+        help_text=_("That of the best hit; unknown without hits, null where nothing can be said.")
+    )
+    decision_reason = DecisionReasonField()
+
+    def get_total(self, face: dict[str, Any]) -> int:
+        return len(face["results"])
+
+
+class ThresholdsSerializer(AnswerSerializer):
+    match = serializers.FloatField(
+        source="match.similarity", help_text=_("From this similarity on it is a match.")
+    )
+    review = serializers.FloatField(
+        source="review.similarity", help_text=_("From this one on somebody should look.")
+    )
+
+
+class SearchResponseSerializer(FaceHitsSerializer):
+    success = serializers.BooleanField(read_only=True, default=True)
+    model = serializers.CharField()
+    thresholds = ThresholdsSerializer(
+        allow_null=True, help_text=_("What decides; null when nobody measured the weights in use.")
+    )
+    faces = FaceHitsSerializer(
+        many=True, required=False, help_text=_("With all_faces: every face, largest first.")
+    )
+
+
 class EnrolledFaceSerializer(FaceDescriptionSerializer):
     """The face that was compared; of a person, with the picture it is from."""
 
-    id = serializers.IntegerField(required=False, help_text=_("Of the embedding."))
-    person_id = serializers.CharField(required=False)
-    person_name = serializers.CharField(required=False, allow_blank=True)
-    image_url = serializers.CharField(required=False)
+    id = serializers.IntegerField(
+        source="crop.id", required=False, help_text=_("Of the embedding.")
+    )
+    person_id = serializers.CharField(source="crop.face_image.person.person_id", required=False)
+    person_name = serializers.CharField(
+        source="crop.face_image.person.name", required=False, allow_blank=True
+    )
+    image_url = PictureUrlField(source="crop.face_image", required=False)
 
 
-class VerifyResponseSerializer(serializers.Serializer):
-    success = serializers.BooleanField()
+class VerifyResponseSerializer(AnswerSerializer):
+    success = serializers.BooleanField(read_only=True, default=True)
     verified = serializers.BooleanField(
         allow_null=True,
         help_text=_("Whether it is the same person; null without a threshold, or without a face."),
@@ -219,10 +245,10 @@ class VerifyResponseSerializer(serializers.Serializer):
         allow_null=True,
         help_text=_("The request's, or else the one measured for the weights in use."),
     )
-    decision = decision_field(
-        _("By the measured thresholds; null without them, or without a face.")
+    decision = DecisionField(
+        help_text=_("By the measured thresholds; null without them, or without a face.")
     )
-    decision_reason = reason_field()
+    decision_reason = DecisionReasonField()
     message = serializers.CharField(help_text=_("The verdict in words, in the client's language."))
     model = serializers.CharField()
     use_face_detection = serializers.BooleanField()

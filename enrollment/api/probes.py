@@ -13,7 +13,6 @@ from enrollment.api import probe_schema as schema
 from enrollment.api import probe_serializers as serializers
 from enrollment.gallery import (
     NO_THRESHOLDS,
-    SearchHit,
     best_of_person,
     get_person,
     note_search,
@@ -29,8 +28,6 @@ from recognition.decision import Thresholds, decide
 from recognition.embedding import Embeddings, FaceCrop, embed_crops
 from recognition.exceptions import NoFaceDetected, RecognitionError
 from recognition.networks import find_weights, load_network
-
-NO_FACE = {"face_detected": False, "face": None}
 
 
 class SearchView(UploadView):
@@ -56,17 +53,17 @@ class SearchView(UploadView):
         ]
         note_search(request, SearchEntry.Channel.API, form["model"], found)
         faces = [
-            {**_hits(hits, crop, thresholds, request), **(crop.describe() if crop else NO_FACE)}
+            {
+                "crop": crop,
+                "results": hits,
+                **_decided(hits[0].similarity if hits else -1.0, thresholds, crop),
+            }
             for crop, hits in zip(crops, found, strict=True)
         ]
-        body = {"success": True, "model": form["model"], **faces[0]}
-        body["thresholds"] = thresholds and {
-            "match": thresholds.match.similarity,
-            "review": thresholds.review.similarity,
-        }
+        body = {**faces[0], "model": form["model"], "thresholds": thresholds}
         if form["all_faces"]:
             body["faces"] = faces
-        return Response(body)
+        return Response(serializers.SearchResponseSerializer.answer(body, request))
 
 
 def _probe(form: dict[str, Any]) -> tuple[list[FaceCrop | None], Embeddings]:
@@ -80,40 +77,15 @@ def _probe(form: dict[str, Any]) -> tuple[list[FaceCrop | None], Embeddings]:
     return list(crops), embed_crops([crop.pixels for crop in crops], model)
 
 
-def _hits(
-    hits: list[SearchHit], crop: FaceCrop | None, thresholds: Thresholds | None, request: Request
-) -> dict[str, Any]:
-    return {
-        "results": [_hit(hit, request) for hit in hits],
-        "total": len(hits),
-        **_decided(-1.0 if not hits else hits[0].similarity, thresholds, crop),
-    }
-
-
 def _decided(
-    similarity: float, thresholds: Thresholds | None, *crops: FaceCrop | None
+    similarity: float, thresholds: Thresholds | None, *crops: FaceCrop | FaceEmbedding | None
 ) -> dict[str, Any]:
     """What the similarity means, or why nothing is said."""
-    if any(crop and crop.lacks_face for crop in crops):
+    if any(isinstance(crop, FaceCrop) and crop.lacks_face for crop in crops):
         return {"decision": None, "decision_reason": NoFaceDetected.code}
     if thresholds is None:
         return {"decision": None, "decision_reason": NO_THRESHOLDS}
     return {"decision": decide(similarity, thresholds)}
-
-
-def _hit(hit: SearchHit, request: Request) -> dict[str, Any]:
-    return {
-        "id": hit.id,
-        "person_id": hit.person.person_id,
-        "person_name": hit.person.name,
-        "image_path": hit.face_image.original_path,
-        "image_url": request.build_absolute_uri(hit.face_image.get_absolute_url()),
-        "created_at": hit.face_image.created_at.isoformat(),
-        "distance": hit.similarity,
-        "similarity": hit.similarity,
-        "decision": hit.decision,
-        **({"decision_reason": hit.decision_reason} if hit.decision_reason else {}),
-    }
 
 
 class VerifyView(UploadView):
@@ -127,44 +99,30 @@ class VerifyView(UploadView):
         form = self.read_form(request)
         load_network(form["model"])  # a model that cannot answer says so before anything else
         person = get_person(form["person_id"]) if "person_id" in form else None
-        if person:
-            crops, similarity, target = _compare_with_person(form, person, request)
-        else:
-            crops, similarity, target = _compare_pictures(form)
-        verdict = _verdict(similarity, form, crops)
+        source = _crop("source_image", form)
+        target, similarity = _compare(source, person, form)
+        verdict = _verdict(similarity, form, source, target)
         if person:
             note_verification(request, form["model"], person, similarity, verdict["decision"])
-        return Response(
-            {
-                "success": True,
-                **verdict,
-                "model": form["model"],
-                "use_face_detection": form["use_face_detection"],
-                "source": crops[0].describe(),
-                "target": target,
-            }
-        )
+        body = {
+            **verdict,
+            "model": form["model"],
+            "use_face_detection": form["use_face_detection"],
+            "source": {"crop": source},
+            "target": {"crop": target},
+        }
+        return Response(serializers.VerifyResponseSerializer.answer(body, request))
 
 
-def _compare_pictures(form: dict[str, Any]) -> tuple[list[FaceCrop], float, Any]:
-    source, target = _crop("source_image", form), _crop("target_image", form)
+def _compare(
+    source: FaceCrop, person: Person | None, form: dict[str, Any]
+) -> tuple[FaceCrop | FaceEmbedding, float]:
+    """What the face was compared with, and the cosine."""
+    if person:
+        return best_of_person(embed_crops([source.pixels], form["model"]), person)
+    target = _crop("target_image", form)
     first, second = embed_crops([source.pixels, target.pixels], form["model"]).vectors
-    return [source, target], float(first @ second), target.describe()
-
-
-def _compare_with_person(
-    form: dict[str, Any], person: Person, request: Request
-) -> tuple[list[FaceCrop], float, Any]:
-    source = _crop("source_image", form)
-    row, similarity = best_of_person(embed_crops([source.pixels], form["model"]), person)
-    target = {
-        "id": row.pk,
-        "person_id": person.person_id,
-        "person_name": person.name,
-        "image_url": request.build_absolute_uri(row.face_image.get_absolute_url()),
-        **_described(row),
-    }
-    return [source], similarity, target
+    return target, float(first @ second)
 
 
 def _crop(field: str, form: dict[str, Any]) -> FaceCrop:
@@ -176,15 +134,9 @@ def _crop(field: str, form: dict[str, Any]) -> FaceCrop:
         raise type(error)(f"{field}: {error}") from error
 
 
-def _described(row: FaceEmbedding) -> dict[str, Any]:
-    """What is known of the face of a stored picture, as `FaceCrop.describe` tells of a new one."""
-    if row.face is None:
-        return NO_FACE
-    quality = {"quality": row.quality.as_dict()} if row.quality else {}
-    return {"face_detected": True, "face": row.face | quality}
-
-
-def _verdict(similarity: float, form: dict[str, Any], crops: list[FaceCrop]) -> dict[str, Any]:
+def _verdict(
+    similarity: float, form: dict[str, Any], *crops: FaceCrop | FaceEmbedding
+) -> dict[str, Any]:
     thresholds = thresholds_in_force(form["model"])
     threshold = form.get("threshold", thresholds and thresholds.match.similarity)
     decided = _decided(similarity, thresholds, *crops)

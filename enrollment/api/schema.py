@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 
 from enrollment.api import serializers
-from recognition.api.schema import FACE, UPLOAD_ERRORS, answer, errors, request_example
-from recognition.api.serializers import ErrorSerializer
-from recognition.vector_store import COLLECTION
+from recognition.api.schema import (
+    UPLOAD_ERRORS,
+    answer,
+    errors,
+    failure,
+    read_examples,
+    request_example,
+)
 
-_INSERTED = {
-    "filename": "ana-1.jpg",
-    "success": True,
-    "id": 41,
-    "face_detected": True,
-    "face": FACE,
-    "stored": True,
-    "searchable": True,
-    "warnings": [
-        {
-            "code": "looks_like_someone_else",
-            "message": "The face looks like somebody else who is enrolled: Bia (987.654.321-00) "
-            "(similarity 0.71; less than 0.55 was expected). Check whom it shows.",
-            "person_id": "987.654.321-00",
-            "similarity": 0.7102,
-        }
-    ],
-}
-_STORED = _INSERTED | {"searchable": False, "warnings": []}
-_REFUSED = {
-    "filename": "empty.jpg",
-    "success": False,
-    "error": "invalid_image",
-    "message": "The file is empty. Send the bytes of a picture.",
-    "stored": False,
-    "searchable": False,
-}
-
+EXAMPLES: Final = read_examples(__file__)
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
@@ -53,64 +33,25 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 milvus_insert_responses = {
     200: answer(
         serializers.InsertResponseSerializer,
-        {
-            "success": True,
-            "message": "1 embedding inserted successfully",
-            "inserted_count": 1,
-            "collection": COLLECTION,
-            "model": "mobilenetv3_large",
-            "person_id": "123.456.789-09",
-            "results": [_INSERTED, _REFUSED],
-        },
+        EXAMPLES["milvus_insert"],
     ),
     202: answer(
         serializers.InsertAcceptedSerializer,
-        {
-            "success": True,
-            "message": "1 picture is stored; a search finds it soon. Ask the status_url whether it does.",
-            "status_url": "/api/persons/123.456.789-09/images",
-            "inserted_count": 0,
-            "collection": COLLECTION,
-            "model": "mobilenetv3_large",
-            "person_id": "123.456.789-09",
-            "results": [_STORED],
-        },
+        EXAMPLES["milvus_insert_202"],
         _(
             "With `async=true`: the pictures are stored, and are searchable when the work in the background "
             "is done."
         ),
     ),
     **errors(*UPLOAD_ERRORS),
-    409: OpenApiResponse(
-        ErrorSerializer,
-        description=_(
-            "The request with this `Idempotency-Key` is not finished; see `Retry-After`."
-        ),
-        examples=[
-            OpenApiExample(
-                "request_in_progress",
-                {
-                    "success": False,
-                    "error": "request_in_progress",
-                    "message": "The request with this Idempotency-Key is still being carried out. "
-                    "Wait, then send it again to get its answer.",
-                },
-            )
-        ],
+    409: failure(
+        "request_in_progress",
+        EXAMPLES,
+        _("The request with this `Idempotency-Key` is not finished; see `Retry-After`."),
     ),
     422: answer(
         serializers.InsertFailureSerializer,
-        {
-            "success": False,
-            "error": "all_images_failed",
-            "message": "The picture could not be used: The file is empty. "
-            "Send the bytes of a picture.",
-            "inserted_count": 0,
-            "collection": COLLECTION,
-            "model": "mobilenetv3_large",
-            "person_id": "123.456.789-09",
-            "results": [_REFUSED],
-        },
+        EXAMPLES["milvus_insert_422"],
         _(
             "Every picture was refused; nothing was stored. Or `idempotency_key_reused`: the key was "
             "sent before with another request (only `error` and `message`)."
@@ -118,17 +59,7 @@ milvus_insert_responses = {
     ),
     503: answer(
         serializers.InsertFailureSerializer,
-        {
-            "success": False,
-            "error": "not_searchable_yet",
-            "message": "1 stored picture cannot be found by a search yet. Do not send it again: "
-            "the server tries again by itself, and 'manage.py reindex' does so at once.",
-            "inserted_count": 0,
-            "collection": COLLECTION,
-            "model": "mobilenetv3_large",
-            "person_id": "123.456.789-09",
-            "results": [_INSERTED | {"success": False, "searchable": False}],
-        },
+        EXAMPLES["milvus_insert_503"],
         _(
             "The model has no weights or the vector store does not answer: nothing was stored "
             "(only `error` and `message`). Or it failed on the way: then `results` says which "
@@ -165,7 +96,7 @@ milvus_stats = extend_schema(
     responses={
         200: answer(
             serializers.StatsResponseSerializer,
-            {"success": True, "collection": COLLECTION, "row_count": 404},
+            EXAMPLES["milvus_stats"],
         ),
         **errors(401, 503),
     },

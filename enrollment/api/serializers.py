@@ -12,12 +12,11 @@ from rest_framework import serializers
 
 from enrollment.enrolling import clean_person_id
 from enrollment.models import PATH_MAX_LENGTH, PERSON_ID_MAX_LENGTH
+from recognition.api.answers import AnswerSerializer
+from recognition.api.errors import ErrorSerializer
 from recognition.api.fields import FlagField, ImagesField
-from recognition.api.serializers import (
-    ErrorSerializer,
-    FileResultSerializer,
-    ImageOptionsSerializer,
-)
+from recognition.api.serializers import FileResultSerializer, ImageOptionsSerializer
+from recognition.vector_store import COLLECTION
 
 
 class ImagePathsField(serializers.CharField):
@@ -102,7 +101,8 @@ class InsertFormSerializer(ImageOptionsSerializer):
         return attrs
 
 
-class WarningSerializer(serializers.Serializer):
+# Of a `Doubt`.
+class WarningSerializer(AnswerSerializer):
     """Why to look at a picture again; it is enrolled all the same."""
 
     code = serializers.CharField(
@@ -113,7 +113,9 @@ class WarningSerializer(serializers.Serializer):
     )
     message = serializers.CharField(help_text=_("In the client's language."))
     person_id = serializers.CharField(
-        required=False, help_text=_("Whom it looks like, or who has the same picture.")
+        source="other.person.person_id",
+        required=False,
+        help_text=_("Whom it looks like, or who has the same picture."),
     )
     similarity = serializers.FloatField(
         required=False, help_text=_("To that picture, or the best to the person's own; a cosine.")
@@ -129,8 +131,8 @@ class InsertResultSerializer(FileResultSerializer):
     warnings = WarningSerializer(many=True, required=False)
 
 
-class InsertResponseSerializer(serializers.Serializer):
-    success = serializers.BooleanField()
+class InsertResponseSerializer(AnswerSerializer):
+    success = serializers.BooleanField(read_only=True, default=True)
     message = serializers.CharField(help_text=_("In the client's language."))
     inserted_count = serializers.IntegerField(help_text=_("Pictures that a search now finds."))
     collection = serializers.CharField()
@@ -159,7 +161,7 @@ class InsertFailureSerializer(ErrorSerializer):
     results = InsertResultSerializer(many=True, required=False)
 
 
-class StatsResponseSerializer(serializers.Serializer):
-    success = serializers.BooleanField()
-    collection = serializers.CharField()
+class StatsResponseSerializer(AnswerSerializer):
+    success = serializers.BooleanField(read_only=True, default=True)
+    collection = serializers.CharField(read_only=True, default=COLLECTION)
     row_count = serializers.IntegerField(help_text=_("Vectors: one for each picture and model."))

@@ -22,13 +22,12 @@ from enrollment.enrolling import (
     digest_of_request,
     enroll_pictures,
 )
+from enrollment.exceptions import NotSearchableYet
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, IdempotentRequest
-from recognition.api.errors import error_body
-from recognition.api.views import UploadView, every_image_failed, refused
+from recognition.api.views import UploadView, every_image_failed
 from recognition.networks import load_network
 from recognition.vector_store import COLLECTION, get_vector_store
 
-NOT_SEARCHABLE_YET: Final = "not_searchable_yet"
 NOT_JUDGED_YET: Final = "not_judged_yet"
 
 
@@ -85,11 +84,11 @@ def _insert(form: dict[str, Any], row: IdempotentRequest | None = None) -> Respo
         require_face=form["require_face"],
         wait=wait,
     )
-    return _inserted(enrollment.outcomes, form, wait)
+    results = [_insert_result(outcome, form["model"], wait) for outcome in enrollment.outcomes]
+    return _inserted(results, form, wait)
 
 
-def _inserted(outcomes: list[Outcome], form: dict[str, Any], wait: bool) -> Response:
-    results = [_insert_result(outcome, form["model"], wait) for outcome in outcomes]
+def _inserted(results: list[dict[str, Any]], form: dict[str, Any], wait: bool) -> Response:
     count = sum(result["searchable"] for result in results)
     missing = sum(result["stored"] for result in results) - count
     body = {
@@ -97,39 +96,39 @@ def _inserted(outcomes: list[Outcome], form: dict[str, Any], wait: bool) -> Resp
         "collection": COLLECTION,
         "model": form["model"],
         "person_id": form["person_id"],
+        "results": results,
     }
     if missing and not wait:
-        return _stored(missing, results, body)
+        status_url = f"{person_path(form['person_id'])}/images"
+        body |= {"message": _stored(missing), "status_url": status_url}
+        answer = serializers.InsertAcceptedSerializer.answer(body)
+        return Response(answer, status=HTTPStatus.ACCEPTED)
     if missing:
-        return _not_searchable_yet(missing, results, body)
+        body |= {"error": NotSearchableYet.code, "message": _not_searchable_yet(missing)}
+        answer = serializers.InsertFailureSerializer.answer(body)
+        return Response(answer, status=HTTPStatus.SERVICE_UNAVAILABLE)
     if not count:
-        return every_image_failed(results, **body)
-    message = ngettext(
-        "%(count)d embedding inserted successfully",
-        "%(count)d embeddings inserted successfully",
-        count,
-    ) % {"count": count}
-    return Response({"success": True, "message": message, **body, "results": results})
+        answer = serializers.InsertFailureSerializer.answer(body | every_image_failed(results))
+        return Response(answer, status=HTTPStatus.UNPROCESSABLE_ENTITY)
+    return Response(serializers.InsertResponseSerializer.answer(body | {"message": _done(count)}))
 
 
 def _insert_result(outcome: Outcome, model: str, wait: bool) -> dict[str, Any]:
     if outcome.error:
-        return refused(outcome.filename, outcome.error) | {"stored": False, "searchable": False}
+        refused = {"stored": False, "searchable": False}
+        return {"filename": outcome.filename, "error": outcome.error} | refused
     row = outcome.embedding(model)
-    searchable = bool(row) and _is_searchable(row)
     result = {
         "filename": outcome.filename,
-        "success": searchable or not wait,
-        **outcome.describe(),
+        "crop": outcome.seen,
         "stored": True,
-        "searchable": searchable,
+        "searchable": bool(row) and _is_searchable(row),
         "warnings": _warnings(outcome, wait),
+        "id": row and row.pk,
     }
-    if row:
-        result["id"] = row.pk
-    if wait and not searchable:
+    if wait and not result["searchable"]:
         reason = row.error_message if row else ""
-        result |= {"error": NOT_SEARCHABLE_YET, "message": reason or gettext("Not indexed yet.")}
+        result["error"] = NotSearchableYet(reason or gettext("Not indexed yet."))
     return result
 
 
@@ -139,51 +138,42 @@ def _is_searchable(row: FaceEmbedding) -> bool:
     return renamed or row.status == FaceEmbedding.Status.INDEXED
 
 
-def _warnings(outcome: Outcome, wait: bool) -> list[dict[str, Any]]:
-    warnings = [describe_doubt(doubt) for doubt in outcome.doubts]
-    if wait and not outcome.judged:
-        message = gettext(
-            "The face was not compared with the gallery yet. 'manage.py reindex' does it."
-        )
-        warnings.append({"code": NOT_JUDGED_YET, "message": message})
-    return warnings
+def _warnings(outcome: Outcome, wait: bool) -> list[Doubt | dict[str, str]]:
+    if outcome.judged or not wait:
+        return outcome.doubts
+    message = gettext(
+        "The face was not compared with the gallery yet. 'manage.py reindex' does it."
+    )
+    return [*outcome.doubts, {"code": NOT_JUDGED_YET, "message": message}]
 
 
-def describe_doubt(doubt: Doubt) -> dict[str, Any]:
-    """A doubt as the API tells of it: with whom, how much."""
-    description: dict[str, Any] = {"code": doubt.code, "message": doubt.message}
-    if doubt.other:
-        description["person_id"] = doubt.other.person.person_id
-    if doubt.code in Doubt.Resemblance:
-        description["similarity"] = round(doubt.given, 4)
-    return description
+def _done(count: int) -> str:
+    message = ngettext(
+        "%(count)d embedding inserted successfully",
+        "%(count)d embeddings inserted successfully",
+        count,
+    )
+    return message % {"count": count}
 
 
-def _stored(count: int, results: list[dict[str, Any]], body: dict[str, Any]) -> Response:
+def _stored(count: int) -> str:
     message = ngettext(
         "%(count)d picture is stored; a search finds it soon. Ask the status_url whether it does.",
         "%(count)d pictures are stored; a search finds them soon. Ask the status_url whether it does.",
         count,
-    ) % {"count": count}
-    status_url = f"{person_path(body['person_id'])}/images"
-    answer = {"success": True, "message": message, "status_url": status_url, **body}
-    return Response(answer | {"results": results}, status=HTTPStatus.ACCEPTED)
+    )
+    return message % {"count": count}
 
 
-def _not_searchable_yet(
-    missing: int, results: list[dict[str, Any]], body: dict[str, Any]
-) -> Response:
+def _not_searchable_yet(count: int) -> str:
     message = ngettext(
         "%(count)d stored picture cannot be found by a search yet. Do not send it again: the server "
         "tries again by itself, and 'manage.py reindex' does so at once.",
         "%(count)d stored pictures cannot be found by a search yet. Do not send them again: the server "
         "tries again by itself, and 'manage.py reindex' does so at once.",
-        missing,
-    ) % {"count": missing}
-    return Response(
-        error_body(NOT_SEARCHABLE_YET, message, **body, results=results),
-        status=HTTPStatus.SERVICE_UNAVAILABLE,
+        count,
     )
+    return message % {"count": count}
 
 
 class StatsView(APIView):
@@ -191,10 +181,5 @@ class StatsView(APIView):
 
     @schema.milvus_stats
     def get(self, request: Request) -> Response:
-        return Response(
-            {
-                "success": True,
-                "collection": COLLECTION,
-                "row_count": get_vector_store().row_count(),
-            }
-        )
+        stats = {"row_count": get_vector_store().row_count()}
+        return Response(serializers.StatsResponseSerializer.answer(stats))

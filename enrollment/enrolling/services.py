@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from django.conf import settings
 from django.core.files.base import ContentFile
@@ -76,15 +76,11 @@ class Outcome:
     def embedding(self, model: str) -> FaceEmbedding | None:
         return next((row for row in self.embeddings if row.model == model), None)
 
-    def describe(self) -> dict[str, Any]:
-        """`face_detected` and `face` of a picture that was accepted, now or before."""
-        if self.crop:
-            return self.crop.describe()
-        known = [row for row in self.embeddings if row.face_detected is not None]
-        return {
-            "face_detected": known[0].face_detected if known else False,
-            "face": known[0].face if known else None,
-        }
+    @property
+    def seen(self) -> FaceCrop | FaceEmbedding | None:
+        """What has the `face` and `quality` of a picture that was accepted, now or before."""
+        known = (row for row in self.embeddings if row.face_detected is not None)
+        return self.crop or next(known, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,7 @@ def best_of_person(probe: Embeddings, person: Person) -> tuple[FaceEmbedding, fl
     rows = list(
         Weights(probe.model, probe.fingerprint)
         .rows.filter(face_image__person=person)
-        .select_related("face_image")
+        .select_related("face_image__person")
     )
     if not rows:
         message = gettext(
@@ -273,10 +273,15 @@ def with_pictures(persons: QuerySet[Person]) -> QuerySet[Person]:
     )
 
 
+def holds_words(text: str) -> Q:
+    """The condition that a person's id or name holds every word of the text."""
+    words = (Q(person_id__icontains=word) | Q(name__icontains=word) for word in text.split())
+    return Q(*words)
+
+
 def find_persons(text: str = "") -> QuerySet[Person]:
     """Persons whose id or name holds every word of the text, as `with_pictures`; by their ids."""
-    words = (Q(person_id__icontains=word) | Q(name__icontains=word) for word in text.split())
-    return with_pictures(Person.objects.filter(*words))
+    return with_pictures(Person.objects.filter(holds_words(text)))
 
 
 GALLERY_ORDERS: Final = {  # how lists of persons can be sorted: a label, and the columns

@@ -47,6 +47,11 @@ class Doubt(models.Model):
         return self.code
 
     @property
+    def similarity(self) -> float | None:
+        """The cosine that a resemblance is about; None of a doubt about quality."""
+        return round(self.given, 4) if self.code in self.Resemblance else None
+
+    @property
     def message(self) -> str:
         """What was given and expected and what to do, in the language in force."""
         if self.code not in self.Resemblance:

@@ -7,13 +7,33 @@ from http import HTTPStatus
 from django.conf import settings
 from django.http import HttpRequest
 from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from rest_framework import serializers
 
+from recognition.api.answers import AnswerSerializer
 from recognition.conf import MIB
 
 
-def error_body(code: str, message: str, **extra: object) -> dict[str, object]:
+class ErrorSerializer(AnswerSerializer):
+    """The body of every error."""
+
+    success = serializers.BooleanField(read_only=True, default=False, help_text="false")
+    error = serializers.CharField(help_text=_("A code that stays the same in every language."))
+    message = serializers.CharField(
+        help_text=_("What was given, what was expected, what to do; in the client's language.")
+    )
+    fields = serializers.DictField(
+        child=serializers.ListField(child=serializers.CharField()),
+        required=False,
+        help_text=_("What is wrong with each field of the request."),
+    )
+
+
+def error_body(
+    code: str, message: str, fields: dict[str, list[str]] | None = None
+) -> dict[str, object]:
     """The one shape of every error that the API answers."""
-    return {"success": False, "error": code, "message": message, **extra}
+    return ErrorSerializer.answer({"error": code, "message": message, "fields": fields})
 
 
 def status_error(request: HttpRequest, status: int) -> dict[str, object]:

@@ -11,6 +11,9 @@ from rest_framework.renderers import BrowsableAPIRenderer
 class ApiPageRenderer(BrowsableAPIRenderer):
     """Adds what each method does, as the OpenAPI document says it, and what a PATCH may hold."""
 
+    def get_filter_form(self, data: Any, view: Any, request: Any) -> None:
+        """None: the page shows an answer as it is; filters are parameters of the address."""
+
     def get_context(self, data: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         context = super().get_context(data, *args, **kwargs)
         view, methods = context["view"], context["allowed_methods"]

@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
+from rest_framework.fields import SkipField
 
-from recognition.api.fields import FlagField, ImageField, ImagesField, ModelField, NumberField
+from recognition.api.answers import (
+    AnswerSerializer,
+    BoxField,
+    LandmarksField,
+    ScoreField,
+    VectorField,
+)
+from recognition.api.errors import ErrorSerializer
+from recognition.api.fields import (
+    FlagField,
+    ImageField,
+    ImagesField,
+    ModelField,
+    NumberField,
+    default_model,
+)
+from recognition.embedding import CroppedUpload
+from recognition.health import Health
+from recognition.networks import FaceNetwork, has_weights, loaded_names, usable_names
 from recognition.networks.registry import EMBEDDING_DIM
 
 
@@ -60,19 +82,7 @@ class EmbeddingsBatchFormSerializer(ProbeOptionsSerializer):
     images = ImagesField(help_text=_("Pictures: JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF."))
 
 
-class ErrorSerializer(serializers.Serializer):
-    """The body of every error."""
-
-    success = serializers.BooleanField(help_text="false")
-    error = serializers.CharField(help_text=_("A code that stays the same in every language."))
-    message = serializers.CharField(
-        help_text=_("What was given, what was expected, what to do; in the client's language.")
-    )
-    fields = serializers.DictField(
-        child=serializers.ListField(child=serializers.CharField()),
-        required=False,
-        help_text=_("What is wrong with each field of the request."),
-    )
+# Answers
 
 
 class QualityReasonSerializer(serializers.Serializer):
@@ -108,21 +118,25 @@ class QualitySerializer(serializers.Serializer):
     reasons = QualityReasonSerializer(many=True, help_text=_("To doubt it; none when it is good."))
 
 
-class FaceSerializer(serializers.Serializer):
-    box = serializers.ListField(
-        child=serializers.FloatField(),
-        min_length=4,
-        max_length=4,
-        help_text=_("x, y, width, height in pixels of the upright picture"),
+def _crop_of(instance: Any) -> Any:
+    """What was cut out of a picture: None for a vector without one; of a refused file nothing."""
+    if "crop" not in instance:
+        raise SkipField
+    return instance["crop"]
+
+
+# Of a `FaceCrop`, or of a `FaceEmbedding` that is stored; null where it has no face.
+class FaceSerializer(AnswerSerializer):
+    box = BoxField(
+        source="face.box", help_text=_("x, y, width, height in pixels of the upright picture")
     )
-    score = serializers.FloatField(help_text=_("How sure the detector is, 0 to 1"))
-    landmarks = serializers.ListField(
-        child=serializers.ListField(child=serializers.FloatField(), min_length=2, max_length=2),
-        min_length=5,
-        max_length=5,
+    score = ScoreField(source="face.score", help_text=_("How sure the detector is, 0 to 1"))
+    landmarks = LandmarksField(
+        source="face.landmarks",
         help_text=_("x, y of left eye, right eye, nose, left and right corner of the mouth"),
     )
     rotation = serializers.ChoiceField(
+        source="face.rotation",
         choices=[0, 90, 180, 270],
         required=False,
         help_text=_(
@@ -130,98 +144,147 @@ class FaceSerializer(serializers.Serializer):
             "and landmarks are in the picture as it was sent."
         ),
     )
-    quality = QualitySerializer()
+    quality = QualitySerializer(required=False)
+
+    def get_attribute(self, instance: Any) -> Any:
+        crop = _crop_of(instance)
+        return crop if crop and crop.face else None
 
 
-class FaceDescriptionSerializer(serializers.Serializer):
-    face_detected = serializers.BooleanField(
+class FaceDetectedField(serializers.BooleanField):
+    def get_attribute(self, instance: Any) -> bool:
+        crop = _crop_of(instance)
+        return bool(crop and crop.face)
+
+
+class PictureQualitySerializer(QualitySerializer):
+    """How fit a picture without a face is; where there is one, its quality stands within the face."""
+
+    def get_attribute(self, instance: Any) -> Any:
+        crop = _crop_of(instance)
+        if crop is None or crop.face:
+            raise SkipField
+        return crop.quality
+
+
+# Of the `crop` that an embedding was computed from.
+class FaceDescriptionSerializer(AnswerSerializer):
+    face_detected = FaceDetectedField(
         help_text=_("False: no face was found or looked for, and the whole picture was embedded.")
     )
     face = FaceSerializer(allow_null=True)
-    quality = QualitySerializer(
+    quality = PictureQualitySerializer(
         required=False, help_text=_("Of the whole picture; only where there is no face.")
     )
 
-
-class DetectResponseSerializer(serializers.Serializer):
-    success = serializers.BooleanField()
-    faces = FaceSerializer(many=True, help_text=_("Largest first."))
-    total = serializers.IntegerField()
-    width = serializers.IntegerField(help_text=_("Of the upright picture, in pixels."))
-    height = serializers.IntegerField()
+    def get_fields(self) -> dict[str, serializers.Field]:
+        """What it stands beside first."""
+        last = FaceDescriptionSerializer._declared_fields
+        return dict(sorted(super().get_fields().items(), key=lambda item: item[0] in last))
 
 
-class VectorField(serializers.ListField):
-    """512 numbers, together of length 1."""
+# Of a `CroppedUpload`.
+class DetectResponseSerializer(AnswerSerializer):
+    success = serializers.BooleanField(read_only=True, default=True)
+    faces = FaceSerializer(many=True, source="crops", help_text=_("Largest first."))
+    total = serializers.SerializerMethodField()
+    width = serializers.IntegerField(
+        source="image.width", help_text=_("Of the upright picture, in pixels.")
+    )
+    height = serializers.IntegerField(source="image.height")
 
-    child = serializers.FloatField()
-
-    def __init__(self, **kwargs: object) -> None:
-        super().__init__(min_length=EMBEDDING_DIM, max_length=EMBEDDING_DIM, **kwargs)
+    def get_total(self, upload: CroppedUpload) -> int:
+        return len(upload.crops)
 
 
 class EmbeddingResponseSerializer(FaceDescriptionSerializer):
-    success = serializers.BooleanField()
+    success = serializers.BooleanField(read_only=True, default=True)
     model = serializers.CharField()
     embedding = VectorField()
-    embedding_dim = serializers.IntegerField()
+    embedding_dim = serializers.IntegerField(read_only=True, default=EMBEDDING_DIM)
 
 
 class FileResultSerializer(FaceDescriptionSerializer):
     """What became of one file; `error` and `message` say why it failed."""
 
     filename = serializers.CharField()
-    success = serializers.BooleanField()
-    error = serializers.CharField(required=False)
-    message = serializers.CharField(required=False)
-    face_detected = serializers.BooleanField(required=False)
+    success = serializers.SerializerMethodField()
+    error = serializers.CharField(source="error.code", required=False)
+    message = serializers.CharField(source="error.message", required=False)
+    face_detected = FaceDetectedField(required=False)
     face = FaceSerializer(required=False, allow_null=True)
+
+    def get_success(self, result: dict[str, Any]) -> bool:
+        return not result.get("error")
 
 
 class EmbeddingResultSerializer(FileResultSerializer):
     embedding = VectorField(required=False)
 
 
-class EmbeddingsBatchResponseSerializer(serializers.Serializer):
-    success = serializers.BooleanField()
+# Of `results`: each a file's name with its crop and vector, or with its error.
+class _BatchSerializer(AnswerSerializer):
     model = serializers.CharField()
     results = EmbeddingResultSerializer(many=True, help_text=_("In the order of the upload."))
-    total = serializers.IntegerField()
-    successful = serializers.IntegerField()
-    failed = serializers.IntegerField()
+    total = serializers.SerializerMethodField()
+    successful = serializers.SerializerMethodField()
+    failed = serializers.SerializerMethodField()
+
+    def get_total(self, batch: dict[str, Any]) -> int:
+        return len(batch["results"])
+
+    def get_successful(self, batch: dict[str, Any]) -> int:
+        return self.get_total(batch) - self.get_failed(batch)
+
+    def get_failed(self, batch: dict[str, Any]) -> int:
+        return sum("error" in result for result in batch["results"])
 
 
-class EmbeddingsBatchFailureSerializer(ErrorSerializer):
+class EmbeddingsBatchResponseSerializer(_BatchSerializer):
+    success = serializers.BooleanField(read_only=True, default=True)
+
+
+class EmbeddingsBatchFailureSerializer(ErrorSerializer, _BatchSerializer):
     """Every picture failed; `results` tells why."""
 
-    model = serializers.CharField()
-    results = EmbeddingResultSerializer(many=True)
-    total = serializers.IntegerField()
-    successful = serializers.IntegerField()
-    failed = serializers.IntegerField()
 
-
-class HealthResponseSerializer(serializers.Serializer):
+# Of a `Health`.
+class HealthResponseSerializer(AnswerSerializer):
     status = serializers.ChoiceField(choices=["healthy", "degraded"])
-    models_loaded = serializers.ListField(child=serializers.CharField())
-    models_available = serializers.ListField(child=serializers.CharField())
+    models_loaded = serializers.SerializerMethodField()
+    models_available = serializers.SerializerMethodField()
     milvus_connected = serializers.BooleanField()
     device = serializers.CharField(help_text=_("What the networks run on: cpu, cuda, unavailable."))
     problems = serializers.ListField(
         child=serializers.CharField(),
         help_text=_("Why the service is degraded, and what mends it."),
     )
-    timestamp = serializers.DateTimeField()
+    timestamp = serializers.DateTimeField(read_only=True, default=timezone.now, format=None)
+
+    def get_models_loaded(self, health: Health) -> list[str]:
+        return loaded_names()
+
+    def get_models_available(self, health: Health) -> list[str]:
+        return usable_names()
 
 
+# Of a `FaceNetwork`.
 class ModelSerializer(serializers.Serializer):
     name = serializers.CharField()
-    embedding_dim = serializers.IntegerField()
+    embedding_dim = serializers.IntegerField(read_only=True, default=EMBEDDING_DIM)
     description = serializers.CharField()
-    loaded = serializers.BooleanField(help_text=_("In the memory of the server."))
-    weight_exists = serializers.BooleanField(help_text=_("Its weights file is on the server."))
+    loaded = serializers.SerializerMethodField(help_text=_("In the memory of the server."))
+    weight_exists = serializers.SerializerMethodField(
+        help_text=_("Its weights file is on the server.")
+    )
+
+    def get_loaded(self, network: FaceNetwork) -> bool:
+        return network.name in loaded_names()
+
+    def get_weight_exists(self, network: FaceNetwork) -> bool:
+        return has_weights(network.name)
 
 
-class ModelsResponseSerializer(serializers.Serializer):
+class ModelsResponseSerializer(AnswerSerializer):
     models = ModelSerializer(many=True)
-    default = serializers.CharField()
+    default = serializers.CharField(read_only=True, default=default_model)

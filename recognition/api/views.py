@@ -10,7 +10,6 @@ import numpy as np
 from django.core.files.uploadedfile import UploadedFile
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.utils import timezone
 from django.utils.translation import ngettext
 from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.permissions import AllowAny
@@ -19,8 +18,6 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from recognition.api import schema, serializers
-from recognition.api.errors import error_body
-from recognition.api.fields import default_model
 from recognition.embedding import (
     CropOptions,
     CroppedUpload,
@@ -32,14 +29,7 @@ from recognition.embedding import (
 )
 from recognition.exceptions import RecognitionError
 from recognition.health import examine
-from recognition.networks import (
-    NETWORKS,
-    has_weights,
-    load_network,
-    loaded_names,
-    usable_names,
-)
-from recognition.networks.registry import EMBEDDING_DIM
+from recognition.networks import NETWORKS, load_network
 
 
 def root(request: HttpRequest) -> HttpResponse:
@@ -83,20 +73,14 @@ def crop_file(
     return outcome
 
 
-def refused(filename: str, error: RecognitionError) -> dict[str, Any]:
-    """The result of a file that failed."""
-    return {"filename": filename, "success": False, "error": error.code, "message": error.message}
-
-
-def every_image_failed(results: Sequence[dict[str, Any]], **extra: Any) -> Response:
-    """A request of which nothing came is no success; what was wrong stands with each file."""
+def every_image_failed(results: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The error of a request of which nothing came; what was wrong stands with each file."""
     message = ngettext(
         "The picture could not be used: %(reason)s",
         "None of the %(count)d pictures could be used. The first: %(reason)s",
         len(results),
-    ) % {"count": len(results), "reason": results[0]["message"]}
-    body = error_body("all_images_failed", message, **extra, results=results)
-    return Response(body, status=HTTPStatus.UNPROCESSABLE_ENTITY)
+    ) % {"count": len(results), "reason": results[0]["error"].message}
+    return {"error": "all_images_failed", "message": message}
 
 
 class HealthView(APIView):
@@ -107,18 +91,7 @@ class HealthView(APIView):
 
     @schema.health
     def get(self, request: Request) -> Response:
-        health = examine()
-        return Response(
-            {
-                "status": "degraded" if health.problems else "healthy",
-                "models_loaded": loaded_names(),
-                "models_available": usable_names(),
-                "milvus_connected": health.milvus_connected,
-                "device": health.device,
-                "problems": health.problems,
-                "timestamp": timezone.now(),
-            }
-        )
+        return Response(serializers.HealthResponseSerializer.answer(examine()))
 
 
 class ModelsView(APIView):
@@ -126,18 +99,8 @@ class ModelsView(APIView):
 
     @schema.models
     def get(self, request: Request) -> Response:
-        loaded = loaded_names()
-        models = [
-            {
-                "name": network.name,
-                "embedding_dim": EMBEDDING_DIM,
-                "description": str(network.description),
-                "loaded": network.name in loaded,
-                "weight_exists": has_weights(network.name),
-            }
-            for network in NETWORKS.values()
-        ]
-        return Response({"models": models, "default": default_model()})
+        models = {"models": NETWORKS.values()}
+        return Response(serializers.ModelsResponseSerializer.answer(models))
 
 
 class DetectView(UploadView):
@@ -153,15 +116,7 @@ class DetectView(UploadView):
             min_score=form.get("min_score"),
             min_size=form.get("min_face_size"),
         )
-        return Response(
-            {
-                "success": True,
-                "faces": [crop.describe()["face"] for crop in upload.crops],
-                "total": len(upload.crops),
-                "width": upload.image.width,
-                "height": upload.image.height,
-            }
-        )
+        return Response(serializers.DetectResponseSerializer.answer(upload))
 
 
 class EmbeddingView(UploadView):
@@ -175,15 +130,8 @@ class EmbeddingView(UploadView):
         load_network(form["model"])  # a model that cannot answer says so before anything else
         crop = crop_file(form["image"], form).crop
         embeddings = embed_crops([crop.pixels], form["model"])
-        return Response(
-            {
-                "success": True,
-                "model": embeddings.model,
-                "embedding": embeddings.vectors[0].tolist(),
-                "embedding_dim": EMBEDDING_DIM,
-                **crop.describe(),
-            }
-        )
+        result = {"model": embeddings.model, "embedding": embeddings.vectors[0], "crop": crop}
+        return Response(serializers.EmbeddingResponseSerializer.answer(result))
 
 
 class EmbeddingsBatchView(UploadView):
@@ -197,11 +145,15 @@ class EmbeddingsBatchView(UploadView):
         contents = ((file.name, file.read()) for file in form["images"])
         outcomes, embeddings = embed_uploads(contents, form["model"], **crop_options(form))
         names = [file.name for file in form["images"]]
-        results = list(_batch_results(names, outcomes, embeddings.vectors))
-        body = {"model": embeddings.model, **_counts(results)}
-        if not body["successful"]:
-            return every_image_failed(results, **body)
-        return Response({"success": True, **body, "results": results})
+        batch = {
+            "model": embeddings.model,
+            "results": list(_batch_results(names, outcomes, embeddings.vectors)),
+        }
+        if not len(embeddings.vectors):
+            failure = batch | every_image_failed(batch["results"])
+            body = serializers.EmbeddingsBatchFailureSerializer.answer(failure)
+            return Response(body, status=HTTPStatus.UNPROCESSABLE_ENTITY)
+        return Response(serializers.EmbeddingsBatchResponseSerializer.answer(batch))
 
 
 def _batch_results(
@@ -211,16 +163,6 @@ def _batch_results(
     remaining = iter(vectors)
     for name, outcome in zip(names, outcomes, strict=True):
         if isinstance(outcome, RecognitionError):
-            yield refused(name, outcome)
-            continue
-        embedding = next(remaining).tolist()
-        yield {"filename": name, "embedding": embedding, "success": True, **outcome.describe()}
-
-
-def _counts(results: Sequence[dict[str, Any]]) -> dict[str, int]:
-    successful = sum(result["success"] for result in results)
-    return {
-        "total": len(results),
-        "successful": successful,
-        "failed": len(results) - successful,
-    }
+            yield {"filename": name, "error": outcome}
+        else:
+            yield {"filename": name, "crop": outcome, "embedding": next(remaining)}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from recognition.api.serializers import FaceDescriptionSerializer
 from recognition.embedding import (
     CroppedUpload,
     crop_all_faces,
@@ -81,7 +82,7 @@ def test_options_reach_the_uploads(group):
 def test_quality_stands_within_the_face(group):
     ((crop,),) = crop_faces([group])
 
-    described = json.loads(json.dumps(crop.describe()))
+    described = json.loads(json.dumps(FaceDescriptionSerializer.answer({"crop": crop})))
 
     assert list(described) == ["face_detected", "face"]
     assert list(described["face"]) == ["box", "score", "landmarks", "rotation", "quality"]
@@ -92,7 +93,7 @@ def test_quality_stands_within_the_face(group):
 def test_quality_stands_beside_a_face_that_is_not_there(picture):
     (upload,) = crop_uploads([("a.jpg", picture)])
 
-    described = upload.crop.describe()
+    described = FaceDescriptionSerializer.answer({"crop": upload.crop})
 
     assert (described["face_detected"], described["face"]) == (False, None)
     assert described["quality"]["reasons"][0]["code"] == "no_face"
@@ -101,7 +102,10 @@ def test_quality_stands_beside_a_face_that_is_not_there(picture):
 def test_a_crop_that_was_sent_as_such_is_not_doubted_for_want_of_a_face():
     (upload,) = crop_uploads([("a.jpg", draw_picture())], detect=False)
 
-    codes = [reason["code"] for reason in upload.crop.describe()["quality"]["reasons"]]
+    codes = [
+        reason["code"]
+        for reason in FaceDescriptionSerializer.answer({"crop": upload.crop})["quality"]["reasons"]
+    ]
 
     assert "no_face" not in codes
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from recognition import quality
 from recognition.alignment import TEMPLATE
+from recognition.api.serializers import QualitySerializer
 from recognition.detection import Face
 from recognition.embedding import crop_all_faces, crop_faces
 from recognition.quality import FaceQuality, crop_quality, face_quality, head_pose
@@ -145,7 +146,7 @@ def test_answers_speak_the_clients_language(monkeypatch):
     monkeypatch.setitem(quality._SENTENCES, "small_face", translation.gettext_lazy("Save"))
 
     with translation.override("pt-br"):
-        (reason,) = judged.as_dict()["reasons"]
+        (reason,) = QualitySerializer(judged).data["reasons"]
 
     assert reason == {"code": "small_face", "message": "Salvar"}
 

@@ -1,0 +1,82 @@
+"""Which persons a list has, and in which order."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from django import forms
+from django.db.models import QuerySet
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from django_filters.rest_framework import CharFilter, DjangoFilterBackend, Filter, FilterSet
+from drf_spectacular.utils import extend_schema_field
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.settings import api_settings
+
+from enrollment.api.pagination import PageQuerySerializer
+from enrollment.gallery import holds_words
+from enrollment.models import Person
+from recognition.api.fields import shortened
+
+ORDERS: Final = ("person_id", "name", "created_at", "updated_at", "picture_count")
+ORDERINGS: Final = [f"{sign}{order}" for order in ORDERS for sign in ("", "-")]
+
+
+class KnownFilters(DjangoFilterBackend):
+    """Refuses what a list does not know: a misspelt filter would be answered with everything."""
+
+    def filter_queryset(
+        self, request: Request, queryset: QuerySet[Any], view: Any
+    ) -> QuerySet[Any]:
+        filters = self.get_filterset_class(view)
+        known = [
+            *PageQuerySerializer().fields,
+            *(filters.base_filters if filters else ()),
+            api_settings.URL_FORMAT_OVERRIDE,
+        ]
+        message = gettext("There is no such parameter. Known ones: %(known)s.") % {
+            "known": ", ".join(known)
+        }
+        if unknown := {name: message for name in request.query_params if name not in known}:
+            raise ValidationError(unknown)
+        return super().filter_queryset(request, queryset, view)
+
+
+class OrderingField(forms.CharField):
+    def validate(self, value: str) -> None:
+        if value and value not in ORDERINGS:
+            message = gettext(
+                "'%(given)s' was given; one of these is expected, with a minus sign before it for the "
+                "other way round: %(known)s."
+            )
+            known = {"given": shortened(value), "known": ", ".join(ORDERS)}
+            raise forms.ValidationError(message % known)
+
+
+@extend_schema_field({"type": "string", "enum": ORDERINGS, "default": ORDERS[0]})
+class OrderingFilter(Filter):
+    """What a list is sorted by; the key last, so that equal names keep their order from page to page."""
+
+    field_class = OrderingField
+
+    def filter(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return queryset.order_by(value, "pk") if value else queryset
+
+
+class PersonFilter(FilterSet):
+    q = CharFilter(
+        method="having_words",
+        max_length=200,
+        help_text=_("Only persons whose id or name holds every one of these words."),
+    )
+    ordering = OrderingFilter(
+        help_text=_("What the list is sorted by; with a minus sign the other way round."),
+    )
+
+    class Meta:
+        model = Person
+        fields: Final = ()
+
+    def having_words(self, persons: QuerySet[Person], name: str, value: str) -> QuerySet[Person]:
+        return persons.filter(holds_words(value))

@@ -1,0 +1,187 @@
+"""The examples in the OpenAPI document are real answers: RECORD_EXAMPLES=1 writes them anew from this test."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+from django.utils import timezone
+from rest_framework.settings import api_settings
+from rest_framework.test import APIClient
+
+from enrollment.api.schema import EXAMPLES as GALLERY_EXAMPLES
+from enrollment.models import IdempotentRequest
+from recognition.api.schema import EXAMPLES
+from recognition.exceptions import VectorStoreUnavailable
+from recognition.vector_store import VectorStore
+from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
+from tests.enrollment.gallery import set_thresholds
+from tests.pictures import upload
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
+
+ANA, BIA, _ = PEOPLE
+CPF = "123.456.789-09"
+PERSON = f"/api/persons/{CPF}"
+ROOT = Path(__file__).resolve().parent.parent
+FILES = {
+    ROOT / "recognition/api/examples.json": EXAMPLES,
+    ROOT / "enrollment/api/examples.json": GALLERY_EXAMPLES,
+}
+SHOWN = 3  # numbers of an embedding
+
+
+def photo(seed: int, shot: int = 0, name: str = "ana.jpg"):
+    """A drawn person's picture: nobody's data."""
+    return upload(as_jpeg(draw_face(seed, shot)), name)
+
+
+@pytest.fixture
+def client(settings) -> APIClient:
+    settings.RECOGNITION = settings.RECOGNITION | {"DEVICE": "cpu"}
+    set_thresholds()
+    cache.clear()
+    return APIClient(headers={"host": "127.0.0.1:8000"})
+
+
+def insert(client: APIClient, **fields: Any) -> Any:
+    images = {"images": [photo(ANA, name="ana-1.jpg"), upload(b"", "empty.jpg")]}
+    return client.post("/api/milvus/insert", images | {"person_id": CPF} | fields)
+
+
+def service(client: APIClient) -> dict[str, Any]:
+    return {
+        "health": client.get("/api/health"),
+        "models": client.get("/api/models"),
+        "detect": client.post("/api/detect", {"image": photo(ANA)}),
+        "embedding": client.post("/api/embedding", {"image": photo(ANA)}),
+        "embeddings_batch": client.post(
+            "/api/embeddings/batch", {"images": [photo(ANA), upload(b"<html>", "notes.jpg")]}
+        ),
+        "embeddings_batch_422": client.post(
+            "/api/embeddings/batch", {"images": upload(b"", "empty.jpg")}
+        ),
+    }
+
+
+def failures(client: APIClient, settings) -> dict[str, Any]:
+    path, form = "/api/embedding", {"image": photo(ANA)}
+    foreign = {"sec-fetch-site": "cross-site"}
+    answers = {
+        "error_400": client.post(path, {"image": photo(ANA), "model": "resnet"}),
+        "error_401": client.post(path, form, REMOTE_ADDR="10.0.0.7"),
+        "error_403": client.post(path, {"image": photo(ANA)}, headers=foreign),
+        "error_413": client.post(path, {"image": photo(ANA)}, CONTENT_LENGTH=str(10**9)),
+        "error_415": client.post(path, {"image": "x"}, format="json"),
+        "error_422": client.post(path, {"image": upload(), "require_face": "true"}),
+        "error_503": client.post(path, {"image": photo(ANA), "model": "cosface_resnet50"}),
+    }
+    rates = {"DEFAULT_THROTTLE_RATES": api_settings.DEFAULT_THROTTLE_RATES | {"embed": "1/minute"}}
+    settings.REST_FRAMEWORK = settings.REST_FRAMEWORK | rates
+    client.post(path, {"image": photo(ANA)})
+    answers["error_429"] = client.post(path, {"image": photo(ANA)})
+    return answers
+
+
+def gallery(client: APIClient, monkeypatch) -> dict[str, Any]:
+    """From an empty gallery on; the order matters."""
+    details = {
+        "name": "Ana",
+        "legal_basis": "consent of 23 November 2026",
+        "keep_until": "2099-12-31",
+    }
+    answers = {
+        "persons_create": client.post("/api/persons", {"person_id": CPF, **details}, format="json"),
+        "person_exists": client.post("/api/persons", {"person_id": CPF}, format="json"),
+        "person_not_found": client.get("/api/persons/987"),
+    }
+    with monkeypatch.context() as while_no_worker_is_free:
+        while_no_worker_is_free.setattr("enrollment.index.request_indexing", lambda ids: None)
+        answers["milvus_insert_202"] = insert(client, **{"async": "true"})
+    client.delete(PERSON)
+    client.post("/api/persons", {"person_id": CPF, **details}, format="json")
+    client.post("/api/persons", {"person_id": "bia", "name": "Bia"}, format="json")
+    client.post("/api/milvus/insert", {"images": photo(ANA, 1), "person_id": "bia"})
+    answers["milvus_insert"] = insert(client)
+    answers["milvus_insert_422"] = client.post(
+        "/api/milvus/insert", {"images": upload(b"", "empty.jpg"), "person_id": CPF}
+    )
+    key = {"idempotency-key": "order-1"}
+    client.post(f"{PERSON}/images", {"images": photo(ANA, 2)}, headers=key)
+    IdempotentRequest.objects.update(status=None, started_at=timezone.now())
+    answers["request_in_progress"] = client.post(
+        f"{PERSON}/images", {"images": photo(ANA, 2)}, headers=key
+    )
+    answers["milvus_search"] = client.post(
+        "/api/milvus/search", {"image": photo(ANA, 3), "top_k": 2, "group_by_person": "true"}
+    )
+    answers["milvus_search_all_faces"] = client.post(
+        "/api/milvus/search", {"image": photo(BIA), "all_faces": "true", "threshold": "0.5"}
+    )
+    answers["verify"] = client.post("/api/verify", {"source_image": photo(ANA), "person_id": CPF})
+    answers["milvus_stats"] = client.get("/api/milvus/stats")
+    first = client.get(f"{PERSON}/images").json()["results"][-1]["id"]
+    change = {"name": "Ana Lima", "cover": first}
+    answers["persons_change"] = client.patch(PERSON, change, format="json")
+    answers["persons_list"] = client.get("/api/persons?page_size=1")
+    answers["persons_read"] = client.get(PERSON)
+    answers["persons_images_list"] = client.get(f"{PERSON}/images?page_size=1&page=2")
+    moved = client.get("/api/persons/bia/images").json()["results"][0]["id"]
+    answers["persons_images_move"] = client.patch(
+        f"/api/persons/bia/images/{moved}", {"person_id": CPF}, format="json"
+    )
+    answers["persons_merge"] = client.post(f"{PERSON}/merge", {"person_id": "bia"}, format="json")
+    answers["persons_images_delete"] = client.delete(f"{PERSON}/images/{moved}")
+    answers["persons_delete"] = client.delete(PERSON)
+
+    def fail(*args: Any) -> None:
+        raise VectorStoreUnavailable("The disk is full.")
+
+    monkeypatch.setattr(VectorStore, "upsert", fail)
+    answers["milvus_insert_503"] = insert(client)
+    return answers
+
+
+def shortened(value: Any) -> Any:
+    """As an example shows it: three numbers of an embedding."""
+    if isinstance(value, dict):
+        return {
+            key: item[:SHOWN] if key == "embedding" else shortened(item)
+            for key, item in value.items()
+        }
+    return [shortened(item) for item in value] if isinstance(value, list) else value
+
+
+def shape(value: Any) -> Any:
+    """What stays the same from machine to machine: everything but numbers, days and true or false."""
+    match value:
+        case dict():
+            return {key: shape(item) for key, item in value.items()}
+        case list():
+            return [shape(item) for item in value]
+        case str():
+            return re.sub(r"\d+", "0", value)
+        case _:
+            return type(value).__name__.replace("int", "float")
+
+
+def test_the_examples_are_what_the_calls_answer(client, settings, monkeypatch):
+    answers = [service(client) | failures(client, settings), gallery(client, monkeypatch)]
+    for (file, examples), answered in zip(FILES.items(), answers, strict=True):
+        real = {name: shortened(answer.json()) for name, answer in answered.items()}
+        for name, answer in answered.items():
+            if status := re.search(r"\d+$", name):
+                assert answer.status_code == int(status[0]), name
+        stale = [name for name in real if shape(real[name]) != shape(examples[name])]
+        if os.environ.get("RECORD_EXAMPLES") == "1":
+            kept = {name: examples[name] for name in real if name not in stale}
+            file.write_text(json.dumps(real | kept, indent=1, ensure_ascii=False) + "\n")
+        else:
+            assert not stale and examples.keys() == real.keys(), (
+                "Run RECORD_EXAMPLES=1 pytest tests/test_api_examples.py and look at the difference."
+            )
