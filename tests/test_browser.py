@@ -418,7 +418,7 @@ ADMIN_PAGES = {
     "admin-import-persons": "/admin/enrollment/person/import/",
     "admin-export-persons": "/admin/enrollment/person/export/",
     "admin-add-person": "/admin/enrollment/person/add/",
-    "admin-doctor": "/admin/enrollment/person/doctor/",
+    "admin-audit": "/admin/enrollment/person/audit/",
 }
 API_PAGES = {
     "api-models": "/api/models",

@@ -105,7 +105,7 @@ def test_pages_are_portuguese(brazilian, doubtful, path, status, sentence):
         channel="page", model="mobilenetv3_large", person=doubtful.person, similarity=0.9, answers=3,
         decision="match",
     ).pk  # fmt: skip
-    url = path.format(picture=doubtful.pk, report=reverse("admin:enrollment_doctor"), **names)
+    url = path.format(picture=doubtful.pk, report=reverse("admin:enrollment_audit"), **names)
     accept = "text/html" if path.startswith("/api/") else "*/*"
     response = brazilian.get(url, headers={"accept": accept})
     assert response.status_code == status

@@ -22,7 +22,7 @@ from enrollment.admin.forms import PersonForm
 from enrollment.admin.importing import IMPORT, UPLOAD, import_pictures, import_run, may_import
 from enrollment.admin.merging import merge_selected
 from enrollment.admin.pictures import FaceImageInline
-from enrollment.admin.report import REPORT, doctor_report
+from enrollment.admin.report import REPORT, audit_report
 from enrollment.admin.resources import PersonExportResource, PersonResource
 from enrollment.admin.states import SyncState, person_badges, person_sync_state, with_pictures
 from enrollment.enrolling import CHANGEABLE
@@ -122,7 +122,7 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view
         own = [
-            path("doctor/", view(doctor_report), name=REPORT),
+            path("audit/", view(audit_report), name=REPORT),
             path("import-pictures/", view(import_pictures), name=UPLOAD),
             path("import-pictures/<slug:token>/", view(import_run), name=IMPORT),
         ]

@@ -1,4 +1,4 @@
-"""The gallery doctor's report in the admin: what the last examination found, with the pictures."""
+"""The gallery audit's report in the admin: what the last examination found, with the pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from enrollment.gallery import compared_weights, search_thresholds
 from enrollment.judging import Kind, examine_and_keep
 from enrollment.models import Examination, FaceImage, Person
 
-REPORT = "enrollment_doctor"
+REPORT = "enrollment_audit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Section:
     cases: list[dict[str, Any]]
 
 
-def doctor_report(request: HttpRequest) -> HttpResponse:
+def audit_report(request: HttpRequest) -> HttpResponse:
     """Shows the last report; a POST examines the gallery first."""
     if not request.user.has_perms(["enrollment.view_person", "enrollment.view_faceimage"]):
         raise PermissionDenied
@@ -38,12 +38,12 @@ def doctor_report(request: HttpRequest) -> HttpResponse:
     examination = Examination.objects.order_by("-pk").first()
     weights = compared_weights()
     context = admin.site.each_context(request) | {
-        "title": gettext("Gallery doctor"),
+        "title": gettext("Gallery audit"),
         "examination": examination,
         "sections": _sections(examination.findings) if examination else [],
         "has_thresholds": bool(weights and search_thresholds(weights.model)),
     }
-    return render(request, "admin/enrollment/doctor.html", context)
+    return render(request, "admin/enrollment/audit.html", context)
 
 
 def _examine(request: HttpRequest) -> None:

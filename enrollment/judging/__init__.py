@@ -1,7 +1,6 @@
 """What speaks against pictures and against the gallery as a whole, and from which similarity on it decides."""
 
-from enrollment.judging.calibration import Measurement, measure_gallery, save_calibration
-from enrollment.judging.doctor import (
+from enrollment.judging.audit import (
     Case,
     Diagnosis,
     Kind,
@@ -9,6 +8,7 @@ from enrollment.judging.doctor import (
     examine_gallery,
     keep_examination,
 )
+from enrollment.judging.calibration import Measurement, measure_gallery, save_calibration
 from enrollment.judging.doubts import (
     Probe,
     judge,

@@ -48,7 +48,7 @@ class Calibration(models.Model):
 
 
 class Examination(models.Model):
-    """What the gallery doctor found the last time; ids alone, so nobody who is deleted is remembered."""
+    """What the gallery audit found the last time; ids alone, so nobody who is deleted is remembered."""
 
     model = models.CharField(max_length=50)
     pictures = models.PositiveIntegerField()

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
 
 PERSONS = "admin:enrollment_person_changelist"
 PICTURES = "admin:enrollment_faceimage_changelist"
-REPORT = "admin:enrollment_doctor"
+REPORT = "admin:enrollment_audit"
 CROP = {"use_face_detection": False}
 
 

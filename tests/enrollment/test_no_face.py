@@ -268,10 +268,10 @@ def faceless() -> FaceImage:
     return picture
 
 
-def test_the_doctor_names_them(faceless):
+def test_the_audit_names_them(faceless):
     output = io.StringIO()
     with pytest.raises(CommandError, match="fault"):
-        call_command("doctor", stdout=output, stderr=io.StringIO())
+        call_command("audit_gallery", stdout=output, stderr=io.StringIO())
     assert "Pictures in which no face was found: 1." in output.getvalue()
     assert f"ana; pictures {faceless.pk}" in output.getvalue()
 
@@ -280,7 +280,7 @@ def test_the_start_names_them(faceless):
     errors = io.StringIO()
     Serve(stdout=io.StringIO(), stderr=errors)._say_faceless()
     assert "In 1 enrolled picture no face was found (ana: gate/wall.jpg)" in errors.getvalue()
-    assert "manage.py doctor" in errors.getvalue()
+    assert "manage.py audit_gallery" in errors.getvalue()
 
 
 def test_crops_are_not_named_at_the_start():

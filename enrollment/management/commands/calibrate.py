@@ -117,7 +117,7 @@ class Command(BaseCommand):
         self.stdout.write(
             _(
                 "The pictures of different persons that are most alike. If two of them show one person, "
-                "correct that ('manage.py doctor' finds more) and calibrate again:"
+                "correct that ('manage.py audit_gallery' finds more) and calibrate again:"
             )
         )
         for pair in measurement.most_alike:

@@ -110,9 +110,9 @@ class Command(BaseCommand):
             )
             text = ngettext(
                 "In %(count)d enrolled picture no face was found (%(named)s). It can match anybody: see "
-                "'manage.py doctor'.",
+                "'manage.py audit_gallery'.",
                 "In %(count)d enrolled pictures no face was found (%(named)s). They can match anybody: "
-                "see 'manage.py doctor'.",
+                "see 'manage.py audit_gallery'.",
                 count,
             )
             more = ", …" if count > NAMED_PICTURES else ""

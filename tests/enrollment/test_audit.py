@@ -1,4 +1,4 @@
-"""The gallery doctor finds each ailment, nothing in a healthy gallery, and stays quick."""
+"""The gallery audit finds each ailment, nothing in a healthy gallery, and stays quick."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import pytest
 from django.core.management import CommandError, call_command
 
-from enrollment.judging.doctor import Kind, examine_gallery, keep_examination
+from enrollment.judging.audit import Kind, examine_gallery, keep_examination
 from enrollment.models import Doubt, Examination, FaceEmbedding, FaceImage, Person
 from tests.enrollment.gallery import add_vectors, set_thresholds
 
@@ -77,7 +77,7 @@ def test_a_picture_under_the_wrong_person_does_not_make_them_one(gallery):
 
 
 def test_without_thresholds_nobody_is_called_a_duplicate(gallery, monkeypatch):
-    monkeypatch.setattr("enrollment.judging.doctor.search_thresholds", lambda model: None)
+    monkeypatch.setattr("enrollment.judging.audit.search_thresholds", lambda model: None)
     twin = Person.objects.create(person_id="ana again")
     give(gallery["ana"][2], twin)
     assert Kind.NEAR_DUPLICATES not in findings()
@@ -114,7 +114,7 @@ def test_crops_are_not_pictures_without_a_face(gallery):
 
 
 def test_the_last_report_is_kept_by_ids(gallery, monkeypatch):
-    monkeypatch.setattr("enrollment.judging.doctor.KEPT_CASES", 1)
+    monkeypatch.setattr("enrollment.judging.audit.KEPT_CASES", 1)
     FaceImage.objects.filter(person__person_id__in=["ana", "bia"]).update(judged_at=None)
     keep_examination(examine_gallery())
     keep_examination(examine_gallery())
@@ -126,23 +126,23 @@ def test_the_last_report_is_kept_by_ids(gallery, monkeypatch):
     assert "ana" not in json.dumps(stored.findings)
 
 
-def doctor(*arguments: str) -> str:
+def audit(*arguments: str) -> str:
     output = io.StringIO()
-    call_command("doctor", *arguments, stdout=output)
+    call_command("audit_gallery", *arguments, stdout=output)
     return output.getvalue()
 
 
 def test_command_is_content_with_a_healthy_gallery(gallery):
-    assert "12 pictures compared" in doctor() and "Nothing found." in doctor()
+    assert "12 pictures compared" in audit() and "Nothing found." in audit()
     Person.objects.create(person_id="nobody")
-    assert "Persons without a picture: 1" in doctor()  # told, and no fault
+    assert "Persons without a picture: 1" in audit()  # told, and no fault
 
 
 def test_command_names_what_is_wrong_and_fails(gallery):
     give(gallery["ana"][0], gallery["bia"][0].person)
     output = io.StringIO()
     with pytest.raises(CommandError, match="^1 fault found"):
-        call_command("doctor", stdout=output)
+        call_command("audit_gallery", stdout=output)
     assert "Pictures nearer to another person than to their own: 1" in output.getvalue()
     assert "bia – ana; pictures" in output.getvalue()
 
@@ -152,7 +152,7 @@ def test_command_tells_programs_everything(gallery):
     give(wrong, gallery["bia"][0].person)
     output = io.StringIO()
     with pytest.raises(CommandError):
-        call_command("doctor", "--json", stdout=output)
+        call_command("audit_gallery", "--json", stdout=output)
     told = json.loads(output.getvalue())
     assert (told["faults"], told["pictures"], told["review"]) == (1, 12, 0.4)
     (case,) = told["findings"]["nearer_to_another"]
@@ -161,5 +161,11 @@ def test_command_tells_programs_everything(gallery):
 
 def test_command_does_not_examine_by_a_model_without_weights(gallery, no_weights):
     with pytest.raises(CommandError, match="mobilenetv3_large' has no weights"):
-        doctor("--model", "mobilenetv3_large")
+        audit("--model", "mobilenetv3_large")
     assert not Examination.objects.exists()
+
+
+def test_the_old_name_of_the_command_goes_on_working() -> None:
+    output = io.StringIO()
+    call_command("doctor", stdout=output)
+    assert "pictures compared" in output.getvalue()

@@ -1,4 +1,4 @@
-"""The gallery doctor: what in the gallery makes searches answer wrongly, or not at all.
+"""The gallery audit: what in the gallery makes searches answer wrongly, or not at all.
 
 It reads SQL alone: it runs beside the server, and while Milvus is down.
 """
