@@ -14,6 +14,7 @@ from enrollment.exceptions import StorageUnavailable
 from enrollment.index import indexing
 from enrollment.models import FaceEmbedding, FaceImage, IdempotentRequest
 from enrollment.upkeep.backlog import BacklogThread
+from tests.drawn_faces import as_jpeg, draw_group
 from tests.enrollment.gallery import stored
 from tests.pictures import draw_picture, upload
 
@@ -46,6 +47,20 @@ def test_repetition_gets_the_first_answer(insert):
     assert second.json() == first.json()
     assert "Idempotency-Replayed" not in first and second["Idempotency-Replayed"] == "true"
     assert FaceImage.objects.count() == len(stored()) == 2
+
+
+def test_a_request_that_is_taken_up_tells_of_the_face_as_at_first(api):
+    """The reasons to doubt it came as they are stored, without their sentences."""
+
+    def face() -> dict:
+        form = {"images": [upload(as_jpeg(draw_group()))], "person_id": "ana"}
+        (result,) = api.post(INSERT, form, headers={"idempotency-key": "order-1"}).json()["results"]
+        return result["face"]
+
+    first = face()
+    IdempotentRequest.objects.update(status=None, started_at=None)
+    assert face() == first
+    assert "several faces" in first["quality"]["reasons"][0]["message"]
 
 
 def test_another_key_or_none_is_another_request(insert):
