@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
-from django.utils.module_loading import import_string
 from safetensors.torch import save_file
 
-from recognition.networks.registry import get_network
+from training.layers import untrained
 
 
-def export(checkpoint: Path, target: Path) -> None:
-    """Half-precision `.safetensors` with the network's own tensor names; counters stay integers."""
-    run = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    network = import_string(get_network(run["model"]).builder)()
+def export(run: dict[str, Any], target: Path) -> None:
+    """Half-precision `.safetensors` of a checkpoint with the network's own tensor names.
+
+    Counters stay integers. An interrupted write leaves the file that was there.
+    """
+    network = untrained(run["model"])
     network.load_state_dict(run["average"], strict=True)
     tensors = {
         name: (value.half() if value.is_floating_point() else value).contiguous()
@@ -23,7 +25,9 @@ def export(checkpoint: Path, target: Path) -> None:
     }
     if lost := [name for name, value in tensors.items() if not torch.isfinite(value).all()]:
         raise SystemExit(f"{lost[0]} does not fit into half precision; the run has diverged.")
-    save_file(tensors, target, metadata={"model": run["model"], "steps": str(run["step"])})
+    partial = target.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"model": run["model"], "steps": str(run["step"])})
+    partial.replace(target)
 
 
 def main() -> None:
@@ -32,7 +36,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("target", type=Path)
     options = parser.parse_args()
-    export(options.checkpoint, options.target)
+    export(torch.load(options.checkpoint, map_location="cpu", weights_only=True), options.target)
     print(f"{options.target}: {options.target.stat().st_size / 1e6:.1f} MB")
 
 

@@ -1,25 +1,40 @@
-"""Aligned face crops from folders and zip archives, all held in memory."""
+"""Aligned face crops: read from folders and zip archives, then kept decoded in one file on the disk."""
 
 from __future__ import annotations
 
-import io
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
+import cv2
 import numpy as np
-from PIL import Image
 
 from recognition.networks.registry import CROP_SIZE
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 NOBODY = -1  # the person of a crop whose identity is unknown
+IMAGES, INDEX = "images.u8", "index.npz"  # the files of a pack
+SHAPE = (CROP_SIZE, CROP_SIZE, 3)
+BYTES = CROP_SIZE * CROP_SIZE * 3
+
+
+class Crop(NamedTuple):
+    """One picture file: its stem, the folder that names its person ("" for nobody), its bytes."""
+
+    name: str
+    folder: str
+    suffix: str
+    content: bytes
 
 
 @dataclass(frozen=True)
 class Faces:
-    """N aligned crops in memory; `people` indexes `names_of_people`, `NOBODY` where unknown."""
+    """N aligned crops; `people` indexes `names_of_people`, `NOBODY` where unknown.
+
+    `images` lies in memory or, as a map of the pack's file, on the disk and in its cache.
+    """
 
     names: np.ndarray  # N file stems
     images: np.ndarray  # N×112×112×3 uint8 RGB
@@ -29,52 +44,55 @@ class Faces:
     def __len__(self) -> int:
         return len(self.images)
 
-    def subset(self, index: np.ndarray) -> Faces:
-        """The crops at `index`, with people numbered anew from 0."""
-        people = self.people[index]
-        present = np.unique(people[people != NOBODY])
-        renumbered = np.searchsorted(present, people)
-        return Faces(
-            self.names[index],
-            self.images[index],
-            np.where(people == NOBODY, NOBODY, renumbered),
-            [self.names_of_people[i] for i in present],
-        )
 
+def read_crops(source: str | Path) -> Iterator[Crop]:
+    """Every picture below the source, in order: a folder, a zip archive, or a folder inside one.
 
-def read_faces(sources: Sequence[str | Path]) -> Faces:
-    """Reads every crop below the sources.
-
-    A source is a folder or a zip archive, or a folder inside one (`faces.zip/train`). The folder a
-    crop lies in names its person; crops directly in the source have no person. Pictures of another
-    size are scaled to 112×112.
+    The folder a crop lies in names its person; crops directly in the source have no person.
+    Raises `SystemExit` when there is none.
     """
-    names, images, owners = [], [], []
-    for source in sources:
-        before = len(names)
-        for path, content in _files(Path(source)):
-            names.append(path.stem)
-            owners.append("/".join(path.parts[:-1]))
-            images.append(_decode(content))
-        if len(names) == before:
-            raise SystemExit(f"{source} holds no pictures. Give a folder or zip of aligned crops.")
-    known = sorted(set(owners) - {""})
-    numbers = {name: number for number, name in enumerate(known)} | {"": NOBODY}
-    people = np.array([numbers[owner] for owner in owners], np.int64)
-    return Faces(np.array(names), np.stack(images), people, known)
+    found = False
+    for path, content in _files(Path(source)):
+        found = True
+        yield Crop(path.stem, "/".join(path.parts[:-1]), path.suffix, content)
+    if not found:
+        raise SystemExit(f"{source} holds no pictures. Give a folder or zip of aligned crops.")
 
 
-def split_people(faces: Faces, share: float, seed: int) -> tuple[Faces, Faces]:
-    """Training faces and held-out faces: `share` of the people with two pictures or more."""
-    counts = np.bincount(faces.people[faces.people != NOBODY])
+def decode(content: bytes) -> np.ndarray:
+    """A picture file to 112×112×3 uint8 RGB; another size is scaled."""
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise SystemExit("A picture could not be read. Take it out, and pack again.")
+    if image.shape != SHAPE:
+        image = cv2.resize(image, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_AREA)
+    return image[..., ::-1]
+
+
+def open_pack(folder: Path) -> Faces:
+    """The crops that `python -m training.pack decode` put there; read from the disk as needed."""
+    if not (folder / INDEX).exists():
+        raise SystemExit(f"{folder} holds no packed crops. Make it: python -m training.pack decode")
+    with np.load(folder / INDEX) as index:
+        names, owners = index["names"], index["owners"]
+    known, people = np.unique(owners, return_inverse=True)
+    people = people.astype(np.int64)
+    if len(known) and known[0] == "":
+        known, people = known[1:], people - 1  # "" sorts first and becomes NOBODY
+    images = np.memmap(folder / IMAGES, np.uint8, "r", shape=(len(names), *SHAPE))
+    return Faces(names, images, people, known.tolist())
+
+
+def people_with_several(people: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """N booleans, true for the crops of a random `share` of the people with two pictures or more."""
+    counts = np.bincount(people[people != NOBODY], minlength=1)
     several = np.flatnonzero(counts >= 2)
     chosen = np.random.default_rng(seed).choice(several, int(len(several) * share), replace=False)
-    held = np.isin(faces.people, chosen)
-    return faces.subset(np.flatnonzero(~held)), faces.subset(np.flatnonzero(held))
+    return np.isin(people, chosen)
 
 
 def read_teacher(files: Iterable[str | Path], names: Sequence[str]) -> np.ndarray:
-    """The teacher's N×D float32 vectors of the crops called `names`.
+    """The teacher's N×D float32 vectors of the crops called `names`, each of length 1.
 
     Each `.npz` holds `names` (file stems) and `embedding`. A crop that none of the files knows is
     an error: training on a part of the teacher by accident would go unnoticed.
@@ -88,15 +106,8 @@ def read_teacher(files: Iterable[str | Path], names: Sequence[str]) -> np.ndarra
             f"The teacher has no vector for {len(missing)} of {len(names)} crops, "
             f"{missing[0]} among them. Compute them, or train without --teacher."
         )
-    return np.stack([known[name] for name in names]).astype(np.float32)
-
-
-def _decode(content: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(content)) as image:
-        image = image.convert("RGB")
-        if image.size != (CROP_SIZE, CROP_SIZE):
-            image = image.resize((CROP_SIZE, CROP_SIZE), Image.Resampling.BICUBIC)
-        return np.asarray(image)
+    vectors = np.stack([known[name] for name in names]).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def _files(source: Path) -> Iterator[tuple[PurePosixPath, bytes]]:

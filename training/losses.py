@@ -21,7 +21,7 @@ def orthonormal_map(rows: int, columns: int, generator: torch.Generator) -> torc
 def fit_orthonormal_map(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """The orthonormal map that carries `source` nearest to `target` (Schönemann 1966)."""
     left, _, right = torch.linalg.svd(source.T @ target, full_matrices=False)
-    return left @ right
+    return (left @ right).contiguous()
 
 
 def direction_loss(embeddings: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -37,21 +37,24 @@ def similarity_loss(embeddings: torch.Tensor, targets: torch.Tensor) -> torch.Te
 
 
 class CosFaceHead(nn.Module):
-    """Softmax over people with a margin on the cosine of the right one (Wang et al. 2018)."""
+    """Softmax over people with a margin on the cosine of the right one (Wang et al. 2018).
 
-    def __init__(self, centres: torch.Tensor, scale: float, margin: float) -> None:
+    The centres, one row for each person, stand still unless they are to be learned.
+    """
+
+    def __init__(self, centres: torch.Tensor, scale: float, margin: float, learned: bool) -> None:
         super().__init__()
-        self.centres = nn.Parameter(centres)
+        self.centres = nn.Parameter(centres, requires_grad=learned)
         self.scale, self.margin = scale, margin
 
     def forward(self, embeddings: torch.Tensor, people: torch.Tensor) -> torch.Tensor:
         """The mean loss of the pictures whose person is known; 0 when there is none."""
-        known = people != NOBODY
-        if not known.any():
-            return embeddings.sum() * 0
-        cosine = embeddings[known] @ functional.normalize(self.centres).T
-        right = functional.one_hot(people[known], len(self.centres))
-        return functional.cross_entropy(self.scale * (cosine - self.margin * right), people[known])
+        known = (people != NOBODY).float()
+        cosine = embeddings @ functional.normalize(self.centres).T
+        right = functional.one_hot(people.clamp_min(0), len(self.centres))
+        logits = self.scale * (cosine - self.margin * right)
+        losses = functional.cross_entropy(logits, people.clamp_min(0), reduction="none")
+        return (losses * known).sum() / known.sum().clamp_min(1)
 
 
 def centres_of_people(targets: torch.Tensor, people: torch.Tensor, count: int) -> torch.Tensor:

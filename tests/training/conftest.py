@@ -2,9 +2,21 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from training.pack import decode_sources
+
 PEOPLE, PICTURES = 6, 4
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As a run sets it: threads of one process wait for each other beside other work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -19,6 +31,13 @@ def crops(tmp_path):
             noisy = (pattern + rng.normal(0, 10, pattern.shape)).clip(0, 255).astype(np.uint8)
             Image.fromarray(noisy).save(folder / f"p{person}_{number}.png")
     return tmp_path / "crops"
+
+
+@pytest.fixture
+def pack(crops, tmp_path):
+    """The same, decoded."""
+    decode_sources([crops], tmp_path / "pack")
+    return tmp_path / "pack"
 
 
 @pytest.fixture

@@ -2,54 +2,76 @@
 
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from training.faces import NOBODY, read_faces, read_teacher, split_people
+from training.faces import (
+    NOBODY,
+    decode,
+    open_pack,
+    people_with_several,
+    read_crops,
+    read_teacher,
+)
+from training.pack import decode_sources
 
 
 def test_the_folder_names_the_person(crops):
-    faces = read_faces([crops])
-    assert faces.images.shape == (24, 112, 112, 3)
-    assert faces.images.dtype == np.uint8
-    assert faces.names_of_people == [f"person_{n}" for n in range(6)]
-    assert [faces.names[i] for i in np.flatnonzero(faces.people == 2)] == [
-        f"p2_{n}" for n in range(4)
-    ]
+    first = next(read_crops(crops))
+    assert (first.name, first.folder, first.suffix) == ("p0_0", "person_0", ".png")
+    assert len(list(read_crops(crops))) == 24
 
 
 def test_an_archive_reads_like_its_folder(crops, tmp_path):
     archive = shutil.make_archive(str(tmp_path / "set"), "zip", tmp_path, "crops")
-    inside, folder = read_faces([f"{archive}/crops"]), read_faces([crops])
-    assert inside.names_of_people == folder.names_of_people
-    assert np.array_equal(inside.images, folder.images)
-    assert read_faces([archive]).names_of_people[0] == "crops/person_0"
-
-
-def test_crops_outside_a_folder_belong_to_nobody(crops, tmp_path):
-    Image.new("L", (60, 60), 90).save(tmp_path / "crops" / "alone.jpg")
-    faces = read_faces([crops])
-    assert faces.people[faces.names == "alone"] == NOBODY
-    assert (faces.images[faces.names == "alone"] == 90).all()
+    assert list(read_crops(f"{archive}/crops")) == list(read_crops(crops))
+    assert next(read_crops(archive)).folder == "crops/person_0"
 
 
 def test_a_source_without_pictures_is_named(tmp_path):
     with pytest.raises(SystemExit, match="holds no pictures"):
-        read_faces([tmp_path])
+        next(read_crops(tmp_path))
 
 
-def test_held_out_people_are_in_one_part_only(crops):
-    train, held = split_people(read_faces([crops]), share=0.34, seed=3)
-    assert len(held.names_of_people) == 2
-    assert len(train) + len(held) == 24
-    assert not set(train.names_of_people) & set(held.names_of_people)
-    assert set(np.unique(train.people)) == set(range(4))
+def test_decoding_gives_rgb_of_the_networks_size(crops):
+    content = (crops / "person_1" / "p1_0.png").read_bytes()
+    assert np.array_equal(decode(content), np.asarray(Image.open(crops / "person_1" / "p1_0.png")))
+    small = cv2.imencode(".png", np.full((60, 60, 3), 90, np.uint8))[1].tobytes()
+    assert decode(small).shape == (112, 112, 3)
+    with pytest.raises(SystemExit, match="could not be read"):
+        decode(b"no picture")
 
 
-def test_teacher_vectors_follow_the_names(teacher):
+def test_a_pack_holds_pictures_and_people(crops, tmp_path):
+    Image.new("L", (112, 112), 90).save(crops / "alone.png")
+    decode_sources([crops], tmp_path / "pack")
+    faces = open_pack(tmp_path / "pack")
+    assert faces.images.shape == (25, 112, 112, 3)
+    assert len(faces.names_of_people) == 6
+    assert faces.people[faces.names == "alone"].tolist() == [NOBODY]
+    assert (faces.images[faces.names == "alone"] == 90).all()
+    assert faces.names[faces.people == 2].tolist() == [f"p2_{n}" for n in range(4)]
+
+
+def test_a_folder_that_is_no_pack_says_how_to_make_one(tmp_path):
+    with pytest.raises(SystemExit, match=r"python -m training.pack decode"):
+        open_pack(tmp_path)
+
+
+def test_people_are_held_out_whole():
+    people = np.array([0, 0, 1, 1, 2, 2, 3, NOBODY])
+    held = people_with_several(people, 0.67, seed=3)
+    assert held.sum() == 4 and not held[6:].any()
+    assert set(people[held]).isdisjoint(people[~held])
+    assert not people_with_several(people, 0, seed=3).any()
+
+
+def test_teacher_vectors_follow_the_names_and_have_length_1(teacher):
     whole = read_teacher([teacher], [f"p{p}_{n}" for p in range(6) for n in range(4)])
     assert whole.dtype == np.float32
+    assert np.allclose(np.linalg.norm(whole, axis=1), 1)
     assert np.array_equal(read_teacher([teacher], ["p3_1", "p0_0"]), whole[[13, 0]])
 
 

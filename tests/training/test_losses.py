@@ -45,19 +45,28 @@ def test_similarity_ignores_a_common_rotation(vectors):
 
 
 def test_cosface_is_a_softmax_with_a_margin():
-    head = CosFaceHead(torch.eye(2), scale=4.0, margin=0.25)
+    head = CosFaceHead(torch.eye(2), scale=4.0, margin=0.25, learned=False)
     loss = head(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
     right, wrong = math.exp(4 * 0.75), math.exp(0)
     assert loss.item() == pytest.approx(-math.log(right / (right + wrong)), rel=1e-5)
 
 
 def test_cosface_leaves_pictures_without_person_alone():
-    head = CosFaceHead(torch.eye(2), scale=4.0, margin=0.25)
+    head = CosFaceHead(torch.eye(2), scale=4.0, margin=0.25, learned=True)
     embeddings = torch.eye(2, requires_grad=True)
-    head(embeddings, torch.tensor([-1, 1])).backward()
+    both = head(embeddings, torch.tensor([-1, 1]))
+    both.backward()
     assert embeddings.grad[0].abs().sum() == 0
     assert embeddings.grad[1].abs().sum() > 0
+    assert both == head(embeddings[1:], torch.tensor([1]))
     assert head(embeddings, torch.tensor([-1, -1])) == 0
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_the_centres_learn_only_where_they_should(learned):
+    head = CosFaceHead(torch.eye(2), scale=4.0, margin=0.25, learned=learned)
+    head(torch.eye(2, requires_grad=True), torch.tensor([0, 1])).backward()
+    assert (head.centres.grad is not None) == learned
 
 
 def test_centres_are_the_mean_directions():

@@ -3,38 +3,40 @@
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
+from torch.nn import functional
 
 from recognition.networks.mobilenetv3 import mobilenetv3_large
-from training import measure
-from training.export import export
-from training.train import Trainer, _parser, learning_rate, resize, size_at, train, update_average
+from training import gpu, targets
+from training import train as training
+from training.batches import GpuBatches, ProcessorBatches
+from training.options import parser
+from training.teachers import JointTeacher
+from training.train import Trainer, embed, learning_rate, resize, size_at, train, update_average
 
 
 @pytest.fixture
-def options(crops, teacher, tmp_path):
-    """Options of a run of two steps."""
-    return _parser().parse_args(
-        ["mobilenetv3_large", "--faces", str(crops), "--teacher", str(teacher)]
-        + ["--checkpoint", str(tmp_path / "run.pt"), "--batch", "4", "--epochs", "0.5"]
-        + ["--hold-out", "0.34", "--no-amp", "--seed", "5"]
+def options(pack, teacher, tmp_path):
+    """Options of a run of two steps at a few pixels, so that it takes a moment."""
+    return parser().parse_args(
+        ["mobilenetv3_large", "--pack", str(pack), "--teacher", str(teacher), "--steps", "2"]
+        + ["--checkpoint", str(tmp_path / "run.pt"), "--weights", str(tmp_path / "run.safetensors")]
+        + ["--batch", "4", "--hold-out", "0.34", "--sizes", "32", "--no-amp", "--seed", "5"]
+        + ["--device", "cpu"]
     )
 
 
-@pytest.fixture
-def trainer(options):
-    """A run before its first step: 16 crops of 4 people, 8 crops of 2 people held out."""
-    return Trainer(options)
-
-
-def test_repeated_steps_on_one_batch_lower_the_loss(trainer, monkeypatch):
-    first = trainer.data.batch(0, 4, 5)
-    monkeypatch.setattr(trainer.data, "batch", lambda *_: first)
-    monkeypatch.setattr(trainer, "progress", lambda: 0.1)
-    losses = [sum(trainer.train_step().values()) for _ in range(8)]
-    assert min(losses[-3:]) < 0.8 * losses[0]
+def test_repeated_steps_on_one_batch_lower_the_loss(options, monkeypatch):
+    trainer = Trainer(options)
+    first = trainer.batches.take(0, 32)
+    monkeypatch.setattr(trainer.batches, "take", lambda *_: first)
+    monkeypatch.setattr(trainer, "progress", lambda: 0.03)
+    losses = [float(sum(trainer.train_step().values())) for _ in range(6)]
+    assert min(losses[-2:]) < 0.85 * losses[0]
 
 
 def test_a_resumed_run_ends_like_an_uninterrupted_one(options):
+    options.mixup = 0.5
     whole = Trainer(options)
     train(whole)
     broken = Trainer(options)
@@ -49,53 +51,139 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(options):
         torch.testing.assert_close(resumed.average[name], value, msg=name)
 
 
-def test_the_export_loads_into_the_network_in_half_precision(trainer, tmp_path):
-    trainer.train_step()
-    trainer.save()
-    export(trainer.options.checkpoint, tmp_path / "out.safetensors")
-    with safe_open(tmp_path / "out.safetensors", "pt") as file:
+def test_the_export_is_the_published_layout_in_half_precision(options, capsys):
+    trainer = Trainer(options)
+    train(trainer)
+    assert "held out: TAR" in capsys.readouterr().out
+    with safe_open(options.weights, "pt") as file:
         assert file.get_tensor("features.0.0.weight").dtype == torch.float16
-        assert set(file.keys()) == set(mobilenetv3_large().state_dict())
-    loaded = measure.load_weights("mobilenetv3_large", tmp_path / "out.safetensors")
-    images = trainer.held_out.images
-    vectors = measure.embed(loaded, images), measure.embed(trainer.averaged(), images)
+        shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    network = mobilenetv3_large()
+    assert shapes == {name: list(value.shape) for name, value in network.state_dict().items()}
+    network.load_state_dict(load_file(options.weights))
+    exact = mobilenetv3_large()
+    exact.load_state_dict(trainer.average)
+    images = trainer.faces.images[trainer.held_out[:2]]
+    vectors = embed(network, images, amp=False), embed(exact, images, amp=False)
     assert (vectors[0] * vectors[1]).sum(1).min() > 0.999
 
 
-def test_a_start_fits_the_map_to_its_own_outputs(trainer, options, tmp_path):
+def test_a_start_fits_the_map_to_its_own_outputs(options):
     """The targets of the second run lie nearer to the network than a random map's would."""
+    trainer = Trainer(options)
     trainer.save()
-    export(options.checkpoint, tmp_path / "start.safetensors")
-    options.start = tmp_path / "start.safetensors"
+    options.start = options.weights
     started = Trainer(options)
-    outputs = measure.embed(started.network.eval(), started.data.images)
-    fitted = (outputs * started.data.targets).sum(1).mean()
-    assert fitted > (outputs * trainer.data.targets).sum(1).mean() + 0.02
+    images = torch.from_numpy(started.faces.images[started.rows])
+    outputs = embed(started.network, images.numpy(), amp=False)
+    fitted, random = (
+        (outputs * run.targets.of(images, torch.from_numpy(started.rows), None)).sum(1).mean()
+        for run in (started, trainer)
+    )
+    assert fitted > random + 0.02
+
+
+def test_without_a_teacher_the_people_are_what_is_learned(options):
+    options.teacher, options.cosface = [], 1.0
+    trainer = Trainer(options)
+    before = trainer.head.centres.clone()
+    assert set(trainer.train_step()) == {"cosface"}
+    assert not torch.equal(trainer.head.centres, before)
+
+
+def test_a_live_teacher_sees_the_pictures_as_they_were_augmented(options, monkeypatch):
+    class Member(torch.nn.Module):
+        def __init__(self, seed: int) -> None:
+            super().__init__()
+            generator = torch.Generator().manual_seed(seed)
+            self.matrix = torch.nn.Parameter(torch.randn(48, 300, generator=generator))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            assert images.shape[-1] == 112
+            return functional.avg_pool2d(images, 28).flatten(1) @ self.matrix
+
+    monkeypatch.setattr(targets, "EdgeFace", lambda _: Member(1))
+    monkeypatch.setattr(targets, "Reidentification", lambda _: Member(2))
+    seen, teach = [], JointTeacher.forward
+    monkeypatch.setattr(JointTeacher, "forward", lambda self, x: seen.append(x) or teach(self, x))
+    options.live, options.teacher, options.mixup = ["a", "b"], [], 0.25
+    for trainer in (Trainer(options), Trainer(options)):  # the second reads the cache
+        trainer.train_step()
+    clean = trainer.batches.take(0, 112).images
+    assert len(seen) == 2 and torch.equal(seen[0], seen[1])
+    changed = (seen[0] - clean).flatten(1).abs().amax(1)
+    assert (changed > 0.01).tolist() == [True, False, False, False]
+    assert (options.pack / targets.CACHE).exists()
+
+
+def test_batches_of_both_kinds_depend_on_seed_and_step_alone(options):
+    trainer = Trainer(options)
+    given = (trainer.faces, trainer.rows, 4, 1, 0.5)
+    processor, other = ProcessorBatches(*given), ProcessorBatches(*given)
+    graphic = GpuBatches(*given, torch.device("cpu"))
+    third = [processor.take(step, 48) for step in range(3)][2]
+    assert third.images.shape == (4, 3, 48, 48)
+    for batch in (other.take(2, 48), processor.take(2, 48)):
+        assert torch.equal(batch.images, third.images) and torch.equal(batch.rows, third.rows)
+    on_gpu = graphic.take(2, 112)
+    assert torch.equal(on_gpu.rows, third.rows) and on_gpu.images.shape == (4, 3, 112, 112)
+    assert torch.equal(graphic.take(2, 112).images, on_gpu.images)
+    rounds = [processor.take(step, 48).rows for step in range(len(trainer.rows) // 4)]
+    assert len(torch.cat(rounds).unique()) == len(trainer.rows)
+
+
+def test_the_prepared_run_decodes_trains_exports_and_goes_on(
+    crops, teacher, tmp_path, monkeypatch, capsys
+):
+    """The way of a GPU from its one command, on the processor."""
+    monkeypatch.setattr(
+        Trainer,
+        "_batches",
+        lambda self: GpuBatches(self.faces, self.rows, 4, 1, 0.3, self.device),
+    )
+    command = ["mobilenetv3_large", "--sources", str(crops), "--into", str(tmp_path / "run")]
+    command += ["--teacher", str(teacher), "--batch", "4", "--sizes", "32", "--device", "cpu"]
+    gpu.main([*command, "--steps", "1"])
+    assert (tmp_path / "run" / "mobilenetv3_large.safetensors").exists()
+    gpu.main([*command, "--steps", "2", "--no-amp"])
+    said = capsys.readouterr().out
+    assert "24 crops of 6 people" in said
+    assert "resumed at step 1" in said and "finished after 2 steps" in said
+
+
+def test_a_diverged_run_ends_before_it_is_saved(options, monkeypatch):
+    trainer = Trainer(options)
+    monkeypatch.setattr(trainer, "train_step", lambda: {"direction": torch.tensor(torch.nan)})
+    monkeypatch.setattr(trainer, "progress", lambda: 0.0 if not trainer.seconds else 1.0)
+    with pytest.raises(SystemExit, match=r"Lower --rate"):
+        train(trainer)
+    assert not options.checkpoint.exists()
+
+
+def test_nothing_to_learn_from_is_an_error(pack, tmp_path):
+    command = ["mobilenetv3_large", "--pack", str(pack), "--checkpoint", str(tmp_path / "run.pt")]
+    with pytest.raises(SystemExit, match="Nothing to learn from"):
+        training.main([*command, "--steps", "1", "--cosface", "0"])
 
 
 def test_learning_rate_rises_then_falls():
-    rates = [learning_rate(done) for done in (0.0, 0.025, 0.05, 0.5, 1.0)]
+    rates = [learning_rate(done) for done in (0.0, 0.015, 0.03, 0.5, 1.0)]
     assert rates[0] < rates[1] < rates[2] == pytest.approx(1)
     assert rates[2] > rates[3] > rates[4] == pytest.approx(0.01)
 
 
-def test_sizes_share_the_schedule_equally():
-    assert [size_at(done, [64, 112]) for done in (0, 0.49, 0.5, 1.0)] == [64, 64, 112, 112]
-    assert resize(torch.zeros(2, 3, 112, 112), 64).shape == (2, 3, 64, 64)
-
-
-def test_people_held_out_are_measured_at_the_size_now_trained_at(trainer, monkeypatch):
-    trainer.options.sizes = [64, 112]
-    seen = []
-    network = torch.nn.Sequential(
-        torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 512)
+def test_sizes_take_their_shares_of_the_schedule():
+    phases = (
+        parser()
+        .parse_args(
+            ["mobilenetv3_large", "--pack", "p", "--checkpoint", "c", "--steps", "1"]
+            + ["--sizes", "64:0.6", "112:0.4"]
+        )
+        .sizes
     )
-    network.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].shape[-1]))
-    monkeypatch.setattr(trainer, "averaged", lambda: network)
-    for done in (0.1, 0.9):
-        monkeypatch.setattr(trainer, "progress", lambda done=done: done)
-        trainer.report()
-    assert seen == [64, 112]
+    assert phases == [(64, 0.6), (112, 0.4)]
+    assert [size_at(done, phases) for done in (0, 0.59, 0.61, 1.0)] == [64, 64, 112, 112]
+    assert resize(torch.zeros(2, 3, 112, 112), 64).shape == (2, 3, 64, 64)
 
 
 def test_average_moves_by_its_share():

@@ -1,0 +1,107 @@
+"""Training crops dealt in shuffled, augmented batches without end, on the processor or on the GPU.
+
+Batch number `step` depends on the seed and the size alone, so a resumed run goes on the same.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from recognition.networks.registry import CROP_SIZE
+from training import augmentation, gpu_augmentation
+from training.faces import Faces
+
+AHEAD = 4  # batches that are augmented before they are asked for
+TRANSFER = 4096  # crops copied to the GPU at a time
+
+
+class Batch(NamedTuple):
+    """Pictures N×3×S×S float32 in [-1, 1], channels last; their N rows of the pack."""
+
+    images: torch.Tensor
+    rows: torch.Tensor
+
+
+class _Dealer:
+    """Which crops a step takes: every one once, in a new order each time round."""
+
+    def __init__(self, rows: np.ndarray, batch: int, seed: int) -> None:
+        if len(rows) < batch:
+            raise SystemExit(f"{len(rows)} crops are fewer than a batch of {batch}: lower --batch.")
+        self.rows, self.batch, self.seed = rows, batch, seed
+        self.round, self.order = -1, rows
+
+    def rows_of(self, step: int) -> np.ndarray:
+        number, place = divmod(step, len(self.rows) // self.batch)
+        if number != self.round:
+            self.round = number
+            self.order = np.random.default_rng((self.seed, number)).permutation(self.rows)
+        return self.order[place * self.batch : (place + 1) * self.batch]
+
+
+class ProcessorBatches:
+    """Augments crop by crop in a thread of its own, beside the training."""
+
+    def __init__(self, faces: Faces, rows: np.ndarray, batch: int, seed: int, plain: float) -> None:
+        self.faces, self.seed, self.plain = faces, seed, plain
+        self.dealer = _Dealer(rows, batch, seed)
+        self.pool = ThreadPoolExecutor(1)
+        self.coming: deque[tuple[int, Future[Batch]]] = deque()
+
+    def take(self, step: int, size: int) -> Batch:
+        """Batch number `step` at size×size pixels; a few of the next may still be of another size."""
+        while self.coming and self.coming[0][0] != step:
+            self.coming.popleft()[1].cancel()
+        while len(self.coming) < AHEAD:
+            following = step + len(self.coming)
+            self.coming.append((following, self.pool.submit(self._make, following, size)))
+        return self.coming.popleft()[1].result()
+
+    def _make(self, step: int, size: int) -> Batch:
+        rows, rng = self.dealer.rows_of(step), np.random.default_rng((self.seed, 1, step))
+        crops = [
+            augmentation.augment(self.faces.images[row], rng, self.plain, size) for row in rows
+        ]
+        images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
+        return Batch(scale(images), torch.from_numpy(rows))
+
+
+class GpuBatches:
+    """Keeps every crop in the GPU's memory (38 kB each) and augments whole batches there."""
+
+    def __init__(
+        self,
+        faces: Faces,
+        rows: np.ndarray,
+        batch: int,
+        seed: int,
+        plain: float,
+        device: torch.device,
+    ) -> None:
+        self.seed, self.plain, self.device = seed, plain, device
+        self.dealer = _Dealer(rows, batch, seed)
+        self.generator = torch.Generator(device)
+        self.images = torch.empty(faces.images.shape, dtype=torch.uint8, device=device)
+        for start in range(0, len(faces), TRANSFER):
+            part = np.array(faces.images[start : start + TRANSFER])
+            self.images[start : start + TRANSFER] = torch.from_numpy(part).to(device)
+
+    def take(self, step: int, size: int) -> Batch:
+        """Batch number `step` at 112 pixels: nothing waits for the device, which runs behind."""
+        if size != CROP_SIZE:
+            raise ValueError(f"Batches on the GPU have {CROP_SIZE} pixels, not {size}.")
+        rows = torch.from_numpy(self.dealer.rows_of(step)).to(self.device)
+        self.generator.manual_seed(self.seed * 1_000_003 + step)
+        images = self.images[rows].permute(0, 3, 1, 2)
+        images = gpu_augmentation.augment(images, self.generator, self.plain)
+        return Batch(images.contiguous(memory_format=torch.channels_last), rows)
+
+
+def scale(images: torch.Tensor) -> torch.Tensor:
+    """N×3×H×W uint8 RGB to float32 in [-1, 1], as the networks read them."""
+    return images.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)

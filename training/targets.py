@@ -1,0 +1,85 @@
+"""Where each crop's embedding should go: a teacher's direction, carried into the 512 dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional
+
+from recognition.networks.registry import EMBEDDING_DIM
+from training.faces import Faces, read_teacher
+from training.losses import fit_orthonormal_map, orthonormal_map
+from training.teachers import EdgeFace, JointTeacher, Reidentification
+
+CACHE = "joint_teacher.pt"  # beside the pack: the live teacher's means and its vectors of the crops
+
+
+class Mix(NamedTuple):
+    """Picture i is `share` of itself and the rest of picture `partner[i]`; N×1 and N."""
+
+    partner: torch.Tensor
+    share: torch.Tensor
+
+
+class Targets:
+    """The directions of the whole pack, N×D, of clean crops; and the teacher, where it is live."""
+
+    def __init__(self, directions: torch.Tensor, teacher: JointTeacher | None) -> None:
+        self.directions, self.teacher = directions, teacher
+        self.map = torch.empty(0)
+
+    def fit_map(self, rows: torch.Tensor, outputs: torch.Tensor | None, seed: int) -> float | None:
+        """Fixes the orthonormal map into the network's dimensions.
+
+        With the network's `outputs` for the crops at `rows`, the one that agrees best with them:
+        what it knows is kept. Returns the mean cosine. Otherwise a random one.
+        """
+        if outputs is None:
+            generator = torch.Generator().manual_seed(seed)
+            turn = orthonormal_map(self.directions.shape[1], EMBEDDING_DIM, generator)
+            self.map = turn.to(self.directions.device)
+            return None
+        given = self.directions[rows]
+        self.map = fit_orthonormal_map(given, outputs.to(given.device))
+        return float((given @ self.map * outputs.to(given.device)).sum(1).mean())
+
+    def of(self, images: torch.Tensor, rows: torch.Tensor, mix: Mix | None) -> torch.Tensor:
+        """N×512 of length 1 for 112-pixel pictures as the network sees them.
+
+        A live teacher looks at the pictures themselves; a fixed one gives what it said of the clean
+        crops, mixed as the pictures are.
+        """
+        if self.teacher:
+            return self.teacher(images) @ self.map
+        given = self.directions[rows]
+        if mix:
+            given = mix.share * given + (1 - mix.share) * given[mix.partner]
+            given = functional.normalize(given)
+        return given @ self.map
+
+
+def fixed_targets(files: Sequence[str | Path], faces: Faces, device: torch.device) -> Targets:
+    """Targets from files of vectors that a teacher gave for the clean crops."""
+    vectors = torch.from_numpy(read_teacher(files, faces.names.tolist()))
+    return Targets(vectors.to(device), None)
+
+
+def live_targets(
+    edgeface: Path, reidentification: Path, faces: Faces, pack: Path, device: torch.device
+) -> Targets:
+    """Targets from both published networks; what they say of the clean crops is kept in the pack."""
+    teacher = JointTeacher([EdgeFace(edgeface), Reidentification(reidentification)])
+    teacher = teacher.to(device)
+    cache = pack / CACHE
+    if cache.exists():
+        state = torch.load(cache, map_location=device, weights_only=True)
+        if len(state["directions"]) == len(faces):
+            teacher.means, teacher.turn = state["means"], state["turn"]
+            return Targets(state["directions"].float(), teacher)
+    directions = teacher.fit(faces.images)
+    state = {"means": teacher.means, "turn": teacher.turn, "directions": directions.half()}
+    torch.save(state, cache)
+    return Targets(directions, teacher)

@@ -1,0 +1,102 @@
+"""Two published networks as one teacher: EdgeFace-XS and Open Model Zoo's reidentification-0095.
+
+Neither comes with the project. Each is trained on far more faces than there are here, and they err
+differently: together they are better than either (training/README.md).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional
+
+from training.openvino_ir import OpenVinoNetwork
+
+EDGEFACE_DIM = 512  # numbers of an EdgeFace embedding
+JOINT_DIM = 256  # strongest directions that are kept of both
+
+
+class EdgeFace(nn.Module):
+    """EdgeFace-XS (George et al. 2023, arXiv:2307.01838), from its weights as `.safetensors`."""
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        import timm
+
+        self.network = timm.create_model("edgenext_x_small")
+        self.network.reset_classifier(EDGEFACE_DIM)
+        self.network.load_state_dict(load_file(weights), strict=True)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network(images)
+
+
+class Reidentification(nn.Module):
+    """Open Model Zoo's face-reidentification-retail-0095, from its `.xml` and `.bin`."""
+
+    def __init__(self, xml: Path) -> None:
+        super().__init__()
+        self.network = OpenVinoNetwork(xml)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        bgr = (images.flip(1) + 1) * 127.5
+        narrow = functional.interpolate(
+            bgr[..., 8:104], size=(128, 128), mode="bilinear", align_corners=False
+        )
+        return self.network(narrow).flatten(1)
+
+
+class JointTeacher(nn.Module):
+    """Both networks' directions from their means, side by side, turned to the strongest 256.
+
+    Reads N×3×112×112 RGB in [-1, 1], gives N×256 float32 of length 1. `fit` comes first.
+    """
+
+    def __init__(self, members: list[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members).eval().requires_grad_(False)
+        self.means: list[torch.Tensor] = []
+        self.turn = torch.empty(0)
+
+    @torch.no_grad()
+    def _outputs(self, images: torch.Tensor, mirrored: bool) -> list[torch.Tensor]:
+        """Each member's normalised N×D vectors, as the mean of the crop's and its mirror image's."""
+        views = [images, images.flip(3)] if mirrored else [images]
+        views = [view.contiguous(memory_format=torch.channels_last) for view in views]
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
+            given = [[member(view).float() for view in views] for member in self.members]
+        return [sum(functional.normalize(vectors) for vectors in member) for member in given]
+
+    @torch.no_grad()
+    def fit(self, crops: np.ndarray, batch: int = 1024) -> torch.Tensor:
+        """Takes means and strongest directions from N×112×112×3 uint8 RGB crops.
+
+        Returns what it then says of those crops, mirror images included: N×256, of length 1.
+        """
+        device = next(self.parameters()).device
+        rows = []
+        for start in range(0, len(crops), batch):
+            part = torch.from_numpy(np.array(crops[start : start + batch])).to(device)
+            rows.append(self._outputs(part.permute(0, 3, 1, 2) / 127.5 - 1, mirrored=True))
+        outputs = [torch.cat(member) for member in zip(*rows, strict=True)]
+        self.means = [functional.normalize(member).mean(0) for member in outputs]
+        joint = self._join(outputs)
+        vectors = torch.linalg.eigh((joint.T @ joint).double()).eigenvectors
+        self.turn = vectors.flip(1)[:, :JOINT_DIM].float()
+        return functional.normalize(joint @ self.turn)
+
+    def _join(self, outputs: list[torch.Tensor]) -> torch.Tensor:
+        parts = [
+            functional.normalize(functional.normalize(member) - mean)
+            for member, mean in zip(outputs, self.means, strict=True)
+        ]
+        return functional.normalize(torch.cat(parts, 1))
+
+    @torch.no_grad()
+    def forward(self, images: torch.Tensor, mirrored: bool = False) -> torch.Tensor:
+        """The teacher's directions; `mirrored` also asks for the mirror image, at twice the cost."""
+        return functional.normalize(self._join(self._outputs(images, mirrored)) @ self.turn)
