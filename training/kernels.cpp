@@ -20,10 +20,16 @@ enum Activation { NONE = 0, PRELU = 1, HARD_SWISH = 2 };
 static inline __m512 widen(__m256i v) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16));
 }
-static inline __m512 load(const bf16 *p) { return widen(_mm256_loadu_si256((const __m256i *)p)); }
-static inline __m512 load(const bf16 *p, __mmask16 m) { return widen(_mm256_maskz_loadu_epi16(m, p)); }
+// Moving 16 whole is faster than by a mask, and nearly always what is wanted.
+static inline __m512 load(const bf16 *p, __mmask16 m) {
+  return widen(m == 0xffff ? _mm256_loadu_si256((const __m256i *)p) : _mm256_maskz_loadu_epi16(m, p));
+}
 static inline void store(bf16 *p, __m512 v, __mmask16 m) {
-  _mm256_mask_storeu_epi16(p, m, (__m256i)_mm512_cvtneps_pbh(v));
+  __m256i narrow = (__m256i)_mm512_cvtneps_pbh(v);
+  if (m == 0xffff)
+    _mm256_storeu_si256((__m256i *)p, narrow);
+  else
+    _mm256_mask_storeu_epi16(p, m, narrow);
 }
 static inline __mmask16 lanes(int64_t at, int64_t end) {  // those of [at, at+16) before the end
   return end - at >= 16 ? 0xffff : (__mmask16)((1u << (end - at)) - 1);
@@ -52,7 +58,7 @@ static std::vector<float> repeat(const float *p, int64_t C, int64_t W) {
   for (int64_t i = 0; i < W; i++) r[i] = p[i % C];
   return r;
 }
-static const int64_t BLOCK = 64;  // rows summed in float32 before they are added up in double
+static const int64_t BLOCK = 256;  // rows summed in float32 before they are added up in double
 
 template <int A> static inline __m512 activate(__m512 z, __m512 slope) {
   if (A == NONE) return z;

@@ -93,16 +93,20 @@ def test_a_whole_network_learns_the_same_at_another_size():
     fused = copy.deepcopy(usual)
     assert suit_processor(fused) == "kernels.cpp"
     assert list(fused.state_dict()) == list(usual.state_dict())
-    x, target = pictures(6, 3, 48, 48), functional.normalize(torch.randn(6, 512))
+    x, target = pictures(12, 3, 48, 48), functional.normalize(torch.randn(12, 512))
+    plain = _in_bfloat16(copy.deepcopy(usual), x)
     embeddings = usual(x), _in_bfloat16(fused, x)
-    assert functional.cosine_similarity(*embeddings).min() > 0.98
+    errors = [
+        1 - functional.cosine_similarity(embeddings[0], y).mean() for y in (embeddings[1], plain)
+    ]
+    assert errors[0] < 1.5 * errors[1] < 0.02  # no further from float32 than bfloat16 is anyway
     gradients = []
     for network, embedding in zip((usual, fused), embeddings, strict=True):
         direction = functional.normalize(embedding)
         (1 - (direction * target).sum(1)).mean().backward()
         last = [network.output_layer.fc[0].weight, network.features[-1][0].weight]
         gradients.append(torch.cat([weight.grad.flatten() for weight in last]))
-    assert functional.cosine_similarity(*gradients, dim=0) > 0.95
+    assert functional.cosine_similarity(*gradients, dim=0) > 0.97
 
 
 def _in_bfloat16(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
