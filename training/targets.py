@@ -12,7 +12,7 @@ from torch.nn import functional
 from recognition.networks.registry import EMBEDDING_DIM
 from training.faces import Faces, read_teacher
 from training.losses import fit_orthonormal_map, orthonormal_map
-from training.teachers import EdgeFace, JointTeacher, Reidentification
+from training.teachers import JointTeacher, Reidentification, edgeface
 
 CACHE = "joint_teacher.pt"  # beside the pack: the live teacher's means and its vectors of the crops
 
@@ -68,10 +68,10 @@ def fixed_targets(files: Sequence[str | Path], faces: Faces, device: torch.devic
 
 
 def live_targets(
-    edgeface: Path, reidentification: Path, faces: Faces, pack: Path, device: torch.device
+    edgeface_file: Path, reidentification_file: Path, faces: Faces, pack: Path, device: torch.device
 ) -> Targets:
     """Targets from both published networks; what they say of the clean crops is kept in the pack."""
-    teacher = JointTeacher([EdgeFace(edgeface), Reidentification(reidentification)])
+    teacher = JointTeacher([edgeface(edgeface_file), Reidentification(reidentification_file)])
     teacher = teacher.to(device)
     cache = pack / CACHE
     if cache.exists():

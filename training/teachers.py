@@ -14,25 +14,18 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
+from recognition.networks.edgeface import EdgeNeXt
+from recognition.networks.registry import EMBEDDING_DIM
 from training.openvino_ir import OpenVinoNetwork
 
-EDGEFACE_DIM = 512  # numbers of an EdgeFace embedding
 JOINT_DIM = 256  # strongest directions that are kept of both
 
 
-class EdgeFace(nn.Module):
-    """EdgeFace-XS (George et al. 2023, arXiv:2307.01838), from its weights as `.safetensors`."""
-
-    def __init__(self, weights: Path) -> None:
-        super().__init__()
-        import timm
-
-        self.network = timm.create_model("edgenext_x_small")
-        self.network.reset_classifier(EDGEFACE_DIM)
-        self.network.load_state_dict(load_file(weights), strict=True)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.network(images)
+def edgeface(weights: Path) -> nn.Module:
+    """EdgeFace-XS with whole matrices (George et al. 2023, arXiv:2307.01838), from `.safetensors`."""
+    network = EdgeNeXt(EMBEDDING_DIM, rank_share=None)
+    network.load_state_dict(load_file(weights), strict=True)
+    return network
 
 
 class Reidentification(nn.Module):

@@ -102,7 +102,7 @@ def test_a_live_teacher_sees_the_pictures_as_they_were_augmented(options, monkey
             assert images.shape[-1] == 112
             return functional.avg_pool2d(images, 28).flatten(1) @ self.matrix
 
-    monkeypatch.setattr(targets, "EdgeFace", lambda _: Member(1))
+    monkeypatch.setattr(targets, "edgeface", lambda _: Member(1))
     monkeypatch.setattr(targets, "Reidentification", lambda _: Member(2))
     seen, teach = [], JointTeacher.forward
     monkeypatch.setattr(JointTeacher, "forward", lambda self, x: seen.append(x) or teach(self, x))
