@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypedDict, Unpack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 from django.utils.translation import gettext
@@ -12,7 +13,13 @@ from django.utils.translation import gettext
 from recognition.alignment import align_face, is_enlarged, whole_picture
 from recognition.conf import get_settings
 from recognition.detection import Face, detect_faces, looks_for_faces
-from recognition.exceptions import NoFaceDetected, OutOfDeviceMemory, RecognitionError
+from recognition.exceptions import (
+    NoFaceDetected,
+    NoSuchFace,
+    OutOfDeviceMemory,
+    RecognitionError,
+    SeveralFaces,
+)
 from recognition.imaging import DecodedImage, opened_image, read_image
 from recognition.networks import load_network
 from recognition.networks.registry import EMBEDDING_DIM
@@ -22,11 +29,15 @@ from recognition.quality import FaceQuality, crop_quality, face_quality, has_str
 class CropOptions(TypedDict, total=False):
     """Which faces are cut out of a picture; what is left out or None is as the settings say."""
 
-    detect: bool  # False: the picture is a crop already (the default is True)
+    use_face_detection: bool  # False: the picture is a crop already (the default is True)
     require_face: bool  # no face is an error
     min_score: float | None  # faces found with less certainty do not count, 0 to 1
-    min_size: float | None  # nor do those whose box has a shorter side, in pixels of the picture
+    min_face_size: float | None  # nor those whose box has a shorter side, in pixels of the picture
     all_faces: bool  # every face, not the largest alone
+    face_index: int | None  # this face alone, counted from 0, the largest first
+    on_several_faces: Literal[
+        "largest", "refuse"
+    ]  # refuse: several faces, and no index, are an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +102,12 @@ def crop_faces(
 
 
 def crop_all_faces(
-    image: np.ndarray, *, min_score: float | None = None, min_size: float | None = None
+    image: np.ndarray, *, min_score: float | None = None, min_face_size: float | None = None
 ) -> list[FaceCrop]:
     """Every face of an H×W×3 uint8 RGB picture, aligned, largest first; none when there is none."""
-    return _face_crops(_given(image), min_score=min_score, min_size=min_size, all_faces=True)
+    return _face_crops(
+        _given(image), min_score=min_score, min_face_size=min_face_size, all_faces=True
+    )
 
 
 def crop_uploads(
@@ -117,11 +130,13 @@ def crop_uploads(
 
 
 def crop_all_faces_of_upload(
-    data: bytes, *, min_score: float | None = None, min_size: float | None = None
+    data: bytes, *, min_score: float | None = None, min_face_size: float | None = None
 ) -> CroppedUpload:
     """An upload and every face in it, largest first; no crops when there is none."""
     with opened_image(data, side=get_settings().detection_max_side) as image:
-        crops = _face_crops(image, data, min_score=min_score, min_size=min_size, all_faces=True)
+        crops = _face_crops(
+            image, data, min_score=min_score, min_face_size=min_face_size, all_faces=True
+        )
     return CroppedUpload(data, image, crops)
 
 
@@ -134,7 +149,7 @@ def _wanted_crops(
     image: DecodedImage, data: bytes = b"", **options: Unpack[CropOptions]
 ) -> list[FaceCrop]:
     """The faces that the options ask for, or the whole picture; `NoFaceDetected` where one must be."""
-    detect = options.get("detect", True) and looks_for_faces()
+    detect = options.get("use_face_detection", True) and looks_for_faces()
     required = options.get("require_face", False)
     required = required or (detect and get_settings().no_face_policy == "error")
     crops = _face_crops(image, data, **options) if detect or required else []
@@ -146,20 +161,28 @@ def _wanted_crops(
 def _face_crops(
     image: DecodedImage, data: bytes = b"", **options: Unpack[CropOptions]
 ) -> list[FaceCrop]:
-    """The faces that can be aligned, largest first; the largest alone unless `all_faces`.
+    """The faces that can be aligned, largest first; the largest alone unless `all_faces`."""
+    all_faces = options.get("all_faces", False)
+    faces = detect_faces(
+        image.pixels,
+        min_score=options.get("min_score"),
+        min_face_size=options.get("min_face_size"),
+        scale=image.scale,
+    )
+    faces, among = _meant(faces, **options)
+    crops = _cut(image, data, faces, among)
+    return list(crops) if all_faces else list(islice(crops, 1))
+
+
+def _cut(
+    image: DecodedImage, data: bytes, faces: Iterable[Face], among: Sequence[Face] = ()
+) -> Iterator[FaceCrop]:
+    """The faces that can be aligned, judged among the others.
 
     Of a picture that was read at a reduced scale, a face that has too few pixels there is cut from the
     whole picture, which is decoded from `data` only then.
     """
-    all_faces = options.get("all_faces", False)
     pixels, scale = image.pixels, image.scale
-    faces = detect_faces(
-        pixels,
-        min_score=options.get("min_score"),
-        min_size=options.get("min_size"),
-        scale=scale,
-    )
-    crops: list[FaceCrop] = []
     for face in faces:
         seen = face if scale == 1 else face.scaled(scale)
         if scale != 1 and is_enlarged(seen.landmarks):
@@ -168,11 +191,40 @@ def _face_crops(
             crop = align_face(pixels, seen.landmarks)
         except ValueError:  # landmarks that no face can have: not a face
             continue
-        among = () if all_faces else faces
-        crops.append(FaceCrop(crop, face, face_quality(crop, face, among)))
-        if not all_faces:
-            break
-    return crops
+        yield FaceCrop(crop, face, face_quality(crop, face, among))
+
+
+def _meant(faces: list[Face], **options: Unpack[CropOptions]) -> tuple[list[Face], Sequence[Face]]:
+    """The faces that may be cut out, and those that the first of them is judged among."""
+    index = options.get("face_index")
+    if index is None:
+        if options.get("on_several_faces") == "refuse" and len(faces) > 1:
+            message = gettext(
+                "There are %(count)d faces in the picture, and one was expected. Say which is meant by "
+                "face_index, from 0 for the largest to %(last)d, or send a picture of this person alone."
+            )
+            raise SeveralFaces(message % {"count": len(faces), "last": len(faces) - 1})
+        return faces, () if options.get("all_faces") else faces
+    if faces and index >= len(faces):
+        message = gettext(
+            "Face %(index)d was asked for, and the picture has %(count)d: they are counted from 0, the "
+            "largest first, as /api/detect answers them."
+        )
+        raise NoSuchFace(message % {"index": index, "count": len(faces)})
+    return faces[index : index + 1], ()
+
+
+def crop_again(data: bytes, record: Mapping[str, Any]) -> FaceCrop:
+    """The crop of a face that was found in this very picture before: `record` is its `face_record`."""
+    face = Face(
+        tuple(record["box"]),
+        record["score"],
+        np.array(record["landmarks"], np.float32),
+        record.get("rotation", 0),
+    )
+    with opened_image(data, side=get_settings().detection_max_side) as image:
+        (crop,) = _cut(image, data, [face])
+    return replace(crop, quality=FaceQuality.from_record(record["quality"]))
 
 
 def _whole_picture(image: np.ndarray, *, looked_for_face: bool) -> FaceCrop:

@@ -49,6 +49,20 @@ class NoFaceDetected(RecognitionError):
     status = 422
 
 
+class SeveralFaces(RecognitionError):
+    """There are several faces where one was expected, and nobody said which is meant."""
+
+    code = "several_faces"
+    status = 422
+
+
+class NoSuchFace(RecognitionError):
+    """The face that was named by its number is not in the picture."""
+
+    code = "no_such_face"
+    status = 422
+
+
 class WeightsUnavailable(RecognitionError):
     """The weights file of a model is missing, damaged, or of another network."""
 

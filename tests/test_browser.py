@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -107,8 +106,8 @@ def group(tmp_path: Path) -> Path:
 
 
 def enroll(person_id: str, image, name: str = "") -> None:
-    upload = Upload("picture.jpg", io.BytesIO(as_jpeg(image)))
-    enroll_pictures(person_id=person_id, name=name, uploads=[upload], source="api")
+    upload = Upload(person_id, "picture.jpg", as_jpeg(image), name=name)
+    enroll_pictures([upload], source="api")
 
 
 def search(page: playwright.Page, *files: Path) -> None:

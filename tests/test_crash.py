@@ -43,13 +43,11 @@ run = sys.argv[1]
 def enroll(number):
     person_id = f"{run}-{number}"
     uploads = [
-        Upload(f"{side}.jpg", io.BytesIO(draw_picture((112, 112), seed=f"{person_id}/{side}")),
+        Upload(person_id, f"{side}.jpg", draw_picture((112, 112), seed=f"{person_id}/{side}"),
                f"{person_id}/{side}.jpg")
         for side in range(4)
     ]
-    outcomes = enroll_pictures(
-        person_id=person_id, uploads=uploads, source="api", use_face_detection=False
-    ).accepted
+    outcomes = enroll_pictures(uploads, source="api", use_face_detection=False)
     assert all(row.status == "indexed" for item in outcomes for row in item.embeddings)
     return [item.face_image.original_path for item in outcomes]
 

@@ -293,7 +293,8 @@ class FaceImageAdmin(GalleryAdmin):
 
     @admin.display(description=_("face"))
     def faces(self, picture: FaceImage) -> str:
-        context = {"faces": _faces(picture), "embeddings": picture.embeddings.all()}
+        rows = picture.embeddings.all()
+        context = {"picture": picture, "faces": _faces(picture), "embeddings": rows}
         return render_to_string("admin/enrollment/faceimage/faces.html", context)
 
     @admin.display(description=_("size"))

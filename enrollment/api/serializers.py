@@ -14,7 +14,7 @@ from enrollment.enrolling import clean_person_id
 from enrollment.models import PATH_MAX_LENGTH, PERSON_ID_MAX_LENGTH
 from recognition.api.answers import AnswerSerializer
 from recognition.api.errors import ErrorSerializer
-from recognition.api.fields import FlagField, ImagesField
+from recognition.api.fields import FlagField, ImagesField, WholeNumberField
 from recognition.api.serializers import FileResultSerializer, ImageOptionsSerializer
 from recognition.vector_store import COLLECTION
 
@@ -79,6 +79,20 @@ class InsertFormSerializer(ImageOptionsSerializer):
         help_text=_("Where the pictures came from: a JSON array with one string for each picture."),
     )
 
+    face_index = WholeNumberField(
+        required=False,
+        min_value=0,
+        help_text=_(
+            "Of several faces, this one: counted from 0, the largest first, as /api/detect answers them. "
+            "With one picture."
+        ),
+    )
+    on_several_faces = serializers.ChoiceField(
+        choices=["largest", "refuse"],
+        default="largest",
+        help_text=_("refuse: a picture with several faces is refused unless face_index is given."),
+    )
+
     def get_fields(self) -> dict[str, serializers.Field]:
         return super().get_fields() | {
             "async": FlagField(
@@ -91,6 +105,12 @@ class InsertFormSerializer(ImageOptionsSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         count = len(attrs["images"])
+        if count > 1 and "face_index" in attrs:
+            message = gettext(
+                "A face was named, and %(count)d pictures were sent. Send the pictures one by one, each with "
+                "its face."
+            )
+            raise serializers.ValidationError({"face_index": message % {"count": count}})
         paths = attrs.setdefault("image_paths", [""] * count)
         if len(paths) != count:
             message = gettext(

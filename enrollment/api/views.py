@@ -23,7 +23,7 @@ from enrollment.enrolling import (
     enroll_pictures,
 )
 from enrollment.exceptions import NotSearchableYet
-from enrollment.models import Doubt, FaceEmbedding, FaceImage, IdempotentRequest
+from enrollment.models import Doubt, FaceEmbedding, FaceImage
 from recognition.api.views import UploadView, every_image_failed
 from recognition.networks import load_network
 from recognition.vector_store import COLLECTION, get_vector_store
@@ -45,46 +45,50 @@ class InsertView(UploadView):
 
 def insert_pictures(request: Request, form: dict[str, Any]) -> Response:
     """Enrols the pictures of the checked form and answers what became of each; once for each key."""
+    uploads = [
+        Upload(form["person_id"], file.name, file, path)
+        for file, path in zip(form["images"], form["image_paths"], strict=True)
+    ]
     key = request.headers.get("Idempotency-Key", "").strip()
     if not key:
-        return _insert(form)
+        return _insert(form, uploads)
     if len(key) > MAX_KEY_LENGTH:
         message = gettext(
             "The key has %(given)d characters; at most %(limit)d are kept. Shorten it."
         )
         numbers = {"given": len(key), "limit": MAX_KEY_LENGTH}
         raise ValidationError({"Idempotency-Key": message % numbers})
-    row = begin_request(str(request.user.pk or ""), key, digest_of_request(request.path, form))
+    row = begin_request(
+        str(request.user.pk or ""), key, digest_of_request(request.path, form | {"images": uploads})
+    )
     if row.status:
         return Response(row.answer, status=row.status, headers={"Idempotency-Replayed": "true"})
 
     def work() -> tuple[int, Any]:
-        response = _insert(form, row)
+        for number, upload in enumerate(uploads):
+            upload.key = row.upload_key(number)
+        response = _insert(form, uploads)
         return response.status_code, response.data
 
     status, body = carry_out_request(row, work)
     return Response(body, status=status)
 
 
-def _insert(form: dict[str, Any], row: IdempotentRequest | None = None) -> Response:
+def _insert(form: dict[str, Any], uploads: list[Upload]) -> Response:
     wait = not form.get("async")
     load_network(form["model"])  # what cannot be made searchable is not stored
     if wait:
         get_vector_store().ping()
-    enrollment = enroll_pictures(
-        person_id=form["person_id"],
-        uploads=[
-            Upload(file.name, file, path, row.upload_key(number) if row else None)
-            for number, (file, path) in enumerate(
-                zip(form["images"], form["image_paths"], strict=True)
-            )
-        ],
+    outcomes = enroll_pictures(
+        uploads,
         source=FaceImage.Source.API,
         use_face_detection=form["use_face_detection"],
         require_face=form["require_face"],
+        face_index=form.get("face_index"),
+        on_several_faces=form["on_several_faces"],
         wait=wait,
     )
-    results = [_insert_result(outcome, form["model"], wait) for outcome in enrollment.outcomes]
+    results = [_insert_result(outcome, form["model"], wait) for outcome in outcomes]
     return _inserted(results, form, wait)
 
 

@@ -1,5 +1,6 @@
 """The one write path: new pictures, corrections, imports, and requests that are sent again."""
 
+from enrollment.enrolling.choosing import choose_face, faces_in
 from enrollment.enrolling.corrections import (
     CHANGEABLE,
     change_person,
@@ -53,6 +54,7 @@ __all__ = [
     "carry_out_request",
     "change_person",
     "check_readiness",
+    "choose_face",
     "clean_person_id",
     "create_person",
     "delete_person",
@@ -60,6 +62,7 @@ __all__ = [
     "digest_of_request",
     "discard_import",
     "enroll_pictures",
+    "faces_in",
     "find_files",
     "forget_old_requests",
     "import_files",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import unicodedata
 from collections import defaultdict
@@ -18,11 +17,9 @@ from django.utils.translation import gettext as _
 
 from enrollment.enrolling.services import (
     Outcome,
-    Submission,
     Upload,
     clean_person_id,
-    content_hash,
-    enroll_batch,
+    enroll_pictures,
     sync_again,
 )
 from enrollment.models import Doubt, FaceEmbedding, FaceImage
@@ -70,13 +67,6 @@ class FileResult:
     face_detected: bool | None = None
     searchable: bool = True
     doubts: list[Doubt] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    found: FoundFile
-    content: bytes
-    digest: str
 
 
 def check_readiness() -> None:
@@ -163,67 +153,62 @@ def import_files(
     """
     run = _Import(use_face_detection, dry_run)
     for batch in _read(files):
-        results = iter(run.enroll([item for item in batch if isinstance(item, _Picture)]))
-        yield from (next(results) if isinstance(item, _Picture) else item for item in batch)
+        results = iter(run.enroll([item for item in batch if isinstance(item, Upload)]))
+        yield from (next(results) if isinstance(item, Upload) else item for item in batch)
 
 
 class _Import:
     def __init__(self, use_face_detection: bool, dry_run: bool) -> None:
         self.use_face_detection = use_face_detection
         self.dry_run = dry_run
-        self.met: dict[str, FoundFile] = {}  # by content hash: the first file of this run
+        self.met: dict[
+            str, tuple[str, str]
+        ] = {}  # by digest: person and path of the first in this run
 
-    def enroll(self, pictures: list[_Picture]) -> list[FileResult]:
-        owners = _owners(pictures)
-        results = [self._judge(picture, owners[picture.digest]) for picture in pictures]
+    def enroll(self, uploads: list[Upload]) -> list[FileResult]:
+        owners = _owners(uploads)
+        results = [self._judge(upload, owners[upload.digest]) for upload in uploads]
         fresh = [
-            (picture, result)
-            for picture, result in zip(pictures, results, strict=True)
+            (upload, result)
+            for upload, result in zip(uploads, results, strict=True)
             if result.status is FileStatus.ENROLLED
         ]
-        submissions = [_submission(picture) for picture, _result in fresh]
-        outcomes = enroll_batch(
-            submissions,
+        outcomes = enroll_pictures(
+            [upload for upload, _result in fresh],
             source=FaceImage.Source.FOLDER,
             use_face_detection=self.use_face_detection,
             dry_run=self.dry_run,
         )
-        for (_picture, result), outcome in zip(fresh, outcomes, strict=True):
+        for (_upload, result), outcome in zip(fresh, outcomes, strict=True):
             _apply(outcome, result)
         if not self.dry_run:
-            _finish(pictures, results)
+            _finish(uploads, results)
         return results
 
-    def _judge(self, picture: _Picture, owners: set[str]) -> FileResult:
-        found = picture.found
-        result = FileResult(found.shown_path, found.person_id, FileStatus.ENROLLED)
-        first = self.met.setdefault(picture.digest, found)
-        others = owners | {first.person_id}
-        if found.person_id in owners:
+    def _judge(self, upload: Upload, owners: set[str]) -> FileResult:
+        person_id, path = upload.person_id, upload.original_path
+        result = FileResult(path, person_id, FileStatus.ENROLLED)
+        first = self.met.setdefault(upload.digest, (person_id, path))
+        others = owners | {first[0]}
+        if person_id in owners:
             result.status, result.reason = FileStatus.SKIPPED, _("Enrolled before.")
-        elif others != {found.person_id}:
+        elif others != {person_id}:
             result.status = FileStatus.REFUSED
             reason = _("The same picture is enrolled for another person: %(person_id)s.")
-            result.reason = reason % {"person_id": min(others - {found.person_id})}
-        elif first is not found:
+            result.reason = reason % {"person_id": min(others - {person_id})}
+        elif first != (person_id, path):
             result.status = FileStatus.SKIPPED
-            result.reason = _("The same picture as %(path)s.") % {"path": first.shown_path}
+            result.reason = _("The same picture as %(path)s.") % {"path": first[1]}
         return result
 
 
-def _owners(pictures: list[_Picture]) -> dict[str, set[str]]:
-    """The ids of the persons for whom each picture is enrolled, by content hash."""
+def _owners(uploads: list[Upload]) -> dict[str, set[str]]:
+    """The ids of the persons for whom each picture is enrolled, by digest."""
     owners: dict[str, set[str]] = defaultdict(set)
-    rows = FaceImage.objects.filter(content_hash__in={picture.digest for picture in pictures})
+    rows = FaceImage.objects.filter(content_hash__in={upload.digest for upload in uploads})
     for digest, person_id in rows.values_list("content_hash", "person__person_id"):
         owners[digest].add(person_id)
     return owners
-
-
-def _submission(picture: _Picture) -> Submission:
-    found = picture.found
-    upload = Upload(found.path.name, io.BytesIO(picture.content), found.shown_path)
-    return Submission(found.person_id, upload, found.name)
 
 
 def _apply(outcome: Outcome, result: FileResult) -> None:
@@ -235,23 +220,23 @@ def _apply(outcome: Outcome, result: FileResult) -> None:
     result.face_detected = True if outcome.crop.face else None
 
 
-def _finish(pictures: list[_Picture], results: list[FileResult]) -> None:
+def _finish(uploads: list[Upload], results: list[FileResult]) -> None:
     """Gives pictures of an earlier, interrupted run what they lack; notes what is not searchable."""
     skipped = {
-        picture.digest
-        for picture, result in zip(pictures, results, strict=True)
+        upload.digest
+        for upload, result in zip(uploads, results, strict=True)
         if result.status is FileStatus.SKIPPED
     }
     if unfinished := list(_unsearchable(skipped)):
         sync_again(unfinished)
     there = {
-        picture.digest
-        for picture, result in zip(pictures, results, strict=True)
+        upload.digest
+        for upload, result in zip(uploads, results, strict=True)
         if result.status in (FileStatus.ENROLLED, FileStatus.SKIPPED)
     }
     lacking = set(_unsearchable(there).values_list("content_hash", flat=True))
-    for picture, result in zip(pictures, results, strict=True):
-        result.searchable = picture.digest not in lacking
+    for upload, result in zip(uploads, results, strict=True):
+        result.searchable = upload.digest not in lacking
 
 
 def _unsearchable(digests: set[str]) -> QuerySet[FaceImage]:
@@ -262,13 +247,13 @@ def _unsearchable(digests: set[str]) -> QuerySet[FaceImage]:
     return lacking.filter(content_hash__in=digests).distinct()
 
 
-def _read(files: Iterable[FoundFile]) -> Iterator[list[_Picture | FileResult]]:
-    batch: list[_Picture | FileResult] = []
+def _read(files: Iterable[FoundFile]) -> Iterator[list[Upload | FileResult]]:
+    batch: list[Upload | FileResult] = []
     held = 0
     for found in files:
         item = _read_one(found)
         batch.append(item)
-        held += len(item.content) if isinstance(item, _Picture) else 0
+        held += len(item.content) if isinstance(item, Upload) else 0
         if len(batch) >= BATCH_PICTURES or held >= BATCH_BYTES:
             yield batch
             batch, held = [], 0
@@ -276,14 +261,19 @@ def _read(files: Iterable[FoundFile]) -> Iterator[list[_Picture | FileResult]]:
         yield batch
 
 
-def _read_one(found: FoundFile) -> _Picture | FileResult:
+def _read_one(found: FoundFile) -> Upload | FileResult:
     reason = found.reason
     try:
         if not reason:
             limit = get_settings().max_request_bytes
             if found.path.stat().st_size <= limit:
-                content = found.path.read_bytes()
-                return _Picture(found, content, content_hash(content))
+                return Upload(
+                    found.person_id,
+                    found.path.name,
+                    found.path.read_bytes(),
+                    found.shown_path,
+                    found.name,
+                )
             reason = _("The file is larger than MAX_REQUEST_MB allows (%(limit)d MB).")
             reason %= {"limit": limit // 1024**2}
     except OSError as error:

@@ -13,12 +13,11 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from django.core.files.uploadedfile import UploadedFile
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext
 
-from enrollment.enrolling.services import UploadStored
+from enrollment.enrolling.services import Upload, UploadStored
 from enrollment.models import IdempotentRequest
 from recognition.exceptions import RecognitionError
 
@@ -44,21 +43,13 @@ class InProgress(RecognitionError):
 
 
 def digest_of_request(path: str, form: Mapping[str, Any]) -> str:
-    """What tells one request from another: SHA-256 of the address, the fields and the files."""
+    """What tells one request from another: SHA-256 of the address, the fields and the uploads."""
     digest = hashlib.sha256(path.encode())
     for name, value in sorted(form.items()):
         for item in value if isinstance(value, list) else [value]:
-            content = _hash_of(item) if isinstance(item, UploadedFile) else item
+            content = [item.filename, item.digest] if isinstance(item, Upload) else item
             digest.update(json.dumps([name, content]).encode())
     return digest.hexdigest()
-
-
-def _hash_of(file: UploadedFile) -> list[str]:
-    content = hashlib.sha256()
-    for chunk in file.chunks():
-        content.update(chunk)
-    file.seek(0)
-    return [file.name, content.hexdigest()]
 
 
 def begin_request(owner: str, key: str, digest: str) -> IdempotentRequest:

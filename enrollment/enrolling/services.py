@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
-from typing import IO, Final
+from typing import IO, Final, Literal, Unpack
 
 from django.conf import settings
 from django.core.files.base import ContentFile
@@ -20,7 +21,7 @@ from enrollment.gallery import compared_weights
 from enrollment.judging import Probe, quality_doubts, resemblances
 from enrollment.models import PATH_MAX_LENGTH, Doubt, FaceEmbedding, FaceImage, Person
 from recognition.detection import looks_for_faces
-from recognition.embedding import FaceCrop, crop_uploads, embed_crops
+from recognition.embedding import CropOptions, FaceCrop, crop_uploads, embed_crops
 from recognition.exceptions import RecognitionError
 from recognition.imaging import storable_bytes
 from recognition.networks import usable_names
@@ -35,43 +36,54 @@ class UploadStored(Exception):
 REFUSE: Final = "refuse"  # of ENROLL_QUALITY and ENROLL_IDENTITY
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class Upload:
-    """A picture as it came in: its bytes (read when its turn comes) and what the client calls it.
+    """A picture as it came in, whom it shows, and what the client calls it.
 
-    Of uploads with the same `key` only the first is stored; the others get its picture.
+    `content` is its bytes, or the file of a request that holds them, which is read when its turn comes.
+    `name` is given to a person who is new. Of uploads with the same `key` only the first is stored; the
+    others get its picture.
     """
 
+    person_id: str
     filename: str
-    file: IO[bytes]
+    content: bytes | IO[bytes] = field(repr=False)
     original_path: str = ""
+    name: str = ""
     key: str | None = None
 
     @property
     def shown_path(self) -> str:
         return (self.original_path or self.filename)[:PATH_MAX_LENGTH]
 
+    def read(self) -> bytes:
+        """The bytes of the file, however often they are asked for."""
+        if isinstance(self.content, bytes):
+            return self.content
+        self.content.seek(0)
+        return self.content.read()
 
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """An upload and whom it shows; `name` is given to a person who is new."""
-
-    person_id: str
-    upload: Upload
-    name: str = ""
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file, in hexadecimal: what tells that it was enrolled before."""
+        return hashlib.sha256(self.read()).hexdigest()
 
 
 @dataclass(slots=True)
 class Outcome:
     """What became of one upload: the picture it made, or the error that refused it."""
 
-    filename: str
+    upload: Upload
     face_image: FaceImage | None = None
     crop: FaceCrop | None = None
     embeddings: list[FaceEmbedding] = field(default_factory=list)
     doubts: list[Doubt] = field(default_factory=list)
     judged: bool = False  # compared with the gallery
     error: RecognitionError | None = None
+
+    @property
+    def filename(self) -> str:
+        return self.upload.filename
 
     def embedding(self, model: str) -> FaceEmbedding | None:
         return next((row for row in self.embeddings if row.model == model), None)
@@ -83,27 +95,6 @@ class Outcome:
         return self.crop or next(known, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Enrollment:
-    """The person (None when every picture was refused) and one outcome for each upload, in order."""
-
-    person: Person | None
-    outcomes: list[Outcome]
-
-    @property
-    def accepted(self) -> list[Outcome]:
-        return [outcome for outcome in self.outcomes if outcome.face_image]
-
-
-@dataclass(frozen=True, slots=True)
-class _Admitted:
-    submission: Submission
-    outcome: Outcome
-    picture: FaceImage
-    content: bytes
-    extension: str
-
-
 def clean_person_id(person_id: str) -> str:
     """The id without surrounding blanks; `ValidationError` says what is wrong with it."""
     cleaned = person_id.strip()
@@ -112,19 +103,20 @@ def clean_person_id(person_id: str) -> str:
 
 
 def enroll_pictures(
-    *,
-    person_id: str,
     uploads: Sequence[Upload],
+    *,
     source: str,
-    name: str = "",
     use_face_detection: bool = True,
     require_face: bool = False,
+    face_index: int | None = None,
+    on_several_faces: Literal["largest", "refuse"] = "largest",
+    dry_run: bool = False,
     wait: bool = True,
-) -> Enrollment:
-    """Adds pictures to the person `person_id`, who is made when new; searchable on return.
+) -> list[Outcome]:
+    """Adds pictures to persons, who are made when new; searchable on return. One outcome for each upload.
 
     Without `wait` they are stored on return, and searchable as soon as the work in the background is
-    done.
+    done. With `dry_run` they are read and their faces looked for, and nothing is made or written.
 
     A picture that is refused says why in its outcome and does not stop the others. What is accepted
     is in SQL and in the storage before anything is computed; its embeddings' rows say whether the
@@ -133,61 +125,37 @@ def enroll_pictures(
 
     A picture in which no face is found is refused (`NoFaceDetected`): with `use_face_detection` off the
     caller vouches that it is an aligned crop of one, unless `require_face` has one looked for all the same.
+    Of several faces the largest is taken, or that of `face_index`, or (`on_several_faces="refuse"`) none.
     """
-    person_id = clean_person_id(person_id)
-    outcomes = enroll_batch(
-        [Submission(person_id, upload, name) for upload in uploads],
-        source=source,
-        use_face_detection=use_face_detection,
-        require_face=require_face,
-        wait=wait,
-    )
-    persons = (outcome.face_image.person for outcome in outcomes if outcome.face_image)
-    return Enrollment(next(persons, None), outcomes)
-
-
-def enroll_batch(
-    submissions: Sequence[Submission],
-    *,
-    source: str,
-    use_face_detection: bool = True,
-    require_face: bool = False,
-    dry_run: bool = False,
-    wait: bool = True,
-) -> list[Outcome]:
-    """As `enroll_pictures`, for pictures of any number of persons, whose ids must be clean.
-
-    With `dry_run` the pictures are read and their faces looked for, and nothing is written.
-    """
+    for person_id in {upload.person_id for upload in uploads}:
+        clean_person_id(person_id)
     use_face_detection = use_face_detection and looks_for_faces()
-    outcomes = [Outcome(item.upload.filename) for item in submissions]
-    _recall(submissions, outcomes)
-    new = [pair for pair in zip(submissions, outcomes, strict=True) if not pair[1].face_image]
-    admitted = list(_admit(new, source=source, detect=use_face_detection, require=require_face))
-    if not dry_run:
-        _enroll(admitted, wait)
+    outcomes = [Outcome(upload) for upload in uploads]
+    _recall(outcomes)
+    admitted = []
+    for outcome in outcomes:
+        if outcome.face_image:
+            continue
+        picture = FaceImage(source=source, use_face_detection=use_face_detection)
+        _look_at(
+            outcome,
+            picture,
+            dry_run,
+            use_face_detection=use_face_detection,
+            require_face=require_face or use_face_detection,
+            face_index=face_index,
+            on_several_faces=on_several_faces,
+        )
+        if not (outcome.error or dry_run):
+            outcome.face_image = picture
+            admitted.append(outcome)
+    _enroll(admitted, wait)
     return outcomes
 
 
-def _enroll(admitted: list[_Admitted], wait: bool) -> None:
-    if settings.ENROLL_IDENTITY == REFUSE:
-        admitted = _without_doubtful_identity(admitted)
-    if admitted:
-        ids = _store(admitted)
-        if wait:
-            index.index_rows(ids, {item.picture.pk: item.outcome.crop for item in admitted})
-        else:
-            index.request_indexing(ids)
-        _attach_results(item.outcome for item in admitted)
-
-
-def _recall(submissions: Sequence[Submission], outcomes: Sequence[Outcome]) -> None:
+def _recall(outcomes: Sequence[Outcome]) -> None:
     """Fills the outcomes of uploads that were stored before, under the same keys."""
-    by_key = {
-        item.upload.key: outcome
-        for item, outcome in zip(submissions, outcomes, strict=True)
-        if item.upload.key
-    }
+    by_key = {outcome.upload.key: outcome for outcome in outcomes if outcome.upload.key}
     stored = list(FaceImage.objects.filter(upload_key__in=by_key)) if by_key else []
     if stored:
         sync_again(stored)  # what stored them may have been cut off before they could be found
@@ -196,83 +164,91 @@ def _recall(submissions: Sequence[Submission], outcomes: Sequence[Outcome]) -> N
     _attach_results(by_key[picture.upload_key] for picture in stored)
 
 
-def _admit(
-    new: Sequence[tuple[Submission, Outcome]],
-    *,
-    source: str,
-    detect: bool,
-    require: bool,
-) -> Iterator[_Admitted]:
-    """Reads the uploads a few at a time; notes errors in the outcomes, yields what can be stored."""
-    files = ((item.upload.filename, item.upload.file.read()) for item, _outcome in new)
-    results = crop_uploads(files, detect=detect, require_face=require or detect)
-    for (submission, outcome), result in zip(new, results, strict=True):
-        if isinstance(result, RecognitionError):
-            outcome.error = result
-            continue
-        outcome.crop, outcome.doubts = result.crop, quality_doubts(result.crop.quality)
-        if outcome.doubts and settings.ENROLL_QUALITY == REFUSE:
-            outcome.error = LowQuality(_sentences(outcome.doubts))
-            continue
-        content, extension = storable_bytes(result.data, result.image)
-        picture = FaceImage(
-            original_path=submission.upload.shown_path,
-            content_hash=content_hash(result.data),
-            upload_key=submission.upload.key,
-            source=source,
-            use_face_detection=detect,
-            width=result.image.width,
-            height=result.image.height,
-        )
-        yield _Admitted(submission, outcome, picture, content, extension)
+def _look_at(
+    outcome: Outcome, picture: FaceImage, dry_run: bool, **options: Unpack[CropOptions]
+) -> None:
+    """Reads an upload; notes its crop, what speaks against it, and the error that refuses it.
+
+    Unless it is refused, or in a dry run, the picture gets what is to be stored.
+    """
+    upload = outcome.upload
+    content = upload.read()
+    (found,) = crop_uploads([(upload.filename, content)], **options)
+    if isinstance(found, RecognitionError):
+        outcome.error = found
+        return
+    outcome.crop, outcome.doubts = found.crop, quality_doubts(found.crop.quality)
+    if outcome.doubts and settings.ENROLL_QUALITY == REFUSE:
+        outcome.error = LowQuality(_sentences(outcome.doubts))
+    if outcome.error or dry_run:
+        return
+    stored, extension = storable_bytes(content, found.image)
+    picture.image = ContentFile(stored, f"picture.{extension}")
+    picture.original_path, picture.upload_key = upload.shown_path, upload.key
+    picture.content_hash = upload.digest
+    picture.width, picture.height = found.image.width, found.image.height
+    if options.get("face_index") is not None:
+        picture.chosen_face = found.crop.face_record()
 
 
-def content_hash(content: bytes) -> str:
-    """SHA-256 of an uploaded file, in hexadecimal: what tells that it was enrolled before."""
-    return hashlib.sha256(content).hexdigest()
+def _enroll(admitted: list[Outcome], wait: bool) -> None:
+    if settings.ENROLL_IDENTITY == REFUSE:
+        admitted = _without_doubtful_identity(admitted)
+    if admitted:
+        ids = _store(admitted)
+        if wait:
+            index.index_rows(ids, {item.face_image.pk: item.crop for item in admitted})
+        else:
+            index.request_indexing(ids)
+        _attach_results(admitted)
 
 
 def _sentences(doubts: Iterable[Doubt]) -> str:
     return " ".join(doubt.message for doubt in doubts)
 
 
-def _without_doubtful_identity(admitted: list[_Admitted]) -> list[_Admitted]:
+def _without_doubtful_identity(admitted: list[Outcome]) -> list[Outcome]:
     """Without the same files again and faces that match somebody else; their outcomes say whom.
 
     They are not compared with each other: what comes in one batch is judged once it is stored.
     """
     weights = compared_weights()
-    pixels = [item.outcome.crop.pixels for item in admitted]
+    pixels = [outcome.crop.pixels for outcome in admitted]
     vectors = embed_crops(pixels, weights.model).vectors if weights else [None] * len(admitted)
-    ids = {item.submission.person_id for item in admitted}
+    ids = {clean_person_id(outcome.upload.person_id) for outcome in admitted}
     persons = dict(Person.objects.filter(person_id__in=ids).values_list("person_id", "pk"))
     probes = [
-        Probe(item.picture.content_hash, persons.get(item.submission.person_id), vector=vector)
-        for item, vector in zip(admitted, vectors, strict=True)
+        Probe(
+            outcome.upload.digest,
+            persons.get(clean_person_id(outcome.upload.person_id)),
+            vector=vector,
+        )
+        for outcome, vector in zip(admitted, vectors, strict=True)
     ]
-    for item, doubts in zip(admitted, resemblances(probes, weights, certain=True), strict=True):
+    for outcome, doubts in zip(admitted, resemblances(probes, weights, certain=True), strict=True):
         if doubts:
-            item.outcome.error = DoubtfulIdentity(_sentences(doubts))
-    return [item for item in admitted if not item.outcome.error]
+            outcome.error, outcome.face_image = DoubtfulIdentity(_sentences(doubts)), None
+    return [outcome for outcome in admitted if not outcome.error]
 
 
-def _store(admitted: list[_Admitted]) -> list[int]:
+def _store(admitted: list[Outcome]) -> list[int]:
     """Writes files, then rows in one transaction; when the rows fail, the files go again.
 
     Returns the ids of the embeddings that are now to be made.
     """
     saved: list[FaceImage] = []
     try:
-        for item in admitted:
-            _save_file(item)
-            saved.append(item.picture)
+        for outcome in admitted:
+            _save_file(outcome.face_image)
+            saved.append(outcome.face_image)
         # Within somebody else's transaction a search would find what may yet be rolled back.
         with transaction.atomic(durable=True):
-            persons = _persons(item.submission for item in admitted)
-            for item in admitted:
-                item.picture.person = persons[item.submission.person_id]
+            persons = _persons(outcome.upload for outcome in admitted)
+            for outcome in admitted:
+                outcome.face_image.person = persons[clean_person_id(outcome.upload.person_id)]
             FaceImage.objects.bulk_create(saved)
-            ids = index.create_pending(saved, usable_names())
+            crops = {outcome.face_image.pk: outcome.crop for outcome in admitted}
+            return index.create_pending(saved, usable_names(), crops)
     except BaseException as error:
         _discard_files(saved)
         keys = [picture.upload_key for picture in saved if picture.upload_key]
@@ -282,14 +258,11 @@ def _store(admitted: list[_Admitted]) -> list[int]:
         ):
             raise UploadStored from error
         raise
-    for item in admitted:
-        item.outcome.face_image = item.picture
-    return ids
 
 
-def _save_file(item: _Admitted) -> None:
+def _save_file(picture: FaceImage) -> None:
     try:
-        item.picture.image.save(f"picture.{item.extension}", ContentFile(item.content), save=False)
+        picture.image.save(picture.image.name, picture.image.file, save=False)
     except Exception as error:  # noqa: BLE001 (each storage fails with classes of its own)
         logger.exception("The storage refuses a picture")
         raise StorageUnavailable(
@@ -300,9 +273,9 @@ def _save_file(item: _Admitted) -> None:
         ) from error
 
 
-def _persons(submissions: Iterable[Submission]) -> dict[str, Person]:
-    """The persons of the submissions by id; those that are new are made."""
-    names = {item.person_id: item.name for item in submissions}
+def _persons(uploads: Iterable[Upload]) -> dict[str, Person]:
+    """The persons of the uploads by id; those that are new are made."""
+    names = {clean_person_id(upload.person_id): upload.name for upload in uploads}
     # Locked, so that nobody deletes the person before the pictures are there.
     persons = Person.objects.select_for_update()
     return {

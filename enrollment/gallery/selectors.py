@@ -51,9 +51,9 @@ class SearchHit:
 
 
 def search_gallery(
-    probe: Embeddings, limit: int, *, threshold: float = -1.0, group_by_person: bool = False
+    probe: Embeddings, top_k: int, *, threshold: float = -1.0, group_by_person: bool = False
 ) -> list[list[SearchHit]]:
-    """The `limit` most similar enrolled pictures for each probe vector, best first.
+    """The `top_k` most similar enrolled pictures for each probe vector, best first.
 
     None is less similar than `threshold` (a cosine). With `group_by_person` a person counts once, by
     the most similar picture.
@@ -66,15 +66,15 @@ def search_gallery(
     thresholds = search_thresholds(probe.model)
 
     def hits_of(vector: np.ndarray) -> list[SearchHit]:
-        wanted = limit
+        wanted = top_k
         while True:
             (found,) = get_vector_store().search(partition, vector[None], wanted)
             similar = [hit for hit in found if hit.similarity >= threshold]
             hits = _with_rows(similar, rows, thresholds)
             if group_by_person:
                 hits = _best_of_each_person(hits)
-            if len(hits) >= limit or len(similar) < wanted or wanted >= MAX_HITS:
-                return hits[:limit]
+            if len(hits) >= top_k or len(similar) < wanted or wanted >= MAX_HITS:
+                return hits[:top_k]
             wanted = min(wanted * 4, MAX_HITS)
 
     return [hits_of(vector) for vector in probe.vectors]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from django.db import DatabaseError, models, transaction
 from django.utils import timezone
@@ -21,7 +22,7 @@ from enrollment import judging
 from enrollment.exceptions import PictureMissing, StorageUnavailable
 from enrollment.gallery import read_picture
 from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
-from recognition.embedding import FaceCrop, crop_uploads, embed_crops
+from recognition.embedding import FaceCrop, crop_again, crop_uploads, embed_crops
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, usable_names
 from recognition.vector_store import VectorRow, get_vector_store, partition_name
@@ -53,11 +54,25 @@ class IndexReport:
 # Asking for work, within the transaction that makes it necessary
 
 
-def create_pending(face_images: Iterable[FaceImage], models: Iterable[str]) -> list[int]:
-    """Pending rows for the pictures, one for each model; returns their ids."""
+def create_pending(
+    face_images: Iterable[FaceImage],
+    models: Iterable[str],
+    crops: Mapping[int, FaceCrop] | None = None,
+) -> list[int]:
+    """Pending rows for the pictures, one for each model; returns their ids.
+
+    They keep the faces of `crops` (by picture id), so that whoever computes the vectors need not find
+    them again.
+    """
+    crops = crops or {}
     weights = {name: find_weights(name).fingerprint for name in models}
     rows = FaceEmbedding.objects.bulk_create(
-        FaceEmbedding(face_image=face_image, model=model, fingerprint=fingerprint)
+        FaceEmbedding(
+            face_image=face_image,
+            model=model,
+            fingerprint=fingerprint,
+            face=crops[face_image.pk].face_record() if face_image.pk in crops else None,
+        )
         for face_image in face_images
         for model, fingerprint in weights.items()
     )
@@ -234,7 +249,9 @@ def _compute(rows: list[FaceEmbedding], crops: Mapping[int, FaceCrop]) -> dict[i
     known = dict(crops)
     pictures = {row.face_image_id: row.face_image for row in rows}
     missing = [picture for pk, picture in pictures.items() if pk not in known]
-    found, broken = find_faces(missing)
+    faces = {row.face_image_id: row.face for row in rows if row.face}
+    faces |= {pk: picture.chosen_face for pk, picture in pictures.items() if picture.chosen_face}
+    found, broken = find_faces(missing, faces)
     known |= found
     judging.note_quality({pk: known[pk] for pk in pictures if pk in known})
     failures = {row.pk: broken[row.face_image_id] for row in rows if row.face_image_id in broken}
@@ -244,38 +261,33 @@ def _compute(rows: list[FaceEmbedding], crops: Mapping[int, FaceCrop]) -> dict[i
     return failures
 
 
-def find_faces(pictures: Sequence[FaceImage]) -> tuple[dict[int, FaceCrop], dict[int, str]]:
-    """The crop of each stored picture, and the code of what befell the others, both by picture id."""
+def find_faces(
+    pictures: Iterable[FaceImage], faces: Mapping[int, dict[str, Any]]
+) -> tuple[dict[int, FaceCrop], dict[int, str]]:
+    """The crop of each stored picture, and the code of what is wrong with the others, by picture id.
+
+    `faces`, by picture id, are those that were found or chosen before.
+    """
     crops: dict[int, FaceCrop] = {}
     broken: dict[int, str] = {}
-    for detect in (True, False):
-        read: list[int] = []
-        files = _files([p for p in pictures if p.use_face_detection == detect], read, broken)
+    for picture in pictures:
         try:
-            for index, item in enumerate(crop_uploads(files, detect=detect)):
-                if isinstance(item, RecognitionError):
-                    broken[read[index]] = item.code
-                else:
-                    crops[read[index]] = item.crop
-        except RecognitionError as error:  # of the detector, not of a picture
-            logger.exception("Faces are not looked for")
-            left = (p.pk for p in pictures if p.use_face_detection == detect)
-            broken |= {pk: error.code for pk in left if pk not in crops and pk not in broken}
+            crops[picture.pk] = _find_face(picture, faces.get(picture.pk))
+        except RecognitionError as error:
+            broken[picture.pk] = error.code
+            if not isinstance(error, PictureMissing | StorageUnavailable):
+                logger.exception("Picture %s has no crop", picture.pk)
     return crops, broken
 
 
-def _files(
-    pictures: Iterable[FaceImage], read: list[int], broken: dict[int, str]
-) -> Iterator[tuple[None, bytes]]:
-    """The pictures' bytes; notes the ids of those read, and what befell the others."""
-    for picture in pictures:
-        try:
-            content = read_picture(picture)
-        except (PictureMissing, StorageUnavailable) as error:
-            broken[picture.pk] = error.code
-            continue
-        read.append(picture.pk)
-        yield None, content
+def _find_face(picture: FaceImage, face: dict[str, Any] | None) -> FaceCrop:
+    content = read_picture(picture)
+    if face:
+        return crop_again(content, face)
+    (item,) = crop_uploads([(None, content)], use_face_detection=picture.use_face_detection)
+    if isinstance(item, RecognitionError):
+        raise item
+    return item.crop
 
 
 def _embed(model: str, rows: list[FaceEmbedding], crops: Mapping[int, FaceCrop]) -> dict[int, str]:

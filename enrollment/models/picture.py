@@ -60,6 +60,12 @@ class FaceImage(models.Model):
         default=True,
         help_text=_("Off: the whole picture is taken as an aligned crop of a face."),
     )
+    chosen_face = models.JSONField(
+        _("chosen face"),
+        null=True,
+        editable=False,
+        help_text="of several, as an embedding's `face`; null: the largest",
+    )
     width = models.PositiveIntegerField(_("width"), default=0, editable=False)
     height = models.PositiveIntegerField(_("height"), default=0, editable=False)
     created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)

@@ -25,6 +25,7 @@ from enrollment import enrolling
 from enrollment.gallery import (
     GALLERY_ORDERS,
     SearchHit,
+    data_uri,
     find_persons,
     persons_like,
     pictures_of,
@@ -217,6 +218,24 @@ def _move(request: HttpRequest, form: NewOwnerForm, pictures: list[FaceImage]) -
     )
     messages.success(request, text % {"count": len(ids), "person": owner})
     return owner
+
+
+@people_page(VIEW, MOVE_PICTURES)
+@require_http_methods(["GET", "HEAD", "POST"])
+def choose_face(request: HttpRequest, pk: int) -> HttpResponse:
+    """Shows every face of a group photo, and enrols the one that is chosen."""
+    shown = _get_person(pk)
+    ids = _chosen(request.POST or request.GET)
+    picture = shown.face_images.filter(pk__in=ids).first()
+    if picture is None:
+        return _nothing_chosen(request, pk)
+    face_index = _number(request.POST.get("face_index"))
+    if request.method != "POST" or face_index is None:
+        faces = [data_uri(crop.pixels) for crop in enrolling.faces_in(picture)]
+        return _show(request, "face", {"person": shown, "picture": picture, "faces": faces})
+    enrolling.choose_face(picture, face_index)
+    messages.success(request, gettext("The picture now stands for this face."))
+    return redirect("person", pk)
 
 
 @people_page(VIEW, DELETE_PICTURES)

@@ -228,7 +228,7 @@ def asked_faces(pictures: Iterable[QueryPicture | Problem]) -> list[QueryFace]:
 
 
 def identify(
-    files: Iterable[UploadedFile], model: str, limit: int, *, group_by_person: bool
+    files: Iterable[UploadedFile], model: str, top_k: int, *, group_by_person: bool
 ) -> dict[str, Any]:
     """Compares every face of the pictures with the gallery; what the results part shows.
 
@@ -242,7 +242,7 @@ def identify(
         return shown | {"gallery_is_empty": bool(faces)}
     if faces:
         probe = embed_crops([face.crop.pixels for face in faces], model)
-        found = search_gallery(probe, limit, group_by_person=group_by_person)
+        found = search_gallery(probe, top_k, group_by_person=group_by_person)
         for face, hits in zip(faces, found, strict=True):
             face.hits = [ShownHit.of(hit) for hit in hits]
     return shown | {

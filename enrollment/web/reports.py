@@ -25,25 +25,26 @@ def enroll_files(
     request: HttpRequest,
     person_id: str,
     files: Sequence[UploadedFile],
-    detect: bool,
+    use_face_detection: bool,
     source: str = FaceImage.Source.ADMIN,
 ) -> None:
     """Adds the files to the person and reports on each; not to be called within a transaction."""
     try:
-        enrollment = enrolling.enroll_pictures(
-            person_id=person_id,
-            uploads=[Upload(file.name, file) for file in files],
+        outcomes = enrolling.enroll_pictures(
+            [Upload(person_id, file.name, file) for file in files],
             source=source,
-            use_face_detection=detect,
+            use_face_detection=use_face_detection,
         )
     except RecognitionError as error:
         messages.error(request, error.message)
         return
     warn, fail = partial(messages.warning, request), partial(messages.error, request)
-    _say_accepted(len(enrollment.accepted), partial(messages.success, request))
-    _say_refused(enrollment.outcomes, fail)
-    _say_doubts(enrollment.accepted, warn)
-    _say_unindexed(enrollment.accepted, warn)
+    accepted = [outcome for outcome in outcomes if outcome.face_image]
+    _say_accepted(len(accepted), partial(messages.success, request))
+    _say_refused(outcomes, fail)
+    _say_doubts(accepted, warn)
+    _say_several_faces(accepted, warn)
+    _say_unindexed(accepted, warn)
 
 
 def _say_accepted(count: int, say: Say) -> None:
@@ -60,9 +61,10 @@ def _say_refused(outcomes: Iterable[Outcome], say: Say) -> None:
 
 
 def _say_doubts(accepted: Iterable[Outcome], say: Say) -> None:
-    """One message for each doubtful picture."""
+    """One message for each doubtful picture; several faces are told in their own words."""
     reasons_of = [
-        (outcome.filename, [doubt.message for doubt in outcome.doubts]) for outcome in accepted
+        (outcome.filename, [d.message for d in outcome.doubts if d.code != "several_faces"])
+        for outcome in accepted
     ]
     told = [(file, reasons) for file, reasons in reasons_of if reasons]
     for file, reasons in told[:DOUBTS_TOLD]:
@@ -75,6 +77,16 @@ def _say_doubts(accepted: Iterable[Outcome], say: Say) -> None:
             left,
         )
         say(text % {"count": left})
+
+
+def _say_several_faces(accepted: Iterable[Outcome], say: Say) -> None:
+    for outcome in accepted:
+        if any(doubt.code == "several_faces" for doubt in outcome.doubts):
+            text = gettext(
+                "“%(file)s” shows several faces, and the largest was taken. If it is somebody else's, "
+                "choose the right one: “Choose the face…” stands beside the picture."
+            )
+            say(text % {"file": outcome.filename})
 
 
 def _say_unindexed(accepted: Iterable[Outcome], say: Say) -> None:

@@ -55,10 +55,10 @@ class UploadView(APIView):
 def crop_options(form: dict[str, Any]) -> CropOptions:
     """Which faces count, as the form asks for."""
     return {
-        "detect": form["use_face_detection"],
+        "use_face_detection": form["use_face_detection"],
         "require_face": form["require_face"],
         "min_score": form.get("min_score"),
-        "min_size": form.get("min_face_size"),
+        "min_face_size": form.get("min_face_size"),
     }
 
 
@@ -114,7 +114,7 @@ class DetectView(UploadView):
         upload = crop_all_faces_of_upload(
             form["image"].read(),
             min_score=form.get("min_score"),
-            min_size=form.get("min_face_size"),
+            min_face_size=form.get("min_face_size"),
         )
         return Response(serializers.DetectResponseSerializer.answer(upload))
 

@@ -52,12 +52,12 @@ def detect_faces(
     image: np.ndarray,
     *,
     min_score: float | None = None,
-    min_size: float | None = None,
+    min_face_size: float | None = None,
     scale: float = 1.0,
 ) -> list[Face]:
     """The faces of an H×W×3 uint8 RGB picture, largest first.
 
-    Faces below `min_score` (0 to 1), or whose box has a side shorter than `min_size` (pixels of the
+    Faces below `min_score` (0 to 1), or whose box has a side shorter than `min_face_size` (pixels of the
     picture), are left out; None takes `DETECTION_MIN_SCORE` and `DETECTION_MIN_SIZE`. `scale` says that
     the picture was read at so much of its size: the faces are in pixels of its full size all the same.
 
@@ -66,7 +66,7 @@ def detect_faces(
     """
     settings = get_settings()
     score = settings.detection_min_score if min_score is None else min_score
-    size = settings.detection_min_size if min_size is None else min_size
+    size = settings.detection_min_size if min_face_size is None else min_face_size
     faces = get_detector().detect(image, score)
     if not any(_is_sure(face) for face in faces):
         faces = _turned_faces(image, score) or faces

@@ -42,7 +42,7 @@ def embed_pictures(
     stems: Sequence[str],
     models: Sequence[str],
     *,
-    detect: bool,
+    use_face_detection: bool,
     keep_crops: bool = False,
     track: Wrapper = lambda items, total: items,
 ) -> Gallery:
@@ -65,7 +65,7 @@ def embed_pictures(
             fingerprints[model] = embeddings.fingerprint
         held.clear()
 
-    items = crop_uploads(pictures.read(stems), detect=detect)
+    items = crop_uploads(pictures.read(stems), use_face_detection=use_face_detection)
     for stem, item in zip(stems, track(items, len(stems)), strict=True):
         if not isinstance(item, CroppedUpload):
             unusable[pictures.members[stem]] = str(item)

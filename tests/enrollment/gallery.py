@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from enrollment.enrolling import services
-from enrollment.enrolling.services import Enrollment, Upload
+from enrollment.enrolling.services import Outcome, Upload
 from enrollment.gallery.selectors import search_gallery
 from enrollment.models import Calibration, FaceEmbedding, FaceImage, Person
 from recognition.embedding import embed_uploads
@@ -18,16 +18,31 @@ from recognition.vector_store import StoredRow, get_vector_store
 MODEL = "mobilenetv3_large"
 
 
-def enrol(person_id: str, *contents: bytes, **options: Any) -> Enrollment:
+@dataclass(frozen=True)
+class Enrollment:
+    """The person, None when every picture was refused, and one outcome for each picture."""
+
+    person: Person | None
+    outcomes: list[Outcome]
+
+    @property
+    def accepted(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.face_image]
+
+
+def enrol(person_id: str, *contents: bytes, name: str = "", **options: Any) -> Enrollment:
     """Enrols pictures, called 0.jpg, 1.jpg and so on, the way every client's are.
 
     They are taken for crops of faces, as the drawn ones are, unless `use_face_detection=True` is given.
     """
     uploads = [
-        Upload(f"{number}.jpg", io.BytesIO(content)) for number, content in enumerate(contents)
+        Upload(person_id, f"{number}.jpg", content, name=name)
+        for number, content in enumerate(contents)
     ]
     options = {"source": FaceImage.Source.API, "use_face_detection": False} | options
-    return services.enroll_pictures(person_id=person_id, uploads=uploads, **options)
+    outcomes = services.enroll_pictures(uploads, **options)
+    persons = (outcome.face_image.person for outcome in outcomes if outcome.face_image)
+    return Enrollment(next(persons, None), outcomes)
 
 
 def stored() -> list[StoredRow]:

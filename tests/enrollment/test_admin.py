@@ -57,15 +57,13 @@ def enrol(weights, db) -> Callable[..., Person]:
 
     def enrol(person_id: str, *contents: bytes) -> Person:
         uploads = [
-            services.Upload(f"{index}.jpg", upload(content))
+            services.Upload(person_id, f"{index}.jpg", content)
             for index, content in enumerate(contents)
         ]
-        return services.enroll_pictures(
-            person_id=person_id,
-            uploads=uploads,
-            source=FaceImage.Source.API,
-            use_face_detection=False,
-        ).person
+        first, *_others = services.enroll_pictures(
+            uploads, source=FaceImage.Source.API, use_face_detection=False
+        )
+        return first.face_image.person
 
     return enrol
 

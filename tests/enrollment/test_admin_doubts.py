@@ -141,7 +141,7 @@ def test_report_is_for_those_who_may_see_persons_and_pictures():
 
 def test_quality_of_a_photo_is_told_with_its_numbers(admin_client, faces):
     photo = next((faces / "Ann_Veneman").iterdir()).read_bytes()
-    enrol("ann", photo)
+    enrol("ann", photo, use_face_detection=True)
     picture = FaceImage.objects.get()
     assert FaceEmbedding.objects.get().face["quality"]["reasons"] == []
     Doubt.objects.create(face_image=picture, code="blurred", given=3.2, expected=10)

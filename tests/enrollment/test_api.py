@@ -97,9 +97,8 @@ def test_insert_makes_rows_and_files(api):
 )
 def test_insert_answers_in_the_clients_language(api, language, count, message):
     images = [upload(draw_picture(seed=seed)) for seed in range(count)]
-    response = api.post(
-        INSERT, {"images": images, "person_id": "x"}, headers={"accept-language": language}
-    )
+    form = {"images": images, "person_id": "x", "use_face_detection": "false"}
+    response = api.post(INSERT, form, headers={"accept-language": language})
     assert response.json()["message"] == message
 
 
@@ -150,14 +149,16 @@ def test_warnings_are_in_the_clients_order_and_absent_where_all_is_well(api):
         [],
         ["same_picture"],
     ]
-    (result,) = insert(api, draw_picture(colour="black"), person_id="bia").json()["results"]
+    (result,) = insert(
+        api, draw_picture(colour=(4, 4, 4), size=(112, 112), seed=30), person_id="bia"
+    ).json()["results"]
     assert [warning["code"] for warning in result["warnings"]] == ["too_dark"]
     assert set(result["warnings"][0]) == {"code", "message"}
 
 
 def test_a_doubtful_picture_is_refused_when_told(api, settings, tmp_path):
     settings.ENROLL_QUALITY = "refuse"
-    response = insert(api, draw_picture(colour="black"))
+    response = insert(api, draw_picture(colour=(4, 4, 4), size=(112, 112), seed=30))
     (result,) = response.json()["results"]
     assert (response.status_code, result["error"]) == (422, "low_quality")
     assert "too dark" in result["message"]
@@ -354,5 +355,6 @@ def test_the_insert_form_of_a_browser_takes_several_files(api):
 
 def test_gallery_calls_answer_with_a_slash(api, picture):
     assert insert(api, picture).status_code == 200
-    assert api.post(f"{INSERT}/", {"images": upload(), "person_id": "b"}).status_code == 200
+    form = {"images": upload(), "person_id": "b", "use_face_detection": "false"}
+    assert api.post(f"{INSERT}/", form).status_code == 200
     assert api.post(f"{SEARCH}/", {"image": upload()}).json()["total"] == 2

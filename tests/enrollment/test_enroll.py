@@ -68,7 +68,7 @@ def test_folders_become_persons_that_can_be_found(folder, weights):
         ("12345678900/a.jpg", "folder"),
     }
     probe = [("2.jpg", (folder / "Ana_Lima/2.jpg").read_bytes())]
-    _crops, embeddings = embed_uploads(probe, weights, detect=False)
+    _crops, embeddings = embed_uploads(probe, weights, use_face_detection=False)
     ((hit,),) = search_gallery(embeddings, 1)
     assert hit.face_image.original_path == "Ana_Lima/2.jpg"
     assert hit.similarity == pytest.approx(1, abs=1e-4)
@@ -262,15 +262,15 @@ def test_interrupt_keeps_what_was_enrolled(folder, monkeypatch, weights):
     from enrollment.enrolling import folder_import
 
     monkeypatch.setattr(folder_import, "BATCH_PICTURES", 1)
-    enroll_batch, calls = folder_import.enroll_batch, []
+    enroll_pictures, calls = folder_import.enroll_pictures, []
 
     def interrupted(*args, **options):
         calls.append(args)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return enroll_batch(*args, **options)
+        return enroll_pictures(*args, **options)
 
-    monkeypatch.setattr(folder_import, "enroll_batch", interrupted)
+    monkeypatch.setattr(folder_import, "enroll_pictures", interrupted)
     with pytest.raises(CommandError, match="Interrupted") as error:
         enroll(folder)
     assert error.value.returncode == 130

@@ -139,6 +139,7 @@ def test_absent_detector_fails_the_pictures_that_need_it_and_stops_no_other(
     row, draw_picture, settings
 ):
     other = enrol("bia", draw_picture(seed=7), use_face_detection=False).outcomes[0].embeddings[0]
+    FaceImage.objects.filter(pk=row.face_image_id).update(use_face_detection=True)
     settings.RECOGNITION = settings.RECOGNITION | {"DETECTOR": f"{__name__}.AbsentDetector"}
     assert indexing.index_rows([row.pk, other.pk]) == IndexReport(indexed=1, failed=1)
     row.refresh_from_db()

@@ -40,11 +40,9 @@ start = threading.Barrier(4)
 def enrol(seed):
     try:
         start.wait()
-        upload = enrolling.Upload("x.jpg", io.BytesIO(draw_picture(seed=seed)))
-        done = enrolling.enroll_pictures(
-            person_id="o'hara", uploads=[upload], source="api", use_face_detection=False
-        )
-        return len(done.accepted)
+        upload = enrolling.Upload("o'hara", "x.jpg", draw_picture(seed=seed))
+        done = enrolling.enroll_pictures([upload], source="api", use_face_detection=False)
+        return sum(outcome.face_image is not None for outcome in done)
     finally:
         connections.close_all()
 
@@ -152,10 +150,8 @@ call_command("migrate", verbosity=0)
 Person.objects.all().delete()
 
 def add(person_id, *seeds):
-    uploads = [enrolling.Upload(f"{n}.jpg", io.BytesIO(draw_picture(seed=n))) for n in seeds]
-    enrolling.enroll_pictures(
-        person_id=person_id, uploads=uploads, source="api", use_face_detection=False
-    )
+    uploads = [enrolling.Upload(person_id, f"{n}.jpg", draw_picture(seed=n)) for n in seeds]
+    enrolling.enroll_pictures(uploads, source="api", use_face_detection=False)
 
 def enrol(person_id, *seeds):
     add(person_id, *seeds)

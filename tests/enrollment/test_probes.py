@@ -134,7 +134,7 @@ def test_a_person_is_found_once_on_demand(api):
 def test_every_face_of_a_picture_is_searched(api, photos, group):
     first, second, _third = photos
     for name, paths in photos.items():
-        enrol(name, paths[0].read_bytes())
+        enrol(name, paths[0].read_bytes(), use_face_detection=True)
 
     found = ask(api, SEARCH, image=upload(group, "group.png"), all_faces="true", top_k="1")
 
@@ -270,7 +270,8 @@ def test_nothing_is_verified_without_thresholds_unless_one_is_given(api, monkeyp
 
 def test_the_best_of_a_persons_pictures_is_compared(api, photos, calibrated):
     name, paths = next(iter(photos.items()))
-    outcomes = enrol(name, *(path.read_bytes() for path in paths[:2]), name="Someone").outcomes
+    contents = [path.read_bytes() for path in paths[:2]]
+    outcomes = enrol(name, *contents, name="Someone", use_face_detection=True).outcomes
 
     body = ask(api, VERIFY, source_image=upload(paths[1].read_bytes()), person_id=f" {name} ")
 

@@ -32,10 +32,10 @@ def gallery(draw_picture, weights) -> list[FaceEmbedding]:
     """Three indexed pictures of two persons."""
     for person, seeds in {"ana": (1, 2), "bia d'Água %": (3,)}.items():
         uploads = [
-            Upload(f"{seed}.jpg", io.BytesIO(draw_picture(seed=seed)), f"{person}/{seed}.jpg")
+            Upload(person, f"{seed}.jpg", draw_picture(seed=seed), f"{person}/{seed}.jpg")
             for seed in seeds
         ]
-        enroll_pictures(person_id=person, uploads=uploads, source="api", use_face_detection=False)
+        enroll_pictures(uploads, source="api", use_face_detection=False)
     rows = list(FaceEmbedding.objects.all())
     assert [row.status for row in rows] == ["indexed"] * 3
     return rows
@@ -407,7 +407,7 @@ def test_interrupted_run_is_finished_by_the_next(gallery, monkeypatch):
 
 def test_vectors_with_and_without_their_mirror_image_never_meet(gallery, draw_picture, settings):
     settings.RECOGNITION = settings.RECOGNITION | {"FLIP_TTA": True}
-    crop = next(crop_uploads([("1.jpg", draw_picture(seed=1))], detect=False)).crop
+    crop = next(crop_uploads([("1.jpg", draw_picture(seed=1))], use_face_detection=False)).crop
     probe = embed_crops([crop.pixels], MODEL)
     assert search_gallery(probe, 3) == [[]]
 

@@ -79,7 +79,7 @@ def test_what_finds_nobody_is_kept_too(api, ana):
 
 
 def test_the_page_keeps_an_entry_for_each_face(ana):
-    enrol("bia", as_jpeg(draw_face(PEOPLE[0])))
+    enrol("bia", as_jpeg(draw_face(PEOPLE[0])), use_face_detection=True)
     browser = Client(headers={"host": "localhost"})
     form = {"model": MODEL, "top_k": 3, "group_by_person": "on"}
     pictures = [upload(as_jpeg(draw_group())), upload(b"<html>", "bad.jpg")]

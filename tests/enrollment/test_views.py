@@ -78,9 +78,8 @@ def stored(db) -> list[FaceImage]:
 
 
 def enroll(person_id: str, name: str, content: bytes) -> FaceImage:
-    upload = Upload("picture.jpg", io.BytesIO(content), f"D:/gate/{person_id}.jpg")
-    enrollment = enroll_pictures(person_id=person_id, name=name, uploads=[upload], source="api")
-    (outcome,) = enrollment.outcomes
+    upload = Upload(person_id, "picture.jpg", content, f"D:/gate/{person_id}.jpg", name)
+    (outcome,) = enroll_pictures([upload], source="api")
     assert outcome.face_image, outcome.error
     return outcome.face_image
 

@@ -154,11 +154,11 @@ def test_small_faces_are_left_out_on_demand(photo, settings):
     large, small = detect_faces(canvas)
     between = (min(large.box[2:]) + min(small.box[2:])) / 2
 
-    assert [face.box for face in detect_faces(canvas, min_size=between)] == [large.box]
+    assert [face.box for face in detect_faces(canvas, min_face_size=between)] == [large.box]
 
     settings.RECOGNITION = settings.RECOGNITION | {"DETECTION_MIN_SIZE": round(between)}
     assert len(detect_faces(canvas)) == 1
-    assert len(detect_faces(canvas, min_size=0)) == 2
+    assert len(detect_faces(canvas, min_face_size=0)) == 2
 
 
 def test_detector_is_one_a_process_until_the_setting_changes(settings):
@@ -231,4 +231,4 @@ def test_faces_of_a_picture_read_at_a_reduced_scale_are_in_its_own_pixels():
     side = whole.box[2]
     assert np.abs(np.subtract(reduced.box, whole.box)).max() < 0.15 * side
     assert np.abs(reduced.landmarks - whole.landmarks).max() < 0.08 * side
-    assert detect_faces(picture, min_size=side * 3) == []
+    assert detect_faces(picture, min_face_size=side * 3) == []

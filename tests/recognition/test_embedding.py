@@ -55,9 +55,9 @@ def test_all_faces_are_cut_out_and_none_is_doubted_for_the_others(group):
 def test_faces_too_small_for_the_request_do_not_count(group):
     large, small = (min(crop.face.box[2:]) for crop in crop_all_faces(group))
 
-    assert len(crop_all_faces(group, min_size=(large + small) / 2)) == 1
-    assert crop_all_faces(group, min_size=large + 1) == []
-    (refused,) = crop_faces([group], min_size=large + 1, require_face=True)
+    assert len(crop_all_faces(group, min_face_size=(large + small) / 2)) == 1
+    assert crop_all_faces(group, min_face_size=large + 1) == []
+    (refused,) = crop_faces([group], min_face_size=large + 1, require_face=True)
     assert isinstance(refused, NoFaceDetected)
 
 
@@ -73,7 +73,7 @@ def test_options_reach_the_uploads(group):
     buffer = io.BytesIO()
     Image.fromarray(group).save(buffer, "PNG")
 
-    (upload,) = crop_uploads([("group.png", buffer.getvalue())], all_faces=True, min_size=20)
+    (upload,) = crop_uploads([("group.png", buffer.getvalue())], all_faces=True, min_face_size=20)
 
     assert len(upload.crops) == 2
     assert upload.crop is upload.crops[0]
@@ -100,7 +100,7 @@ def test_quality_stands_beside_a_face_that_is_not_there(picture):
 
 
 def test_a_crop_that_was_sent_as_such_is_not_doubted_for_want_of_a_face():
-    (upload,) = crop_uploads([("a.jpg", draw_picture())], detect=False)
+    (upload,) = crop_uploads([("a.jpg", draw_picture())], use_face_detection=False)
 
     codes = [
         reason["code"]
@@ -158,7 +158,7 @@ def test_a_large_jpeg_is_cropped_as_at_its_full_size(side):
 
 
 def test_only_the_picture_at_hand_has_pixels(picture):
-    uploads = crop_uploads([("a.jpg", picture), ("b.jpg", picture)], detect=False)
+    uploads = crop_uploads([("a.jpg", picture), ("b.jpg", picture)], use_face_detection=False)
 
     first = next(uploads)
     assert first.image.pixels.size > 0

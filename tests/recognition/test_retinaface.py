@@ -108,7 +108,7 @@ def test_requests_set_the_bar(settings):
 
     assert [face.score for face in detect_faces(picture)] == [0.95]
     assert len(detect_faces(picture, min_score=0.5)) == 2
-    assert [face.score for face in detect_faces(picture, min_score=0.5, min_size=50)] == [0.6]
+    assert [face.score for face in detect_faces(picture, min_score=0.5, min_face_size=50)] == [0.6]
 
 
 def test_threads_take_turns_and_load_once(package):

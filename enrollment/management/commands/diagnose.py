@@ -127,9 +127,9 @@ def _model() -> str:
 def _embed_one(probe: _Probe) -> str:
     picture = probe.picture
     content = read_picture(picture) if picture else _drawn_picture()
-    detect = picture.use_face_detection if picture else True
+    look = picture.use_face_detection if picture else True
     model = get_settings().default_model
-    (crop,), embeddings = embed_uploads([(None, content)], model, detect=detect)
+    (crop,), embeddings = embed_uploads([(None, content)], model, use_face_detection=look)
     if isinstance(crop, RecognitionError):
         raise crop
     probe.embeddings = embeddings

@@ -204,7 +204,7 @@ class Command(BaseCommand):
             pictures,
             stems,
             options["model"] or usable_names(),
-            detect=not options["aligned"],
+            use_face_detection=not options["aligned"],
             keep_crops=keep_crops,
             track=lambda items, total: track(items, _("pictures"), total),
         )

@@ -1,0 +1,42 @@
+"""Whose face a group photo is enrolled for, where that is not the largest."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.utils.translation import gettext
+
+from enrollment import index
+from enrollment.gallery import read_picture
+from enrollment.models import FaceEmbedding, FaceImage
+from recognition.embedding import FaceCrop, crop_uploads
+from recognition.exceptions import NoSuchFace, RecognitionError
+from recognition.networks import usable_names
+
+
+def faces_in(picture: FaceImage) -> list[FaceCrop]:
+    """Every face of a stored picture, the largest first; `NoFaceDetected` where there is none."""
+    content = read_picture(picture)
+    (found,) = crop_uploads([(None, content)], require_face=True, all_faces=True)
+    if isinstance(found, RecognitionError):
+        raise found
+    return found.crops
+
+
+def choose_face(picture: FaceImage, face_index: int) -> None:
+    """Has the picture stand for this of its faces, counted from 0, the largest first; `NoSuchFace`.
+
+    The vectors of the face that it stood for go, and searches find it by the new ones on return.
+    """
+    crops = faces_in(picture)
+    if not 0 <= face_index < len(crops):
+        message = gettext("The picture has no such face. Reload the page and choose again.")
+        raise NoSuchFace(message)
+    crop = crops[face_index]
+    with transaction.atomic():
+        FaceImage.objects.filter(pk=picture.pk).update(
+            chosen_face=crop.face_record(), use_face_detection=True, judged_at=None
+        )
+        for row in FaceEmbedding.objects.filter(face_image=picture):
+            row.delete()
+        ids = index.create_pending([picture], usable_names(), {picture.pk: crop})
+    index.index_rows(ids, {picture.pk: crop})
