@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -81,5 +82,7 @@ def live_targets(
             return Targets(state["directions"].float(), teacher)
     directions = teacher.fit(faces.images)
     state = {"means": teacher.means, "turn": teacher.turn, "directions": directions.half()}
-    torch.save(state, cache)
+    partial = cache.with_suffix(f".{os.getpid()}")
+    torch.save(state, partial)
+    partial.replace(cache)  # two runs may share the pack
     return Targets(directions, teacher)
