@@ -217,21 +217,26 @@ async def _pieces(receive: Receive) -> Any:
         yield message.get("body", b"")
 
 
+def _request(environ: Environ) -> WSGIRequest:
+    """The request as Django sees it, of a copy: Django writes the path that it decoded into what it is given."""
+    return WSGIRequest(dict(environ))
+
+
 def _limit(environ: Environ) -> int:
     """How long a body may be. The pages take larger files than the API: galleries as ZIP."""
-    times = 1 if is_api(WSGIRequest(environ)) else READ_TO_REFUSE
+    times = 1 if is_api(_request(environ)) else READ_TO_REFUSE
     return times * settings.MAX_REQUEST_BYTES
 
 
 def _is_let_in(environ: Environ) -> bool:
     try:
-        return is_let_in(WSGIRequest(environ))
+        return is_let_in(_request(environ))
     finally:
         connections.close_all()
 
 
 def _no_answer_in_time(environ: Environ) -> Answer:
-    with override(get_language_from_request(WSGIRequest(environ))):
+    with override(get_language_from_request(_request(environ))):
         problem = gettext(
             "The examination of the databases takes longer than a second: one of them does not answer, "
             "or the server is overloaded."
