@@ -32,7 +32,7 @@ def _readiness() -> JsonResponse:
     from recognition.health import examine
 
     health = examine()
-    reasons = list(health.hindrances)
+    reasons = list(health.errors)
     if health.loading:
         names = ", ".join(health.loading)
         reasons.append(gettext("Models are being loaded: %(names)s.") % {"names": names})

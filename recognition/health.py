@@ -24,17 +24,17 @@ Answer = TypeVar("Answer")
 
 @dataclass(slots=True)
 class Health:
-    """`hindrances` keep it from answering; `faults` are those of what it can do without."""
+    """`errors` keep it from answering; `warnings` are about what it can answer without."""
 
     milvus_connected: bool = False
     device: str = "unavailable"
-    hindrances: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     loading: list[str] = field(default_factory=list)  # models of PRELOAD_MODELS on their way
 
     @property
     def problems(self) -> list[str]:
-        return self.hindrances + self.faults
+        return self.errors + self.warnings
 
     @property
     def status(self) -> str:
@@ -45,19 +45,19 @@ def examine() -> Health:
     """Asks SQL, Milvus, the device and the weights; loads no model."""
     settings = get_settings()
     health = Health()
-    _note(health.hindrances, _ask_sql)
-    health.milvus_connected = bool(_note(health.hindrances, lambda: get_vector_store().ping()))
-    device = _note(health.hindrances, lambda: str(choose_device(settings.device)))
+    _note(health.errors, _ask_sql)
+    health.milvus_connected = bool(_note(health.errors, lambda: get_vector_store().ping()))
+    device = _note(health.errors, lambda: str(choose_device(settings.device)))
     health.device = device or health.device
-    _note(health.hindrances, lambda: find_weights(settings.default_model))
+    _note(health.errors, lambda: find_weights(settings.default_model))
     for name in usable_names():
         if failure := load_failure(name):
             default = name == settings.default_model
-            (health.hindrances if default else health.faults).append(failure)
+            (health.errors if default else health.warnings).append(failure)
         elif name in settings.preload_models and name not in loaded_names():
             health.loading.append(name)
     if problem := _lack_of_space():
-        health.faults.append(problem)
+        health.warnings.append(problem)
     return health
 
 

@@ -26,7 +26,7 @@ from enrollment.admin.report import REPORT, audit_report
 from enrollment.admin.resources import PersonExportResource, PersonResource
 from enrollment.admin.states import SyncState, person_badges, person_sync_state, with_pictures
 from enrollment.enrolling import CHANGEABLE
-from enrollment.gallery import SOON, persons_due
+from enrollment.gallery import DUE_SOON, persons_due
 from enrollment.models import Doubt, FaceImage, Person
 from enrollment.web import enroll_files, say_synced
 
@@ -74,7 +74,7 @@ class RetentionFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Person]) -> QuerySet[Person]:
         match self.value():
             case "soon":
-                return queryset.filter(pk__in=persons_due(SOON))
+                return queryset.filter(pk__in=persons_due(DUE_SOON))
             case "endless":
                 return queryset.filter(keep_until=None)
             case "baseless":
@@ -165,8 +165,8 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         response = super().changeform_view(request, *args, **kwargs)
         # The person is committed now; only what is may be copied to Milvus.
-        if hasattr(request, "enrol_pictures"):
-            request.enrol_pictures()
+        if hasattr(request, "enroll_pictures"):
+            request.enroll_pictures()
         return response
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
@@ -174,7 +174,9 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
         person, files = form.instance, form.cleaned_data.get("pictures")
         if files and self._may_upload(request, person if change else None):
             detect = form.cleaned_data["use_face_detection"]
-            request.enrol_pictures = partial(enroll_files, request, person.person_id, files, detect)
+            request.enroll_pictures = partial(
+                enroll_files, request, person.person_id, files, detect
+            )
 
     def _may_upload(self, request: HttpRequest, person: Person | None) -> bool:
         writes = (

@@ -9,9 +9,9 @@ from enrollment.gallery.search_log import (
     search_figures,
 )
 from enrollment.gallery.selectors import (
+    DUE_SOON,
     GALLERY_ORDERS,
     NO_THRESHOLDS,
-    SOON,
     GalleryState,
     SearchHit,
     Weights,
@@ -43,7 +43,7 @@ __all__ = [
     "GalleryState",
     "NO_THRESHOLDS",
     "SIDES",
-    "SOON",
+    "DUE_SOON",
     "SearchHit",
     "Weights",
     "best_of_person",

@@ -27,7 +27,7 @@ from recognition.vector_store import (
     partition_name,
 )
 
-SOON: Final = timedelta(days=30)  # before somebody's last day is over
+DUE_SOON: Final = timedelta(days=30)  # before somebody's last day is over
 NO_THRESHOLDS: Final = "no_thresholds"  # why there is no decision
 
 
@@ -232,7 +232,7 @@ def gallery_state() -> GalleryState:
     return GalleryState(
         persons=Person.objects.count(),
         persons_without_pictures=Person.objects.filter(~Exists(with_pictures)).count(),
-        persons_due_soon=persons_due(SOON).count(),
+        persons_due_soon=persons_due(DUE_SOON).count(),
         pictures=FaceImage.objects.count(),
         doubtful_pictures=Doubt.objects.aggregate(count=Count("face_image", distinct=True))[
             "count"

@@ -101,7 +101,7 @@ def _judge(ids: Sequence[int]) -> None:
     )
     with transaction.atomic():
         _replace(found, Doubt.objects.filter(code__in=Resemblance.values))
-        _settle(found)
+        _drop_settled(found)
         # Who was moved to another person meanwhile is yet to be compared with theirs.
         whose = {probe.picture: probe.person for probe in probes}
         now = FaceImage.objects.filter(pk__in=found).values_list("pk", "person_id")
@@ -256,7 +256,7 @@ def _replace(found: Mapping[int, Iterable[Doubt]], old: QuerySet[Doubt]) -> None
         )
 
 
-def _settle(pictures: Iterable[int]) -> None:
+def _drop_settled(pictures: Iterable[int]) -> None:
     """A picture that was moved to the person whom another resembled is that person's now."""
     settled = Doubt.objects.filter(
         code=Resemblance.LOOKS_LIKE_SOMEONE_ELSE,

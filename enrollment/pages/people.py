@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 PERSONS_A_PAGE: Final = 60
 PICTURES_A_PAGE: Final = 48
 CANDIDATES: Final = 24  # persons to choose from
-ALIKE: Final = 6  # of them, those who look like the picture
+SUGGESTIONS: Final = 6  # of them, those who look like the picture
 
 VIEW: Final = "enrollment.view_person"
 ADD: Final = "enrollment.add_person"
@@ -67,7 +67,7 @@ def people_page(*permissions: str) -> Callable[..., Any]:
     """A page for those who have all these permissions, which tells what is refused."""
 
     def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-        view = _refusals_told(view)
+        view = _refusals_as_messages(view)
         for permission in permissions:
             view = page_permission(permission)(view)
         return view
@@ -75,7 +75,7 @@ def people_page(*permissions: str) -> Callable[..., Any]:
     return decorate
 
 
-def _refusals_told(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+def _refusals_as_messages(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     """What a correction refuses stands as a message on the person's page, or on the list."""
 
     @wraps(view)
@@ -321,16 +321,16 @@ def _candidates(request: HttpRequest, shown: Person, picture: FaceImage | None) 
     if text:
         others = find_persons(text).exclude(pk=shown.pk)[:CANDIDATES]
         return {"q": text, "candidates": list(others)}
-    alike = _alike(picture)
-    persons = with_pictures(Person.objects).in_bulk([hit.person.pk for hit in alike])
-    for hit in alike:
+    suggestions = _suggestions(picture)
+    persons = with_pictures(Person.objects).in_bulk([hit.person.pk for hit in suggestions])
+    for hit in suggestions:
         persons[hit.person.pk].percent = 100 * max(hit.similarity, 0.0)
-    return {"q": "", "candidates": [persons[hit.person.pk] for hit in alike]}
+    return {"q": "", "candidates": [persons[hit.person.pk] for hit in suggestions]}
 
 
-def _alike(picture: FaceImage | None) -> list[SearchHit]:
+def _suggestions(picture: FaceImage | None) -> list[SearchHit]:
     try:
-        return persons_like(picture, ALIKE) if picture else []
+        return persons_like(picture, SUGGESTIONS) if picture else []
     except RecognitionError as error:
         logger.warning("No suggestions on a person's page: %s", error)
         return []

@@ -15,7 +15,7 @@ from recognition.evaluation.intervals import share_interval
 from recognition.evaluation.pictures import EvaluationError
 
 EVERYBODY: Final = ("all", "")
-ALIKE: Final = ("alike in all labels", "")
+SAME_LABELS: Final = ("alike in all labels", "")
 REPLICATES: Final = 200
 BLOCK: Final = 1024  # rows compared at a time
 # What spreadsheets have made of two age groups in copies of FairFace's list.
@@ -82,7 +82,7 @@ def group_rates(
             rates.append(_rate(column, value, first, second, within))
     if len(columns) > 1:
         together = np.unique(np.stack(list(columns.values())), axis=1, return_inverse=True)[1]
-        rates.append(_rate(*ALIKE, first, second, together.reshape(-1)))
+        rates.append(_rate(*SAME_LABELS, first, second, together.reshape(-1)))
     return [rate for rate in rates if rate.pairs]
 
 
@@ -91,8 +91,8 @@ def _rate(
 ) -> GroupRate:
     """Pairs within one group; `group` are N numbers, -1 for who does not belong to any."""
     members = np.flatnonzero(group >= 0)
-    alike = (group[first] == group[second]) & (group[first] >= 0)
-    place = np.searchsorted(members, np.stack([first[alike], second[alike]]))
+    same = (group[first] == group[second]) & (group[first] >= 0)
+    place = np.searchsorted(members, np.stack([first[same], second[same]]))
     numbers = group[members]
     sizes = np.bincount(numbers)
     pairs = int((sizes * (sizes - 1) // 2).sum())
@@ -104,7 +104,7 @@ def _rate(
 
     everyone = np.arange(len(members))
     interval = share_interval(share, everyone, REPLICATES) if pairs else (np.nan, np.nan)
-    return GroupRate(column, value, len(members), pairs, int(alike.sum()), interval)
+    return GroupRate(column, value, len(members), pairs, int(same.sum()), interval)
 
 
 def _matches(vectors: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
