@@ -13,9 +13,11 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse
 from django.utils.translation import get_language_from_request, override
+from django.views import defaults
 
 from enrollment.api import ENCODED_SLASH
-from recognition.api.errors import status_error
+from recognition.api.errors import error_body, status_error
+from recognition.api.text import NotUtf8, check_encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +42,16 @@ def refusal_by_length(content_length: str) -> HTTPStatus | None:
     if len(content_length) > 18 or int(content_length) > settings.MAX_REQUEST_BYTES:
         return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     return None
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Says what is wrong with the request where the exception is ours to tell; else the page for all."""
+    if not isinstance(exception, NotUtf8):
+        return defaults.bad_request(request, exception)
+    with override(get_language_from_request(request)):
+        if is_api(request):
+            return JsonResponse(error_body(exception.code, exception.message), status=400)
+        return HttpResponse(exception.message, status=400, content_type="text/plain; charset=utf-8")
 
 
 class ContentSecurityPolicyMiddleware(CSPMiddleware):
@@ -92,6 +104,31 @@ class RefusedBodyMiddleware:
         with override(get_language_from_request(request)):
             message = status_error(request, refusal)["message"]
         return HttpResponse(message, status=refusal, content_type="text/plain; charset=utf-8")
+
+
+class Utf8Middleware:
+    """Refuses an address or a form whose fields are not UTF-8; see `recognition.api.text`.
+
+    Forms with files are read here for the pages, whose token is among their fields; calls of the API read
+    their own.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *_view: object) -> HttpResponse | None:
+        try:
+            check_encoded(request.META.get("QUERY_STRING", "").encode("latin-1"))
+            if request.content_type == "application/x-www-form-urlencoded":
+                check_encoded(request.body)
+            elif not is_api(request):
+                _ = request.POST
+        except NotUtf8 as error:
+            return bad_request(request, error)
+        return None
 
 
 class JsonApiErrorMiddleware:

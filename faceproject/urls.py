@@ -8,6 +8,8 @@ from django.views.generic import RedirectView
 from recognition.api.urls import call
 from recognition.api.views import root
 
+handler400 = "faceproject.middleware.bad_request"
+
 urlpatterns = [
     path("", include("enrollment.pages.urls")),
     path("favicon.ico", RedirectView.as_view(url=static("faceproject/logo.svg"))),

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import uuid
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 from import_export.formats import base_formats
 from import_export.forms import ExportForm, ImportForm
+from import_export.tmp_storages import BaseStorage
+from tablib import Dataset
 
+from enrollment.enrolling import imports_folder
+from enrollment.gallery import holds_words
 from enrollment.models import VectorDeletion
+from enrollment.web import escaped, unescaped
 
 
 def thumbnail(picture_id: int) -> SafeString:
@@ -31,10 +41,57 @@ def thumbnail(picture_id: int) -> SafeString:
 class _Csv(base_formats.CSV):
     """With commas or, as spreadsheets write it where the comma stands in numbers, with semicolons."""
 
-    def create_dataset(self, in_stream: str, **kwargs: Any) -> Any:
+    def create_dataset(self, in_stream: str, **kwargs: Any) -> Dataset:
         heading = in_stream.partition("\n")[0]
         delimiter = ";" if heading.count(";") > heading.count(",") else ","
-        return super().create_dataset(in_stream, delimiter=delimiter, **kwargs)
+        reader = csv.reader(io.StringIO(in_stream, newline=""), delimiter=delimiter)
+        names = next(reader, [])
+        dataset = Dataset(headers=names)
+        for row in filter(None, reader):
+            values = [unescaped(cell) for cell in row] + [""] * (len(names) - len(row))
+            if any(values[len(names) :]):
+                raise RowTooLong(
+                    gettext(
+                        "Line %(line)d has %(count)d values, and the heading names %(columns)d columns: "
+                        "%(values)s. Put quotation marks around a value that holds a '%(delimiter)s'."
+                    )
+                    % {
+                        "line": reader.line_num,
+                        "count": len(row),
+                        "columns": len(names),
+                        "values": ", ".join(f"'{value[:50]}'" for value in values[:10]),
+                        "delimiter": delimiter,
+                    }
+                )
+            dataset.append(values[: len(names)])
+        return dataset
+
+    def export_data(self, dataset: Dataset, **kwargs: Any) -> str:
+        rows = [[escaped(cell) for cell in row] for row in dataset]
+        return super().export_data(Dataset(*rows, headers=dataset.headers), **kwargs)
+
+
+class RowTooLong(ValueError):
+    """A row has more values than there are columns; the message is for who uploaded the file."""
+
+
+class WaitingFile(BaseStorage):
+    """A file whose import waits to be confirmed: where the pictures wait, and no longer than they."""
+
+    @property
+    def path(self) -> Path:
+        return imports_folder() / Path(self.name).name
+
+    def save(self, data: bytes) -> None:
+        self.name = f"{uuid.uuid4().hex}.table"
+        self.path.write_bytes(data)
+
+    def read(self) -> Any:
+        with self.path.open(self.read_mode, encoding=self.encoding) as file:
+            return file.read()
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
 
 
 class _CsvFirst:
@@ -57,6 +114,7 @@ class CsvAndJson:
     """In which formats lists are exported and imported."""
 
     formats: ClassVar = [_Csv, base_formats.JSON]
+    tmp_storage_class = WaitingFile
     import_form_class = _ImportForm
     export_form_class = _ExportForm
 
@@ -67,7 +125,22 @@ class CsvAndJson:
         return self.formats
 
 
-class GalleryAdmin(admin.ModelAdmin):
+class FindsPersons:
+    """Has a list's search find rows by the words of their person, too; see `holds_words`."""
+
+    person_path = "person__"  # from a row
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        others, may_repeat = super().get_search_results(request, queryset, search_term)
+        if not search_term.strip():
+            return others, may_repeat
+        words = holds_words(search_term, self.person_path)
+        return queryset.filter(words | Q(pk__in=others.values("pk"))), False
+
+
+class GalleryAdmin(FindsPersons, admin.ModelAdmin):
     actions = ["sync_selected"]
     list_per_page = 50
 

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from enrollment import enrolling
 from enrollment.enrolling import FileStatus, PictureImport, check_readiness
 from enrollment.models import Person
+from enrollment.web import escaped
 from recognition.exceptions import RecognitionError
 
 UPLOAD = "enrollment_import_pictures"
@@ -109,7 +110,7 @@ def _as_csv(staged: PictureImport) -> HttpResponse:
     for item in staged.results:
         face = "" if item.face_detected is None else item.face_detected
         row = [item.path, item.person_id, item.status, item.reason, face, item.searchable]
-        writer.writerow([*row, " ".join(item.warnings)])
+        writer.writerow(map(escaped, [*row, " ".join(item.warnings)]))
     return response
 
 

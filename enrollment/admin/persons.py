@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from import_export.admin import ImportExportMixin
 
 from enrollment import enrolling
-from enrollment.admin.common import CsvAndJson, GalleryAdmin, thumbnail
+from enrollment.admin.common import CsvAndJson, GalleryAdmin, RowTooLong, thumbnail
 from enrollment.admin.forms import PersonForm
 from enrollment.admin.importing import IMPORT, UPLOAD, import_pictures, import_run, may_import
 from enrollment.admin.merging import merge_selected
@@ -28,7 +28,7 @@ from enrollment.admin.states import SyncState, person_badges, person_sync_state,
 from enrollment.enrolling import CHANGEABLE
 from enrollment.gallery import DUE_SOON, persons_due
 from enrollment.models import Doubt, FaceImage, Person
-from enrollment.web import enroll_files, say_synced
+from enrollment.web import enroll_files, say_mistakable, say_synced
 
 UPLOAD_FIELDS = ["pictures", "use_face_detection"]
 
@@ -112,7 +112,8 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
         RetentionFilter,
         "created_at",
     ]
-    search_fields = ["person_id", "name"]
+    search_fields = ["search_text"]
+    person_path = ""
     inlines = [FaceImageInline]
     readonly_fields = ["all_pictures", "found_by"]
 
@@ -131,7 +132,9 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
     def add_data_read_fail_error_to_form(self, form: Form, error: Exception) -> None:
         form.add_error(
             "import_file",
-            gettext(
+            str(error)
+            if isinstance(error, RowTooLong)
+            else gettext(
                 "The file cannot be read. Choose the format that it has; a CSV is expected in UTF-8 "
                 "(in a spreadsheet: save as “CSV UTF-8”)."
             ),
@@ -171,6 +174,8 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
+        if not change:
+            say_mistakable(request, form.instance)
         person, files = form.instance, form.cleaned_data.get("pictures")
         if files and self._may_upload(request, person if change else None):
             detect = form.cleaned_data["use_face_detection"]

@@ -206,7 +206,7 @@ class FaceImageAdmin(GalleryAdmin):
         "created_at",
     ]
     list_select_related = ["person"]
-    search_fields = ["person__person_id", "person__name", "original_path", "content_hash"]
+    search_fields = ["original_path", "content_hash"]
     date_hierarchy = "created_at"
     actions = [*GalleryAdmin.actions, "dismiss_doubts"]
     autocomplete_fields = ["person"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Final
 
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.utils.translation import gettext, gettext_noop
 from import_export import fields, resources
@@ -12,7 +14,7 @@ from import_export.widgets import DateWidget
 
 from enrollment.enrolling import CHANGEABLE
 from enrollment.gallery import with_pictures
-from enrollment.models import Person
+from enrollment.models import Person, normalised
 
 # Sentences of django-import-export that lack their Portuguese there; our catalogue has it.
 gettext_noop("Import finished: {} new, {} updated, {} deleted and {} skipped {}.")
@@ -20,6 +22,10 @@ gettext_noop("This exporter will export the following fields: ")
 gettext_noop(
     "No valid data to import. Ensure your file has the correct headers or data for import."
 )
+
+
+# 12345678909 becomes 1.2346E+10, or 1,23E+10 where the comma stands in numbers.
+_SCIENTIFIC: Final = re.compile(r"-?\d([.,]\d+E\+?|E\+)\d+", re.IGNORECASE)
 
 
 class PersonResource(resources.ModelResource):
@@ -50,7 +56,14 @@ class PersonResource(resources.ModelResource):
             raise FieldError(message % names)
 
     def before_import_row(self, row: dict[str, Any], **kwargs: Any) -> None:
-        row["person_id"] = str(row.get("person_id") or "").strip()
+        given = row.get("person_id")
+        row["person_id"] = normalised("" if given is None else str(given))
+        if isinstance(given, float) or _SCIENTIFIC.fullmatch(row["person_id"]):
+            message = gettext(
+                "'%(given)s' is a number that a spreadsheet has shortened, and no id any more. Make the "
+                "column a column of texts, and write the ids anew."
+            )
+            raise ValidationError({"person_id": message % {"given": given}})
 
 
 class PersonExportResource(PersonResource):

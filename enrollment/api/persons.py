@@ -13,7 +13,6 @@ from rest_framework.mixins import ListModelMixin
 from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from enrollment import enrolling
 from enrollment.api import person_schema as schema
@@ -22,9 +21,10 @@ from enrollment.api.filters import KnownFilters, PersonFilter
 from enrollment.api.pagination import PageNumbers
 from enrollment.api.paths import person_url
 from enrollment.api.views import insert_pictures
-from enrollment.gallery import find_persons, get_person, picture_of, pictures_of
+from enrollment.gallery import easily_mistaken, find_persons, get_person, picture_of, pictures_of
 from enrollment.models import FaceImage, Person
 from enrollment.web import picture_response
+from recognition.api.forms import FormCall
 from recognition.api.parsers import JSONParser
 from recognition.api.views import UploadView
 
@@ -34,17 +34,11 @@ CHANGE: Final = "enrollment.change_person"
 DELETE: Final = "enrollment.delete_person"
 
 
-class PersonCall(APIView):
+class PersonCall(FormCall):
     """A call with a JSON body or a form, which `serializer_class` reads."""
 
     parser_classes = [JSONParser, FormParser, MultiPartParser]
-    serializer_class: Any = None
     throttle_scope = "persons"
-
-    def read(self, request: Request) -> dict[str, Any]:
-        form = self.serializer_class(data=request.data)
-        form.is_valid(raise_exception=True)
-        return form.validated_data
 
 
 class PageCall(ListModelMixin, GenericAPIView):
@@ -76,7 +70,8 @@ class PersonsView(PersonCall, PageCall):
 
     @schema.persons_create
     def post(self, request: Request) -> Response:
-        person = enrolling.create_person(**self.read(request))
+        person = enrolling.create_person(**self.read_form(request))
+        self.warn(request, easily_mistaken(person))
         answer = _person_answer(person.person_id, request, HTTPStatus.CREATED)
         answer["Location"] = person_url(request, person.person_id)
         return answer
@@ -94,7 +89,7 @@ class PersonView(PersonCall):
 
     @schema.persons_change
     def patch(self, request: Request, person_id: str) -> Response:
-        changes = self.read(request)
+        changes = self.read_form(request)
         person = get_person(person_id)
         with transaction.atomic():
             if "cover" in changes:
@@ -117,7 +112,7 @@ class PersonMergeView(PersonCall):
 
     @schema.persons_merge
     def post(self, request: Request, person_id: str) -> Response:
-        kept, merged = get_person(person_id), get_person(self.read(request)["person_id"])
+        kept, merged = get_person(person_id), get_person(self.read_form(request)["person_id"])
         moved = enrolling.merge_persons(kept, merged)
         person = get_person(kept.person_id)
         person.moved_pictures = moved
@@ -170,10 +165,11 @@ class PersonImageView(PersonCall):
 
     @schema.persons_images_move
     def patch(self, request: Request, person_id: str, image_id: int) -> Response:
-        form = self.read(request)
+        form = self.read_form(request)
         picture_of(get_person(person_id), image_id)
         if form["create_person"]:
             person = enrolling.move_to_new_person([image_id], form["person_id"])
+            self.warn(request, easily_mistaken(person))
         else:
             person = get_person(form["person_id"])
             enrolling.move_pictures([image_id], person)

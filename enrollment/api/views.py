@@ -23,7 +23,9 @@ from enrollment.enrolling import (
     enroll_pictures,
 )
 from enrollment.exceptions import NotSearchableYet
-from enrollment.models import Doubt, FaceEmbedding, FaceImage
+from enrollment.gallery import easily_mistaken
+from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
+from recognition.api.forms import FormCall
 from recognition.api.views import UploadView, every_image_failed
 from recognition.networks import load_network
 from recognition.vector_store import COLLECTION, get_vector_store
@@ -45,6 +47,15 @@ class InsertView(UploadView):
 
 def insert_pictures(request: Request, form: dict[str, Any]) -> Response:
     """Enrols the pictures of the checked form and answers what became of each; once for each key."""
+    person = Person.objects.filter(person_id=form["person_id"])
+    is_new = not person.exists()
+    response = _insert_once(request, form)
+    if is_new and (made := person.first()):
+        FormCall.warn(request, easily_mistaken(made))
+    return response
+
+
+def _insert_once(request: Request, form: dict[str, Any]) -> Response:
     uploads = [
         Upload(form["person_id"], file.name, file, path)
         for file, path in zip(form["images"], form["image_paths"], strict=True)

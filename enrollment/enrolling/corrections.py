@@ -32,7 +32,8 @@ def create_person(person_id: str, **details: Any) -> Person:
     `ValidationError` for what they may not be, `PersonExists` for an id that is taken.
     """
     _check_known(details)
-    person = Person(person_id=person_id.strip(), **details)
+    person = Person(person_id=person_id, **details)
+    person.clean_fields()
     _save(person)
     return person
 
@@ -46,7 +47,9 @@ def change_person(person: Person, **changes: Any) -> Person:
     with transaction.atomic():
         person = _locked([person.pk])[person.pk]
         for name, value in changes.items():
-            setattr(person, name, value.strip() if name == "person_id" else value)
+            setattr(person, name, value)
+        # What is not changed may be as an earlier version took it.
+        person.clean_fields(exclude=set(CHANGEABLE) - changes.keys())
         _save(person)
     return person
 
@@ -57,7 +60,6 @@ def _check_known(details: dict[str, Any]) -> None:
 
 
 def _save(person: Person) -> None:
-    person.clean_fields()
     try:
         with transaction.atomic():
             person.save()

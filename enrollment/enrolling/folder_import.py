@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -30,7 +29,21 @@ from recognition.vector_store import get_vector_store
 
 BATCH_PICTURES: Final = 64
 BATCH_BYTES: Final = 64 * 1024 * 1024  # of files, held in memory together
-SYSTEM_FILES: Final = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+# What operating systems and network drives leave in folders, in small letters.
+SYSTEM_FILES: Final = frozenset(
+    {
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "__macosx",
+        "@eadir",
+        "#recycle",
+        "$recycle.bin",
+        "recycler",
+        "system volume information",
+        "lost+found",
+    }
+)
 
 
 class FileStatus(StrEnum):
@@ -67,6 +80,7 @@ class FileResult:
     face_detected: bool | None = None
     searchable: bool = True
     doubts: list[Doubt] = field(default_factory=list)
+    waited: bool = False  # for what becomes of the same picture, which is met before
 
 
 def check_readiness() -> None:
@@ -94,7 +108,7 @@ def _scan(folder: Path, root: Path, owner: FoundFile) -> Iterator[FoundFile]:
         yield _refused(folder, root, _("The folder cannot be read: %(error)s."), error.strerror)
         return
     for path in entries:
-        if path.name.startswith(".") or path.name.lower() in SYSTEM_FILES:
+        if is_passed_over(path):
             yield _refused(path, root, _("Hidden and system files are passed over."), ignored=True)
         elif path.is_symlink() and not _leads_to_file_within(path, root):
             yield _refused(path, root, _("Links to folders or out of the folder are not followed."))
@@ -113,6 +127,11 @@ def _scan(folder: Path, root: Path, owner: FoundFile) -> Iterator[FoundFile]:
             yield FoundFile(path, _shown(path, root), owner.person_id, owner.name, owner.reason)
 
 
+def is_passed_over(path: Path) -> bool:
+    """Whether it is hidden or the system's own: nobody's picture, and nobody."""
+    return path.name.startswith(".") or path.name.lower() in SYSTEM_FILES
+
+
 def _leads_to_file_within(path: Path, root: Path) -> bool:
     return path.is_file() and path.resolve().is_relative_to(root)
 
@@ -125,15 +144,15 @@ def _refused(
 
 
 def _shown(path: Path, root: Path) -> str:
-    """The path below the root, as text that SQL can store whatever bytes the name holds."""
-    return os.fsencode(path.relative_to(root)).decode("utf-8", "replace")
+    """The path below the root, as text that SQL can store; bytes that are no UTF-8 as `\\xe3`."""
+    return os.fsencode(path.relative_to(root)).decode("utf-8", "backslashreplace")
 
 
 def _person(folder: Path) -> FoundFile:
-    """Whom a person's folder stands for; some systems store names decomposed, clients send NFC."""
+    """Whom a person's folder stands for."""
     try:
-        person_id = clean_person_id(unicodedata.normalize("NFC", folder.name))
-        person_id.encode()
+        folder.name.encode()
+        person_id = clean_person_id(folder.name)
     except ValidationError as error:
         return FoundFile(folder, "", reason=" ".join(error.messages))
     except UnicodeEncodeError:
@@ -167,10 +186,30 @@ class _Import:
 
     def enroll(self, uploads: list[Upload]) -> list[FileResult]:
         owners = _owners(uploads)
-        results = [self._judge(upload, owners[upload.digest]) for upload in uploads]
+        results: dict[int, FileResult] = {}
+        left = dict(enumerate(uploads))
+        while left:
+            judged = {
+                number: self._judge(each, owners[each.digest]) for number, each in left.items()
+            }
+            self._enroll(left, judged)
+            results |= judged
+            # A file that was refused stands in no other's way.
+            left = {
+                number: upload
+                for number, upload in left.items()
+                if judged[number].waited and upload.digest not in self.met
+            }
+        told = [results[number] for number in range(len(uploads))]
+        if not self.dry_run:
+            _finish(uploads, told)
+        return told
+
+    def _enroll(self, uploads: dict[int, Upload], judged: dict[int, FileResult]) -> None:
+        """Has those that nothing speaks against enrolled; forgets those that were refused."""
         fresh = [
-            (upload, result)
-            for upload, result in zip(uploads, results, strict=True)
+            (uploads[number], result)
+            for number, result in judged.items()
             if result.status is FileStatus.ENROLLED
         ]
         outcomes = enroll_pictures(
@@ -179,16 +218,16 @@ class _Import:
             use_face_detection=self.use_face_detection,
             dry_run=self.dry_run,
         )
-        for (_upload, result), outcome in zip(fresh, outcomes, strict=True):
+        for (upload, result), outcome in zip(fresh, outcomes, strict=True):
             _apply(outcome, result)
-        if not self.dry_run:
-            _finish(uploads, results)
-        return results
+            if result.status is FileStatus.REFUSED:
+                del self.met[upload.digest]
 
     def _judge(self, upload: Upload, owners: set[str]) -> FileResult:
         person_id, path = upload.person_id, upload.original_path
         result = FileResult(path, person_id, FileStatus.ENROLLED)
         first = self.met.setdefault(upload.digest, (person_id, path))
+        result.waited = first != (person_id, path) and not owners
         others = owners | {first[0]}
         if person_id in owners:
             result.status, result.reason = FileStatus.SKIPPED, _("Enrolled before.")

@@ -96,9 +96,8 @@ class Outcome:
 
 
 def clean_person_id(person_id: str) -> str:
-    """The id without surrounding blanks; `ValidationError` says what is wrong with it."""
-    cleaned = person_id.strip()
-    Person(person_id=cleaned).clean_fields(exclude=["name", "notes"])
+    """The id in the spelling in which it is kept; `ValidationError` says what is wrong with it."""
+    cleaned: str = Person._meta.get_field("person_id").clean(person_id, None)
     return cleaned
 
 

@@ -14,7 +14,17 @@ from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy
 
 from enrollment.exceptions import PersonNotComparable, PersonNotFound, PictureNotFound
-from enrollment.models import Calibration, Doubt, FaceEmbedding, FaceImage, Person, VectorDeletion
+from enrollment.models import (
+    Calibration,
+    Doubt,
+    FaceEmbedding,
+    FaceImage,
+    Person,
+    VectorDeletion,
+    folded,
+    letters_and_digits,
+    normalised,
+)
 from recognition.conf import get_settings
 from recognition.decision import Decision, Thresholds, decide, thresholds_of
 from recognition.embedding import Embeddings
@@ -29,6 +39,7 @@ from recognition.vector_store import (
 
 DUE_SOON: Final = timedelta(days=30)  # before somebody's last day is over
 NO_THRESHOLDS: Final = "no_thresholds"  # why there is no decision
+MISTAKEN_TOLD: Final = 3  # persons of each kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,15 +284,42 @@ def with_pictures(persons: QuerySet[Person]) -> QuerySet[Person]:
     )
 
 
-def holds_words(text: str) -> Q:
-    """The condition that a person's id or name holds every word of the text."""
-    words = (Q(person_id__icontains=word) | Q(name__icontains=word) for word in text.split())
-    return Q(*words)
+def holds_words(text: str, person: str = "") -> Q:
+    """Whose id or name holds every word of the text, whatever the accents and the case.
+
+    A number finds an id that has the same digits with other signs between them, and the other way round.
+    `person` is the path to the person for rows that have one, such as `"person__"`.
+    """
+    found = Q()
+    for word in folded(text).split():
+        here = Q(**{f"{person}search_text__contains": word})
+        digits = letters_and_digits(word)
+        if digits.isdigit():
+            here |= Q(**{f"{person}id_key__contains": digits})
+        found &= here
+    return found
 
 
 def find_persons(text: str = "") -> QuerySet[Person]:
-    """Persons whose id or name holds every word of the text, as `with_pictures`; by their ids."""
+    """Persons whom the text finds by `holds_words`, as `with_pictures`; by their ids."""
     return with_pictures(Person.objects.filter(holds_words(text)))
+
+
+def easily_mistaken(person: Person) -> list[str]:
+    """Sentences on others for whom the person may be taken: whose id is almost or whose name just the same."""
+    others = Person.objects.exclude(pk=person.pk)
+    id_alike = gettext(
+        "The id '%(person_id)s' differs only in punctuation, accents or case from that of "
+        "%(other)s. If they are one person, merge them."
+    )
+    same_name = gettext("%(other)s has the same name. If they are one person, merge them.")
+    alike = list(others.filter(id_key=person.id_key)[:MISTAKEN_TOLD])
+    texts = [id_alike % {"person_id": person.person_id, "other": other} for other in alike]
+    if person.name_key:
+        known = [other.pk for other in alike]
+        namesakes = others.filter(name_key=person.name_key).exclude(pk__in=known)
+        texts += [same_name % {"other": other} for other in namesakes[:MISTAKEN_TOLD]]
+    return texts
 
 
 GALLERY_ORDERS: Final = {  # how lists of persons can be sorted: a label, and the columns
@@ -294,8 +332,15 @@ GALLERY_ORDERS: Final = {  # how lists of persons can be sorted: a label, and th
 
 
 def get_person(person_id: str) -> Person:
-    """The person with this id, as `with_pictures`; raises `PersonNotFound`."""
-    person = with_pictures(Person.objects.filter(person_id=person_id.strip())).first()
+    """The person with this id, as `with_pictures`; raises `PersonNotFound`.
+
+    Of two whose ids are the same but for their spelling, which version 1.0 could make, the one meant.
+    """
+    ids = [person_id, person_id.strip(), normalised(person_id)]
+    found = {
+        each.person_id: each for each in with_pictures(Person.objects.filter(person_id__in=ids))
+    }
+    person = next((found[each] for each in ids if each in found), None)
     if person is None:
         message = gettext("Nobody has the id '%(person_id)s'. Look for it in the list of persons.")
         raise PersonNotFound(message % {"person_id": person_id})

@@ -8,17 +8,23 @@ from enrollment.models.embedding import FaceEmbedding
 from enrollment.models.idempotent_request import IdempotentRequest
 from enrollment.models.measurement import Calibration, Examination
 from enrollment.models.person import (
+    NOTES_MAX_LENGTH,
     PERSON_ID_MAX_LENGTH,
     Person,
+    PersonIdField,
     default_keep_until,
+    tidy_rows,
     validate_not_blank,
     validate_not_past,
+    validate_person_id,
 )
 from enrollment.models.picture import PATH_MAX_LENGTH, FaceImage, picture_path
 from enrollment.models.search_entry import SearchEntry
+from enrollment.models.texts import folded, letters_and_digits, normalised
 from enrollment.models.vector_deletion import VectorDeletion
 
 __all__ = [
+    "NOTES_MAX_LENGTH",
     "PATH_MAX_LENGTH",
     "PERSON_ID_MAX_LENGTH",
     "Calibration",
@@ -28,10 +34,16 @@ __all__ = [
     "FaceImage",
     "IdempotentRequest",
     "Person",
+    "PersonIdField",
     "SearchEntry",
     "VectorDeletion",
     "default_keep_until",
+    "folded",
+    "letters_and_digits",
+    "normalised",
     "picture_path",
+    "tidy_rows",
     "validate_not_blank",
     "validate_not_past",
+    "validate_person_id",
 ]

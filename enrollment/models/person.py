@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date, timedelta
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import ProhibitNullCharactersValidator
+from django.core.validators import MaxLengthValidator
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-PERSON_ID_MAX_LENGTH = 200
+from enrollment.models.texts import folded, is_printable, letters_and_digits, normalised
+
+PERSON_ID_MAX_LENGTH: Final = 200
+NOTES_MAX_LENGTH: Final = 10_000
+KEY_LENGTH: Final = 200  # characters of what is indexed; some fold to many
+_BLANK: Final = _("The person's id is blank. Give a CPF, a name, or any text.")
+_PATHS: Final = frozenset({".", ".."})  # no address can name them
+# What is computed from the id and the name, and so written with them.
+_COMPUTED: Final = ("id_key", "name_key", "search_text")
 
 
 def validate_not_blank(value: str) -> None:
+    """Of version 1.0, which its migrations name; `PersonIdField` knows more."""
     if not value.strip():
+        raise ValidationError(_BLANK, "blank")
+
+
+def validate_person_id(value: str) -> None:
+    if value in _PATHS:
+        message = _("A person's id cannot be '%(given)s', which stands for a folder. Give another.")
+        raise ValidationError(message, "path", {"given": value})
+    if not is_printable(value):
         raise ValidationError(
-            _("The person's id is blank. Give a CPF, a name, or any text."), "blank"
+            _(
+                "The person's id holds a control character, such as the end of a line or a tab. Give it "
+                "without."
+            ),
+            "unprintable",
         )
 
 
@@ -36,21 +59,39 @@ def default_keep_until() -> date | None:
     return timezone.localdate() + timedelta(days=days) if days else None
 
 
+class PersonIdField(models.CharField):
+    """What clients call a person, in the one spelling in which it is kept: see `normalised`.
+
+    Every entrance has it cleaned here, through a form, `clean_fields` or `clean_person_id`.
+    """
+
+    default_validators = [validate_person_id]
+
+    def to_python(self, value: Any) -> str:
+        return normalised(super().to_python(value) or "")
+
+    def get_prep_value(self, value: Any) -> Any:
+        # As it is: rows of version 1.0 whose id could not be made tidy are still found and saved.
+        return models.Field.get_prep_value(self, value)
+
+
 class Person(models.Model):
     """Somebody enrolled. `person_id` is what clients call them: a CPF, a name, any text."""
 
-    person_id = models.CharField(
+    person_id = PersonIdField(
         _("person id"),
         max_length=PERSON_ID_MAX_LENGTH,
         unique=True,
-        validators=[validate_not_blank, ProhibitNullCharactersValidator()],
         help_text=_("What other programs call this person: a CPF, a name, any text."),
         error_messages={
-            "unique": _("There is already a person with this id. Add the pictures there.")
+            "blank": _BLANK,
+            "unique": _("There is already a person with this id. Add the pictures there."),
         },
     )
     name = models.CharField(_("name"), max_length=200, blank=True)
-    notes = models.TextField(_("notes"), blank=True)
+    notes = models.TextField(
+        _("notes"), blank=True, validators=[MaxLengthValidator(NOTES_MAX_LENGTH)]
+    )
     legal_basis = models.CharField(
         _("legal basis"),
         max_length=500,
@@ -81,6 +122,23 @@ class Person(models.Model):
         verbose_name=_("cover picture"),
         help_text=_("The picture of this person that lists show; without one, the first."),
     )
+    id_key = models.CharField(
+        max_length=KEY_LENGTH,
+        editable=False,
+        db_index=True,
+        default="",
+        help_text="The id's letters and digits: ids that differ in nothing else are easily mistaken.",
+    )
+    name_key = models.CharField(
+        max_length=KEY_LENGTH,
+        editable=False,
+        db_index=True,
+        default="",
+        help_text="The name without accents and case: empty, or whose name is the same.",
+    )
+    search_text = models.TextField(
+        editable=False, default="", help_text="What the words of a search are looked for in."
+    )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
@@ -91,3 +149,41 @@ class Person(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.person_id})" if self.name else self.person_id
+
+    def compute(self) -> None:
+        """Fills the columns that searches read; for who writes rows without `save`."""
+        self.id_key, self.name_key, self.search_text = computed(self.person_id, self.name)
+
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
+        self.compute()
+        if update_fields is not None:
+            update_fields = {*update_fields, *_COMPUTED}
+        super().save(*args, update_fields=update_fields, **kwargs)
+
+
+def computed(person_id: str, name: str) -> tuple[str, str, str]:
+    """`id_key`, `name_key` and `search_text` of a person."""
+    key, plain = letters_and_digits(person_id), folded(name)
+    # Each on a line of its own, so that no word is found across two of them.
+    text = "\n".join((folded(person_id), plain, key))
+    return key[:KEY_LENGTH], plain[:KEY_LENGTH], text
+
+
+def tidy_rows(persons: models.Manager[Any]) -> list[int]:
+    """Makes rows of version 1.0 what later ones write; returns the keys of those with another id now.
+
+    An id that is not as `normalised` has it becomes so, unless that is somebody else's: these two stay
+    apart until somebody merges them. Also for the historical model of a migration.
+    """
+    taken = set(persons.values_list("person_id", flat=True))
+    renamed, changed = [], []
+    for person in persons.only("person_id", "name").iterator(chunk_size=1000):
+        tidy = normalised(person.person_id)
+        if tidy and tidy not in taken:
+            taken.add(tidy)
+            person.person_id = tidy
+            renamed.append(person.pk)
+        person.id_key, person.name_key, person.search_text = computed(person.person_id, person.name)
+        changed.append(person)
+    persons.bulk_update(changed, ["person_id", *_COMPUTED], batch_size=150)
+    return renamed

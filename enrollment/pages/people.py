@@ -34,7 +34,7 @@ from enrollment.gallery import (
 from enrollment.models import FaceImage, Person
 from enrollment.pages.people_forms import AddPicturesForm, DetailsForm, GalleryForm, NewOwnerForm
 from enrollment.pages.views import FRAGMENT_HEADER
-from enrollment.web import enroll_files
+from enrollment.web import enroll_files, say_mistakable
 from recognition.api.access import may, page_permission
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
@@ -115,6 +115,7 @@ def new_person(request: HttpRequest) -> HttpResponse:
     pictures = AddPicturesForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid() and pictures.is_valid():
         made = enrolling.create_person(**form.cleaned_data)
+        say_mistakable(request, made)
         if pictures.cleaned_data["pictures"] and may(request.user, ADD_PICTURES):
             _enroll(request, made, pictures)
         return redirect("person", made.pk)
@@ -205,6 +206,7 @@ def _move(request: HttpRequest, form: NewOwnerForm, pictures: list[FaceImage]) -
         if not (may(request.user, ADD) and form.is_valid()):
             return None
         owner = enrolling.move_to_new_person(ids, **form.cleaned_data)
+        say_mistakable(request, owner)
     else:
         owner = Person.objects.filter(pk=_number(request.POST.get("person"))).first()
         if owner is None:

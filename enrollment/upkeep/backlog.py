@@ -192,6 +192,7 @@ class BacklogThread(threading.Thread):
         """
         steps = (
             enrolling.forget_old_requests,
+            enrolling.forget_old_imports,
             forget_old_tasks,
             gallery.forget_old_searches,
             self._delete_due_persons,

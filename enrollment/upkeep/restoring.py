@@ -27,7 +27,14 @@ from django.utils.translation import gettext
 
 from enrollment import index
 from enrollment.exceptions import StorageUnavailable
-from enrollment.models import FaceEmbedding, FaceImage, IdempotentRequest, VectorDeletion
+from enrollment.models import (
+    FaceEmbedding,
+    FaceImage,
+    IdempotentRequest,
+    Person,
+    VectorDeletion,
+    tidy_rows,
+)
 from enrollment.upkeep.archive import (
     ArchiveRefused,
     Entry,
@@ -108,13 +115,17 @@ def _newer() -> str:
 
 
 def _check_versions(manifest: Manifest) -> None:
-    """Rows of an older version take defaults for new fields; what a migration computes they lack."""
+    """Rows of an older version take defaults for new fields; what a migration computes they lack.
+
+    Unless `_replace_rows` computes it as well, which the migration then says.
+    """
     loader = MigrationLoader(connection)
     theirs = {(app, name) for app, names in manifest.migrations.items() for name in names}
     if theirs - set(loader.disk_migrations):
         raise ArchiveRefused(_newer())
     for key, migration in loader.disk_migrations.items():
         computes = any(isinstance(item, RunPython | RunSQL) for item in migration.operations)
+        computes = computes and not getattr(migration, "repeated_by_restore", False)
         if key[0] in manifest.migrations and key not in theirs and computes:
             raise ArchiveRefused(_older())
 
@@ -173,6 +184,7 @@ def _replace_rows(entries: Iterable[Entry], report: RestoreReport, undo: ExitSta
     if loaded != Counter(report.rows):
         raise ArchiveRefused(gettext("Rows of the backup are missing. Use another backup."))
     FaceImage.objects.filter(pk__in=deleted).delete()
+    tidy_rows(Person.objects)
     VectorDeletion.objects.all().delete()
     _settle_requests()
     FaceEmbedding.objects.filter(status=FaceEmbedding.Status.INDEXED).update(

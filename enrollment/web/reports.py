@@ -13,8 +13,9 @@ from django.utils.translation import gettext, ngettext
 
 from enrollment import enrolling
 from enrollment.enrolling import Outcome, Upload
+from enrollment.gallery import easily_mistaken
 from enrollment.index import IndexReport
-from enrollment.models import FaceEmbedding, FaceImage
+from enrollment.models import FaceEmbedding, FaceImage, Person
 from recognition.exceptions import RecognitionError
 
 Say = Callable[[str], None]
@@ -113,6 +114,12 @@ def _reasons(outcomes: Iterable[Outcome]) -> str:
     errors = dict.fromkeys(row.error_message for row in rows if row.error)
     missing = gettext("No model has weights on this server: put a weights file into its folder.")
     return " ".join(errors) or missing
+
+
+def say_mistakable(request: HttpRequest, person: Person) -> None:
+    """Warns, for somebody new, of others for whom they may be taken."""
+    for text in easily_mistaken(person):
+        messages.warning(request, text)
 
 
 def say_synced(request: HttpRequest, report: IndexReport) -> None:

@@ -18,6 +18,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from recognition.api import schema, serializers
+from recognition.api.forms import FormCall
 from recognition.embedding import (
     CropOptions,
     CroppedUpload,
@@ -39,17 +40,11 @@ def root(request: HttpRequest) -> HttpResponse:
     return redirect("api-docs")
 
 
-class UploadView(APIView):
+class UploadView(FormCall):
     """A call that reads a form with pictures; `serializer_class` is also what a browser fills in."""
 
     parser_classes = [MultiPartParser, FormParser]
     throttle_scope: str | dict[str, str] = "embed"
-
-    def read_form(self, request: Request) -> dict[str, Any]:
-        """The checked fields of the form; `ValidationError` otherwise."""
-        form = self.serializer_class(data=request.data)
-        form.is_valid(raise_exception=True)
-        return form.validated_data
 
 
 def crop_options(form: dict[str, Any]) -> CropOptions:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import stat
+import tempfile
 import zipfile
+from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -14,7 +17,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from enrollment.enrolling import zip_import
+from enrollment import enrolling
+from enrollment.enrolling import unpacking, zip_import
 from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
 from tests.enrollment.gallery import enrol, found, stored
 from tests.pictures import draw_picture
@@ -134,7 +138,7 @@ def test_hostile_archives_are_refused_in_a_sentence(boss, weights, settings, con
 
 
 def test_bomb_is_refused_before_it_is_unpacked(boss, weights, monkeypatch):
-    monkeypatch.setattr(zip_import, "MAX_BYTES", 1000)
+    monkeypatch.setattr(unpacking, "MAX_BYTES", 1000)
     refused = send(boss, packed({"ana/1.jpg": b"0" * 2000}))
     assert "Split it" in refused.content.decode()
 
@@ -280,3 +284,65 @@ def test_first_page_keeps_the_state_from_others(db):
     browser = Client(headers={"host": "localhost"})
     browser.force_login(staff)
     assert "figures" not in browser.get("/admin/").content.decode()
+
+
+CASES = Path(__file__).parent.parent / "cases"
+FORMULAS = ["=1+1", "@SUM(A1)", "-2+3", "+cmd|' /C calc'!A0", "\tx", "'=quoted"]
+
+
+def test_formulas_are_escaped_on_export_and_come_back_as_they_were(boss):
+    for number, text in enumerate(FORMULAS):
+        Person(person_id=f"{number}", name=text).save()
+    Person(person_id="+55 11 98765-4321", name="O'Hara").save()
+    exported = boss.post(PERSONS + "export/", {"format": "0"}).content.decode()
+    rows = list(csv.DictReader(io.StringIO(exported)))
+    assert all(
+        not cell.startswith(("=", "+", "-", "@", "\t")) for row in rows for cell in row.values()
+    )
+    before = list(Person.objects.values_list("person_id", "name"))
+    Person.objects.all().delete()
+    import_csv(boss, exported)
+    assert list(Person.objects.values_list("person_id", "name")) == before
+
+
+def test_file_of_formulas_is_imported_and_exported_escaped(boss):
+    import_csv(boss, (CASES / "persons_formula.csv").read_text())
+    assert Person.objects.get().person_id == "=1+1"
+    exported = boss.post(PERSONS + "export/", {"format": "0"}).content.decode()
+    assert "\n'=1+1,'@SUM(A1)," in exported.replace("\r", "")
+
+
+def test_report_of_an_import_holds_no_formula(boss, weights):
+    path = send(boss, packed({"=1+1/1.jpg": b"no picture"})).redirect_chain[-1][0]
+    (row,) = csv.DictReader(io.StringIO(boss.get(path + "?csv").content.decode()))
+    assert row["person_id"] == "'=1+1" and row["file"].startswith("'=")
+
+
+def test_row_with_too_many_values_is_named(boss):
+    page = import_csv(boss, (CASES / "persons_extra_column.csv").read_text())
+    errors = " ".join(page.context["form"].errors["import_file"])
+    assert "Line 3 has 3 values" in errors and "'extra'" in errors
+    import_csv(boss, "person_id,name\n1,Ana,,\n")  # empty ones do no harm
+    assert Person.objects.get().name == "Ana"
+
+
+@pytest.mark.parametrize("person_id", ["1.2346E+10", '"1,2346E+10"', "1E+11", "1.23e+09"])
+def test_ids_that_a_spreadsheet_shortened_are_refused(boss, person_id):
+    page = import_csv(boss, f"person_id,name\n{person_id},Ana\n")
+    assert "shortened" in page.content.decode()
+    assert not Person.objects.exists()
+
+
+def test_previews_leave_nothing_behind(boss, weights, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    Path(tempfile.gettempdir()).mkdir()
+    file = SimpleUploadedFile("persons.csv", b"person_id,name\n1,Ana\n", "text/csv")
+    preview = boss.post(PERSONS + "import/", {"import_file": file, "format": "0", "resource": ""})
+    assert preview.status_code == 200 and not Person.objects.exists()
+    send(boss, packed({"ana/1.jpg": draw_picture()}))
+    imports = settings.DATA_DIR / "imports"
+    assert len(list(imports.iterdir())) == 2
+    for path in imports.iterdir():
+        os.utime(path, (0, 0))
+    enrolling.forget_old_imports()
+    assert list(imports.iterdir()) == [] and list(Path(tempfile.gettempdir()).iterdir()) == []

@@ -11,10 +11,10 @@ from django.core.management import call_command
 from django.db import connection, connections
 from django.db.utils import DatabaseError
 
+from enrollment import index
 from enrollment.enrolling import corrections
 from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
 from enrollment.gallery.selectors import find_persons
-from enrollment.index import indexing
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from tests.enrollment.gallery import enrol, found, stored
 
@@ -242,6 +242,6 @@ def test_corrections_at_once_leave_every_picture_with_somebody(draw_picture):
 def test_many_pictures_move_in_parts(commits, ana, bia, monkeypatch):
     monkeypatch.setattr(corrections, "IDS_A_QUERY", 1)
     asked = []
-    monkeypatch.setattr(indexing, "request_upsert", lambda rows: asked.append(rows.count()))
+    monkeypatch.setattr(index, "request_upsert", lambda rows: asked.append(rows.count()))
     assert corrections.merge_persons(bia, ana) == 2
     assert asked == [1, 1]

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from rest_framework.authtoken.models import Token
 
-from enrollment.enrolling import corrections
+from enrollment import enrolling
 from enrollment.models import FaceImage, Person
 from tests.enrollment.gallery import enrol, found, stored
 from tests.pictures import draw_picture, upload
@@ -220,13 +220,13 @@ def test_picture_that_goes_while_it_is_moved_is_404(call, weights, monkeypatch):
     enrol("ana", draw_picture())
     enrol("bia", draw_picture(seed=1))
     picture = FaceImage.objects.first()
-    move = corrections.move_pictures
+    move = enrolling.move_pictures
 
     def and_then_delete(*args):
         move(*args)
         FaceImage.objects.get(pk=picture.pk).delete()
 
-    monkeypatch.setattr(corrections, "move_pictures", and_then_delete)
+    monkeypatch.setattr(enrolling, "move_pictures", and_then_delete)
     gone = call("patch", at("ana", f"/images/{picture.pk}"), {"person_id": "bia"})
     assert (gone.status_code, gone.json()["error"]) == (404, "picture_not_found")
 

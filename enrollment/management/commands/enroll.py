@@ -22,6 +22,7 @@ from enrollment.enrolling import (
     find_files,
     import_files,
 )
+from enrollment.web import escaped
 from recognition.exceptions import RecognitionError
 from recognition.management.progress import add_progress_argument, progress_bar
 
@@ -155,12 +156,13 @@ def _report(path: Path | None) -> Iterator[Any]:
         writer = csv.writer(file)
         writer.writerow(["file", "person_id", "status", "reason", "face_detected", "warnings"])
         yield lambda result: writer.writerow(
-            [
+            escaped(value)
+            for value in (
                 result.shown_path,
                 result.person_id,
                 result.status,
                 result.reason,
                 result.face_detected,
                 _warnings(result),
-            ]
+            )
         )

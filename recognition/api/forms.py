@@ -1,0 +1,73 @@
+"""How calls read their fields: each once, and those that are not known are named in the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from django.http import QueryDict
+from django.utils.translation import gettext
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from recognition.api.fields import shortened
+
+FIELDS_TOLD: Final = 20
+NOTICE: Final = "notice"
+# What the pages to try a call by hand send along.
+_OF_THE_PAGE: Final = frozenset({"csrfmiddlewaretoken", "_content_type", "_content"})
+
+
+class FormCall(APIView):
+    """A call with fields, which `serializer_class` reads; `warnings` stand beside whatever it answers."""
+
+    serializer_class: Any = None
+
+    def read_form(self, request: Request) -> dict[str, Any]:
+        """The checked fields; `ValidationError` otherwise."""
+        form = self.serializer_class(data=request.data)
+        if isinstance(request.data, Mapping):
+            self.warn(request, _unknown(request.data, form.fields))
+        if isinstance(request.data, QueryDict):
+            _refuse_repeated(request.data, form.fields)
+        form.is_valid(raise_exception=True)
+        return form.validated_data
+
+    @staticmethod
+    def warn(request: Request, sentences: Iterable[str]) -> None:
+        """Has the answer to this request say these sentences."""
+        request.warnings = [*getattr(request, "warnings", []), *sentences]
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        sentences = getattr(request, "warnings", [])
+        if sentences and isinstance(getattr(response, "data", None), dict):
+            response.data = _with_warnings(response.data, sentences)
+        return super().finalize_response(request, response, *args, **kwargs)
+
+
+def _with_warnings(body: dict[str, Any], sentences: list[str]) -> dict[str, Any]:
+    if "warnings" not in body:
+        return body | {"warnings": sentences}
+    # Of a picture, whose doubts have codes.
+    more = [{"code": NOTICE, "message": sentence} for sentence in sentences]
+    return body | {"warnings": [*body["warnings"], *more]}
+
+
+def _unknown(data: Mapping[str, Any], fields: Mapping[str, Any]) -> list[str]:
+    message = gettext("There is no field '%(name)s', so it was passed over. Known ones: %(known)s.")
+    names = [name for name in data if name not in fields and name not in _OF_THE_PAGE]
+    known = ", ".join(fields)
+    return [message % {"name": shortened(name), "known": known} for name in names[:FIELDS_TOLD]]
+
+
+def _refuse_repeated(data: QueryDict, fields: Mapping[str, Any]) -> None:
+    message = gettext("The field was sent %(count)d times; it is expected once.")
+    counts = {
+        name: len(data.getlist(name))
+        for name, field in fields.items()
+        if not isinstance(field, serializers.ListField)
+    }
+    repeated = {name: message % {"count": count} for name, count in counts.items() if count > 1}
+    if repeated:
+        raise serializers.ValidationError(repeated)

@@ -1,0 +1,137 @@
+"""Text that comes in: UTF-8 and nothing else, whichever part of a request holds it.
+
+Django replaces what it cannot read by U+FFFD and passes over parts of a form whose head it cannot read;
+here both are refused, so that nobody is enrolled under half a name and no picture is lost.
+"""
+
+from __future__ import annotations
+
+import codecs
+from typing import IO, Any, Final
+from urllib.parse import unquote_to_bytes
+
+from django.core.exceptions import BadRequest
+from django.core.files.uploadhandler import FileUploadHandler
+from django.http import QueryDict
+from django.http.multipartparser import MAX_TOTAL_HEADER_SIZE, MultiPartParser
+from django.utils.datastructures import MultiValueDict
+from django.utils.translation import gettext
+
+from recognition.exceptions import RecognitionError
+
+STRICT: Final = "strict_utf_8"  # UTF-8 that replaces nothing, whatever it is told
+UNNAMED: Final = "unnamed"  # a file whose name is none, such as '..'
+_END_OF_HEAD: Final = b"\r\n\r\n"
+
+
+class NotUtf8(BadRequest, RecognitionError):
+    """A field's value or name, or a file's name, is not UTF-8; 400 in the API and on pages alike."""
+
+    code = "not_utf8"
+    status = 400
+
+
+def not_utf8(given: bytes) -> NotUtf8:
+    """The refusal of these bytes, which it shows."""
+    shown = given.strip()[-100:].decode("utf-8", "backslashreplace")
+    return NotUtf8(
+        gettext("This text is not UTF-8: '%(given)s'. Send fields and file names in UTF-8.")
+        % {"given": shown}
+    )
+
+
+def _find_codec(name: str) -> codecs.CodecInfo | None:
+    if name != STRICT:
+        return None
+    utf8 = codecs.lookup("utf-8")
+
+    def decode(given: bytes, errors: str = "strict") -> tuple[str, int]:
+        return utf8.decode(given, "strict")
+
+    return codecs.CodecInfo(utf8.encode, decode, name=STRICT)
+
+
+codecs.register(_find_codec)
+
+
+class Utf8UploadHandler(FileUploadHandler):
+    """Has Django read a form of several parts, strictly; the handlers after it take the files."""
+
+    def handle_raw_input(
+        self,
+        input_data: IO[bytes],
+        META: dict[str, Any],
+        content_length: int,
+        boundary: bytes,
+        encoding: str | None = None,
+    ) -> tuple[QueryDict, MultiValueDict[str, Any]]:
+        handlers = [each for each in self.request.upload_handlers if each is not self]
+        charset = "utf-8" if encoding is None else codecs.lookup(encoding).name
+        strict = STRICT if charset in ("utf-8", STRICT) else charset
+        parser = _Parser(META, _CheckedHeads(input_data, boundary), handlers, strict)
+        try:
+            return parser.parse()
+        except UnicodeDecodeError as error:
+            raise not_utf8(error.object) from error
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes:
+        return raw_data
+
+    def file_complete(self, file_size: int) -> None:
+        return None
+
+
+class _Parser(MultiPartParser):
+    def sanitize_file_name(self, file_name: str) -> str:
+        # Django passes over a file without a name.
+        return super().sanitize_file_name(file_name) or UNNAMED
+
+
+class _CheckedHeads:
+    """The body of a form as it comes, once the heads of its parts were found to be UTF-8."""
+
+    def __init__(self, source: IO[bytes], boundary: bytes) -> None:
+        self.source, self.mark = source, b"--" + boundary
+        self.left = b""  # not looked at yet
+        self.in_head = False
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.source.read(size)
+        self.left += data
+        while self._advance():
+            pass
+        return data
+
+    def _advance(self) -> bool:
+        """Whether something was found, so that what follows is to be looked at."""
+        before, found, after = self.left.partition(_END_OF_HEAD if self.in_head else self.mark)
+        if found:
+            if self.in_head:
+                _check_head(before)
+            self.in_head, self.left = not self.in_head, after
+        elif not self.in_head:
+            self.left = self.left[-len(self.mark) :]
+        elif self.left.startswith(b"--"):  # the last boundary: what follows is no part
+            self.in_head, self.left = False, b""
+        elif len(self.left) > MAX_TOTAL_HEADER_SIZE:  # Django refuses it
+            self.in_head = False
+        return bool(found)
+
+
+def _check_head(head: bytes) -> None:
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        raise not_utf8(head) from error
+    _before, found, name = head.lower().partition(b"filename*=utf-8''")
+    if found:  # by percent signs and two digits each
+        check_encoded(name.partition(b";")[0])
+
+
+def check_encoded(given: bytes) -> None:
+    """Raises `NotUtf8` unless these percent-encoded bytes of an address or a form are UTF-8."""
+    text = unquote_to_bytes(given)
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise not_utf8(text[error.start :]) from error

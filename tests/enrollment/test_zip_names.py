@@ -1,0 +1,225 @@
+"""ZIPs as other systems pack them, and ZIPs that are damaged: every one is answered in sentences."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import pytest
+
+from enrollment.enrolling import find_files, import_files
+from enrollment.enrolling.unpacking import BadArchive, unpack
+from enrollment.enrolling.zip_import import stage_import
+from enrollment.models import FaceImage, Person
+from tests.pictures import draw_picture
+
+CASES = Path(__file__).parent.parent / "cases"
+MUTATIONS = int(os.environ.get("FUZZED_ZIPS", "60"))
+SYSTEM = ["Thumbs.db", "desktop.ini"]
+SYSTEM_FOLDERS = ["@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found", "__MACOSX", ".Trashes"]
+
+
+@pytest.fixture(autouse=True)
+def _own_data(settings, tmp_path) -> None:
+    settings.DATA_DIR = tmp_path / "data"
+    settings.DATA_DIR.mkdir()
+
+
+def packed(files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def raw_named(name: bytes, extra: bytes = b"") -> bytes:
+    """A ZIP whose one entry is called by these bytes, without the flag of UTF-8."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        entry = zipfile.ZipInfo("x" * len(name))
+        entry.extra = extra
+        archive.writestr(entry, b"x")
+    return buffer.getvalue().replace(b"x" * len(name), name, 2)
+
+
+def unpacked(content: bytes, folder: Path) -> dict[str, str]:
+    """The files that are there, and the reasons of those that are not."""
+    reasons = unpack(io.BytesIO(content), folder)
+    files = {str(path.relative_to(folder)): "" for path in folder.rglob("*") if path.is_file()}
+    return files | reasons
+
+
+def persons_of(name: str) -> dict[str, int]:
+    """How many pictures each person would get."""
+    staged = stage_import(
+        io.BytesIO((CASES / name).read_bytes()), name, 1, use_face_detection=False
+    )
+    told = [item for item in staged.results if item.status == "enrolled"]
+    return {person: sum(item.person_id == person for item in told) for person in staged.persons}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("name", "persons"),
+    [
+        ("zip_utf8_without_flag.zip", {"João": 1, "Conceição": 1}),
+        ("zip_thumbs_db_beside_folders.zip", {"ana": 1, "bia": 1}),
+        ("zip_recycle_bin.zip", {"ana": 1}),
+        ("zip_backslash_folders.zip", {"ana": 1}),
+        ("zip_entry_dot.zip", {"ana": 1}),
+        ("zip_corrupt_deflate.zip", {}),
+    ],
+)
+def test_archives_that_failed_on_version_1(name, persons, weights):
+    assert persons_of(name) == persons
+    assert not Person.objects.exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("zip_entry_dot.zip", "no name"), ("zip_corrupt_deflate.zip", "is damaged")],
+)
+def test_what_cannot_be_unpacked_is_in_the_preview_and_in_the_report(name, sentence, boss, weights):
+    with (CASES / name).open("rb") as archive:
+        preview = boss.post(
+            "/admin/enrollment/person/import-pictures/", {"archive": archive}, follow=True
+        )
+    assert preview.status_code == 200 and sentence in preview.content.decode()
+    report = boss.post(preview.redirect_chain[-1][0], follow=True)
+    assert report.status_code == 200 and sentence in report.content.decode()
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "cp850"])
+def test_names_without_a_flag(charset, tmp_path):
+    assert unpacked(raw_named("João/ç.jpg".encode(charset)), tmp_path / "a") == {"João/ç.jpg": ""}
+
+
+def test_name_in_the_extra_field(tmp_path):
+    def extra(written: bytes) -> bytes:
+        content = struct.pack("<BL", 1, zlib.crc32(written)) + "João/1.jpg".encode()
+        return struct.pack("<HH", 0x7075, len(content)) + content
+
+    assert unpacked(raw_named(b"Jo_o/1.jpg", extra(b"Jo_o/1.jpg")), tmp_path / "a") == {
+        "João/1.jpg": ""
+    }
+    # Of another name: somebody renamed the entry since.
+    assert unpacked(raw_named(b"ana/1.jpg", extra(b"other")), tmp_path / "b") == {"ana/1.jpg": ""}
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_of_one_entry_is_told_and_the_others_are_unpacked(method, tmp_path):
+    content = bytearray(packed({"ana/1.jpg": b"abc" * 3000, "bia/1.jpg": b"x"}, method))
+    start = 30 + len("ana/1.jpg")
+    content[start : start + 12] = b"\xff" * 12
+    found = unpacked(bytes(content), tmp_path / "files")
+    assert found["bia/1.jpg"] == "" and "damaged" in found["ana/1.jpg"]
+
+
+def test_foreign_bytes_under_the_flag_of_utf8_are_told(tmp_path):
+    content = packed({"João/1.jpg": b"x"}).replace("ã".encode(), b"\xe3\xe3")
+    with pytest.raises(BadArchive, match="names"):
+        unpack(io.BytesIO(content), tmp_path / "files")
+
+
+def test_systems_own_are_nobody_and_spoil_no_wrapper(tmp_path):
+    for name in SYSTEM:
+        (tmp_path / name).write_bytes(b"x")
+    for person in ("ana", *SYSTEM_FOLDERS):
+        (tmp_path / person).mkdir()
+        (tmp_path / person / "1.jpg").write_bytes(b"x")
+        (tmp_path / "ana" / person).mkdir(exist_ok=True)
+        (tmp_path / "ana" / person / "2.jpg").write_bytes(b"x")
+    pictures = [file for file in find_files(tmp_path) if file.person_id]
+    assert {file.person_id for file in pictures} == {"ana"}
+    assert {file.shown_path for file in pictures} == {"ana/1.jpg", "ana/ana/2.jpg"}
+
+
+@pytest.mark.django_db
+def test_refused_file_stands_in_no_others_way(tmp_path, weights, monkeypatch):
+    """Its copy in another folder is judged for itself."""
+    from enrollment.enrolling import folder_import
+    from recognition.exceptions import InvalidImage
+
+    for person in ("ana", "bia"):
+        (tmp_path / person).mkdir()
+        (tmp_path / person / "1.jpg").write_bytes(draw_picture())
+    enroll = folder_import.enroll_pictures
+
+    def refuse_ana(uploads, **options):
+        outcomes = enroll([each for each in uploads if each.person_id != "ana"], **options)
+        return [
+            folder_import.Outcome(each, error=InvalidImage("not this one"))
+            if each.person_id == "ana"
+            else outcomes.pop(0)
+            for each in uploads
+        ]
+
+    monkeypatch.setattr(folder_import, "enroll_pictures", refuse_ana)
+    results = list(import_files(find_files(tmp_path), use_face_detection=False))
+    assert [(each.person_id, each.status) for each in results] == [
+        ("ana", "refused"),
+        ("bia", "enrolled"),
+    ]
+    assert FaceImage.objects.get().person.person_id == "bia"
+
+
+def test_file_names_that_are_not_utf8_are_shown_as_they_are(tmp_path):
+    (tmp_path / "ana").mkdir()
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/ana/Jo\xe3o.jpg")).write_bytes(b"x")
+    except OSError:
+        pytest.skip("This disk takes names in UTF-8 only.")
+    (file,) = find_files(tmp_path)
+    assert file.shown_path == "ana/Jo\\xe3o.jpg"
+
+
+def mutated(seed: int) -> bytes:
+    """One of the known ZIPs, or one of our own, with bytes changed, doubled, taken out or put in."""
+    chance = random.Random(seed)
+    methods = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+    own = packed({"João/1.jpg": b"ab" * 500, "bia\\2.png": b"x"}, chance.choice(methods))
+    known = [path.read_bytes() for path in sorted(CASES.glob("*.zip"))]
+    content = bytearray(chance.choice([own, own, *known]))
+    for _ in range(chance.randint(1, 12)):
+        # Mostly where the structure is: the directory stands at the end.
+        near = len(content) - chance.randint(1, min(400, len(content)))
+        place = chance.choice([near, near, chance.randrange(len(content)), chance.randrange(80)])
+        match chance.randrange(4):
+            case 0:
+                content[place : place + 1] = bytes([chance.randrange(256)])
+            case 1:
+                content[place : place + 4] = struct.pack(
+                    "<I", chance.choice([0, 1, 2**31, 2**32 - 1])
+                )
+            case 2:
+                del content[place : place + chance.randint(1, 8)]
+            case _:
+                content[place:place] = chance.randbytes(chance.randint(1, 8))
+        if len(content) < 100:
+            break
+    return bytes(content)
+
+
+@pytest.mark.parametrize("start", range(0, MUTATIONS, 20))
+def test_mutated_archives_are_answered_in_sentences(start, tmp_path):
+    """`FUZZED_ZIPS=1000` tries so many."""
+    for seed in range(start, min(start + 20, MUTATIONS)):
+        folder = tmp_path / str(seed)
+        try:
+            reasons = unpack(io.BytesIO(mutated(seed)), folder)
+        except BadArchive as error:
+            assert error.message
+        else:
+            assert all(reasons.values())
+            find_files(folder)
+            escaped = [
+                path for path in folder.rglob("*") if not path.resolve().is_relative_to(folder)
+            ]
+            assert escaped == []
