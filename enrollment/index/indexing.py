@@ -321,7 +321,7 @@ def _copy_to_milvus(ids: Iterable[int]) -> int:
         store = get_vector_store()
         for partition, group in by_partition.items():
             store.upsert(partition, [vector_row(row) for row in group])
-        told = {pk: said_of(row) for pk, row in rows.items()}
+        told = {pk: indexed_values(row) for pk, row in rows.items()}
         there, indexed = _mark_indexed(told)
         if there < told.keys():
             # Deleted while they were being written: Milvus may have been told that first.
@@ -342,14 +342,14 @@ def _mark_indexed(told: Mapping[int, tuple[str, str]]) -> tuple[set[int], set[in
     return there, same
 
 
-def said_of(row: FaceEmbedding) -> tuple[str, str]:
+def indexed_values(row: FaceEmbedding) -> tuple[str, str]:
     """What Milvus is told of an embedding beside the vector that may change: person and path."""
     return row.face_image.person.person_id, row.face_image.original_path
 
 
 def vector_row(row: FaceEmbedding) -> VectorRow:
     """What Milvus holds of an embedding; needs `face_image__person`."""
-    person_id, image_path = said_of(row)
+    person_id, image_path = indexed_values(row)
     return VectorRow(
         id=row.pk,
         embedding=row.array,

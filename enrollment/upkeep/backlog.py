@@ -44,7 +44,7 @@ Status = FaceEmbedding.Status
 Failure = FaceEmbedding.Failure
 
 # What may go well the next time with the same picture and the same weights.
-PASSING: Final = (
+TRANSIENT: Final = (
     Failure.STORAGE_UNAVAILABLE,
     Failure.WEIGHTS_UNAVAILABLE,
     Failure.DETECTOR_UNAVAILABLE,
@@ -77,7 +77,7 @@ def unfinished(before: datetime) -> QuerySet[FaceEmbedding]:
         if not load_failure(name):
             ready |= Q(model=name, fingerprint=find_weights(name).fingerprint)
     waiting = Q(status=Status.PENDING, created_at__lt=before)
-    failed = Q(vector__isnull=False) | Q(error__in=PASSING)
+    failed = Q(vector__isnull=False) | Q(error__in=TRANSIENT)
     return FaceEmbedding.objects.filter(ready, waiting | Q(status=Status.FAILED) & failed)
 
 

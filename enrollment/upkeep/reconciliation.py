@@ -210,20 +210,20 @@ class _Run:
         stored = self._stored_partitions()
         expected = self._expected_partitions()
         strays: dict[str, list[int]] = {}
-        amiss: set[int] = set()
+        to_index: set[int] = set()
         for name in stored:
             if name in expected:
-                strays[name] = self._compare_partition(name, expected.pop(name), amiss)
+                strays[name] = self._compare_partition(name, expected.pop(name), to_index)
             else:
                 self.result.note(Kind.STRAY_PARTITION, [name])
         for rows in expected.values():
-            self._note_missing(self._indexed_ids(rows), amiss)
+            self._note_missing(self._indexed_ids(rows), to_index)
         if not self.model:
             strays[DEFAULT_PARTITION] = [row.id for row in self.store.iterate(DEFAULT_PARTITION)]
             self.result.note(Kind.STRAY, strays[DEFAULT_PARTITION])
         if self.mend:
-            self._remove_strays(strays, amiss)
-            self._index(sorted(amiss))
+            self._remove_strays(strays, to_index)
+            self._index(sorted(to_index))
 
     def _stored_partitions(self) -> list[str]:
         names = self.store.partitions()
@@ -239,9 +239,9 @@ class _Run:
         }
 
     def _compare_partition(
-        self, name: str, rows: QuerySet[FaceEmbedding], amiss: set[int]
+        self, name: str, rows: QuerySet[FaceEmbedding], to_index: set[int]
     ) -> list[int]:
-        """Returns the ids that are not the partition's; adds those to write again to `amiss`."""
+        """Returns the ids that are not the partition's; adds those to write again to `to_index`."""
         strays: list[int] = []
         seen: set[int] = set()
         label = _("Comparing %(name)s") % {"name": name}
@@ -249,12 +249,14 @@ class _Run:
         for batch in batches(stored, COMPARED_AT_A_TIME):
             truth = _truth(rows, batch)
             strays += [row.id for row in batch if row.id not in truth]
-            different = [row.id for row in batch if row.id in truth and truth[row.id] != _said(row)]
+            different = [
+                row.id for row in batch if row.id in truth and truth[row.id] != _stored_values(row)
+            ]
             self.result.note(Kind.DIFFERENT, different)
-            amiss.update(different)
+            to_index.update(different)
             seen.update(row.id for row in batch)
         self.result.note(Kind.STRAY, strays)
-        self._note_missing((pk for pk in self._indexed_ids(rows) if pk not in seen), amiss)
+        self._note_missing((pk for pk in self._indexed_ids(rows) if pk not in seen), to_index)
         return strays
 
     def _indexed_ids(self, rows: QuerySet[FaceEmbedding]) -> Iterator[int]:
@@ -265,12 +267,12 @@ class _Run:
         rows = rows.filter(status=Status.INDEXED, vector__isnull=False).exclude(stale)
         return rows.values_list("pk", flat=True).iterator()
 
-    def _note_missing(self, ids: Iterable[int], amiss: set[int]) -> None:
+    def _note_missing(self, ids: Iterable[int], to_index: set[int]) -> None:
         missing = list(ids)
         self.result.note(Kind.MISSING, missing)
-        amiss.update(missing)
+        to_index.update(missing)
 
-    def _remove_strays(self, strays: dict[str, list[int]], amiss: set[int]) -> None:
+    def _remove_strays(self, strays: dict[str, list[int]], to_index: set[int]) -> None:
         """Removed before anything is written: Milvus Lite keeps one tombstone for an id."""
         for name, ids in strays.items():
             self.store.delete(name, ids)
@@ -278,7 +280,7 @@ class _Run:
             for batch in batches(ids, COMPARED_AT_A_TIME):
                 # An id in the wrong partition may have been taken out of the right one with it.
                 elsewhere = FaceEmbedding.objects.filter(pk__in=batch, vector__isnull=False)
-                amiss.update(elsewhere.values_list("pk", flat=True))
+                to_index.update(elsewhere.values_list("pk", flat=True))
 
     # What replaced weights left
 
@@ -339,7 +341,7 @@ def _truth(rows: QuerySet[FaceEmbedding], stored: list[StoredRow]) -> dict[int, 
     return {pk: (person_id, path) for pk, person_id, path in found}
 
 
-def _said(row: StoredRow) -> tuple[str, str]:
+def _stored_values(row: StoredRow) -> tuple[str, str]:
     return row.person_id, row.image_path
 
 

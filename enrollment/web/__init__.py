@@ -1,4 +1,4 @@
-"""What the entrances share: how pictures come in and go out, and how their enrolment is told."""
+"""What the entrances share: how pictures come in and go out, and how their enrolment is reported."""
 
 from enrollment.web.picture_fields import PicturesField
 from enrollment.web.picture_responses import picture_response

@@ -17,9 +17,9 @@ from enrollment.upkeep import backlog
 from enrollment.upkeep.backlog import (
     GRACE,
     LAST_RETRY,
-    PASSING,
     PAUSE,
     TASKS_KEPT,
+    TRANSIENT,
     BacklogThread,
     Work,
     forget_old_tasks,
@@ -89,7 +89,7 @@ def test_a_picture_that_cannot_be_computed_is_left_to_people(row):
     assert work_off(timezone.now()) == Work()
 
 
-@pytest.mark.parametrize("error", PASSING)
+@pytest.mark.parametrize("error", TRANSIENT)
 def test_what_hindered_the_computation_and_may_be_over_is_tried_again(row, picture, error):
     FaceEmbedding.objects.update(status=Status.FAILED, error=error, vector=None)
     assert work_off(timezone.now() - GRACE).indexed == 1
