@@ -182,11 +182,19 @@ def test_foreign_host_is_refused_in_json(served: Served) -> None:
     assert (answer.status_code, answer.json()["success"]) == (400, False)
 
 
-def raw_request(served: Served, request: str) -> str:
+def raw_request(served: Served, request: str | bytes) -> str:
     host, _colon, port = served.url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), START_SECONDS) as connection:
-        connection.sendall(request.encode())
+        connection.sendall(request.encode() if isinstance(request, str) else request)
         return connection.makefile(encoding="utf-8").read()
+
+
+@pytest.mark.parametrize("name", ["person_id", "file_name"])
+def test_request_in_latin1_is_refused_in_json(served: Served, name: str) -> None:
+    case = Path(__file__).parent / "cases" / f"insert_latin1_{name}.http"
+    answer = raw_request(served, case.read_bytes())
+    assert answer.startswith("HTTP/1.1 400 ") and '"error":"not_utf8"' in answer
+    assert "\ufffd" not in answer
 
 
 def test_too_large_request_is_told_the_limit_in_json(served: Served) -> None:

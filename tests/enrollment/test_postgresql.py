@@ -225,3 +225,32 @@ def test_backup_goes_from_sqlite_to_postgresql_and_back(
     assert [person.person_id for person in Person.objects.all()] == ["made after", "o'hara"]
     assert list(FaceEmbedding.objects.values_list("pk", "vector", "created_at")) == before
     assert found(draw_picture(seed=2), 1) == ["o'hara"]
+
+
+FIND = """
+import django
+django.setup()
+from django.core.management import call_command
+from django.db import connection
+from enrollment.gallery import find_persons
+from enrollment.models import Person
+
+call_command("migrate", "enrollment", "0010_picture_chosen_face", verbosity=0)
+with connection.cursor() as cursor:
+    for person_id, name in [("123.456.789-09", "Conceição"), ("Joa\\u0303o", "ÁCIDO"), ("3", "Bia")]:
+        cursor.execute(
+            "INSERT INTO enrollment_person (person_id, name, notes, legal_basis, created_at, updated_at)"
+            " VALUES (%s, %s, '', '', now(), now())", [person_id, name]
+        )
+call_command("migrate", verbosity=0)
+for text in ("conceicao", "12345678909", "JOÃO", "acido", "BIA"):
+    print(*(person.person_id for person in find_persons(text)))
+"""
+
+
+def test_people_are_found_whatever_accents_case_and_punctuation(database_url, tmp_path):
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE finding")
+    output = run(FIND, database_url.replace("/postgres", "/finding"), tmp_path)
+    known = ["123.456.789-09", "123.456.789-09", "João", "João", "3"]
+    assert output.splitlines() == known
