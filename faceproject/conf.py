@@ -94,6 +94,12 @@ class ProjectSettings:
         False,
         "`1`: cookies for HTTPS only, plain HTTP is redirected, and the header `X-Forwarded-Proto` of the proxy is believed. Set it only behind a proxy that sets that header itself.",
     )
+    proxies: int = setting(
+        0,
+        "How many reverse proxies, one behind the other, every request passes. So many addresses at the end of `X-Forwarded-For` were written by them, and the first of these counts as the client's where [wrong passwords](#accounts-and-groups) and [calls](#limits) are counted. `0` believes none.",
+        least=0,
+        most=10,
+    )
     secure_hsts_seconds: int = setting(
         0,
         "Seconds for which browsers must insist on HTTPS for this name.",

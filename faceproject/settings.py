@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 from django.utils.translation import gettext_lazy as _
@@ -37,6 +38,7 @@ CSRF_TRUSTED_ORIGINS = list(project.csrf_trusted_origins)
 # None: open to the programs and browsers of the server's own user, closed to everybody else.
 API_AUTH_REQUIRED = project.api_auth_required
 HTTPS = project.https
+PROXIES = project.proxies
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = project.secure_hsts_seconds
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
@@ -55,6 +57,24 @@ CONTENT_SECURITY_POLICY = {
 }
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "search"
+# A session ends when nothing was asked in it for so long; faceproject/logins.py renews it before.
+SESSION_COOKIE_AGE = 12 * 60 * 60
+# Wrong passwords: django-axes counts them, faceproject/logins.py decides how long to wait.
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+AXES_HANDLER = "faceproject.logins.LoginHandler"
+AXES_CLIENT_IP_CALLABLE = "faceproject.logins.client_address"
+AXES_LOCKOUT_PARAMETERS = "faceproject.logins.counted_by"
+AXES_COOLOFF_TIME = timedelta(hours=1)  # after the last wrong password; then all are forgotten
+AXES_LOCKOUT_CALLABLE = "faceproject.logins.told_to_wait"
+AXES_LOCK_OUT_AT_FAILURE = False  # the handler has rules of its own
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_RESET_ON_SUCCESS = True
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
 
 # Django
 
@@ -73,6 +93,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "import_export",
     "django_tasks_db",
+    "axes",
     "recognition",
     "enrollment",
     "faceproject.apps.FaceProjectConfig",
@@ -92,8 +113,10 @@ MIDDLEWARE = [
     "faceproject.middleware.Utf8Middleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "faceproject.logins.SessionRenewalMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "faceproject.urls"
 WSGI_APPLICATION = "faceproject.wsgi.application"
@@ -116,13 +139,13 @@ TEMPLATES = [
 ]
 FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in (
-        "UserAttributeSimilarityValidator",
-        "MinimumLengthValidator",
-        "CommonPasswordValidator",
-        "NumericPasswordValidator",
-    )
+    {"NAME": f"django.contrib.auth.password_validation.{name}", "OPTIONS": options}
+    for name, options in {
+        "UserAttributeSimilarityValidator": {},
+        "MinimumLengthValidator": {"min_length": 12},
+        "CommonPasswordValidator": {},
+        "NumericPasswordValidator": {},
+    }.items()
 ]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -263,7 +286,7 @@ REST_FRAMEWORK = {
         "enroll": project.rate_enroll,
         "persons": project.rate_persons,
     },
-    "NUM_PROXIES": 0,  # addresses in X-Forwarded-For are not believed; accounts are counted as such
+    "NUM_PROXIES": PROXIES,  # of X-Forwarded-For only what they wrote is believed
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "recognition.api.exceptions.exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "multipart",
@@ -333,5 +356,6 @@ LOGGING = {
         "grpc._server": {"level": "CRITICAL"},
         "milvus_lite": {"level": "WARNING"},
         "django_tasks": {"level": "WARNING"},
+        "axes": {"level": "ERROR"},  # faceproject.logins says it better
     },
 }

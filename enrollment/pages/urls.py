@@ -21,5 +21,6 @@ urlpatterns = [
     path("people/<int:pk>/merge", people.merge, name="person-merge"),
     path("people/<int:pk>/delete", people.delete_person, name="person-delete"),
     path("login", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("password", views.ChangePasswordView.as_view(), name="password"),
     path("logout", LogoutView.as_view(next_page="search"), name="logout"),
 ]

@@ -7,11 +7,15 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
 
+from django.contrib.auth.views import PasswordChangeView
+from django.contrib.messages.views import SuccessMessageMixin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
+from django.urls import reverse_lazy
 from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_safe
 from rest_framework.authentication import TokenAuthentication
 from rest_framework.exceptions import AuthenticationFailed
@@ -120,3 +124,11 @@ def picture(request: HttpRequest, pk: int) -> HttpResponse:
     if is_cross_site(request):
         raise PermissionDenied
     return picture_response(request, get_object_or_404(FaceImage, pk=pk))
+
+
+class ChangePasswordView(SuccessMessageMixin, PasswordChangeView):
+    """Everybody's own password; ends their sessions elsewhere."""
+
+    template_name = "registration/password.html"
+    success_url = reverse_lazy("password")
+    success_message = _("Your password was changed.")

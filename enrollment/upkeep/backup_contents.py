@@ -21,6 +21,10 @@ LEFT_OUT: Final = MADE_BY_MIGRATE | {
     "sessions.session",
     "enrollment.vectordeletion",
     "django_tasks_database.dbtaskresult",
+    "axes.accessattempt",
+    "axes.accessattemptexpiration",
+    "axes.accessfailurelog",
+    "axes.accesslog",
 }
 
 

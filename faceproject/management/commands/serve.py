@@ -9,6 +9,8 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError, call_command
 from django.core.wsgi import get_wsgi_application
 from django.db import DatabaseError
@@ -78,8 +80,10 @@ class Command(BaseCommand):
         """Makes the account that the environment names; says how when nobody has one."""
         users = get_user_model()
         name = os.environ.get("DJANGO_SUPERUSER_USERNAME")
-        if name and os.environ.get("DJANGO_SUPERUSER_PASSWORD"):
+        password = os.environ.get("DJANGO_SUPERUSER_PASSWORD")
+        if name and password:
             if not users.objects.filter(username=name).exists():
+                self._check_password(users(username=name), password)
                 os.environ.setdefault("DJANGO_SUPERUSER_EMAIL", "")
                 call_command("createsuperuser", interactive=False, verbosity=0)
                 self._say(gettext("Made the admin account '%(name)s'.") % {"name": name})
@@ -90,6 +94,13 @@ class Command(BaseCommand):
                     "script/manage createsuperuser"
                 )
             )
+
+    def _check_password(self, user: Any, password: str) -> None:
+        try:
+            validate_password(password, user)
+        except ValidationError as error:
+            reason = " ".join(error.messages)
+            raise CommandError(f"DJANGO_SUPERUSER_PASSWORD: {reason}") from error
 
     def _open_store(self) -> None:
         """A database that another process holds stops the start; a server that is away does not."""

@@ -1,0 +1,115 @@
+"""How often a password may be guessed, and how long a session lasts.
+
+django-axes keeps the wrong passwords of the last hour in SQL, by account and address. Here stands what
+follows from them: after a few, each has to be waited for twice as long as the one before, up to a
+quarter of an hour. What is sent meanwhile is refused unread, the right password, too.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from math import ceil
+from typing import Any, Final
+
+from axes.handlers.database import AxesDatabaseHandler
+from axes.models import AccessAttempt
+from django.contrib.auth import SESSION_KEY
+from django.db.models import Max, Sum
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from rest_framework.throttling import BaseThrottle
+
+logger = logging.getLogger(__name__)
+
+# How many wrong passwords cost nothing: of one account; from one address, which many may share.
+FREE: Final = {"username": 3, "ip_address": 12}
+NO_TIME: Final = timedelta(0)
+LONGEST_WAIT: Final = timedelta(minutes=15)
+SEEN: Final = "seen"  # in a session: when it was last renewed, in seconds
+RENEWED_EVERY: Final = 5 * 60
+
+
+def wait_after(failures: int, free: int) -> timedelta:
+    """How long nothing is read after so many wrong passwords: 2 s, 4 s, 8 s … 15 minutes."""
+    exponent = failures - free
+    if exponent < 0:
+        return NO_TIME
+    return min(timedelta(seconds=2 ** min(exponent + 1, 20)), LONGEST_WAIT)
+
+
+def client_address(request: HttpRequest) -> str | None:
+    """Where a request comes from: by the last proxies' word where PROXIES says that there are some."""
+    try:
+        return str(ipaddress.ip_address(BaseThrottle().get_ident(request)))
+    except ValueError:
+        return request.META.get("REMOTE_ADDR")
+
+
+def counted_by(request: Any, _credentials: dict[str, Any] | None = None) -> list[str]:
+    """By account, and by address; not by the machine's own, behind which a proxy has everybody."""
+    address = getattr(request, "axes_ip_address", None) or getattr(request, "ip_address", None)
+    is_own = not address or ipaddress.ip_address(address).is_loopback
+    return ["username"] if is_own else ["username", "ip_address"]
+
+
+def told_to_wait(request: HttpRequest, _response: Any, _credentials: Any) -> HttpResponse:
+    """The page for those who are refused unread."""
+    context = {"seconds": request.login_wait}
+    response = render(request, "registration/wait.html", context, status=429)
+    response.headers["Retry-After"] = str(request.login_wait)
+    return response
+
+
+class LoginHandler(AxesDatabaseHandler):
+    """What django-axes asks and tells."""
+
+    def is_locked(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> bool:
+        counted = zip(
+            counted_by(request), self.get_user_attempts(request, credentials), strict=True
+        )
+        for parameter, attempts in counted:
+            figures = attempts.aggregate(
+                count=Sum("failures_since_start"), last=Max("attempt_time")
+            )
+            wait = wait_after(figures["count"] or 0, FREE[parameter])
+            if wait and (left := figures["last"] + wait - request.axes_attempt_time) > NO_TIME:
+                request.login_wait = ceil(left.total_seconds())
+                return True
+        return False
+
+    def user_login_failed(
+        self, sender: Any, credentials: dict[str, Any], request: Any = None, **kwargs: Any
+    ) -> None:
+        super().user_login_failed(sender, credentials, request, **kwargs)
+        if request is None:
+            return
+        said = "Not read, too many before" if request.axes_locked_out else "Wrong password"
+        name = credentials.get("username")
+        logger.warning("%s: account %r, from %s", said, name, request.axes_ip_address)
+
+    def reset_user_attempts(
+        self, request: HttpRequest, credentials: dict[str, Any] | None = None
+    ) -> int:
+        """Forgets those of the account that logged in: not others' from the same address."""
+        name = (credentials or {}).get("username")
+        return AccessAttempt.objects.filter(username=name).delete()[0]
+
+
+class SessionRenewalMiddleware:
+    """Has a session last `SESSION_COOKIE_AGE` from the last request, written every few minutes only."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        session = request.session
+        if session.accessed and SESSION_KEY in session:
+            now = int(time.time())
+            if now - session.get(SEEN, 0) >= RENEWED_EVERY:
+                session[SEEN] = now
+        return response
