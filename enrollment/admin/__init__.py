@@ -1,7 +1,17 @@
 """The admin: where people are enrolled, and where it shows what could not be indexed."""
 
+from enrollment.admin.accounts import AccountAdmin, RoleAdmin
 from enrollment.admin.persons import PersonAdmin
 from enrollment.admin.pictures import FaceImageAdmin
 from enrollment.admin.searches import SearchEntryAdmin
+from enrollment.admin.tokens import AccessTokenAdmin, OldTokenAdmin
 
-__all__ = ["FaceImageAdmin", "PersonAdmin", "SearchEntryAdmin"]
+__all__ = [
+    "AccessTokenAdmin",
+    "AccountAdmin",
+    "FaceImageAdmin",
+    "OldTokenAdmin",
+    "PersonAdmin",
+    "RoleAdmin",
+    "SearchEntryAdmin",
+]

@@ -19,18 +19,35 @@ from import_export.admin import ImportExportMixin
 from enrollment import enrolling
 from enrollment.admin.common import CsvAndJson, GalleryAdmin, RowTooLong, thumbnail
 from enrollment.admin.forms import PersonForm
-from enrollment.admin.importing import IMPORT, UPLOAD, import_pictures, import_run, may_import
 from enrollment.admin.merging import merge_selected
 from enrollment.admin.pictures import FaceImageInline
-from enrollment.admin.report import REPORT, audit_report
 from enrollment.admin.resources import PersonExportResource, PersonResource
 from enrollment.admin.states import SyncState, person_badges, person_sync_state, with_pictures
 from enrollment.enrolling import CHANGEABLE
 from enrollment.gallery import DUE_SOON, persons_due
 from enrollment.models import Doubt, FaceImage, Person
-from enrollment.web import enroll_files, say_mistakable, say_synced
+from enrollment.web import (
+    Place,
+    audit_report,
+    enroll_files,
+    import_pictures,
+    import_run,
+    may_import,
+    say_mistakable,
+    say_synced,
+)
 
 UPLOAD_FIELDS = ["pictures", "use_face_detection"]
+HERE = Place(
+    upload="admin:enrollment_import_pictures",
+    run="admin:enrollment_import_run",
+    audit="admin:enrollment_audit",
+    persons="admin:enrollment_person_changelist",
+    person="admin:enrollment_person_change",
+    picture="admin:enrollment_faceimage_change",
+    templates="admin/enrollment/work",
+    context=admin.site.each_context,
+)
 
 
 class PersonStateFilter(admin.SimpleListFilter):
@@ -123,9 +140,19 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view
         own = [
-            path("audit/", view(audit_report), name=REPORT),
-            path("import-pictures/", view(import_pictures), name=UPLOAD),
-            path("import-pictures/<slug:token>/", view(import_run), name=IMPORT),
+            path("audit/", view(audit_report), {"place": HERE}, "enrollment_audit"),
+            path(
+                "import-pictures/",
+                view(import_pictures),
+                {"place": HERE},
+                "enrollment_import_pictures",
+            ),
+            path(
+                "import-pictures/<slug:token>/",
+                view(import_run),
+                {"place": HERE},
+                "enrollment_import_run",
+            ),
         ]
         return [*own, *super().get_urls()]
 

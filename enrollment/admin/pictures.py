@@ -23,6 +23,7 @@ from enrollment import enrolling
 from enrollment.admin.common import GalleryAdmin, thumbnail
 from enrollment.admin.states import SyncState, badge, is_doubtful, picture_badges, sync_state
 from enrollment.gallery import data_uri, read_picture
+from enrollment.judging import dismiss_doubts
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
 from enrollment.web import say_synced
 from recognition.alignment import align_face, whole_picture
@@ -272,7 +273,7 @@ class FaceImageAdmin(GalleryAdmin):
         doubts = Doubt.objects.filter(face_image__in=queryset.values("pk"))
         if "confirmed" not in request.POST:
             return self._ask_to_dismiss(request, doubts)
-        count, _models = doubts.delete()
+        count = dismiss_doubts(queryset)
         text = ngettext("%(count)d doubt was dismissed.", "%(count)d doubts were dismissed.", count)
         self.message_user(request, text % {"count": count})
 

@@ -10,6 +10,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from enrollment.models import FaceImage
+from enrollment.web import picture_address
 
 # What an encoded slash in a path becomes before Django sees it; no id holds it.
 ENCODED_SLASH: Final = "\0"
@@ -50,4 +51,5 @@ class PictureUrlField(serializers.CharField):
     def to_representation(self, picture: FaceImage | int) -> str:
         if not isinstance(picture, FaceImage):
             picture = FaceImage(pk=picture)
-        return self.context["request"].build_absolute_uri(picture.get_absolute_url())
+        request = self.context["request"]
+        return request.build_absolute_uri(picture_address(request, picture))

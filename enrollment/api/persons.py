@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -23,15 +23,11 @@ from enrollment.api.paths import person_url
 from enrollment.api.views import insert_pictures
 from enrollment.gallery import easily_mistaken, find_persons, get_person, picture_of, pictures_of
 from enrollment.models import FaceImage, Person
-from enrollment.web import picture_response
+from enrollment.web import Act, picture_response
+from recognition.api.access import require
 from recognition.api.forms import FormCall
 from recognition.api.parsers import JSONParser
 from recognition.api.views import UploadView
-
-VIEW: Final = "enrollment.view_person"
-ADD: Final = "enrollment.add_person"
-CHANGE: Final = "enrollment.change_person"
-DELETE: Final = "enrollment.delete_person"
 
 
 class PersonCall(FormCall):
@@ -59,7 +55,7 @@ class PersonsView(PersonCall, PageCall):
     serializer_class = serializers.PersonFormSerializer
     page_serializer_class = serializers.PersonPageSerializer
     filterset_class = PersonFilter
-    permissions = {"GET": VIEW, "POST": ADD}
+    permissions = {"GET": Act.BROWSE, "POST": Act.ADD_PERSON}
 
     def get_queryset(self) -> QuerySet[Person]:
         return find_persons()
@@ -81,7 +77,7 @@ class PersonView(PersonCall):
     """One person."""
 
     serializer_class = serializers.PersonChangeSerializer
-    permissions = {"GET": VIEW, "PATCH": CHANGE, "DELETE": DELETE}
+    permissions = {"GET": Act.BROWSE, "PATCH": Act.CHANGE_PERSON, "DELETE": Act.DELETE_PERSON}
 
     @schema.persons_read
     def get(self, request: Request, person_id: str) -> Response:
@@ -108,7 +104,7 @@ class PersonMergeView(PersonCall):
     """Makes one person of two."""
 
     serializer_class = serializers.MergeFormSerializer
-    permissions = {"POST": DELETE}
+    permissions = {"POST": Act.DELETE_PERSON}
 
     @schema.persons_merge
     def post(self, request: Request, person_id: str) -> Response:
@@ -125,7 +121,7 @@ class PersonImagesView(UploadView, PageCall):
     serializer_class = serializers.PicturesFormSerializer
     page_serializer_class = serializers.PicturePageSerializer
     queryset = FaceImage.objects.all()  # of which model, for the OpenAPI document
-    permissions = {"GET": VIEW, "POST": "enrollment.add_faceimage"}
+    permissions = {"GET": Act.BROWSE, "POST": Act.ADD_PICTURES}
     throttle_scope = {"GET": "persons", "POST": "enroll"}
 
     @schema.persons_images_list
@@ -146,9 +142,9 @@ class PersonImageView(PersonCall):
 
     serializer_class = serializers.PictureMoveSerializer
     permissions = {
-        "GET": VIEW,
-        "PATCH": "enrollment.change_faceimage",
-        "DELETE": "enrollment.delete_faceimage",
+        "GET": Act.BROWSE,
+        "PATCH": Act.CHANGE_PICTURES,
+        "DELETE": Act.DELETE_PICTURES,
     }
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
@@ -168,6 +164,7 @@ class PersonImageView(PersonCall):
         form = self.read_form(request)
         picture_of(get_person(person_id), image_id)
         if form["create_person"]:
+            require(request, Act.ADD_PERSON)
             person = enrolling.move_to_new_person([image_id], form["person_id"])
             self.warn(request, easily_mistaken(person))
         else:

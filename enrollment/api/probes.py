@@ -23,6 +23,8 @@ from enrollment.gallery import (
     without_verdict,
 )
 from enrollment.models import FaceEmbedding, Person, SearchEntry
+from enrollment.web import Act, found_by, is_found
+from recognition.api.access import may
 from recognition.api.views import UploadView, crop_file
 from recognition.decision import Thresholds, decide
 from recognition.embedding import Embeddings, FaceCrop, embed_crops
@@ -49,7 +51,7 @@ class SearchView(UploadView):
         )
         found = [
             without_verdict(hits) if crop and crop.lacks_face else hits
-            for crop, hits in zip(crops, found, strict=True)
+            for crop, hits in zip(crops, found_by(request, found, thresholds), strict=True)
         ]
         note_search(request, SearchEntry.Channel.API, form["model"], found)
         faces = [
@@ -111,7 +113,16 @@ class VerifyView(UploadView):
             "source": {"crop": source},
             "target": {"crop": target},
         }
-        return Response(serializers.VerifyResponseSerializer.answer(body, request))
+        answer = serializers.VerifyResponseSerializer.answer(body, request)
+        if person and not self._may_know(similarity, form):
+            for name in ("person_name", "image_url"):
+                answer["target"].pop(name, None)
+        return Response(answer)
+
+    def _may_know(self, similarity: float, form: dict[str, Any]) -> bool:
+        """An id alone, which can be guessed, shows nobody's name and face to who may not browse."""
+        thresholds = thresholds_in_force(form["model"])
+        return may(self.request, Act.BROWSE) or is_found(similarity, thresholds)
 
 
 def _compare(

@@ -25,6 +25,8 @@ from enrollment.enrolling import (
 from enrollment.exceptions import NotSearchableYet
 from enrollment.gallery import easily_mistaken
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
+from enrollment.web import Act
+from recognition.api.access import require
 from recognition.api.forms import FormCall
 from recognition.api.views import UploadView, every_image_failed
 from recognition.networks import load_network
@@ -37,12 +39,15 @@ class InsertView(UploadView):
     """Adds pictures to a person, who is made when new. A search finds them once this has answered."""
 
     serializer_class = serializers.InsertFormSerializer
-    permissions = {"POST": "enrollment.add_faceimage"}
+    permissions = {"POST": Act.ADD_PICTURES}
     throttle_scope = "enroll"
 
     @schema.milvus_insert
     def post(self, request: Request) -> Response:
-        return insert_pictures(request, self.read_form(request))
+        form = self.read_form(request)
+        if not Person.objects.filter(person_id=form["person_id"]).exists():
+            require(request, Act.ADD_PERSON)
+        return insert_pictures(request, form)
 
 
 def insert_pictures(request: Request, form: dict[str, Any]) -> Response:

@@ -7,6 +7,7 @@ from enrollment.gallery.search_log import (
     note_search,
     note_verification,
     search_figures,
+    short_wait,
 )
 from enrollment.gallery.selectors import (
     DUE_SOON,
@@ -34,6 +35,7 @@ from enrollment.gallery.selectors import (
     search_gallery,
     search_thresholds,
     thresholds_in_force,
+    with_doubts,
     with_pictures,
     without_verdict,
 )
@@ -72,9 +74,11 @@ __all__ = [
     "search_figures",
     "search_gallery",
     "search_thresholds",
+    "short_wait",
     "sync",
     "thresholds_in_force",
     "thumbnail",
+    "with_doubts",
     "with_pictures",
     "without_verdict",
 ]

@@ -68,7 +68,7 @@ def _note(request: HttpRequest, entries: list[SearchEntry]) -> None:
         entry.username = user.get_username() if user and user.is_authenticated else ""
         entry.request_id = current_request_id()
     try:
-        with _short_wait(), transaction.atomic():
+        with short_wait(), transaction.atomic():
             SearchEntry.objects.bulk_create(entries)
     except DatabaseError as error:
         # The search was made and is answered; what SQL does not take stands in the server's log.
@@ -85,8 +85,8 @@ def _note(request: HttpRequest, entries: list[SearchEntry]) -> None:
 
 
 @contextmanager
-def _short_wait() -> Iterator[None]:
-    """SQLite lets one write at a time; elsewhere rows that are only added wait for nobody."""
+def short_wait() -> Iterator[None]:
+    """Has a write that may be missing not wait long: SQLite lets one write at a time; elsewhere rows that are only added wait for nobody."""
     if connection.vendor != "sqlite" or connection.in_atomic_block:
         yield
         return

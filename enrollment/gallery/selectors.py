@@ -355,6 +355,14 @@ def pictures_of(person: Person) -> QuerySet[FaceImage]:
     return person.face_images.order_by("-pk").prefetch_related(*related)
 
 
+def with_doubts() -> QuerySet[FaceImage]:
+    """The pictures that something speaks against, newest first, with what it is."""
+    doubts = Doubt.objects.select_related("other__person")
+    pictures = FaceImage.objects.filter(pk__in=Doubt.objects.values("face_image"))
+    related = pictures.select_related("person").prefetch_related(Prefetch("doubts", doubts))
+    return related.order_by("-pk")
+
+
 def picture_of(person: Person, picture_id: int) -> FaceImage:
     """One picture of the person; raises `PictureNotFound` when it is not theirs."""
     picture = person.face_images.filter(pk=picture_id).first()

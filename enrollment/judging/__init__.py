@@ -11,6 +11,7 @@ from enrollment.judging.audit import (
 from enrollment.judging.calibration import Measurement, measure_gallery, save_calibration
 from enrollment.judging.doubts import (
     Probe,
+    dismiss_doubts,
     judge,
     note_quality,
     quality_doubts,
@@ -24,6 +25,7 @@ __all__ = [
     "Kind",
     "Measurement",
     "Probe",
+    "dismiss_doubts",
     "examine_and_keep",
     "examine_gallery",
     "judge",

@@ -78,6 +78,12 @@ def judge(pictures: Iterable[int]) -> None:
         logger.exception("Pictures %s were not judged: 'manage.py reindex' does it", ids)
 
 
+def dismiss_doubts(pictures: QuerySet[FaceImage]) -> int:
+    """Somebody looked, and nothing speaks against these pictures; how many doubts that were."""
+    count, _models = Doubt.objects.filter(face_image__in=pictures.values("pk")).delete()
+    return count
+
+
 def unjudged() -> QuerySet[FaceImage]:
     """Pictures that can be compared with the gallery and were not."""
     weights = compared_weights()

@@ -3,6 +3,7 @@
 Migrations name the functions at the end by this package, which they must stay in.
 """
 
+from enrollment.models.access_token import AccessToken, digest_of
 from enrollment.models.doubt import Doubt
 from enrollment.models.embedding import FaceEmbedding
 from enrollment.models.idempotent_request import IdempotentRequest
@@ -27,6 +28,7 @@ __all__ = [
     "NOTES_MAX_LENGTH",
     "PATH_MAX_LENGTH",
     "PERSON_ID_MAX_LENGTH",
+    "AccessToken",
     "Calibration",
     "Doubt",
     "Examination",
@@ -38,6 +40,7 @@ __all__ = [
     "SearchEntry",
     "VectorDeletion",
     "default_keep_until",
+    "digest_of",
     "folded",
     "letters_and_digits",
     "normalised",

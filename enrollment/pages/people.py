@@ -34,7 +34,7 @@ from enrollment.gallery import (
 from enrollment.models import FaceImage, Person
 from enrollment.pages.people_forms import AddPicturesForm, DetailsForm, GalleryForm, NewOwnerForm
 from enrollment.pages.views import FRAGMENT_HEADER
-from enrollment.web import enroll_files, say_mistakable
+from enrollment.web import Act, enroll_files, say_mistakable
 from recognition.api.access import may, page_permission
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
@@ -46,20 +46,13 @@ PICTURES_A_PAGE: Final = 48
 CANDIDATES: Final = 24  # persons to choose from
 SUGGESTIONS: Final = 6  # of them, those who look like the picture
 
-VIEW: Final = "enrollment.view_person"
-ADD: Final = "enrollment.add_person"
-CHANGE: Final = "enrollment.change_person"
-DELETE: Final = "enrollment.delete_person"
-ADD_PICTURES: Final = "enrollment.add_faceimage"
-MOVE_PICTURES: Final = "enrollment.change_faceimage"
-DELETE_PICTURES: Final = "enrollment.delete_faceimage"
 RIGHTS: Final = {
-    "add": ADD,
-    "change": CHANGE,
-    "delete": DELETE,
-    "add_pictures": ADD_PICTURES,
-    "move_pictures": MOVE_PICTURES,
-    "delete_pictures": DELETE_PICTURES,
+    "add": Act.ADD_PERSON,
+    "change": Act.CHANGE_PERSON,
+    "delete": Act.DELETE_PERSON,
+    "add_pictures": Act.ADD_PICTURES,
+    "move_pictures": Act.CHANGE_PICTURES,
+    "delete_pictures": Act.DELETE_PICTURES,
 }
 
 
@@ -93,7 +86,7 @@ def _refusals_as_messages(view: Callable[..., HttpResponse]) -> Callable[..., Ht
     return guarded
 
 
-@people_page(VIEW)
+@people_page(Act.BROWSE)
 @require_safe
 def gallery(request: HttpRequest) -> HttpResponse:
     """Who is enrolled, a page at a time."""
@@ -107,7 +100,7 @@ def gallery(request: HttpRequest) -> HttpResponse:
     return _show(request, "gallery", context)
 
 
-@people_page(ADD)
+@people_page(Act.ADD_PERSON)
 @require_http_methods(["GET", "HEAD", "POST"])
 def new_person(request: HttpRequest) -> HttpResponse:
     """Makes a person, with pictures when some were given."""
@@ -116,16 +109,16 @@ def new_person(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid() and pictures.is_valid():
         made = enrolling.create_person(**form.cleaned_data)
         say_mistakable(request, made)
-        if pictures.cleaned_data["pictures"] and may(request.user, ADD_PICTURES):
+        if pictures.cleaned_data["pictures"] and may(request, Act.ADD_PICTURES):
             _enroll(request, made, pictures)
         return redirect("person", made.pk)
     context = {"form": form}
-    if may(request.user, ADD_PICTURES):
+    if may(request, Act.ADD_PICTURES):
         context["pictures_form"] = pictures
     return _show(request, "details", context)
 
 
-@people_page(VIEW)
+@people_page(Act.BROWSE)
 @require_safe
 def person(request: HttpRequest, pk: int) -> HttpResponse:
     """The person, their pictures with their state, and what can be done about them."""
@@ -135,7 +128,7 @@ def person(request: HttpRequest, pk: int) -> HttpResponse:
     return _show(request, "person", {"person": shown, "page": page, "form": AddPicturesForm()})
 
 
-@people_page(CHANGE)
+@people_page(Act.CHANGE_PERSON)
 @require_http_methods(["GET", "HEAD", "POST"])
 def details(request: HttpRequest, pk: int) -> HttpResponse:
     """Changes the id, the name or the notes."""
@@ -148,7 +141,7 @@ def details(request: HttpRequest, pk: int) -> HttpResponse:
     return _show(request, "details", {"person": shown, "form": form})
 
 
-@people_page(VIEW, ADD_PICTURES)
+@people_page(Act.BROWSE, Act.ADD_PICTURES)
 @require_POST
 def add_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     """Enrols the pictures of the form and tells what became of each."""
@@ -171,11 +164,11 @@ def _enroll(request: HttpRequest, shown: Person, form: AddPicturesForm) -> None:
     enroll_files(request, shown.person_id, files, detect, FaceImage.Source.PAGE)
 
 
-@people_page(VIEW, CHANGE)
+@people_page(Act.BROWSE, Act.CHANGE_PERSON)
 @require_POST
 def choose_cover(request: HttpRequest, pk: int) -> HttpResponse:
     """Has lists show this picture."""
-    ids = _chosen(request.POST)
+    ids = chosen(request.POST)
     if not ids:
         return _nothing_chosen(request, pk)
     enrolling.set_cover(_get_person(pk), ids[0])
@@ -183,12 +176,12 @@ def choose_cover(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("person", pk)
 
 
-@people_page(VIEW, MOVE_PICTURES)
+@people_page(Act.BROWSE, Act.CHANGE_PICTURES)
 @require_http_methods(["GET", "HEAD", "POST"])
 def move_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     """ "Not this person": gives the chosen pictures to another person, or to a new one."""
     shown = _get_person(pk)
-    ids = _chosen(request.POST or request.GET)
+    ids = chosen(request.POST or request.GET)
     pictures = list(shown.face_images.filter(pk__in=ids))
     if not pictures:
         return _nothing_chosen(request, pk)
@@ -203,7 +196,7 @@ def _move(request: HttpRequest, form: NewOwnerForm, pictures: list[FaceImage]) -
     """The new owner, or None when there is something to say instead."""
     ids = [picture.pk for picture in pictures]
     if form.is_bound:
-        if not (may(request.user, ADD) and form.is_valid()):
+        if not (may(request, Act.ADD_PERSON) and form.is_valid()):
             return None
         owner = enrolling.move_to_new_person(ids, **form.cleaned_data)
         say_mistakable(request, owner)
@@ -222,12 +215,12 @@ def _move(request: HttpRequest, form: NewOwnerForm, pictures: list[FaceImage]) -
     return owner
 
 
-@people_page(VIEW, MOVE_PICTURES)
+@people_page(Act.BROWSE, Act.CHANGE_PICTURES)
 @require_http_methods(["GET", "HEAD", "POST"])
 def choose_face(request: HttpRequest, pk: int) -> HttpResponse:
     """Shows every face of a group photo, and enrols the one that is chosen."""
     shown = _get_person(pk)
-    ids = _chosen(request.POST or request.GET)
+    ids = chosen(request.POST or request.GET)
     picture = shown.face_images.filter(pk__in=ids).first()
     if picture is None:
         return _nothing_chosen(request, pk)
@@ -240,12 +233,12 @@ def choose_face(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("person", pk)
 
 
-@people_page(VIEW, DELETE_PICTURES)
+@people_page(Act.BROWSE, Act.DELETE_PICTURES)
 @require_http_methods(["GET", "HEAD", "POST"])
 def delete_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     """Deletes the chosen pictures, once that was confirmed."""
     shown = _get_person(pk)
-    ids = _chosen(request.POST or request.GET)
+    ids = chosen(request.POST or request.GET)
     pictures = shown.face_images.filter(pk__in=ids)
     if not pictures:
         return _nothing_chosen(request, pk)
@@ -257,7 +250,7 @@ def delete_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("person", pk)
 
 
-@people_page(VIEW, DELETE)
+@people_page(Act.BROWSE, Act.DELETE_PERSON)
 @require_http_methods(["GET", "HEAD", "POST"])
 def merge(request: HttpRequest, pk: int) -> HttpResponse:
     """First whom to merge this person with, then both side by side, then one of them."""
@@ -281,7 +274,7 @@ def merge(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("person", kept.pk)
 
 
-@people_page(VIEW, DELETE)
+@people_page(Act.BROWSE, Act.DELETE_PERSON)
 @require_http_methods(["GET", "HEAD", "POST"])
 def delete_person(request: HttpRequest, pk: int) -> HttpResponse:
     """Deletes the person with everything, once that was confirmed."""
@@ -302,7 +295,8 @@ def _get_person(pk: int) -> Any:
     return get_object_or_404(with_pictures(Person.objects), pk=pk)
 
 
-def _chosen(data: QueryDict) -> list[int]:
+def chosen(data: QueryDict) -> list[int]:
+    """The ids of the pictures that were ticked."""
     numbers = (_number(value) for value in data.getlist("picture"))
     return [number for number in numbers if number]
 
@@ -339,7 +333,7 @@ def _suggestions(picture: FaceImage | None) -> list[SearchHit]:
 
 
 def _show(request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
-    rights = {f"may_{name}": may(request.user, permission) for name, permission in RIGHTS.items()}
+    rights = {f"may_{name}": may(request, permission) for name, permission in RIGHTS.items()}
     forms = [context[name] for name in ("form", "pictures_form") if name in context]
     refused = any(form.is_bound and form.errors for form in forms)
     template = f"enrollment/people/{name}.html"

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 from django.core.files.uploadedfile import UploadedFile
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from enrollment.gallery import (
@@ -19,6 +20,7 @@ from enrollment.gallery import (
     search_thresholds,
     thresholds_in_force,
 )
+from enrollment.web import found_by, picture_address
 from recognition.decision import Decision, Thresholds, decide
 from recognition.detection import Face, looks_for_faces
 from recognition.embedding import CroppedUpload, FaceCrop, crop_uploads, embed_crops
@@ -70,10 +72,13 @@ class Likeness:
 @dataclass(frozen=True, slots=True)
 class ShownHit(Likeness):
     hit: SearchHit
+    picture: str  # its address
+    face: str  # of the picture of its face alone
 
     @classmethod
-    def of(cls, hit: SearchHit) -> ShownHit:
-        return cls(hit.similarity, hit.decision, hit)
+    def of(cls, hit: SearchHit, request: HttpRequest) -> ShownHit:
+        places = [picture_address(request, hit.face_image, size) for size in ("", "face")]
+        return cls(hit.similarity, hit.decision, hit, *places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,7 @@ class QueryFace:
     uri: str
     mark: NumberMark | None
     hits: list[ShownHit] = field(default_factory=list)
+    is_unlike_all: bool = False  # of those that the asker may know of
     key: str = field(default_factory=lambda: token_hex(4))  # other answers join the same page
 
     @property
@@ -156,6 +162,8 @@ class QueryFace:
 
     @property
     def decision(self) -> Decision | None:
+        if self.is_unlike_all:
+            return Decision.UNKNOWN
         return self.best and self.best.decision
 
     @property
@@ -228,7 +236,12 @@ def asked_faces(pictures: Iterable[QueryPicture | Problem]) -> list[QueryFace]:
 
 
 def identify(
-    files: Iterable[UploadedFile], model: str, top_k: int, *, group_by_person: bool
+    request: HttpRequest,
+    files: Iterable[UploadedFile],
+    model: str,
+    top_k: int,
+    *,
+    group_by_person: bool,
 ) -> dict[str, Any]:
     """Compares every face of the pictures with the gallery; what the results part shows.
 
@@ -240,15 +253,18 @@ def identify(
     shown = {"pictures": pictures, "model": model}
     if gallery_is_empty():
         return shown | {"gallery_is_empty": bool(faces)}
+    thresholds = search_thresholds(model)
+    found: list[list[SearchHit]] = []
     if faces:
         probe = embed_crops([face.crop.pixels for face in faces], model)
         found = search_gallery(probe, top_k, group_by_person=group_by_person)
-        for face, hits in zip(faces, found, strict=True):
-            face.hits = [ShownHit.of(hit) for hit in hits]
+        for face, hits in zip(faces, found_by(request, found, thresholds), strict=True):
+            face.hits = [ShownHit.of(hit, request) for hit in hits]
+            face.is_unlike_all = bool(thresholds) and not hits
     return shown | {
-        "thresholds": ShownThresholds.of(search_thresholds(model)),
-        "nothing_indexed": bool(faces) and not any(face.hits for face in faces),
-        "compared": any(face.hits for face in faces),
+        "thresholds": ShownThresholds.of(thresholds),
+        "nothing_indexed": bool(faces) and not any(found),
+        "compared": any(found),
     }
 
 

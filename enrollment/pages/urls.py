@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from enrollment.pages import people, views
+from enrollment.pages import people, views, work
 
 urlpatterns = [
     path("", views.search, name="search"),
@@ -11,6 +11,10 @@ urlpatterns = [
     path("pictures/<int:pk>", views.picture, name="picture"),
     path("people/", people.gallery, name="people"),
     path("people/new", people.new_person, name="person-new"),
+    path("people/doubts", work.doubts, name="doubts"),
+    path("people/audit", work.audit, name="audit"),
+    path("people/import", work.upload, name="import-upload"),
+    path("people/import/<slug:token>", work.run, name="import-run"),
     path("people/<int:pk>/", people.person, name="person"),
     path("people/<int:pk>/details", people.details, name="person-details"),
     path("people/<int:pk>/add", people.add_pictures, name="person-add-pictures"),

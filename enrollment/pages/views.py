@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib.auth.views import PasswordChangeView
@@ -17,14 +17,13 @@ from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_safe
-from rest_framework.authentication import TokenAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 
 from enrollment.gallery import gallery_is_empty, note_search
 from enrollment.models import FaceImage, SearchEntry
 from enrollment.pages.forms import CompareForm, SearchForm, model_options
 from enrollment.pages.query_pictures import Problem, asked_faces, compare_pictures, identify
-from enrollment.web import picture_response
+from enrollment.web import Act, TokenAuthentication, may_see, picture_response
 from recognition.api.access import is_cross_site, may, page_access
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
@@ -45,7 +44,7 @@ def search(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         return _answer(request, "search", SearchForm(), {"gallery_is_empty": gallery_is_empty()})
     form = SearchForm(request.POST, request.FILES)
-    result = _result(form, _identified)
+    result = _result(form, partial(_identified, request))
     if "compared" in result:
         hits = [[shown.hit for shown in face.hits] for face in asked_faces(result["pictures"])]
         note_search(request, SearchEntry.Channel.PAGE, result["model"], hits)
@@ -74,9 +73,14 @@ def _result(form: forms.Form, find: Callable[..., dict[str, Any]]) -> dict[str, 
 
 
 def _identified(
-    *, images: list[UploadedFile], model: str, top_k: int, group_by_person: bool
+    request: HttpRequest,
+    *,
+    images: list[UploadedFile],
+    model: str,
+    top_k: int,
+    group_by_person: bool,
 ) -> dict[str, Any]:
-    found = identify(images, model, top_k, group_by_person=group_by_person)
+    found = identify(request, images, model, top_k, group_by_person=group_by_person)
     pictures = found["pictures"]
     problems = [item for item in pictures if isinstance(item, Problem)]
     # A picture that fails among others that do not is told in its place.
@@ -89,7 +93,7 @@ def _answer(
     """The results part alone for the page's script, the whole page for everybody else."""
     problems = context.get("problems")
     status = problems[0].status if problems else 200
-    context |= {"may_view_persons": may(request.user, "enrollment.view_person")}
+    context |= {"may_view_persons": may(request, Act.BROWSE)}
     if request.headers.get(FRAGMENT_HEADER):
         response = render(request, f"enrollment/{page}_results.html", context, status=status)
         response.headers[FRAGMENT_HEADER] = "1"
@@ -110,7 +114,7 @@ def with_token_user(view: Callable[..., HttpResponse]) -> Callable[..., HttpResp
         except AuthenticationFailed as error:
             raise PermissionDenied(str(error.detail)) from error
         if found:
-            request.user = found[0]
+            request.user, request.auth = found
         return view(request, *args, **kwargs)
 
     return guarded
@@ -123,6 +127,13 @@ def picture(request: HttpRequest, pk: int) -> HttpResponse:
     """A stored picture; with `?size=thumb` or `icon` a small JPEG of it, with `face` of its face."""
     if is_cross_site(request):
         raise PermissionDenied
+    if not may_see(request, pk):
+        raise PermissionDenied(
+            gettext(
+                "This picture is for those who may browse the gallery, and for an hour for those whose "
+                "search found it. Search again."
+            )
+        )
     return picture_response(request, get_object_or_404(FaceImage, pk=pk))
 
 

@@ -1,14 +1,32 @@
 """What the entrances share: how pictures come in and go out, and how their enrolment is reported."""
 
+from enrollment.web.acts import Act
+from enrollment.web.auditing import audit_report
+from enrollment.web.importing import import_pictures, import_run, may_import
 from enrollment.web.picture_fields import PicturesField
 from enrollment.web.picture_responses import picture_response
+from enrollment.web.place import Place
 from enrollment.web.reports import enroll_files, say_mistakable, say_synced
+from enrollment.web.sight import found_by, is_found, may_see, picture_address
 from enrollment.web.spreadsheets import escaped, unescaped
+from enrollment.web.tokens import TokenAuthentication, accounts_with_old_tokens
 
 __all__ = [
+    "Act",
     "PicturesField",
+    "Place",
+    "TokenAuthentication",
+    "accounts_with_old_tokens",
+    "audit_report",
     "enroll_files",
     "escaped",
+    "found_by",
+    "import_pictures",
+    "import_run",
+    "is_found",
+    "may_import",
+    "may_see",
+    "picture_address",
     "picture_response",
     "say_mistakable",
     "say_synced",

@@ -119,16 +119,27 @@ def open_to() -> str:
     ) % {"user": own_user()}
 
 
-def may(user: Any, permission: str) -> bool:
-    """Whether one who was let in may do this: a user what their groups allow, who needs no account all.
+def may(request: Any, permission: str) -> bool:
+    """Whether who was let in may do this: a user what their groups allow, who needs no account all.
 
-    Logging in can so take rights away on the machine itself: a user is held to what they are.
+    Logging in can so take rights away on the machine itself: a user is held to what they are. A token
+    with a scope allows no more than that.
     """
-    return not user.is_authenticated or user.has_perm(permission)
+    user = request.user
+    if not user.is_authenticated:
+        return True
+    in_scope = getattr(getattr(request, "auth", None), "allows", None)
+    return user.has_perm(permission) and (in_scope is None or in_scope(permission))
+
+
+def require(request: Any, permission: str) -> None:
+    """Refuses the call, in a sentence, when who was let in may not do this."""
+    if not may(request, permission):
+        raise PermissionDenied(lacking_permission(permission))
 
 
 def lacking_permission(permission: str) -> str:
-    """The sentence for a user who may not do this."""
+    """The sentence for one who may not do this."""
     return gettext(
         "Your account lacks the permission %(permission)s. The administrator gives it, best by putting "
         "the account into the group Operator or Administrator."
@@ -151,8 +162,8 @@ class OpenOnLoopback(BasePermission):
         if request.user and request.user.is_authenticated:
             method = "GET" if request.method == "HEAD" else request.method
             permission = getattr(view, "permissions", {}).get(method)
-            if permission and not request.user.has_perm(permission):
-                raise PermissionDenied(lacking_permission(permission))
+            if permission:
+                require(request, permission)
             return True
         if needs_account(request):
             return False
@@ -186,7 +197,7 @@ def page_permission(permission: str) -> Callable[..., Any]:
         @page_access
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            if not may(request.user, permission):
+            if not may(request, permission):
                 raise DjangoPermissionDenied(lacking_permission(permission))
             return view(request, *args, **kwargs)
 

@@ -18,6 +18,7 @@ from django.utils.translation import gettext, ngettext
 
 from enrollment.gallery import faceless_pictures
 from enrollment.upkeep import BacklogThread
+from enrollment.web import accounts_with_old_tokens
 from faceproject.server import DRAIN_SECONDS, CannotListen, Server
 from recognition.api.access import is_loopback_name, open_to
 from recognition.api.peer import is_supported
@@ -40,6 +41,7 @@ class Command(BaseCommand):
         server = self._listen()
         try:
             self._say_account()
+            self._say_old_tokens()
         except DatabaseError as error:
             raise CommandError(
                 gettext(
@@ -93,6 +95,16 @@ class Command(BaseCommand):
                     "There is no admin account yet. Make one, while this runs, with: "
                     "script/manage createsuperuser"
                 )
+            )
+
+    def _say_old_tokens(self) -> None:
+        if names := accounts_with_old_tokens():
+            self._say(
+                gettext(
+                    "These accounts have tokens of version 1.0, which are kept readable and never end; make "
+                    "them new ones, then delete the old: %(names)s."
+                )
+                % {"names": ", ".join(names)}
             )
 
     def _check_password(self, user: Any, password: str) -> None:

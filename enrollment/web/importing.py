@@ -1,26 +1,26 @@
-"""The import of a ZIP of pictures in the admin: upload, preview, report."""
+"""The import of a ZIP of pictures: upload, preview, report; in the admin and on the pages."""
 
 from __future__ import annotations
 
 import csv
-from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from enrollment import enrolling
 from enrollment.enrolling import FileStatus, PictureImport, check_readiness
 from enrollment.models import Person
-from enrollment.web import escaped
+from enrollment.web.acts import Act
+from enrollment.web.place import Place
+from enrollment.web.spreadsheets import escaped
+from recognition.api.access import may
 from recognition.exceptions import RecognitionError
 
-UPLOAD = "enrollment_import_pictures"
-IMPORT = "enrollment_import_run"
 SHOWN_FILES = 500
 
 
@@ -38,10 +38,10 @@ class PictureImportForm(forms.Form):
 
 
 def may_import(request: HttpRequest) -> bool:
-    return request.user.has_perms(["enrollment.add_person", "enrollment.add_faceimage"])
+    return may(request, Act.ADD_PERSON) and may(request, Act.ADD_PICTURES)
 
 
-def import_pictures(request: HttpRequest) -> HttpResponse:
+def import_pictures(request: HttpRequest, *, place: Place) -> HttpResponse:
     """Takes the ZIP and looks at it."""
     _check_permission(request)
     form = PictureImportForm(request.POST or None, request.FILES or None)
@@ -50,24 +50,24 @@ def import_pictures(request: HttpRequest) -> HttpResponse:
         archive = options.pop("archive")
         try:
             check_readiness()
-            staged = enrolling.stage_import(archive, archive.name, request.user.pk, **options)
-            return redirect(f"admin:{IMPORT}", staged.token)
+            staged = enrolling.stage_import(archive, archive.name, _owner(request), **options)
+            return redirect(place.run, staged.token)
         except RecognitionError as error:
             form.add_error("archive", error.message)
     context = {"title": gettext("Import pictures from a ZIP"), "form": form}
-    return _render(request, "import_upload", context)
+    return place.render(request, "import_upload", context)
 
 
-def import_run(request: HttpRequest, token: str) -> HttpResponse:
+def import_run(request: HttpRequest, token: str, *, place: Place) -> HttpResponse:
     """What will happen; once that was confirmed, what did."""
     _check_permission(request)
     try:
-        staged = enrolling.load_import(token, request.user.pk)
+        staged = enrolling.load_import(token, _owner(request))
         if request.method == "POST":
-            return _decide(request, staged)
+            return _decide(request, staged, place)
     except RecognitionError as error:
         messages.error(request, error.message)
-        return redirect(f"admin:{UPLOAD}")
+        return redirect(place.upload)
     if "csv" in request.GET:
         return _as_csv(staged)
     known = Person.objects.filter(person_id__in=staged.persons).count()
@@ -84,20 +84,20 @@ def import_run(request: HttpRequest, token: str) -> HttpResponse:
         "counts": {status.value: staged.count(status) for status in FileStatus},
         "unsearchable": sum(not item.searchable for item in staged.results),
     }
-    return _render(request, "import_run", context)
+    return place.render(request, "import_run", context)
 
 
-def _decide(request: HttpRequest, staged: PictureImport) -> HttpResponse:
+def _decide(request: HttpRequest, staged: PictureImport, place: Place) -> HttpResponse:
     if "cancel" in request.POST:
         enrolling.discard_import(staged)
         messages.info(request, gettext("Nothing was imported."))
-        return redirect("admin:enrollment_person_changelist")
+        return redirect(place.persons)
     check_readiness()
     enrolling.carry_out_import(staged)
     count = staged.count(FileStatus.ENROLLED)
     text = ngettext("%(count)d picture was added.", "%(count)d pictures were added.", count)
     messages.success(request, text % {"count": count})
-    return redirect(f"admin:{IMPORT}", staged.token)
+    return redirect(place.run, staged.token)
 
 
 def _as_csv(staged: PictureImport) -> HttpResponse:
@@ -119,6 +119,6 @@ def _check_permission(request: HttpRequest) -> None:
         raise PermissionDenied
 
 
-def _render(request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
-    template = f"admin/enrollment/person/{name}.html"
-    return render(request, template, admin.site.each_context(request) | context)
+def _owner(request: HttpRequest) -> int:
+    """Whose import it is; 0 for those who need no account."""
+    return request.user.pk or 0

@@ -1,22 +1,23 @@
-"""The gallery audit's report in the admin: what the last examination found, with the pictures."""
+"""The gallery audit's report: what the last examination found, with the pictures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.utils.translation import gettext
 from django_tasks import TaskResultStatus
 
 from enrollment.gallery import compared_weights, search_thresholds
 from enrollment.judging import Kind, examine_and_keep
 from enrollment.models import Examination, FaceImage, Person
-
-REPORT = "enrollment_audit"
+from enrollment.web.acts import Act
+from enrollment.web.place import Place
+from recognition.api.access import lacking_permission, may
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +29,22 @@ class Section:
     cases: list[dict[str, Any]]
 
 
-def audit_report(request: HttpRequest) -> HttpResponse:
+def audit_report(request: HttpRequest, *, place: Place) -> HttpResponse:
     """Shows the last report; a POST examines the gallery first."""
-    if not request.user.has_perms(["enrollment.view_person", "enrollment.view_faceimage"]):
-        raise PermissionDenied
+    if not may(request, Act.BROWSE):
+        raise PermissionDenied(lacking_permission(Act.BROWSE))
     if request.method == "POST":
         _examine(request)
-        return redirect(f"admin:{REPORT}")
+        return redirect(place.audit)
     examination = Examination.objects.order_by("-pk").first()
     weights = compared_weights()
-    context = admin.site.each_context(request) | {
+    context = {
         "title": gettext("Gallery audit"),
         "examination": examination,
         "sections": _sections(examination.findings) if examination else [],
         "has_thresholds": bool(weights and search_thresholds(weights.model)),
     }
-    return render(request, "admin/enrollment/audit.html", context)
+    return place.render(request, "audit", context)
 
 
 def _examine(request: HttpRequest) -> None:

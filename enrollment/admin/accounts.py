@@ -1,0 +1,94 @@
+"""Accounts and groups in the admin: nobody makes anybody, themselves included, more than they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from axes.utils import reset
+from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, Permission, User
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+
+def permissions_of(user: Any) -> QuerySet[Permission]:
+    """What the user's groups and their own permissions allow, were the account active."""
+    if user.is_superuser:
+        return Permission.objects.all()
+    return Permission.objects.filter(Q(user=user) | Q(group__user=user)).distinct()
+
+
+def may_manage(manager: Any, user: Any) -> bool:
+    """Whether the account can do nothing that the manager cannot."""
+    if manager.is_superuser:
+        return True
+    more = permissions_of(user).exclude(pk__in=permissions_of(manager).values("pk"))
+    return not user.is_superuser and not more.exists()
+
+
+def manageable_groups(manager: Any) -> QuerySet[Group]:
+    """The groups that allow nothing that the manager may not do."""
+    more = Permission.objects.exclude(pk__in=permissions_of(manager).values("pk"))
+    return Group.objects.exclude(permissions__in=more)
+
+
+class WithinOwnRights(admin.ModelAdmin):
+    """Offers only permissions that the manager has, and groups that have no others."""
+
+    def manages(self, manager: Any, obj: Any) -> bool:
+        raise NotImplementedError
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        allowed = super().has_change_permission(request, obj)
+        return allowed and (obj is None or self.manages(request.user, obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        allowed = super().has_delete_permission(request, obj)
+        return allowed and (obj is None or self.manages(request.user, obj))
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if field is None:
+            return None
+        if db_field.remote_field.model is Permission:
+            allowed = permissions_of(request.user).values("pk")
+            field.queryset = field.queryset.filter(pk__in=allowed)
+        elif db_field.remote_field.model is Group:
+            field.queryset = field.queryset.filter(pk__in=manageable_groups(request.user))
+        return field
+
+
+admin.site.unregister([User, Group])
+
+
+@admin.register(User)
+class AccountAdmin(WithinOwnRights, UserAdmin):
+    actions = ["unlock"]
+
+    def manages(self, manager: Any, obj: User) -> bool:
+        return may_manage(manager, obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
+        fields = super().get_readonly_fields(request, obj)
+        return fields if request.user.is_superuser else [*fields, "is_superuser"]
+
+    @admin.action(description=_("Forget their wrong passwords"), permissions=["change"])
+    def unlock(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        names = [user.get_username() for user in queryset]
+        for name in names:
+            reset(username=name)
+        text = ngettext(
+            "%(count)d account may log in at once.",
+            "%(count)d accounts may log in at once.",
+            len(names),
+        )
+        messages.success(request, text % {"count": len(names)})
+
+
+@admin.register(Group)
+class RoleAdmin(WithinOwnRights, GroupAdmin):
+    def manages(self, manager: Any, obj: Group) -> bool:
+        return manageable_groups(manager).filter(pk=obj.pk).exists()

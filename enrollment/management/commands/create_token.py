@@ -1,0 +1,40 @@
+"""`manage.py create_token`: a token for a program, shown once."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from enrollment.models import AccessToken
+
+
+class Command(BaseCommand):
+    help = "Makes a token for a program and prints it, this once. The admin lists and revokes it."
+    requires_system_checks = ["recognition", "files"]
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("account", help="The account's name.")
+        parser.add_argument("--name", required=True, help="Of the program that gets it.")
+        parser.add_argument(
+            "--scope", choices=AccessToken.Scope.values, default=AccessToken.Scope.SEARCH.value
+        )
+        parser.add_argument("--days", type=int, default=365, help="0: it never ends.")
+
+    def handle(self, **options: Any) -> None:
+        user = get_user_model().objects.filter(username=options["account"]).first()
+        if user is None:
+            message = _("There is no account '%(name)s'. Make it in the admin under Users.")
+            raise CommandError(message % {"name": options["account"]})
+        days = options["days"]
+        if days < 0:
+            raise CommandError(_("--days is %(days)d; 0 or more were expected.") % {"days": days})
+        end = timezone.now() + timedelta(days=days) if days else None
+        name, scope = options["name"], options["scope"]
+        _token, secret = AccessToken.issue(user=user, name=name, scope=scope, expires_at=end)
+        self.stdout.write(secret)

@@ -1,0 +1,83 @@
+"""What a program shows instead of a password."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+GALLERY: Final = {"person", "faceimage", "faceembedding"}
+
+
+def digest_of(secret: str) -> str:
+    """What is kept of a token: 256 random bits need no slow hash, and are found by it."""
+    return sha256(secret.encode()).hexdigest()
+
+
+class AccessToken(models.Model):
+    """A token of an account, which may do what the account may, as far as the scope goes."""
+
+    class Scope(models.TextChoices):
+        SEARCH = "search", _("search and compare")
+        ENROL = "enrol", _("also browse, enrol and correct")
+        ADMINISTER = "administer", _("all that the account may")
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.CASCADE,
+        related_name="access_tokens",
+        verbose_name=_("account"),
+    )
+    name = models.CharField(_("name"), max_length=100, help_text=_("Of the program that has it."))
+    scope = models.CharField(_("may"), max_length=10, choices=Scope, default=Scope.SEARCH)
+    beginning = models.CharField(_("begins with"), max_length=8, editable=False)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(
+        _("ends"), null=True, blank=True, help_text=_("Empty: never.")
+    )
+    last_used_at = models.DateTimeField(_("last used"), null=True, editable=False)
+
+    class Meta:
+        verbose_name = _("token")
+        verbose_name_plural = _("tokens")
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.beginning}…)"
+
+    @classmethod
+    def issue(
+        cls, *, user: Any, name: str, scope: str, expires_at: datetime | None
+    ) -> tuple[AccessToken, str]:
+        """Makes a token; the second is the token itself, which is kept nowhere."""
+        token = cls(user=user, name=name, scope=scope, expires_at=expires_at)
+        secret = token.draw()
+        token.save()
+        return token, secret
+
+    def draw(self) -> str:
+        """Gives this row, before it is saved, its token, and answers it."""
+        secret = secrets.token_urlsafe(32)
+        self.beginning, self.digest = secret[:8], digest_of(secret)
+        return secret
+
+    @property
+    def has_ended(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= timezone.now()
+
+    def allows(self, permission: str) -> bool:
+        """Whether the scope lets the account's permission be used."""
+        match self.scope:
+            case self.Scope.ADMINISTER:
+                return True
+            case self.Scope.ENROL:
+                app, _dot, codename = permission.partition(".")
+                return app == "enrollment" and codename.partition("_")[2] in GALLERY
+        return False

@@ -1,0 +1,68 @@
+"""Pages for those who keep the gallery good: doubts, imports, the audit."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext, ngettext
+from django.views.decorators.http import require_http_methods
+
+from enrollment.gallery import with_doubts
+from enrollment.judging import dismiss_doubts
+from enrollment.models import FaceImage
+from enrollment.pages.people import PICTURES_A_PAGE, chosen
+from enrollment.web import Act, Place, audit_report, import_pictures, import_run
+from recognition.api.access import may, page_permission
+
+HERE: Final = Place(
+    upload="import-upload",
+    run="import-run",
+    audit="audit",
+    persons="people",
+    person="person",
+    picture="picture",
+    templates="enrollment/people",
+)
+
+
+@page_permission(Act.BROWSE)
+@require_http_methods(["GET", "HEAD", "POST"])
+def doubts(request: HttpRequest) -> HttpResponse:
+    """The pictures that something speaks against; a POST dismisses what speaks against the ticked ones."""
+    if request.method == "POST":
+        return _dismiss(request)
+    pages = Paginator(with_doubts(), PICTURES_A_PAGE)
+    context = {
+        "page": pages.get_page(request.GET.get("page")),
+        "may_dismiss": may(request, Act.CHANGE_PICTURES),
+    }
+    return HERE.render(request, "doubts", context)
+
+
+@page_permission(Act.CHANGE_PICTURES)
+def _dismiss(request: HttpRequest) -> HttpResponse:
+    ids = chosen(request.POST)
+    if ids:
+        count = dismiss_doubts(FaceImage.objects.filter(pk__in=ids))
+        text = ngettext("%(count)d doubt was dismissed.", "%(count)d doubts were dismissed.", count)
+        messages.success(request, text % {"count": count})
+    else:
+        message = gettext("No picture was chosen. Tick some, then say what to do.")
+        messages.error(request, message)
+    return redirect("doubts")
+
+
+def _importer(view: object) -> object:
+    for permission in (Act.ADD_PERSON, Act.ADD_PICTURES):
+        view = page_permission(permission)(view)
+    return view
+
+
+upload = _importer(partial(import_pictures, place=HERE))
+run = _importer(partial(import_run, place=HERE))
+audit = page_permission(Act.BROWSE)(partial(audit_report, place=HERE))

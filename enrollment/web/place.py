@@ -1,0 +1,32 @@
+"""Where a piece of work that the admin and the pages share stands: its addresses and its frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+
+def _nothing(_request: HttpRequest) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An entrance's names of addresses, the folder of its templates, and what they always know."""
+
+    upload: str
+    run: str
+    audit: str
+    persons: str
+    person: str
+    picture: str
+    templates: str
+    context: Callable[[HttpRequest], dict[str, Any]] = field(default=_nothing)
+
+    def render(self, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
+        shown = {**self.context(request), **context, "place": self}
+        return render(request, f"{self.templates}/{name}.html", shown)

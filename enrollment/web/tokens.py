@@ -1,0 +1,58 @@
+"""Programs are let in by their tokens: those of `AccessToken`, and those of version 1.0 until they are replaced."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any, Final
+
+from django.db import DatabaseError
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext
+from rest_framework import authentication
+from rest_framework.authtoken.models import Token
+from rest_framework.exceptions import AuthenticationFailed
+
+from enrollment.gallery import short_wait
+from enrollment.models import AccessToken, digest_of
+
+logger = logging.getLogger(__name__)
+
+NOTED_EVERY: Final = timedelta(minutes=10)
+
+
+class TokenAuthentication(authentication.TokenAuthentication):
+    """The header `Authorization: Token …`."""
+
+    def authenticate_credentials(self, key: str) -> tuple[Any, Any]:
+        token = AccessToken.objects.select_related("user").filter(digest=digest_of(key)).first()
+        if token is None:
+            return super().authenticate_credentials(key)  # one of version 1.0
+        if token.has_ended:
+            message = gettext(
+                "This token ended on %(date)s. Have the administrator make a new one."
+            )
+            ended = date_format(timezone.localtime(token.expires_at), "DATETIME_FORMAT")
+            raise AuthenticationFailed(message % {"date": ended})
+        if not token.user.is_active:
+            raise AuthenticationFailed(gettext("The account of this token is not active."))
+        _note_use(token)
+        return token.user, token
+
+
+def _note_use(token: AccessToken) -> None:
+    """Not at every request, and never at the cost of one."""
+    now = timezone.now()
+    if token.last_used_at and now - token.last_used_at < NOTED_EVERY:
+        return
+    try:
+        with short_wait():
+            AccessToken.objects.filter(pk=token.pk).update(last_used_at=now)
+    except DatabaseError as error:
+        logger.warning("The use of token %s is not noted: %s", token, error)
+
+
+def accounts_with_old_tokens() -> list[str]:
+    """Names of the accounts whose tokens are of version 1.0: kept readable, without scope or end."""
+    return list(Token.objects.order_by("user__username").values_list("user__username", flat=True))

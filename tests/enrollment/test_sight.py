@@ -1,0 +1,130 @@
+"""What a Viewer sees: whom they found, with the pictures, for a while; and nothing of the others."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from rest_framework.authtoken.models import Token
+
+from enrollment.index import index_rows
+from enrollment.models import FaceEmbedding
+from tests.enrollment.gallery import add_vectors, enrol, set_thresholds
+from tests.pictures import draw_picture, upload
+
+SEARCH = "/api/milvus/search"
+
+
+@pytest.fixture
+def viewer(db) -> User:
+    return User.objects.create_user("viewer")
+
+
+@pytest.fixture
+def call(api, viewer):
+    headers = {"authorization": f"Token {Token.objects.create(user=viewer).key}"}
+
+    def call(path: str, data=None):
+        method = api.get if data is None else api.post
+        return method(path, data, REMOTE_ADDR="10.0.0.7", headers=headers)
+
+    return call
+
+
+@pytest.fixture
+def browser(viewer) -> Client:
+    browser = Client(headers={"host": "localhost"}, REMOTE_ADDR="10.0.0.7")
+    browser.force_login(viewer)
+    return browser
+
+
+@pytest.fixture
+def gallery(commits, weights) -> list[int]:
+    """Ana, and five persons who do not look like her; the ids of their pictures."""
+    with commits():
+        made = [enrol(f"person {n}", draw_picture(seed=n)) for n in range(6)]
+    set_thresholds()
+    return [each.outcomes[0].face_image.pk for each in made]
+
+
+def of(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.path}?{parts.query}"
+
+
+def test_the_gallery_cannot_be_listed(call, viewer, gallery):
+    asked = {"image": upload(draw_picture(seed=1)), "top_k": 1000, "threshold": -1}
+    asked["use_face_detection"] = False
+    body = call(SEARCH, asked).json()
+    assert [hit["person_id"] for hit in body["results"]] == ["person 1"]
+    assert body["total"] == 1
+    viewer.user_permissions.add(Permission.objects.get(codename="view_person"))
+    asked["image"] = upload(draw_picture(seed=1))
+    assert call(SEARCH, asked).json()["total"] == 6
+
+
+def test_at_most_20_hits_are_shown(call, db, commits):
+    pictures = add_vectors({"ana": 30}, noise=0.01)
+    row = FaceEmbedding.objects.get(face_image=pictures[0])
+    set_thresholds(match=0.5, review=0.4)
+    FaceEmbedding.objects.update(status=FaceEmbedding.Status.PENDING)
+    index_rows(list(FaceEmbedding.objects.values_list("pk", flat=True)))
+    sent = {"embedding": json.dumps(row.array.tolist()), "top_k": 1000}
+    assert call(SEARCH, sent).json()["total"] == 20
+
+
+def test_without_thresholds_nobody_is_found(call, gallery, monkeypatch):
+    monkeypatch.setattr("enrollment.api.probes.search_thresholds", lambda model: None)
+    sent = {"image": upload(draw_picture(seed=1)), "use_face_detection": False}
+    body = call(SEARCH, sent).json()
+    assert (body["total"], body["decision"]) == (0, None)
+
+
+def test_pictures_are_seen_by_who_found_them_for_a_while(call, browser, gallery, monkeypatch):
+    for pk in gallery:
+        assert call(f"/pictures/{pk}").status_code == 403
+        assert browser.get(f"/pictures/{pk}?size=face").status_code == 403
+    sent = {"image": upload(draw_picture(seed=1)), "use_face_detection": False}
+    found = call(SEARCH, sent).json()["results"][0]["image_url"]
+    assert call(of(found)).status_code == 200
+    key = urlsplit(found).query
+    assert call(f"/pictures/{gallery[2]}?{key}").status_code == 403
+    other = Client(headers={"host": "localhost"}, REMOTE_ADDR="10.0.0.7")
+    assert other.get(of(found)).status_code == 302
+    other.force_login(User.objects.create_user("other"))
+    assert other.get(of(found)).status_code == 403
+    monkeypatch.setattr("enrollment.web.sight.SEEN_FOR", timedelta(seconds=-1))
+    assert call(of(found)).status_code == 403
+
+
+def test_the_page_shows_what_was_found_and_no_more(browser, gallery):
+    sent = {"images": upload(draw_picture(seed=1)), "model": "mobilenetv3_large", "top_k": 50}
+    page = browser.post("/", sent).content.decode()
+    assert "person 2" not in page
+    sent["images"] = upload(draw_picture(seed=77))
+    page = browser.post("/", sent).content.decode()
+    assert not [f"person {n}" for n in range(6) if f"person {n}" in page]
+
+
+def test_a_guessed_id_shows_no_face(call, gallery):
+    sent = {"source_image": upload(draw_picture(seed=1)), "use_face_detection": False}
+    stranger = call("/api/verify", sent | {"person_id": "person 2"}).json()["target"]
+    assert not {"person_name", "image_url"} & set(stranger)
+    sent["source_image"] = upload(draw_picture(seed=1))
+    found = call("/api/verify", sent | {"person_id": "person 1"}).json()["target"]
+    assert call(of(found["image_url"])).status_code == 200
+
+
+def test_a_vector_alone_lists_nobody(call, gallery):
+    vector = np.ones(512) / 512**0.5
+    assert call(SEARCH, {"embedding": json.dumps(vector.tolist())}).json()["total"] == 0
+
+
+@pytest.mark.parametrize("key", ["", "x", "1:2:3", "%00"])
+def test_a_key_cannot_be_guessed(call, gallery, key):
+    assert call(f"/pictures/{gallery[0]}?key={key}").status_code == 403
