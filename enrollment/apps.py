@@ -8,6 +8,10 @@ class EnrollmentConfig(AppConfig):
 
     def ready(self) -> None:
         from enrollment import checks  # noqa: F401 (registers the system checks)
+        from enrollment.gallery import removals_that_wait
         from enrollment.index import register_signal_handlers
+        from recognition.health import further_questions
 
         register_signal_handlers()
+        if removals_that_wait not in further_questions:
+            further_questions.append(removals_that_wait)

@@ -21,6 +21,9 @@ from recognition.vector_store import get_vector_store
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
+# Asked for a sentence about what is amiss, or None: what other applications know of.
+further_questions: list[Callable[[], str | None]] = []
+
 
 @dataclass(slots=True)
 class Health:
@@ -56,8 +59,9 @@ def examine() -> Health:
             (health.errors if default else health.warnings).append(failure)
         elif name in settings.preload_models and name not in loaded_names():
             health.loading.append(name)
-    if problem := _lack_of_space():
-        health.warnings.append(problem)
+    for question in (_lack_of_space, *further_questions):
+        if problem := question():
+            health.warnings.append(problem)
     return health
 
 

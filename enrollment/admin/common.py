@@ -24,7 +24,7 @@ from tablib import Dataset
 
 from enrollment.enrolling import imports_folder
 from enrollment.gallery import holds_words
-from enrollment.models import VectorDeletion
+from enrollment.models import Removal
 from enrollment.web import escaped, unescaped
 
 
@@ -148,12 +148,12 @@ class GalleryAdmin(FindsPersons, admin.ModelAdmin):
         css = {"all": ["enrollment/admin.css"]}
 
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if request.method == "GET" and (count := VectorDeletion.objects.count()):
+        if request.method == "GET" and (count := Removal.objects.count()):
             text = ngettext(
-                "%(count)d deleted vector is still in Milvus (searches pass over it). Choose “Sync "
-                "again” for any row or run 'manage.py reindex' once Milvus answers.",
-                "%(count)d deleted vectors are still in Milvus (searches pass over them). Choose “Sync "
-                "again” for any row or run 'manage.py reindex' once Milvus answers.",
+                "%(count)d vector or file of deleted pictures is still to be removed (searches pass over "
+                "it). The server tries again by itself; “Sync again” for any row tries at once.",
+                "%(count)d vectors or files of deleted pictures are still to be removed (searches pass over "
+                "them). The server tries again by itself; “Sync again” for any row tries at once.",
                 count,
             )
             messages.warning(request, text % {"count": count})

@@ -218,6 +218,13 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
         )
         return writes and request.user.has_perm("enrollment.add_faceimage")
 
+    def delete_model(self, request: HttpRequest, obj: Person) -> None:
+        enrolling.delete_person(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Person]) -> None:
+        for person in queryset:
+            enrolling.delete_person(person)
+
     def sync_again(self, request: HttpRequest, queryset: QuerySet[Person]) -> None:
         pictures = FaceImage.objects.filter(person__in=queryset.values("pk"))
         say_synced(request, enrolling.sync_again(pictures))

@@ -17,6 +17,8 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext
 
 from enrollment import index
+from enrollment.enrolling.idempotency import forget_answers_about
+from enrollment.enrolling.zip_import import forget_imports_of
 from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
 from enrollment.gallery import picture_of
 from enrollment.models import FaceEmbedding, FaceImage, Person, SearchEntry
@@ -124,10 +126,20 @@ def _move_checked(picture_ids: Sequence[int], person: Person) -> int:
 
 
 def delete_person(person: Person) -> int:
-    """Deletes the person with rows, files and vectors; returns how many pictures went."""
+    """Deletes the person with rows, files and vectors; returns how many pictures went.
+
+    Answers to repetitions and reports of imports that name them go too.
+    """
+    person_id = person.person_id
+
+    def forget_imports() -> None:  # no partial: when one fails, Django 5.2 drops the hooks after it
+        forget_imports_of(person_id)
+
     with transaction.atomic():
         person = _locked([person.pk])[person.pk]
         _total, by_model = person.delete()
+        forget_answers_about(person_id)
+        transaction.on_commit(forget_imports, robust=True)
     return by_model.get(FaceImage._meta.label, 0)
 
 

@@ -25,6 +25,7 @@ KEPT: Final = timedelta(hours=24)
 # After this, a request without an end is one whose server died; should it live, keys stop doubles.
 TAKEN_UP_AFTER: Final = timedelta(minutes=2)
 MAX_KEY_LENGTH: Final = 255
+GONE: Final = 410
 
 
 class KeyReused(RecognitionError):
@@ -77,6 +78,14 @@ def begin_request(owner: str, key: str, digest: str) -> IdempotentRequest:
 def forget_old_requests() -> None:
     """Deletes requests, and with them the names in their answers, that may not be repeated any more."""
     IdempotentRequest.objects.filter(created_at__lt=timezone.now() - KEPT).delete()
+
+
+def forget_answers_about(person_id: str) -> None:
+    """Repetitions are told that the person was deleted; the answers that named them go."""
+    message = gettext("The person of this request was deleted since. Send a new key to enrol them.")
+    answer = {"success": False, "error": "person_deleted", "message": message}
+    about = IdempotentRequest.objects.filter(answer__person_id=person_id)
+    about.update(status=GONE, answer=answer)
 
 
 def _take_up(row: IdempotentRequest) -> None:

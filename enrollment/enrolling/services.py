@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -12,14 +13,21 @@ from typing import IO, Final, Literal, Unpack
 
 from django.conf import settings
 from django.core.files.base import ContentFile
-from django.db import IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 from django.utils.translation import gettext
 
 from enrollment import index
 from enrollment.exceptions import DoubtfulIdentity, LowQuality, PictureNotFound, StorageUnavailable
 from enrollment.gallery import compared_weights
 from enrollment.judging import Probe, quality_doubts, resemblances
-from enrollment.models import PATH_MAX_LENGTH, Doubt, FaceEmbedding, FaceImage, Person
+from enrollment.models import (
+    PATH_MAX_LENGTH,
+    Doubt,
+    FaceEmbedding,
+    FaceImage,
+    Person,
+    note_removals,
+)
 from recognition.detection import looks_for_faces
 from recognition.embedding import CropOptions, FaceCrop, crop_uploads, embed_crops
 from recognition.exceptions import RecognitionError
@@ -288,7 +296,9 @@ def _discard_files(pictures: Iterable[FaceImage]) -> None:
         try:
             picture.image.storage.delete(picture.image.name)
         except Exception:  # noqa: BLE001 (the first failure is the one to report)
-            logger.exception("The file %s of a refused picture stays in the storage", picture.image)
+            logger.exception("The file %s of a refused picture stays for now", picture.image)
+            with suppress(DatabaseError):  # what cannot be noted `reindex` finds
+                note_removals(files=[picture.image.name])
 
 
 def _attach_results(stored: Iterable[Outcome]) -> None:
@@ -315,7 +325,7 @@ def sync_again(face_images: Iterable[FaceImage]) -> index.IndexReport:
 
     Also has Milvus forget what it could not be told to forget before.
     """
-    index.delete_vectors.enqueue()
+    index.remove_deleted.enqueue()
     report = index.IndexReport()
     remaining = iter(face_images)
     while pictures := list(islice(remaining, index.BATCH_SIZE)):

@@ -97,7 +97,7 @@ class PictureImport:
 
 def stage_import(file: IO[bytes], filename: str, owner: int, **options: bool) -> PictureImport:
     """Unpacks the ZIP and looks at every picture; writes nothing to the gallery. Raises `BadArchive`."""
-    forget_old_imports()
+    forget_oldimports_folder()
     home = Path(tempfile.mkdtemp(prefix="", dir=imports_folder()))
     try:
         reasons = unpack(file, home / _FILES)
@@ -162,7 +162,7 @@ def discard_import(staged: PictureImport) -> None:
     shutil.rmtree(imports_folder() / staged.token, ignore_errors=True)
 
 
-def forget_old_imports() -> None:
+def forget_oldimports_folder() -> None:
     """Deletes what was uploaded, or reported, more than a day ago."""
     folder = settings.DATA_DIR / _FOLDER
     for path in folder.iterdir() if folder.is_dir() else ():
@@ -178,6 +178,22 @@ def imports_folder() -> Path:
     folder: Path = settings.DATA_DIR / _FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
+
+
+def forget_imports_of(person_id: str) -> None:
+    """Deletes what was unpacked for the person, and reports that name them; not what is being enrolled."""
+    name = re.compile(rf"(?<!\w){re.escape(person_id)}(?!\w)")
+    for home in imports_folder().iterdir():
+        try:
+            results = json.loads((home / _STATE).read_text())["results"]
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            continue  # just being unpacked
+        named = any(
+            item["person_id"] == person_id or any(map(name.search, item["warnings"]))
+            for item in results
+        )
+        if named and not (home / _RUNNING).exists():
+            shutil.rmtree(home, ignore_errors=True)
 
 
 def _save(staged: PictureImport) -> None:

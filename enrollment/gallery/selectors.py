@@ -8,10 +8,11 @@ from datetime import timedelta
 from typing import Final, NamedTuple
 
 import numpy as np
+from django.db import DatabaseError
 from django.db.models import Count, Exists, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext, gettext_lazy, ngettext
 
 from enrollment.exceptions import PersonNotComparable, PersonNotFound, PictureNotFound
 from enrollment.models import (
@@ -20,7 +21,7 @@ from enrollment.models import (
     FaceEmbedding,
     FaceImage,
     Person,
-    VectorDeletion,
+    Removal,
     folded,
     letters_and_digits,
     normalised,
@@ -37,6 +38,7 @@ from recognition.vector_store import (
     partition_name,
 )
 
+REMOVED_WITHIN: Final = timedelta(minutes=5)  # else it is told of
 DUE_SOON: Final = timedelta(days=30)  # before somebody's last day is over
 NO_THRESHOLDS: Final = "no_thresholds"  # why there is no decision
 MISTAKEN_TOLD: Final = 3  # persons of each kind
@@ -232,7 +234,7 @@ class GalleryState:
     indexed: int
     pending: int
     failed: int
-    deletions: int  # vectors that Milvus was not told to forget yet
+    deletions: int  # vectors and files of deleted pictures that are still to be removed
 
 
 def gallery_state() -> GalleryState:
@@ -252,8 +254,26 @@ def gallery_state() -> GalleryState:
         indexed=by_status.get(FaceEmbedding.Status.INDEXED, 0),
         pending=by_status.get(FaceEmbedding.Status.PENDING, 0),
         failed=by_status.get(FaceEmbedding.Status.FAILED, 0),
-        deletions=VectorDeletion.objects.count(),
+        deletions=Removal.objects.count(),
     )
+
+
+def removals_that_wait() -> str | None:
+    """A sentence when vectors or files of what was deleted were not removed for a while."""
+    try:
+        waiting = Removal.objects.filter(created_at__lt=timezone.now() - REMOVED_WITHIN)
+        count = waiting.count()
+    except DatabaseError:  # which the caller tells of itself
+        return None
+    if not count:
+        return None
+    return ngettext(
+        "%(count)d vector or file of deleted pictures waits to be removed. The server tries again by "
+        "itself; its log names the cause, 'manage.py reindex' tries at once.",
+        "%(count)d vectors or files of deleted pictures wait to be removed. The server tries again by "
+        "itself; its log names the cause, 'manage.py reindex' tries at once.",
+        count,
+    ) % {"count": count}
 
 
 def doubt_counts() -> list[tuple[str, int]]:

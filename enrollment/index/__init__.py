@@ -3,15 +3,14 @@
 from enrollment.index.indexing import (
     BATCH_SIZE,
     IndexReport,
-    apply_deletions,
     complete_rows,
     compute,
     create_pending,
-    delete_vectors,
     index_rows,
     request_upsert,
 )
 from enrollment.index.queue import request_indexing, requested, thread_runs
+from enrollment.index.removals import apply_deletions, remove_deleted, remove_files
 from enrollment.index.signals import register_signal_handlers
 
 __all__ = [
@@ -21,9 +20,10 @@ __all__ = [
     "complete_rows",
     "compute",
     "create_pending",
-    "delete_vectors",
     "index_rows",
     "register_signal_handlers",
+    "remove_deleted",
+    "remove_files",
     "request_indexing",
     "request_upsert",
     "requested",

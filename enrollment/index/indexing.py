@@ -21,7 +21,7 @@ from django_tasks import task
 from enrollment import judging
 from enrollment.exceptions import PictureMissing, StorageUnavailable
 from enrollment.gallery import read_picture
-from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
+from enrollment.models import FaceEmbedding, FaceImage
 from recognition.embedding import FaceCrop, crop_again, crop_uploads, embed_crops
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, usable_names
@@ -32,11 +32,10 @@ logger = logging.getLogger(__name__)
 BATCH_SIZE = (
     64  # embeddings computed and written at a time: bounds memory, and what a crash repeats
 )
-DELETIONS_AT_A_TIME = 1_000
 
 # Within a process one thread at a time copies rows to Milvus. Between processes, whoever wrote looks
 # afterwards whether SQL still says the same.
-_writing = threading.RLock()
+writing = threading.RLock()
 
 Status = FaceEmbedding.Status
 Failure = FaceEmbedding.Failure
@@ -118,43 +117,6 @@ def _locked(embeddings: models.QuerySet[FaceEmbedding]) -> list[int]:
     return [row.pk for row in rows]
 
 
-def request_deletion(embedding: FaceEmbedding) -> None:
-    """Notes that Milvus must forget the vector, and has it told after the commit."""
-    VectorDeletion.objects.create(
-        embedding_id=embedding.pk,
-        partition=partition_name(embedding.model, embedding.fingerprint),
-    )
-    _delete_vectors_after_commit()
-
-
-class _Run:
-    """A run of `delete_vectors` that any number of deletions in one transaction ask for."""
-
-    asked_for = False
-
-
-_next = (
-    threading.local()
-)  # `.run`: of this thread's transaction, as a connection belongs to a thread
-
-
-def _delete_vectors_after_commit() -> None:
-    """Deleting a person with a thousand pictures must not call Milvus a thousand times.
-
-    Every deletion leaves a hook of its own, which goes with the savepoint that it was made in when
-    that is rolled back; of those that are left the first asks, and the others see that it did.
-    """
-    run = getattr(_next, "run", None) or _Run()
-    _next.run = run
-
-    def ask_once() -> None:
-        if not run.asked_for:
-            run.asked_for, _next.run = True, None
-            delete_vectors.enqueue()
-
-    transaction.on_commit(ask_once, robust=True)
-
-
 def _enqueue_after_commit(ids: list[int]) -> None:
     def enqueue() -> None:  # no partial: when one fails, Django 5.2 drops the hooks after it
         index_embeddings.enqueue(ids)
@@ -170,15 +132,6 @@ def _enqueue_after_commit(ids: list[int]) -> None:
 def index_embeddings(ids: list[int]) -> None:
     """Computes what is missing of these embeddings and copies them to Milvus."""
     index_rows(ids)
-
-
-@task()
-def delete_vectors() -> None:
-    """Has Milvus forget every vector whose row is gone; leaves the note when it cannot."""
-    try:
-        apply_deletions()
-    except RecognitionError:
-        logger.exception("Vectors of deleted pictures stay in Milvus until it answers again")
 
 
 def index_rows(ids: Sequence[int], crops: Mapping[int, FaceCrop] | None = None) -> IndexReport:
@@ -313,7 +266,7 @@ def _embed(model: str, rows: list[FaceEmbedding], crops: Mapping[int, FaceCrop])
 def _copy_to_milvus(ids: Iterable[int]) -> int:
     """Upserts the rows as SQL has them now and marks them; returns how many are indexed."""
     computed = FaceEmbedding.objects.filter(pk__in=ids, vector__isnull=False)
-    with _writing:
+    with writing:
         rows = {row.pk: row for row in computed.select_related("face_image__person")}
         by_partition = defaultdict(list)
         for row in rows.values():
@@ -357,18 +310,3 @@ def vector_row(row: FaceEmbedding) -> VectorRow:
         image_path=image_path,
         created_at=row.face_image.created_at.isoformat(),
     )
-
-
-def apply_deletions() -> int:
-    """Has Milvus forget the vectors noted for deletion; returns how many it was told."""
-    applied = 0
-    with _writing:
-        while notes := list(VectorDeletion.objects.order_by("pk")[:DELETIONS_AT_A_TIME]):
-            by_partition = defaultdict(list)
-            for note in notes:
-                by_partition[note.partition].append(note.embedding_id)
-            for partition, ids in by_partition.items():
-                get_vector_store().delete(partition, ids)
-            VectorDeletion.objects.filter(pk__in=[note.pk for note in notes]).delete()
-            applied += len(notes)
-    return applied

@@ -20,9 +20,9 @@ from enrollment.models.person import (
     validate_person_id,
 )
 from enrollment.models.picture import PATH_MAX_LENGTH, FaceImage, picture_path
+from enrollment.models.removal import Removal, note_removals, removals_noted
 from enrollment.models.search_entry import SearchEntry
 from enrollment.models.texts import folded, letters_and_digits, normalised
-from enrollment.models.vector_deletion import VectorDeletion
 
 __all__ = [
     "NOTES_MAX_LENGTH",
@@ -37,8 +37,8 @@ __all__ = [
     "IdempotentRequest",
     "Person",
     "PersonIdField",
+    "Removal",
     "SearchEntry",
-    "VectorDeletion",
     "default_keep_until",
     "digest_of",
     "folded",
@@ -46,6 +46,8 @@ __all__ = [
     "normalised",
     "picture_path",
     "tidy_rows",
+    "note_removals",
+    "removals_noted",
     "validate_not_blank",
     "validate_not_past",
     "validate_person_id",

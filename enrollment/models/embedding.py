@@ -8,13 +8,14 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from enrollment.models.picture import FaceImage
+from enrollment.models.removal import DurablyDeleted
 from recognition.quality import FaceQuality
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-class FaceEmbedding(models.Model):
+class FaceEmbedding(DurablyDeleted):
     """What one network, with one weights file, computed from a picture. Its id is Milvus's key."""
 
     class Status(models.TextChoices):

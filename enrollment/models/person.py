@@ -13,6 +13,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from enrollment.models.removal import DurablyDeleted
 from enrollment.models.texts import folded, is_printable, letters_and_digits, normalised
 
 PERSON_ID_MAX_LENGTH: Final = 200
@@ -75,7 +76,7 @@ class PersonIdField(models.CharField):
         return models.Field.get_prep_value(self, value)
 
 
-class Person(models.Model):
+class Person(DurablyDeleted):
     """Somebody enrolled. `person_id` is what clients call them: a CPF, a name, any text."""
 
     person_id = PersonIdField(

@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from enrollment.models.person import Person
+from enrollment.models.removal import DurablyDeleted
 from recognition.quality import FaceQuality
 
 PATH_MAX_LENGTH = 1000
@@ -21,7 +22,7 @@ def picture_path(face_image: FaceImage, filename: str) -> str:
     return f"pictures/{timezone.now():%Y/%m}/{uuid.uuid4().hex}.{extension}"
 
 
-class FaceImage(models.Model):
+class FaceImage(DurablyDeleted):
     """One enrolled picture of a person, stored upright or with its orientation, without metadata."""
 
     class Source(models.TextChoices):

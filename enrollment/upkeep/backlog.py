@@ -17,14 +17,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, connection, connections
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django_tasks import TaskResultStatus
 from django_tasks_db.models import DBTaskResult
 
 from enrollment import enrolling, gallery, index, judging
-from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
+from enrollment.models import FaceEmbedding, FaceImage, Removal
 from enrollment.upkeep.retention import delete_due_persons
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, usable_names
@@ -133,7 +133,7 @@ def work_off(before: datetime, stopped: Callable[[], bool] = lambda: False) -> W
 
 
 def _anything_left(before: datetime) -> bool:
-    left = (VectorDeletion.objects.all(), unfinished(before), unjudged(before))
+    left = (Removal.objects.filter(file=""), unfinished(before), unjudged(before))
     return any(queryset.exists() for queryset in left)
 
 
@@ -147,6 +147,16 @@ def _batches(rows: QuerySet, stopped: Callable[[], bool]) -> Iterator[list[int]]
 def _slices(ids: list[int]) -> Iterator[list[int]]:
     for start in range(0, len(ids), index.BATCH_SIZE):
         yield ids[start : start + index.BATCH_SIZE]
+
+
+def _empty_log() -> None:
+    """SQLite's write-ahead log still holds the pages as they were before a deletion."""
+    if connection.vendor != "sqlite" or connection.in_atomic_block:
+        return
+    with connection.cursor() as cursor:
+        # Whoever reads a while longer, as a backup does, must not keep all others from writing.
+        cursor.execute("PRAGMA busy_timeout = 100")
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 class BacklogThread(threading.Thread):
@@ -196,8 +206,10 @@ class BacklogThread(threading.Thread):
             forget_old_tasks,
             gallery.forget_old_searches,
             self._delete_due_persons,
+            self._remove_files,
             self._compare,
             partial(self._work_off, before),
+            _empty_log,
         )
         done = [self._attempt(step) for step in steps]
         connections.close_all()
@@ -218,6 +230,12 @@ class BacklogThread(threading.Thread):
     def _delete_due_persons(self) -> None:
         if expired := delete_due_persons(self._stopping.is_set):
             logger.info("Deleted %d persons whose last day is over", expired)
+
+    def _remove_files(self) -> bool:
+        removed, kept = index.remove_files()
+        if removed:
+            logger.info("Deleted %d files of deleted pictures", removed)
+        return not kept
 
     def _work_off(self, before: datetime) -> bool:
         end = time.monotonic() + AT_A_TIME

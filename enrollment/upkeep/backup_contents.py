@@ -19,7 +19,7 @@ MADE_BY_MIGRATE: Final = {"contenttypes.contenttype", "auth.permission"}
 # What is of use to this installation only. Milvus is made anew, so there is nothing to forget in it.
 LEFT_OUT: Final = MADE_BY_MIGRATE | {
     "sessions.session",
-    "enrollment.vectordeletion",
+    "enrollment.removal",
     "django_tasks_database.dbtaskresult",
     "axes.accessattempt",
     "axes.accessattemptexpiration",

@@ -16,7 +16,9 @@ EXAMPLES: Final = 5  # ids named with each kind of drift
 class Kind(Enum):
     """How the copies can differ from SQL."""
 
-    DELETION_PENDING = gettext_lazy("deletions that Milvus was not told of")
+    DELETION_PENDING = gettext_lazy(
+        "vectors and files of deleted pictures that are still to be removed"
+    )
     NO_EMBEDDING = gettext_lazy("pictures without an embedding")
     STALE = gettext_lazy("embeddings made with replaced weights")
     NOT_INDEXED = gettext_lazy("embeddings pending or failed")

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from enrollment import index, judging
-from enrollment.models import FaceEmbedding, FaceImage, VectorDeletion
+from enrollment.models import FaceEmbedding, FaceImage, Removal
 from enrollment.upkeep.drift import EXAMPLES, Kind, Reconciliation
 from enrollment.upkeep.loops import Track, batches, untracked
 from enrollment.upkeep.picture_files import compare_files
@@ -80,6 +80,7 @@ class _Run:
         self._look_at_rows()
         if self.mend:
             self.result.removed += index.apply_deletions()
+            self.result.deleted_files += index.remove_files()[0]
             self._create_rows()
             self._index(self._waiting().values_list("pk", flat=True))
         self._compare_partitions()
@@ -122,7 +123,7 @@ class _Run:
         self.rows.filter(status=Status.INDEXED).update(status=Status.PENDING)
 
     def _look_at_rows(self) -> None:
-        self._note_rows(Kind.DELETION_PENDING, VectorDeletion.objects.all())
+        self._note_rows(Kind.DELETION_PENDING, Removal.objects.all())
         for model, fingerprint in self.fingerprints.items():
             self._note_rows(Kind.NO_EMBEDDING, _pictures_without(model=model))
             self._note_rows(Kind.STALE, self._stale(model, fingerprint))
@@ -276,6 +277,7 @@ class _Run:
         """Removed before anything is written: Milvus Lite keeps one tombstone for an id."""
         for name, ids in strays.items():
             self.store.delete(name, ids)
+            self.store.erase(name, ids)
             self.result.removed += len(ids)
             for batch in batches(ids, COMPARED_AT_A_TIME):
                 # An id in the wrong partition may have been taken out of the right one with it.

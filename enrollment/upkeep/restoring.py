@@ -32,7 +32,8 @@ from enrollment.models import (
     FaceImage,
     IdempotentRequest,
     Person,
-    VectorDeletion,
+    Removal,
+    note_removals,
     tidy_rows,
 )
 from enrollment.upkeep.archive import (
@@ -81,14 +82,14 @@ def restore(path: Path, *, overwrite: bool = False, track: Track = untracked) ->
         _check_empty()
     get_vector_store().ping()
     report = RestoreReport(manifest.rows)
-    before = set(FaceImage.objects.values_list("image", flat=True))
+    before = _files_here()
     with ExitStack() as undo:
         with transaction.atomic(durable=True):
             _replace_rows(track(read_entries(path), gettext("Restoring"), total), report, undo)
+            _note_files(before)
             # Last: an old vector under a restored id would be taken for somebody else's face.
             get_vector_store().clear()
         undo.pop_all()
-    _delete_files(before)
     _index(report, track)
     report.notes += _notes_on_weights(manifest)
     return report
@@ -185,7 +186,7 @@ def _replace_rows(entries: Iterable[Entry], report: RestoreReport, undo: ExitSta
         raise ArchiveRefused(gettext("Rows of the backup are missing. Use another backup."))
     FaceImage.objects.filter(pk__in=deleted).delete()
     tidy_rows(Person.objects)
-    VectorDeletion.objects.all().delete()
+    Removal.objects.all().delete()
     _settle_requests()
     FaceEmbedding.objects.filter(status=FaceEmbedding.Status.INDEXED).update(
         status=FaceEmbedding.Status.PENDING
@@ -269,12 +270,17 @@ def _restore_weights(name: str, content: bytes, report: RestoreReport, undo: Exi
         report.notes.append(message % {"file": path.name, "reason": error.strerror})
 
 
-def _delete_files(names: set[str]) -> None:
-    """Of the pictures that were here before, those that the backup does not have."""
+def _files_here() -> set[str]:
+    """Of the pictures that are here, and of those that were deleted and whose files still wait to go."""
+    waiting = Removal.objects.exclude(file="").values_list("file", flat=True)
+    return {*FaceImage.objects.values_list("image", flat=True), *waiting}
+
+
+def _note_files(names: set[str]) -> None:
+    """Has those removed that the backup does not have."""
     for batch in batches(sorted(names), ROWS_AN_ENTRY):
         kept = FaceImage.objects.filter(image__in=batch).values_list("image", flat=True)
-        for name in set(batch).difference(kept):
-            _storage().delete(name)
+        note_removals(files=set(batch).difference(kept))
 
 
 def _index(report: RestoreReport, track: Track) -> None:

@@ -128,6 +128,13 @@ class VectorStore(ABC):
         if wanted:
             self._make_visible()
 
+    @abstractmethod
+    def erase(self, partition: str, ids: Iterable[int]) -> None:
+        """Have the files hold nothing more of these ids, which were deleted before.
+
+        A server does so when its own time for it has come; it is asked to merge its segments.
+        """
+
     def search(self, partition: str, vectors: np.ndarray, limit: int) -> list[list[VectorHit]]:
         """The `limit` nearest rows to each of (N, 512) float32 vectors, best first."""
         queries = as_matrix(vectors)

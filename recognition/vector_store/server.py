@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from types import SimpleNamespace
@@ -113,6 +113,14 @@ class ServerVectorStore(VectorStore):
             self._unflushed = 0
         if client:
             client.close()
+
+    def erase(self, partition: str, ids: Iterable[int]) -> None:
+        def action(client: MilvusClient) -> None:
+            if not self._is_lite:  # which merges by itself when it has four files of a size
+                self._flush(client)
+                client.compact(COLLECTION, timeout=SLOW_SECONDS)
+
+        self._run(action)
 
     def _upsert_batch(self, partition: str, rows: list[VectorRow]) -> None:
         entities = [as_entity(row, row.embedding.astype(np.float32, copy=False)) for row in rows]

@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from enrollment.enrolling import services
 from enrollment.gallery.selectors import search_gallery
-from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
+from enrollment.models import FaceEmbedding, FaceImage, Person, Removal
 from recognition.embedding import embed_uploads
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store
@@ -247,7 +247,7 @@ def test_duplicate_person_id_is_refused_by_the_form(admin_client, enrol, picture
 
 def assert_nothing_is_left(settings) -> None:
     assert not FaceImage.objects.exists() and not FaceEmbedding.objects.exists()
-    assert not VectorDeletion.objects.exists()
+    assert not Removal.objects.exists()
     assert get_vector_store().row_count() == 0
     assert not [path for path in settings.MEDIA_ROOT.rglob("*") if path.is_file()]
 

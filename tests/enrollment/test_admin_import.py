@@ -19,7 +19,7 @@ from django.urls import reverse
 
 from enrollment import enrolling
 from enrollment.enrolling import unpacking, zip_import
-from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
+from enrollment.models import FaceEmbedding, FaceImage, Person, Removal
 from tests.enrollment.gallery import enrol, found, stored
 from tests.pictures import draw_picture
 
@@ -265,9 +265,9 @@ def test_first_page_tells_the_state_and_leads_everywhere(boss, weights):
     enrol("ana", draw_picture(seed=1), draw_picture(seed=2))
     Person.objects.create(person_id="empty")
     FaceEmbedding.objects.filter(pk=FaceEmbedding.objects.first().pk).update(status="failed")
-    VectorDeletion.objects.create(embedding_id=1, partition="x")
+    Removal.objects.create(embedding_id=1, partition="x")
     page = boss.get("/admin/").content.decode()
-    for text in ("state=failed", "pictures=no", "deletions that Milvus was not told of"):
+    for text in ("state=failed", "pictures=no", "deleted pictures that are still to be removed"):
         assert text in page
     for name in (
         "enrollment_import_pictures",

@@ -11,8 +11,8 @@ from django_tasks_db import DatabaseBackend
 from django_tasks_db.models import DBTaskResult
 
 from enrollment import index
-from enrollment.index import indexing
-from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
+from enrollment.index import removals
+from enrollment.models import FaceEmbedding, FaceImage, Person, Removal
 from enrollment.upkeep import backlog
 from enrollment.upkeep.backlog import (
     GRACE,
@@ -113,7 +113,7 @@ def test_weights_that_do_not_load_are_not_tried_again_until_they_are_others(
 def test_old_tasks_are_forgotten_and_those_to_be_done_are_not():
     backend = DatabaseBackend("default", {})
     for status in ("SUCCESSFUL", "FAILED", "RUNNING", "READY"):
-        task = backend.enqueue(indexing.delete_vectors, [], {})
+        task = backend.enqueue(removals.remove_deleted, [], {})
         DBTaskResult.objects.filter(pk=task.id).update(status=status)
     forget_old_tasks()
     assert DBTaskResult.objects.count() == 4
@@ -135,7 +135,7 @@ def test_while_milvus_is_away_everything_stays_and_is_done_when_it_is_back(
     other = enrol_without_vector("bia", row)
     with django_capture_on_commit_callbacks(execute=True):
         Person.objects.get(person_id="bia").delete()
-    assert VectorDeletion.objects.get().embedding_id == other
+    assert Removal.objects.get().embedding_id == other
     with pytest.raises(VectorStoreUnavailable):
         work_off(timezone.now())
     row.refresh_from_db()
@@ -143,7 +143,7 @@ def test_while_milvus_is_away_everything_stays_and_is_done_when_it_is_back(
     away()
     assert work_off(timezone.now()) == Work(indexed=1, deleted=1)
     assert [hit.id for hit in stored()] == [row.pk]
-    assert not VectorDeletion.objects.exists()
+    assert not Removal.objects.exists()
 
 
 def enrol_without_vector(person_id: str, like: FaceEmbedding) -> int:

@@ -28,7 +28,7 @@ from enrollment.models import (
     FaceImage,
     IdempotentRequest,
     Person,
-    VectorDeletion,
+    Removal,
 )
 from enrollment.upkeep import archive, backing_up, backup_contents, restoring
 from enrollment.upkeep.reconciliation import reconcile
@@ -125,7 +125,7 @@ def everything() -> dict[str, object]:
     root = Path(default_storage.location)
     rows = {
         model._meta.label: sorted(model._base_manager.values_list(), key=str)
-        for model in [*backup_contents.backed_up_models(), VectorDeletion]
+        for model in [*backup_contents.backed_up_models(), Removal]
     }
     return {
         "rows": rows,

@@ -11,9 +11,9 @@ from django.utils import translation
 
 from enrollment.enrolling.services import sync_again
 from enrollment.gallery import storage
-from enrollment.index import indexing
+from enrollment.index import indexing, removals
 from enrollment.index.indexing import IndexReport
-from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
+from enrollment.models import FaceEmbedding, FaceImage, Person, Removal
 from recognition.conf import get_settings
 from recognition.embedding import crop_uploads, embed_crops
 from recognition.exceptions import DetectorUnavailable
@@ -86,7 +86,7 @@ def test_indexing_twice_changes_nothing(row):
 
 def test_rows_deleted_meanwhile_are_passed_over(row):
     FaceEmbedding.objects.filter(pk=row.pk).delete()
-    VectorDeletion.objects.all().delete()
+    Removal.objects.all().delete()
     assert indexing.index_rows([row.pk]) == IndexReport()
     assert stored() == []
 
@@ -187,7 +187,7 @@ def test_person_renamed_by_another_process_while_the_vector_is_written(row, mean
 def test_row_deleted_by_another_process_while_the_vector_is_written(row, meanwhile):
     def delete() -> None:
         Person.objects.all().delete()
-        indexing.apply_deletions()
+        removals.apply_deletions()
         get_vector_store().upsert(*late)
 
     late = (
@@ -196,7 +196,7 @@ def test_row_deleted_by_another_process_while_the_vector_is_written(row, meanwhi
     )
     meanwhile(delete)
     assert indexing.index_rows([row.pk]) == IndexReport()
-    assert stored() == [] and not VectorDeletion.objects.exists()
+    assert stored() == [] and not Removal.objects.exists()
 
 
 def computed(row: FaceEmbedding) -> FaceEmbedding:
@@ -252,21 +252,21 @@ def test_deletions_wait_until_milvus_is_back(settings, tmp_path, picture):
     (tmp_path / "file").write_text("no database")
     settings.RECOGNITION = working | {"MILVUS_URI": str(tmp_path / "file")}
     Person.objects.all().delete()
-    indexing.delete_vectors.enqueue()
-    assert VectorDeletion.objects.get().embedding_id == row.pk
+    removals.remove_deleted.enqueue()
+    assert Removal.objects.get().embedding_id == row.pk
 
     settings.RECOGNITION = working
     assert [hit.id for hit in stored()] == [row.pk]
     assert found(picture) == []
-    assert indexing.apply_deletions() == 1
-    assert stored() == [] and not VectorDeletion.objects.exists()
+    assert removals.apply_deletions() == 1
+    assert stored() == [] and not Removal.objects.exists()
 
 
 def test_many_deletions_are_applied_in_steps(monkeypatch, draw_picture):
-    monkeypatch.setattr(indexing, "DELETIONS_AT_A_TIME", 2)
+    monkeypatch.setattr(removals, "AT_A_TIME", 2)
     enrol("ana", *(draw_picture(seed=n) for n in range(5)))
     Person.objects.all().delete()
-    assert indexing.apply_deletions() == 5
+    assert removals.apply_deletions() == 5
     assert stored() == []
 
 

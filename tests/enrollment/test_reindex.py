@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 
 from enrollment.enrolling.services import Upload, enroll_pictures
 from enrollment.gallery.selectors import search_gallery
-from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
+from enrollment.models import FaceEmbedding, FaceImage, Person, Removal
 from enrollment.upkeep import Kind, reconcile
 from recognition.embedding import Embeddings, crop_uploads, embed_crops
 from recognition.networks import find_weights
@@ -58,7 +58,7 @@ def rows_of_sql() -> list:
     return [
         *FaceEmbedding.objects.order_by("pk").values_list(),
         *FaceImage.objects.order_by("pk").values_list(),
-        *VectorDeletion.objects.order_by("pk").values_list(),
+        *Removal.objects.order_by("pk").values_list(),
     ]
 
 
@@ -138,7 +138,7 @@ def lacks_embedding(rows):
 
 def has_note_of_deletion(rows):
     gets_stray(rows)
-    VectorDeletion.objects.create(embedding_id=10**9, partition=partition())
+    Removal.objects.create(embedding_id=10**9, partition=partition())
 
 
 def has_orphan_file(rows):

@@ -9,7 +9,7 @@ from enrollment.gallery.selectors import (
     search_thresholds,
     thresholds_in_force,
 )
-from enrollment.models import FaceEmbedding, Person, VectorDeletion
+from enrollment.models import FaceEmbedding, Person, Removal
 from recognition.decision import decide
 from recognition.embedding import Embeddings
 from recognition.vector_store import VectorRow, get_vector_store, partition_name
@@ -54,7 +54,7 @@ def test_vector_under_the_id_of_another_models_row_is_a_ghost(row):
 def test_deleted_person_is_not_found_before_milvus_forgot(row):
     probe = probe_of(row)
     Person.objects.all().delete()
-    assert VectorDeletion.objects.exists()
+    assert Removal.objects.exists()
     assert search_gallery(probe, 5) == [[]]
 
 

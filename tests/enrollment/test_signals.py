@@ -8,8 +8,8 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage
 from django.db import transaction
 
-from enrollment.index import indexing
-from enrollment.models import FaceEmbedding, FaceImage, Person, VectorDeletion
+from enrollment.index import indexing, removals
+from enrollment.models import FaceEmbedding, FaceImage, Person, Removal
 from tests.enrollment.gallery import enrol, found, stored
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
@@ -42,7 +42,7 @@ def test_rollback_leaves_milvus_and_files_untouched(commits, picture, draw_pictu
         raise Undo
     assert stored() == before
     assert found(picture) == ["ana"]
-    assert not VectorDeletion.objects.exists()
+    assert not Removal.objects.exists()
     kept = Person.objects.get().face_images.get()
     assert kept.image.storage.exists(kept.image.name)
 
@@ -54,16 +54,16 @@ def test_deleted_person_takes_rows_files_and_vectors(commits, draw_picture, sett
         person.delete()
     assert [row.person_id for row in stored()] == ["bia"]
     assert FaceEmbedding.objects.count() == 1
-    assert not VectorDeletion.objects.exists()
+    assert not Removal.objects.exists()
     assert len([path for path in settings.MEDIA_ROOT.rglob("*") if path.is_file()]) == 1
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many deletions each run of `delete_vectors` applied."""
+    """How many deletions each run of `remove_deleted` applied."""
     applied: list[int] = []
-    apply = indexing.apply_deletions
-    monkeypatch.setattr(indexing, "apply_deletions", lambda: applied.append(apply()))
+    apply = removals.apply_deletions
+    monkeypatch.setattr(removals, "apply_deletions", lambda: applied.append(apply()))
     return applied
 
 

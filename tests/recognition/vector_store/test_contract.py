@@ -287,3 +287,14 @@ def test_partition_is_named_after_model_and_weights() -> None:
 def test_impossible_partition_names_are_refused(model: str, weights: str) -> None:
     with pytest.raises(ValueError, match="cannot name a partition"):
         partition_name(model, weights)
+
+
+def test_what_was_deleted_can_be_erased_and_the_others_stay(store):
+    rows = make_rows(20)
+    store.upsert("m_f", rows)
+    store.delete("m_f", [3, 7])
+    for _again in range(2):
+        store.erase("m_f", [3, 7])
+    store.erase("absent_f", [1])
+    assert ids_in(store, "m_f") == [row.id for row in rows if row.id not in (3, 7)]
+    assert nearest(store, "m_f", rows[0].embedding, 1) == [1]

@@ -17,6 +17,7 @@ from recognition.vector_store import COLLECTION, LiteVectorStore, base
 from tests.recognition.vector_store.helpers import (
     ids_in,
     index_at,
+    make_row,
     make_rows,
     nearest,
     unit_vectors,
@@ -166,3 +167,29 @@ def test_answered_rows_survive_a_killed_process(
     assert set(answered) <= set(ids_in(folder_store, "a"))
     vector = np.random.default_rng(149).normal(size=512).astype(np.float32)
     assert nearest(folder_store, "a", vector)[0] == 149
+
+
+def test_erased_rows_are_in_no_file(folder_store: LiteVectorStore, tmp_path: Path) -> None:
+    """Deleted rows stay in Milvus Lite's files until it merges four of a size by itself."""
+    first = [make_row(n, v, f"person-{n}") for n, v in enumerate(unit_vectors(20), 1)]
+    second = [make_row(n, v, f"person-{n}") for n, v in enumerate(unit_vectors(20), 21)]
+    for rows in (first, second):
+        folder_store.upsert("m_f", rows)
+        folder_store.flush()
+    folder_store.upsert("m_f", [make_row(3, first[2].embedding, "renamed-3")])
+    folder_store.delete("m_f", [3, 7])
+
+    def in_files(text: bytes) -> bool:
+        files = (path for path in tmp_path.rglob("*") if path.is_file())
+        return any(text in path.read_bytes() for path in files)
+
+    assert in_files(first[2].embedding.tobytes())
+    folder_store.erase("m_f", [3, 7])
+    for row in (first[2], first[6]):
+        assert not in_files(row.embedding.tobytes()) and not in_files(row.person_id.encode())
+    assert not in_files(b"renamed-3")
+    assert ids_in(folder_store, "m_f") == sorted({*range(1, 41)} - {3, 7})
+    assert nearest(folder_store, "m_f", second[0].embedding, 1) == [21]
+    folder_store.close()
+    assert folder_store.row_count() == 38
+    assert nearest(folder_store, "m_f", first[0].embedding, 1) == [1]

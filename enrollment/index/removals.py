@@ -1,0 +1,105 @@
+"""Vectors and files of what was deleted go too: after the commit, and again until it worked."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django_tasks import task
+
+from enrollment.index.indexing import writing
+from enrollment.index.queue import requested, thread_runs
+from enrollment.models import FaceImage, Removal
+from recognition.exceptions import RecognitionError
+from recognition.vector_store import get_vector_store
+
+logger = logging.getLogger(__name__)
+
+AT_A_TIME = 1_000
+
+
+class _Run:
+    """A run of `remove_deleted` that any number of deletions in one transaction ask for."""
+
+    asked_for = False
+
+
+_next = (
+    threading.local()
+)  # `.run`: of this thread's transaction, as a connection belongs to a thread
+
+
+def request_removals(**kwargs: Any) -> None:
+    """Has what is noted removed after the commit, while nobody waits for it.
+
+    Every deletion leaves a hook of its own, which goes with the savepoint that it was made in when
+    that is rolled back; of those that are left the first asks, and the others see that it did.
+    """
+    run = getattr(_next, "run", None) or _Run()
+    _next.run = run
+
+    def ask_once() -> None:  # no partial: when one fails, Django 5.2 drops the hooks after it
+        if run.asked_for:
+            return
+        run.asked_for, _next.run = True, None
+        if settings.TASKS_BACKEND == "immediate" and thread_runs.is_set():
+            requested.put(remove_deleted.func)
+        else:
+            remove_deleted.enqueue()
+
+    transaction.on_commit(ask_once, robust=True)
+
+
+@task()
+def remove_deleted() -> None:
+    """Removes what is noted; what it cannot remove stays noted."""
+    remove_files()
+    try:
+        apply_deletions()
+    except RecognitionError:
+        logger.exception("Vectors of deleted pictures stay in Milvus until it answers again")
+
+
+def remove_files() -> tuple[int, int]:
+    """Deletes the files noted for it; returns how many went, and how many the storage kept."""
+    storage = FaceImage._meta.get_field("image").storage
+    removed = kept = last = 0
+    waiting = Removal.objects.exclude(file="").order_by("pk")
+    while notes := list(waiting.filter(pk__gt=last)[:AT_A_TIME]):
+        last = notes[-1].pk
+        named = FaceImage.objects.filter(image__in=[note.file for note in notes])
+        in_use = set(named.values_list("image", flat=True))
+        done = []
+        for note in notes:
+            try:
+                if note.file not in in_use:  # as after a restore
+                    storage.delete(note.file)
+            except Exception:  # noqa: BLE001 (each storage fails with classes of its own)
+                logger.exception("The file %s of a deleted picture stays in the storage", note.file)
+            else:
+                done.append(note.pk)
+        Removal.objects.filter(pk__in=done).delete()
+        removed += len(done)
+        kept += len(notes) - len(done)
+    return removed, kept
+
+
+def apply_deletions() -> int:
+    """Has Milvus forget the vectors noted for it, and its files hold nothing of them; how many."""
+    applied = 0
+    store = get_vector_store()
+    with writing:
+        while notes := list(Removal.objects.filter(file="").order_by("pk")[:AT_A_TIME]):
+            by_partition = defaultdict(list)
+            for note in notes:
+                by_partition[note.partition].append(note.embedding_id)
+            for partition, ids in by_partition.items():
+                store.delete(partition, ids)
+                store.erase(partition, ids)
+            Removal.objects.filter(pk__in=[note.pk for note in notes]).delete()
+            applied += len(notes)
+    return applied

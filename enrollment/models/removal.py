@@ -1,0 +1,104 @@
+"""What was deleted here and must still go elsewhere; written with the deletion, whatever deletes.
+
+Whoever is deleted, and with them whatever cascades, leaves a note of each vector and file in the same
+transaction: a few queries for any number of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final
+
+from django.apps import apps
+from django.db import models, transaction
+from django.dispatch import Signal
+from django.utils.translation import gettext_lazy as _
+
+from recognition.vector_store import partition_name
+
+ROWS_AT_A_TIME: Final = 10_000  # SQLite takes 32,766 parameters
+
+# Sent within the transaction that noted something.
+removals_noted = Signal()
+
+# How the embeddings, and the pictures, that go with the rows of a model are found.
+_EMBEDDINGS_OF: Final = {
+    "Person": "face_image__person__in",
+    "FaceImage": "face_image__in",
+    "FaceEmbedding": "pk__in",
+}
+_PICTURES_OF: Final = {"Person": "person__in", "FaceImage": "pk__in"}
+
+
+class Removal(models.Model):
+    """A vector that Milvus must still forget, or a file that must still leave the storage of pictures."""
+
+    embedding_id = models.BigIntegerField(null=True)
+    partition = models.CharField(max_length=120, blank=True)
+    file = models.CharField(max_length=200, blank=True, help_text="empty: it is a vector")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("pending deletion")
+        verbose_name_plural = _("pending deletions")
+
+    def __str__(self) -> str:
+        return self.file or f"{self.partition} {self.embedding_id}"
+
+
+class DurablyDeletedQuerySet(models.QuerySet):
+    """Rows whose vectors and files are noted for removal when they are deleted."""
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        by_model: Counter[str] = Counter()
+        with transaction.atomic():
+            ids = list(self.order_by("pk").values_list("pk", flat=True))
+            for start in range(0, len(ids), ROWS_AT_A_TIME):
+                rows = self.model._base_manager.filter(pk__in=ids[start : start + ROWS_AT_A_TIME])
+                _note_what_goes_with(rows)
+                by_model.update(rows.delete()[1])
+        return by_model.total(), dict(by_model)
+
+    delete.alters_data = True
+    delete.queryset_only = True
+
+
+class DurablyDeleted(models.Model):
+    """A row whose vectors and files are noted for removal when it is deleted."""
+
+    objects = DurablyDeletedQuerySet.as_manager()
+
+    class Meta:
+        abstract = True
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with transaction.atomic():
+            _note_what_goes_with(type(self)._base_manager.filter(pk=self.pk))
+            return super().delete(*args, **kwargs)
+
+
+def _note_what_goes_with(rows: models.QuerySet[Any]) -> None:
+    """Of rows of people, pictures or embeddings, which are locked: nobody adds to them any more."""
+    list(rows.order_by("pk").select_for_update().values_list("pk"))
+    name = rows.model.__name__
+    embeddings = apps.get_model("enrollment.FaceEmbedding")._base_manager.all()
+    vectors = embeddings.filter(**{_EMBEDDINGS_OF[name]: rows.values("pk")})
+    files: Iterable[str] = ()
+    if name in _PICTURES_OF:
+        pictures = apps.get_model("enrollment.FaceImage")._base_manager.all()
+        pictures = pictures.filter(**{_PICTURES_OF[name]: rows.values("pk")})
+        files = pictures.values_list("image", flat=True)
+    note_removals(vectors.values_list("pk", "model", "fingerprint"), files)
+
+
+def note_removals(vectors: Iterable[tuple[int, str, str]] = (), files: Iterable[str] = ()) -> None:
+    """Has vectors (id, model, fingerprint) and files of the storage of pictures removed after the commit."""
+    noted = [
+        Removal(embedding_id=pk, partition=partition_name(model, fingerprint))
+        for pk, model, fingerprint in vectors
+    ]
+    noted += [Removal(file=file) for file in files if file]
+    if noted:
+        Removal.objects.bulk_create(noted, batch_size=ROWS_AT_A_TIME // 4)
+        removals_noted.send(Removal)

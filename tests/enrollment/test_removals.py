@@ -1,0 +1,240 @@
+"""What is deleted goes everywhere: from SQL, Milvus, the storage and every file that held a word of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from queue import SimpleQueue
+
+import pytest
+from django.core.files.storage import FileSystemStorage
+from django.db import transaction
+from django.utils import timezone
+
+from enrollment import gallery, index
+from enrollment.enrolling import delete_person, delete_pictures, zip_import
+from enrollment.models import (
+    FaceEmbedding,
+    FaceImage,
+    IdempotentRequest,
+    Person,
+    Removal,
+    note_removals,
+)
+from enrollment.upkeep import backlog
+from recognition.vector_store import get_vector_store
+from tests.enrollment.gallery import add_vectors, enrol, stored
+from tests.gallery_folder import ROOT, SETUP, new_gallery, run
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
+
+KILLED_AFTER_COMMIT = (
+    SETUP
+    + """
+import os, signal
+from enrollment.enrolling import Upload, delete_person, enroll_pictures
+from enrollment.index import removals
+from tests.pictures import draw_picture
+
+for person in ("ana", "bia"):
+    uploads = [Upload(f"{n}.jpg", io.BytesIO(draw_picture((112, 112), seed=f"{person}{n}")))
+               for n in range(2)]
+    enroll_pictures(person_id=person, uploads=uploads, source="api", use_face_detection=False)
+removals.remove_deleted.func.__globals__["remove_files"] = lambda: os.kill(os.getpid(), signal.SIGKILL)
+delete_person(Person.objects.get(person_id="ana"))
+"""
+)
+PASS = (
+    SETUP
+    + """
+from django.utils import timezone
+from enrollment.upkeep import BacklogThread
+BacklogThread()._pass(timezone.now())
+"""
+)
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def holding(folder: Path, *texts: bytes) -> list[str]:
+    """The files that hold one of the texts."""
+    return [
+        path.name for path in files_in(folder) if any(text in path.read_bytes() for text in texts)
+    ]
+
+
+def test_killed_between_commit_and_hook_leaves_nothing(tmp_path):
+    environment = new_gallery(tmp_path / "data")
+    killed = subprocess.run([sys.executable, "-c", KILLED_AFTER_COMMIT], cwd=ROOT, env=environment)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(files_in(tmp_path / "data" / "media")) == 4
+    run(environment, PASS)
+    assert len(files_in(tmp_path / "data" / "media")) == 2
+    tell = "tell(removals=Removal.objects.count(), vectors=get_vector_store().row_count())"
+    imports = "from enrollment.models import Removal\nfrom recognition.vector_store import get_vector_store\n"
+    told = json.loads(run(environment, SETUP + imports + tell))
+    assert told == {"removals": 0, "vectors": 2}
+
+
+ERASED = (
+    SETUP
+    + """
+from enrollment.enrolling import Upload, delete_person, enroll_pictures
+from tests.pictures import draw_picture
+
+for person in ("bia", "123.456.789-09", "caio"):
+    uploads = [Upload(f"{n}.jpg", io.BytesIO(draw_picture((112, 112), seed=f"{person}{n}")),
+                      f"folder of {person}/{n}.jpg") for n in range(2)]
+    enroll_pictures(person_id=person, uploads=uploads, source="api", use_face_detection=False)
+erased = Person.objects.get(person_id="123.456.789-09")
+vectors = [row.vector.hex() for row in FaceEmbedding.objects.filter(face_image__person=erased)]
+tell(vectors=vectors)
+sys.stdin.readline()
+delete_person(erased)
+"""
+    + PASS.removeprefix(SETUP)
+    + """
+tell(done=True)
+sys.stdin.readline()
+"""
+)
+
+
+def test_no_file_of_the_data_folder_holds_a_word_of_who_was_erased(tmp_path):
+    """Looked for while the process still runs: nothing waits for its end."""
+    data = tmp_path / "data"
+    environment = new_gallery(data)
+    process = subprocess.Popen(
+        [sys.executable, "-c", ERASED],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        vectors = json.loads(process.stdout.readline())["vectors"]
+        words = [b"123.456.789-09", *map(bytes.fromhex, vectors)]
+        assert holding(data, words[0]) and holding(data, words[1])
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline()) == {"done": True}
+        assert holding(data, *words) == []
+        assert holding(data, b"caio")
+    finally:
+        process.communicate("\n")
+
+
+def test_two_hundred_pictures_are_deleted_in_a_handful_of_queries(django_assert_max_num_queries):
+    add_vectors({"ana": 200, "bia": 1})
+    person = Person.objects.get(person_id="ana")
+    with django_assert_max_num_queries(20):
+        assert delete_person(person) == 200
+    assert Removal.objects.filter(file="").count() == 200
+    assert FaceEmbedding.objects.count() == 1
+
+
+def test_while_the_server_runs_nobody_waits_for_the_removal(commits, picture, monkeypatch):
+    person = enrol("ana", picture).person
+    monkeypatch.setattr(index.removals, "requested", queue := SimpleQueue())
+    index.thread_runs.set()
+    try:
+        with commits():
+            delete_person(person)
+    finally:
+        index.thread_runs.clear()
+    assert Removal.objects.count() == 2 and len(stored()) == 1
+    queue.get(timeout=0)()
+    assert not Removal.objects.exists() and stored() == []
+
+
+@pytest.mark.parametrize(
+    "delete",
+    [
+        lambda person: person.delete(),
+        lambda person: Person.objects.all().delete(),
+        lambda person: person.face_images.all().delete(),
+        lambda person: person.face_images.get().delete(),
+        lambda person: delete_pictures(person, [person.face_images.get().pk]),
+    ],
+)
+def test_whatever_deletes_leaves_nothing(commits, picture, settings, delete):
+    person = enrol("ana", picture).person
+    with commits():
+        delete(person)
+    assert not Removal.objects.exists() and stored() == []
+    assert files_in(settings.MEDIA_ROOT) == []
+
+
+def test_storage_that_fails_once_is_asked_again(commits, picture, settings, monkeypatch):
+    monkeypatch.setattr(backlog.connections, "close_all", lambda: None)  # the test's own
+    person = enrol("ana", picture).person
+    with monkeypatch.context() as patch:
+        patch.setattr(FileSystemStorage, "delete", lambda *_: 1 / 0)
+        with commits():
+            delete_person(person)
+        assert stored() == []  # what is Milvus's does not wait for the storage
+        assert backlog.BacklogThread()._pass(timezone.now()) == backlog.FIRST_RETRY
+    assert gallery.gallery_state().deletions == 1 and gallery.removals_that_wait() is None
+    Removal.objects.update(created_at=timezone.now() - gallery.selectors.REMOVED_WITHIN)
+    assert "1 vector or file" in gallery.removals_that_wait()
+    assert len(files_in(settings.MEDIA_ROOT)) == 1
+    assert backlog.BacklogThread()._pass(timezone.now()) == backlog.PAUSE
+    assert files_in(settings.MEDIA_ROOT) == [] and not Removal.objects.exists()
+
+
+def test_a_file_that_a_picture_names_again_stays(picture, settings):
+    kept = enrol("ana", picture).outcomes[0].face_image
+    note_removals(files=[kept.image.name])
+    assert index.remove_files() == (1, 0)
+    assert kept.image.storage.exists(kept.image.name)
+
+
+def test_answers_and_reports_that_name_the_person_go(commits, picture, settings, tmp_path):
+    settings.DATA_DIR = tmp_path
+    person = enrol("ana", picture).person
+    for name in ("ana", "mariana"):
+        IdempotentRequest.objects.create(
+            key=name, digest="d", status=200, answer={"person_id": name}
+        )
+    for token, owner, warning in (
+        ("a", "ana", ""),
+        ("b", "bia", "Like Ana (ana)."),
+        ("c", "mariana", ""),
+    ):
+        (zip_import.imports_folder() / token).mkdir()
+        results = [{"person_id": owner, "warnings": [warning]}]
+        (zip_import.imports_folder() / token / "import.json").write_text(
+            json.dumps({"results": results})
+        )
+    with commits():
+        delete_person(person)
+    assert [home.name for home in zip_import.imports_folder().iterdir()] == ["c"]
+    answers = dict(IdempotentRequest.objects.values_list("key", "status"))
+    assert answers == {"ana": 410, "mariana": 200}
+    assert "person_id" not in IdempotentRequest.objects.get(key="ana").answer
+
+
+def test_an_import_that_nobody_confirmed_goes_without_another(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(backlog.connections, "close_all", lambda: None)  # the test's own
+    settings.DATA_DIR = tmp_path
+    old = zip_import.imports_folder() / "old1"
+    old.mkdir()
+    os.utime(old, (1e9, 1e9))
+    backlog.BacklogThread()._pass(timezone.now())
+    assert not old.exists()
+
+
+def test_a_rolled_back_deletion_leaves_no_note(picture):
+    person = enrol("ana", picture).person
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        delete_person(person)
+        _ = 1 / 0
+    assert not Removal.objects.exists() and FaceImage.objects.exists()
+    assert get_vector_store().row_count() == 1
