@@ -265,7 +265,8 @@ class FaceImageAdmin(GalleryAdmin):
 
     @admin.display(description=_("doubts"))
     def doubts(self, picture: FaceImage) -> str:
-        context = {"picture": picture, "doubts": picture.doubts.all()}
+        doubts = Doubt.with_dismissed.filter(face_image=picture).select_related("other__person")
+        context = {"picture": picture, "doubts": doubts}
         return render_to_string("admin/enrollment/faceimage/doubts.html", context)
 
     @admin.action(description=_("Dismiss the doubts: I looked"), permissions=["change"])
@@ -273,7 +274,7 @@ class FaceImageAdmin(GalleryAdmin):
         doubts = Doubt.objects.filter(face_image__in=queryset.values("pk"))
         if "confirmed" not in request.POST:
             return self._ask_to_dismiss(request, doubts)
-        count = dismiss_doubts(queryset)
+        count = dismiss_doubts(queryset, request.user.get_username())
         text = ngettext("%(count)d doubt was dismissed.", "%(count)d doubts were dismissed.", count)
         self.message_user(request, text % {"count": count})
 

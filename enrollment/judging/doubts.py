@@ -59,7 +59,7 @@ def note_quality(crops: Mapping[int, FaceCrop]) -> None:
     """Replaces what was noted of the quality of these pictures, by id."""
     _replace(
         {picture: quality_doubts(crop.quality) for picture, crop in crops.items()},
-        Doubt.objects.exclude(code__in=Resemblance.values),
+        Doubt.with_dismissed.exclude(code__in=Resemblance.values),
     )
 
 
@@ -78,10 +78,10 @@ def judge(pictures: Iterable[int]) -> None:
         logger.exception("Pictures %s were not judged: 'manage.py reindex' does it", ids)
 
 
-def dismiss_doubts(pictures: QuerySet[FaceImage]) -> int:
-    """Somebody looked, and nothing speaks against these pictures; how many doubts that were."""
-    count, _models = Doubt.objects.filter(face_image__in=pictures.values("pk")).delete()
-    return count
+def dismiss_doubts(pictures: QuerySet[FaceImage], by: str) -> int:
+    """Somebody looked: these pictures' doubts are not raised again until their evidence changes; how many."""
+    doubts = Doubt.objects.filter(face_image__in=pictures.values("pk"))
+    return doubts.update(dismissed_at=timezone.now(), dismissed_by=by)
 
 
 def unjudged() -> QuerySet[FaceImage]:
@@ -106,7 +106,7 @@ def _judge(ids: Sequence[int]) -> None:
         zip((probe.picture for probe in probes), resemblances(probes, weights), strict=True)
     )
     with transaction.atomic():
-        _replace(found, Doubt.objects.filter(code__in=Resemblance.values))
+        _replace(found, Doubt.with_dismissed.filter(code__in=Resemblance.values))
         _drop_settled(found)
         # Who was moved to another person meanwhile is yet to be compared with theirs.
         whose = {probe.picture: probe.person for probe in probes}
@@ -247,26 +247,40 @@ def _own_pictures(
 
 
 def _replace(found: Mapping[int, Iterable[Doubt]], old: QuerySet[Doubt]) -> None:
-    """Puts the doubts found of each picture in the place of `old` ones; passes over deleted pictures."""
+    """Puts the doubts found of each picture in the place of `old` ones; passes over deleted pictures.
+
+    Those that somebody dismissed on the same evidence are dismissed already.
+    """
     doubts = [(picture, doubt) for picture, items in found.items() for doubt in items]
     named = {doubt.other_id for _picture, doubt in doubts if doubt.other_id}
     with transaction.atomic():
         # Locked, so that nobody deletes them before the doubts that name them are there.
         locked = FaceImage.objects.select_for_update().filter(pk__in=named | found.keys())
-        there = {None, *locked.order_by("pk").values_list("pk", flat=True)}
-        old.filter(face_image__in=found).delete()
-        for picture, doubt in doubts:
+        owners = dict(locked.order_by("pk").values_list("pk", "person_id"))
+        replaced = old.filter(face_image__in=found)
+        dismissed = list(replaced.exclude(dismissed_at=None))
+        replaced.delete()
+        kept = [
+            (picture, doubt)
+            for picture, doubt in doubts
+            if {picture, doubt.other_id} <= {None, *owners}
+        ]
+        for picture, doubt in kept:
             doubt.face_image_id = picture
-        Doubt.objects.bulk_create(
-            doubt for _picture, doubt in doubts if {doubt.face_image_id, doubt.other_id} <= there
-        )
+            if doubt.code in Resemblance:
+                doubt.persons = f"{owners[picture]} {owners.get(doubt.other_id, '')}"
+            for before in dismissed:
+                if before.face_image_id == picture and doubt.has_evidence_of(before):
+                    doubt.dismissed_at = before.dismissed_at
+                    doubt.dismissed_by = before.dismissed_by
+        Doubt.objects.bulk_create(doubt for _picture, doubt in kept)
 
 
 def _drop_settled(pictures: Iterable[int]) -> None:
     """A picture that was moved to the person whom another resembled is that person's now."""
-    settled = Doubt.objects.filter(
+    settled = Doubt.with_dismissed.filter(
         code=Resemblance.LOOKS_LIKE_SOMEONE_ELSE,
         other__in=pictures,
         other__person=F("face_image__person"),
     )
-    Doubt.objects.filter(pk__in=list(settled.values_list("pk", flat=True))).delete()
+    Doubt.with_dismissed.filter(pk__in=list(settled.values_list("pk", flat=True))).delete()

@@ -11,9 +11,21 @@ from django.utils.translation import gettext_lazy as _
 from enrollment.models.picture import FaceImage
 from recognition.quality import reason_message
 
+SAME_WITHIN: Final = 0.01  # of a similarity; of what is larger than 1, this share of it
+
+
+class OpenDoubts(models.Manager):
+    """The doubts that nobody dismissed."""
+
+    def get_queryset(self) -> models.QuerySet[Doubt]:
+        return super().get_queryset().filter(dismissed_at=None)
+
 
 class Doubt(models.Model):
     """A reason to look at a picture again: its quality, or whom it resembles.
+
+    `objects`, and a picture's `doubts`, are the open ones. One that somebody dismissed is kept among
+    `with_dismissed`, so that it is not raised again while its evidence is the same.
 
     `code` is a reason of `recognition.quality` or a `Resemblance`; of the latter `given` and `expected`
     are cosines. The doubt goes with the picture that it names, so nobody who is deleted is remembered.
@@ -37,6 +49,17 @@ class Doubt(models.Model):
         related_name="+",
         verbose_name=_("the picture it resembles"),
     )
+    persons = models.CharField(
+        max_length=50,
+        blank=True,
+        editable=False,
+        help_text="keys of whom the picture, and the other, belonged to when they were compared",
+    )
+    dismissed_at = models.DateTimeField(_("dismissed at"), null=True, editable=False)
+    dismissed_by = models.CharField(_("dismissed by"), max_length=150, blank=True, editable=False)
+
+    objects = OpenDoubts()
+    with_dismissed = models.Manager()
 
     class Meta:
         verbose_name = _("doubt")
@@ -45,6 +68,12 @@ class Doubt(models.Model):
 
     def __str__(self) -> str:
         return self.code
+
+    def has_evidence_of(self, other: Doubt) -> bool:
+        """Whether both say the same of the same persons, as strongly."""
+        return (self.code, self.persons) == (other.code, other.persons) and abs(
+            self.given - other.given
+        ) <= SAME_WITHIN * max(1.0, abs(other.given))
 
     @property
     def similarity(self) -> float | None:

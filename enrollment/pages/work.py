@@ -48,7 +48,7 @@ def doubts(request: HttpRequest) -> HttpResponse:
 def _dismiss(request: HttpRequest) -> HttpResponse:
     ids = chosen(request.POST)
     if ids:
-        count = dismiss_doubts(FaceImage.objects.filter(pk__in=ids))
+        count = dismiss_doubts(FaceImage.objects.filter(pk__in=ids), request.user.get_username())
         text = ngettext("%(count)d doubt was dismissed.", "%(count)d doubts were dismissed.", count)
         messages.success(request, text % {"count": count})
     else:

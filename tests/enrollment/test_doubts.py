@@ -259,3 +259,45 @@ def test_sync_again_judges_what_was_not(thresholds):
     FaceImage.objects.update(judged_at=None)
     services.sync_again([outcome.face_image])
     assert codes("bia") == [["looks_like_someone_else"]]
+
+
+def judge_again() -> None:
+    FaceImage.objects.update(judged_at=None)
+    reconcile(mend=True)
+
+
+def test_dismissed_doubts_stay_dismissed_until_their_evidence_changes(thresholds):
+    enrol("ana", look(1), **CROP)
+    enrol("bia", look(2), **CROP)
+    picture = enrol("bia", look(1, 60), **CROP).outcomes[0].face_image
+    open_before = codes("bia")[1]
+    assert (
+        doubts.dismiss_doubts(FaceImage.objects.filter(pk=picture.pk), "boss")
+        == len(open_before)
+        == 2
+    )
+
+    corrections.change_person(Person.objects.get(person_id="bia"), person_id="bianca")
+    corrections.change_person(Person.objects.get(person_id="ana"), person_id="anna")
+    FaceImage.objects.get(pk=picture.pk).save()
+    judge_again()
+    services.sync_again([picture])
+    assert codes("bianca") == [[], []]
+    kept = Doubt.with_dismissed.filter(face_image=picture)
+    assert [doubt.dismissed_by for doubt in kept] == ["boss", "boss"]
+    assert all(doubt.dismissed_at for doubt in kept)
+
+    corrections.move_to_new_person([picture.pk], "caio")
+    judge_again()
+    assert codes("caio") == [["looks_like_someone_else"]]  # of somebody else than was looked at
+
+
+def test_dismissed_quality_is_raised_again_when_it_is_another(thresholds):
+    picture = enrol("ana", look(1), **CROP).outcomes[0].face_image
+    for given, dismissed in ((3.2, False), (3.21, True), (9.0, False)):
+        doubts._replace(
+            {picture.pk: [Doubt(code="blurred", given=given, expected=10)]},
+            Doubt.with_dismissed.filter(code="blurred"),
+        )
+        assert Doubt.objects.filter(code="blurred").exists() != dismissed
+        doubts.dismiss_doubts(FaceImage.objects.all(), "boss")
