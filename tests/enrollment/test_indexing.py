@@ -196,7 +196,7 @@ def test_row_deleted_by_another_process_while_the_vector_is_written(row, meanwhi
     )
     meanwhile(delete)
     assert indexing.index_rows([row.pk]) == IndexReport()
-    assert stored() == [] and not Removal.objects.exists()
+    assert stored() == [] and not Removal.objects.filter(file="").exists()
 
 
 def computed(row: FaceEmbedding) -> FaceEmbedding:
