@@ -26,6 +26,9 @@ from recognition.exceptions import RecognitionError
 
 SUMS: Final = "SHA256SUMS"
 PRIVATE: Final = 0o600
+# What is held in memory at once; weights, which may be larger, are copied from file to file.
+HELD_AT_MOST: Final = 256 * 2**20
+PIECE: Final = 2**20
 
 
 class ArchiveRefused(RecognitionError):
@@ -37,8 +40,48 @@ class ArchiveRefused(RecognitionError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
+    """An entry; what is longer than a `PIECE` only as long as it is the last that was read."""
+
     name: str
-    content: bytes
+    size: int
+    file: IO[bytes]
+
+    @property
+    def content(self) -> bytes:
+        """All of it; `ArchiveRefused` for more than this program writes into such an entry."""
+        if self.size > HELD_AT_MOST:
+            raise ArchiveRefused(
+                gettext(
+                    "The entry %(name)s of the backup has %(size)d MB, more than such an entry may have. "
+                    "Use another backup."
+                )
+                % {"name": self.name[:100], "size": self.size >> 20}
+            )
+        self.file.seek(0)
+        return self.file.read()
+
+    def line(self) -> bytes:
+        """As `SHA256SUMS` has it."""
+        digest = hashlib.sha256()
+        while piece := self.file.read(PIECE):
+            digest.update(piece)
+        return _line(self.name, digest)
+
+
+class _NoLongReads:
+    """A file of which nobody can read more than `HELD_AT_MOST` at once.
+
+    A header that says it is longer than the memory, of an archive that is mostly holes, would be read whole.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.tell, self.seek, self.seekable = file.tell, file.seek, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= HELD_AT_MOST:
+            raise tarfile.ReadError(f"{size} bytes at once")
+        return self._file.read(size)
 
 
 class ArchiveWriter:
@@ -71,7 +114,7 @@ class ArchiveWriter:
         sync(self._path.parent)  # so that the rename itself survives a power loss
 
     def add(self, name: str, content: bytes) -> None:
-        self._sums.write(_line(name, content))
+        self._sums.write(_line(name, hashlib.sha256(content)))
         self._add(name, io.BytesIO(content), len(content))
 
     def _add(self, name: str, file: IO[bytes], size: int) -> None:
@@ -95,7 +138,7 @@ def verify_archive(path: Path) -> int:
         entries = _walk(path)
         for count, (entry, sums) in enumerate(entries):
             if entry is not None:
-                computed.write(_line(entry.name, entry.content))
+                computed.write(entry.line())
                 continue
             computed.seek(0)
             _compare(computed, sums)
@@ -116,17 +159,20 @@ def _walk(path: Path) -> Iterator[tuple[Entry | None, IO[bytes]]]:
     with (
         _read_errors_translated(path),
         path.open("rb") as file,
-        tarfile.open(fileobj=file, mode="r:") as tar,
+        tarfile.open(fileobj=_NoLongReads(file), mode="r:") as tar,
     ):
         while info := tar.next():
             tar.members.clear()
-            content = tar.extractfile(info) if info.isfile() else None
+            # A sparse entry would be filled up to any size.
+            content = None if info.sparse or not info.isfile() else tar.extractfile(info)
             if content is None:
                 raise tarfile.ReadError(info.name)
             if info.name == SUMS:
                 yield None, content
             else:
-                yield Entry(info.name, content.read()), content
+                short = info.size <= PIECE
+                file_of = io.BytesIO(content.read()) if short else content
+                yield Entry(info.name, info.size, file_of), content
 
 
 @contextmanager
@@ -155,5 +201,5 @@ def _compare(computed: IO[bytes], written: IO[bytes]) -> None:
             )
 
 
-def _line(name: str, content: bytes) -> bytes:
-    return f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode()
+def _line(name: str, digest: hashlib._Hash) -> bytes:
+    return f"{digest.hexdigest()}  {name}\n".encode()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from collections import Counter
+import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
@@ -42,6 +43,7 @@ from enrollment.upkeep.archive import (
     read_entries,
     verify_archive,
 )
+from enrollment.upkeep.backup_checks import Malformed, check_entries, manifest_of, older, refused
 from enrollment.upkeep.backup_contents import (
     DELETED,
     FORMAT,
@@ -78,6 +80,7 @@ def restore(path: Path, *, overwrite: bool = False, track: Track = untracked) ->
     manifest = _read_manifest(path)
     _check_versions(manifest)
     _prepare_tables()
+    check_entries(track(read_entries(path), gettext("Checking"), total), manifest)
     if not overwrite:
         _check_empty()
     get_vector_store().ping()
@@ -96,16 +99,21 @@ def restore(path: Path, *, overwrite: bool = False, track: Track = untracked) ->
 
 
 def _read_manifest(path: Path) -> Manifest:
-    entry = next(read_entries(path), None)
-    content = json.loads(entry.content) if entry and entry.name == MANIFEST else {}
-    written_by_newer = content.get("format", 0) > FORMAT
-    if content and not written_by_newer:
-        return Manifest(**content)
-    raise ArchiveRefused(
-        _newer()
-        if written_by_newer
-        else gettext("%(file)s is no backup of this program.") % {"file": path.name}
-    )
+    with closing(read_entries(path)) as entries:
+        entry = next(entries, None)
+        text = entry.content if entry and entry.name == MANIFEST else None
+    if text is None:
+        raise ArchiveRefused(
+            gettext("%(file)s is no backup of this program.") % {"file": path.name}
+        )
+    try:
+        content = json.loads(text)
+        given = content.get("format") if isinstance(content, dict) else None
+        if isinstance(given, int) and given > FORMAT:
+            raise ArchiveRefused(_newer())
+        return manifest_of(content)
+    except (Malformed, ValueError, RecursionError) as error:
+        raise refused(MANIFEST) from error
 
 
 def _newer() -> str:
@@ -128,14 +136,7 @@ def _check_versions(manifest: Manifest) -> None:
         computes = any(isinstance(item, RunPython | RunSQL) for item in migration.operations)
         computes = computes and not getattr(migration, "repeated_by_restore", False)
         if key[0] in manifest.migrations and key not in theirs and computes:
-            raise ArchiveRefused(_older())
-
-
-def _older() -> str:
-    return gettext(
-        "The backup was made by a version too old for this one to read. Restore it with the version "
-        "that made it, then update that installation."
-    )
+            raise ArchiveRefused(older())
 
 
 def _prepare_tables() -> None:
@@ -169,7 +170,6 @@ def _check_empty() -> None:
 
 def _replace_rows(entries: Iterable[Entry], report: RestoreReport, undo: ExitStack) -> None:
     _empty_tables()
-    loaded: Counter[str] = Counter()
     deleted: list[int] = []
     for entry in entries:
         kind, _slash, name = entry.name.partition("/")
@@ -177,13 +177,11 @@ def _replace_rows(entries: Iterable[Entry], report: RestoreReport, undo: ExitSta
             _restore_file(name, entry.content, undo)
             report.pictures += 1
         elif kind == "weights":
-            _restore_weights(name, entry.content, report, undo)
+            _restore_weights(name, entry.file, report, undo)
         elif kind == "rows":
-            loaded[name.partition("/")[0]] += _load(entry.content)
+            _load(entry.content)
         elif kind == DELETED:
             deleted = json.loads(entry.content)
-    if loaded != Counter(report.rows):
-        raise ArchiveRefused(gettext("Rows of the backup are missing. Use another backup."))
     FaceImage.objects.filter(pk__in=deleted).delete()
     tidy_rows(Person.objects)
     Removal.objects.all().delete()
@@ -208,17 +206,14 @@ def _empty_tables() -> None:
     connection.ops.execute_sql_flush(connection.ops.sql_flush(no_style(), tables))
 
 
-def _load(content: bytes) -> int:
-    """Writes the rows of one entry; returns how many."""
-    count = 0
+def _load(content: bytes) -> None:
+    """Writes the rows of one entry."""
     try:
         # By lines of the file: a name may hold what Python, too, takes for the end of a line.
         for row in serializers.deserialize("jsonl", io.StringIO(content.decode(), newline="\n")):
             row.save(force_insert=True)
-            count += 1
     except (DeserializationError, FieldDoesNotExist, DatabaseError, ValueError) as error:
-        raise ArchiveRefused(f"{_older()} ({type(error).__name__}: {error})") from error
-    return count
+        raise ArchiveRefused(f"{older()} ({type(error).__name__}: {error})") from error
 
 
 def _reset_sequences() -> None:
@@ -255,14 +250,15 @@ def _restore_file(name: str, content: bytes, undo: ExitStack) -> None:
         )
 
 
-def _restore_weights(name: str, content: bytes, report: RestoreReport, undo: ExitStack) -> None:
+def _restore_weights(name: str, content: IO[bytes], report: RestoreReport, undo: ExitStack) -> None:
     """Puts a weights file or its descriptor where there is none; never in the place of another."""
     path = get_settings().weights_dir / Path(name).name
     if path.exists():
         return
     try:
         fresh = path.with_name(f"{path.name}.part")
-        fresh.write_bytes(content)
+        with fresh.open("wb") as file:
+            shutil.copyfileobj(content, file)
         fresh.replace(path)
         undo.callback(path.unlink)
     except OSError as error:

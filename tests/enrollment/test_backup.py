@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -589,3 +590,126 @@ def test_file_of_another_name_in_the_storage_is_kept(file, settings) -> None:
     default_storage.save("pictures/other.jpg", ContentFile(b"x"))
     run("restore", file)
     assert default_storage.exists("pictures/other.jpg")
+
+
+# What is malformed, with hashes that are right
+
+
+def altered(file: Path, change: Callable[[str, bytes], tuple[str, bytes]]) -> Path:
+    """The backup with other entries, which its sums vouch for."""
+    path = file.with_name("altered.tar")
+    with archive.ArchiveWriter(path) as writer:
+        for entry in archive.read_entries(file):
+            writer.add(*change(entry.name, entry.content))
+    return path
+
+
+def in_rows(label: str, before: bytes, after: bytes):
+    """A change of a text in the rows of a model."""
+
+    def change(name: str, content: bytes) -> tuple[str, bytes]:
+        return name, content.replace(before, after) if f"/{label}/" in name else content
+
+    return change
+
+
+def named(before: str, after: str):
+    return lambda name, content: (name.replace(before, after), content)
+
+
+def manifest(**fields: object):
+    def change(name: str, content: bytes) -> tuple[str, bytes]:
+        if name != "manifest.json":
+            return name, content
+        return name, json.dumps(json.loads(content) | fields).encode()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        in_rows("enrollment.faceimage", b'"image": "pictures/', b'"image": "../../pictures/'),
+        in_rows("enrollment.faceimage", b'"image": "pictures/', b'"image": "/tmp/'),
+        in_rows("enrollment.faceimage", b'"image": "pictures/', b'"image": "pictures//'),
+        in_rows("enrollment.faceembedding", b'"vector": "', b'"vector": "AAAA'),
+        in_rows("enrollment.person", b'"fields": {', b'"fields": {"unheard": 1, '),
+        in_rows("enrollment.person", b'"person_id": "ana"', b'"person_id": " "'),
+        in_rows("enrollment.person", b'"model": "enrollment.person"', b'"model": "auth.user"'),
+        in_rows("enrollment.person", b"{", b"["),
+        named("files/pictures/", "files/../pictures/"),
+        named("files/pictures/", "files//etc/"),
+        named("weights/mobile", "weights/../mobile"),
+        named("weights/mobile", "weights/.mobile"),
+        named("rows/enrollment.person/", "rows/enrollment.person/x"),
+        named("deleted.json", "else.json"),
+        lambda name, content: (name, b"{}" if name == "deleted.json" else content),
+        lambda name, content: (name, b"no json" if name == "manifest.json" else content),
+        lambda name, content: (name, b"[" * 10**5 if name == "manifest.json" else content),
+        manifest(rows=[]),
+        manifest(rows={"enrollment.person": "2"}),
+        manifest(migrations={"enrollment": 1}),
+        manifest(vectors=[{}]),
+        manifest(format="1"),
+        manifest(more=1),
+    ],
+)
+def test_malformed_entries_are_refused_before_anything_is_written(
+    file, settings, monkeypatch, change
+) -> None:
+    path = altered(file, change)
+    before = everything()
+    monkeypatch.setattr(restoring, "_replace_rows", lambda *_: pytest.fail("it was begun"))
+    assert restoring._read_manifest(file)
+    with pytest.raises(CommandError, match="Use another backup|too old"):
+        run("restore", "--overwrite", path)
+    assert everything() == before
+
+
+def write_holes(path: Path, size: int, kind: bytes = tarfile.REGTYPE) -> None:
+    """A tar of one entry of so many zeros, of which the disk holds none."""
+    info = tarfile.TarInfo("files/pictures/big.jpg")
+    info.size, info.type = size, kind
+    path.write_bytes(
+        info.tobuf(tarfile.PAX_FORMAT if kind == tarfile.REGTYPE else tarfile.GNU_FORMAT)
+    )
+    os.truncate(path, size + 10 * tarfile.BLOCKSIZE)
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_huge_archive_of_holes_is_refused_in_bounded_memory(tmp_path, kind) -> None:
+    path = tmp_path / "holes.tar"
+    write_holes(path, 6 * 2**30, kind)
+    tracemalloc.start()
+    try:
+        with pytest.raises(archive.ArchiveRefused):
+            for entry in archive.read_entries(path):
+                entry.content  # noqa: B018 (it is read)
+        assert tracemalloc.get_traced_memory()[1] < 2 * archive.HELD_AT_MOST
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_sparse_entry_is_refused(tmp_path) -> None:
+    path = tmp_path / "sparse.tar"
+    info = tarfile.TarInfo("files/pictures/big.jpg")
+    info.pax_headers = {
+        "GNU.sparse.major": "0",
+        "GNU.sparse.minor": "1",
+        "GNU.sparse.map": "0,1",
+        "GNU.sparse.size": str(2**40),
+    }
+    info.size = 1
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(info, io.BytesIO(b"x"))
+    with pytest.raises(archive.ArchiveRefused):
+        list(archive.read_entries(path))
+
+
+def test_large_weights_are_copied_without_being_held(file, settings, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(archive, "HELD_AT_MOST", 2 * 2**20)
+    settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": tmp_path / "weights"}
+    (tmp_path / "weights").mkdir()
+    assert "3 can be searched" in run("restore", "--overwrite", file)
+    (weights,) = (tmp_path / "weights").glob("*.safetensors")
+    assert weights.stat().st_size > archive.HELD_AT_MOST

@@ -1,0 +1,157 @@
+"""Whether a backup, whose hashes may be right whoever made it, is one that can be restored: looked at whole
+before anything is written.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from django.core import serializers
+from django.core.exceptions import FieldDoesNotExist
+from django.db import models
+from django.utils.translation import gettext
+
+from enrollment.models import FaceEmbedding, FaceImage, Person, validate_not_blank
+from enrollment.upkeep.archive import ArchiveRefused, Entry
+from enrollment.upkeep.backup_contents import DELETED, MANIFEST, Manifest, backed_up_models
+from recognition.vector_store import EMBEDDING_DIM
+
+_ROWS: Final = re.compile(r"([a-z_]+\.[a-z_]+)/\d{6,}\.jsonl", re.ASCII)
+_WEIGHTS: Final = re.compile(r"\w[\w.-]*\.(safetensors|ckpt|json)", re.ASCII)
+VECTOR_BYTES: Final = 4 * EMBEDDING_DIM
+_NO_VECTOR: Final = bytes(VECTOR_BYTES)  # as good as any
+
+
+class Malformed(Exception):
+    """Says in a few words what is not as this program writes it."""
+
+
+def refused(what: object) -> ArchiveRefused:
+    """The error that tells what is malformed."""
+    return ArchiveRefused(
+        gettext(
+            "The backup is damaged or was altered: %(what)s. Nothing was changed. Use another backup."
+        )
+        % {"what": what}
+    )
+
+
+def older() -> str:
+    """That the backup is of a version whose rows do not fit here."""
+    return gettext(
+        "The backup was made by a version too old for this one to read. Restore it with the version "
+        "that made it, then update that installation."
+    )
+
+
+def manifest_of(content: Any) -> Manifest:
+    """The manifest that the parsed JSON is; `Malformed` when it is none."""
+    try:
+        manifest = Manifest(**content)
+        texts = [manifest.created_at, *manifest.migrations, *manifest.rows]
+        texts += [name for names in manifest.migrations.values() for name in names]
+        texts += [group[key] for group in manifest.vectors for key in ("model", "fingerprint")]
+        counts = [manifest.format, *manifest.rows.values()]
+        counts += [group["count"] for group in manifest.vectors]
+        lists = [*manifest.migrations.values(), manifest.vectors]
+    except (TypeError, AttributeError, KeyError) as error:
+        raise Malformed(MANIFEST) from error
+    good = (
+        all(isinstance(text, str) for text in texts)
+        and all(type(count) is int and count >= 0 for count in counts)
+        and all(isinstance(item, list) for item in lists)
+    )
+    if not good:
+        raise Malformed(MANIFEST)
+    return manifest
+
+
+def check_entries(entries: Iterable[Entry], manifest: Manifest) -> None:
+    """Reads every entry as it will be restored; raises `ArchiveRefused` and writes nothing."""
+    loaded: Counter[str] = Counter()
+    for entry in entries:
+        try:
+            _check_entry(entry, loaded)
+        except Malformed as error:
+            raise refused(error) from error
+    if loaded != Counter(manifest.rows):
+        raise ArchiveRefused(gettext("Rows of the backup are missing. Use another backup."))
+
+
+def _check_entry(entry: Entry, loaded: Counter[str]) -> None:
+    kind, _slash, name = entry.name.partition("/")
+    if kind == "files":
+        check_file_name(name)
+    elif kind == "weights":
+        if not _WEIGHTS.fullmatch(name):
+            raise Malformed(_shown(entry.name))
+    elif kind == "rows":
+        match = _ROWS.fullmatch(name)
+        if not match:
+            raise Malformed(_shown(entry.name))
+        loaded[match[1]] += _check_rows(entry, match[1])
+    elif kind == DELETED:
+        _check_deleted(entry)
+    elif kind != MANIFEST:
+        raise Malformed(_shown(entry.name))
+
+
+def _check_deleted(entry: Entry) -> None:
+    try:
+        ids = json.loads(entry.content)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(DELETED) from error
+    if not isinstance(ids, list) or not all(type(pk) is int for pk in ids):
+        raise Malformed(DELETED)
+
+
+def check_file_name(name: str) -> None:
+    """`Malformed` for what is no plain path below the storage's root."""
+    parts = name.split("/")
+    odd = any(part in ("", ".", "..") or not part.isprintable() for part in parts)
+    too_long = len(name) > FaceImage._meta.get_field("image").max_length
+    if odd or too_long or set(name) & {"\\", ":"} or PurePosixPath(name).is_absolute():
+        raise Malformed(_shown(name))
+
+
+def _check_rows(entry: Entry, label: str) -> int:
+    """How many rows there are, each of that model."""
+    if label not in {model._meta.label_lower for model in backed_up_models()}:
+        return entry.content.count(b"\n")  # of a newer or older version: said when it is loaded
+    count = 0
+    try:
+        lines = io.StringIO(entry.content.decode(), newline="\n")
+        for row in serializers.deserialize("jsonl", lines, handle_forward_references=True):
+            _check_row(row.object, label)
+            count += 1
+    except Malformed:
+        raise
+    except Exception as error:  # noqa: BLE001 (whatever Django's deserializer meets in foreign text)
+        if FieldDoesNotExist in (type(error), type(error.__cause__)):
+            raise ArchiveRefused(f"{older()} ({type(error).__name__}: {error})") from error
+        raise Malformed(f"{_shown(entry.name)} ({type(error).__name__})") from error
+    return count
+
+
+def _check_row(row: models.Model, label: str) -> None:
+    if row._meta.label_lower != label:
+        raise Malformed(f"{label}: {row._meta.label_lower}")
+    if isinstance(row, FaceImage):
+        check_file_name(row.image.name or "")
+    elif isinstance(row, Person):
+        validate_not_blank(row.person_id)
+    elif (
+        isinstance(row, FaceEmbedding)
+        and len(_NO_VECTOR if row.vector is None else row.vector) != VECTOR_BYTES
+    ):
+        raise Malformed(f"{label}: vector")
+
+
+def _shown(name: str) -> str:
+    return repr(name[:100])
