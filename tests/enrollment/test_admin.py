@@ -302,13 +302,13 @@ def test_deletion_without_milvus_is_noted_until_it_is_back(
             reverse("admin:enrollment_person_delete", args=[person.pk]), {"post": "yes"}
         )
     page = admin_client.get(reverse(PERSONS))
-    assert "1 deleted vector is still in Milvus" in page.content.decode()
+    assert "1 vector or file of deleted pictures is still to be removed" in page.content.decode()
 
     settings.RECOGNITION = working
     assert get_vector_store().row_count() == 2
     selected = {"action": "sync_selected", "_selected_action": [other.pk]}
     page = admin_client.post(reverse(PERSONS), selected, follow=True)
-    assert "still in Milvus" not in page.content.decode()
+    assert "is still to be removed" not in page.content.decode()
     assert get_vector_store().row_count() == 1
 
 
