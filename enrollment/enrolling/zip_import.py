@@ -97,7 +97,7 @@ class PictureImport:
 
 def stage_import(file: IO[bytes], filename: str, owner: int, **options: bool) -> PictureImport:
     """Unpacks the ZIP and looks at every picture; writes nothing to the gallery. Raises `BadArchive`."""
-    forget_oldimports_folder()
+    forget_old_imports()
     home = Path(tempfile.mkdtemp(prefix="", dir=imports_folder()))
     try:
         reasons = unpack(file, home / _FILES)
@@ -162,7 +162,7 @@ def discard_import(staged: PictureImport) -> None:
     shutil.rmtree(imports_folder() / staged.token, ignore_errors=True)
 
 
-def forget_oldimports_folder() -> None:
+def forget_old_imports() -> None:
     """Deletes what was uploaded, or reported, more than a day ago."""
     folder = settings.DATA_DIR / _FOLDER
     for path in folder.iterdir() if folder.is_dir() else ():
@@ -171,13 +171,6 @@ def forget_oldimports_folder() -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-
-
-def imports_folder() -> Path:
-    """Where uploads wait for somebody to confirm their import."""
-    folder: Path = settings.DATA_DIR / _FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
 
 
 def forget_imports_of(person_id: str) -> None:
@@ -194,6 +187,13 @@ def forget_imports_of(person_id: str) -> None:
         )
         if named and not (home / _RUNNING).exists():
             shutil.rmtree(home, ignore_errors=True)
+
+
+def imports_folder() -> Path:
+    """Where uploads wait for somebody to confirm their import."""
+    folder: Path = settings.DATA_DIR / _FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 def _save(staged: PictureImport) -> None:

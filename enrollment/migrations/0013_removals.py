@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("enrollment", "0010_picture_chosen_face")]
+    dependencies = [("enrollment", "0012_tidy_persons")]
 
     operations = [
         migrations.RenameModel("VectorDeletion", "Removal"),
