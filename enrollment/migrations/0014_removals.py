@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("enrollment", "0012_tidy_persons")]
+    dependencies = [("enrollment", "0013_access_tokens")]
 
     operations = [
         migrations.RenameModel("VectorDeletion", "Removal"),

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("enrollment", "0013_removals")]
+    dependencies = [("enrollment", "0014_removals")]
 
     operations = [
         migrations.AddField(
