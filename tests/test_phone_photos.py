@@ -118,7 +118,7 @@ def test_the_admin_and_an_import_enrol_it(admin_client, people, group, tmp_path,
     form = {"person_id": "ana", "name": "", "notes": "", "use_face_detection": "on"}
     form["pictures"] = [upload(group, "group.jpg"), tiny(people)]
     told = admin_client.post(reverse("admin:enrollment_person_add"), form, follow=True)
-    assert "There are several faces in the picture" in told.text
+    assert "shows several faces, and the largest was taken" in told.text
     assert "pixels wide; at least 40 are expected" in told.text
 
     folder = tmp_path / "people" / "bia"
