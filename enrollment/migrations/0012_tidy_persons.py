@@ -16,6 +16,10 @@ def tidy(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [("enrollment", "0011_finding_persons")]
-    repeated_by_restore = True  # on the rows of an older backup
 
-    operations = [migrations.RunPython(tidy, migrations.RunPython.noop)]
+    operations = [
+        # A restore does it to the rows of an older backup.
+        migrations.RunPython(
+            tidy, migrations.RunPython.noop, hints={"repeated_by_restore": True}
+        )
+    ]

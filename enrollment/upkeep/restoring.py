@@ -126,15 +126,17 @@ def _newer() -> str:
 def _check_versions(manifest: Manifest) -> None:
     """Rows of an older version take defaults for new fields; what a migration computes they lack.
 
-    Unless `_replace_rows` computes it as well, which the migration then says.
+    Unless `_replace_rows` computes it as well, as the hints of the operation then say.
     """
     loader = MigrationLoader(connection)
     theirs = {(app, name) for app, names in manifest.migrations.items() for name in names}
     if theirs - set(loader.disk_migrations):
         raise ArchiveRefused(_newer())
     for key, migration in loader.disk_migrations.items():
-        computes = any(isinstance(item, RunPython | RunSQL) for item in migration.operations)
-        computes = computes and not getattr(migration, "repeated_by_restore", False)
+        computes = any(
+            isinstance(item, RunPython | RunSQL) and not item.hints.get("repeated_by_restore")
+            for item in migration.operations
+        )
         if key[0] in manifest.migrations and key not in theirs and computes:
             raise ArchiveRefused(older())
 

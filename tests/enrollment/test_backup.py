@@ -386,6 +386,32 @@ def test_backup_from_before_a_migration_that_computes_is_refused(
     assert not Person.objects.exists()
 
 
+def test_backup_from_before_ids_had_one_spelling_is_made_tidy(file, settings) -> None:
+    changed = json.loads(next(archive.read_entries(file)).content)["migrations"]
+    changed["enrollment"] = [
+        name for name in changed["enrollment"] if not name.startswith(("0011", "0012"))
+    ]
+    path = file.with_name("older.tar")
+    with archive.ArchiveWriter(path) as writer:
+        for entry in archive.read_entries(file):
+            content = entry.content
+            if entry.name == "manifest.json":
+                content = json.dumps(json.loads(content) | {"migrations": changed}).encode()
+            if entry.name.startswith("rows/enrollment.person/"):
+                rows = [json.loads(line) for line in content.decode().split("\n") if line]
+                for row in rows:
+                    for name in ("id_key", "name_key", "search_text"):
+                        del row["fields"][name]
+                    row["fields"]["person_id"] += "a\u0303\u200b"
+                content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+            writer.add(entry.name, content)
+    empty(settings)
+    run("restore", path)
+    people = Person.objects.all()
+    assert people and all(person.person_id.endswith("\u00e3") for person in people)
+    assert all(person.search_text for person in people)
+
+
 def test_rows_that_do_not_fit_leave_nothing(file, settings) -> None:
     path = file.with_name("odd.tar")
     with archive.ArchiveWriter(path) as writer:
