@@ -9,7 +9,7 @@ from contextlib import closing
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
@@ -60,7 +60,9 @@ def admin(admin_user) -> Client:
 
 
 def test_a_call_is_kept_with_the_account_and_the_best_answer(api, ana):
-    token = Token.objects.create(user=User.objects.create_user("maria")).key
+    maria = User.objects.create_user("maria")
+    maria.user_permissions.add(Permission.objects.get(codename="view_person"))
+    token = Token.objects.create(user=maria).key
     headers = {"authorization": f"Token {token}", "x-request-id": "gate-7"}
     picture = upload(draw_picture(seed=1))
     answer = api.post(SEARCH, {"image": picture, "top_k": 2, **WHOLE}, headers=headers).json()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from django.contrib.auth.models import Permission
 from django.core.files.base import ContentFile
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
@@ -521,6 +522,7 @@ def test_other_site_cannot_embed_a_picture(local, stored) -> None:
 
 def test_api_token_opens_a_picture(remote, stored, user) -> None:
     url, token = stored[0].get_absolute_url(), Token.objects.create(user=user)
+    user.user_permissions.add(Permission.objects.get(codename="view_person"))
     assert remote.get(url, headers={"authorization": f"Token {token}"}).status_code == 200
     assert remote.get(url, headers={"authorization": "Token wrong"}).status_code == 403
 
