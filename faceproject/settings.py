@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 from tzlocal import get_localzone_name
@@ -200,7 +201,7 @@ else:
             "directory_permissions_mode": 0o700,
         },
     }
-STORAGES = {
+STORAGES: dict[str, dict[str, Any]] = {
     "default": PICTURE_STORAGE,
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }

@@ -13,7 +13,7 @@ class ScopeThrottle(ScopedRateThrottle):
     """Counts by user, or by address where there is none. `throttle_scope` may differ by method."""
 
     @property
-    def THROTTLE_RATES(self) -> dict[str, str | None]:  # noqa: N802 (the framework's name)
+    def THROTTLE_RATES(self) -> Any:  # noqa: N802 (the framework's name)
         return api_settings.DEFAULT_THROTTLE_RATES
 
     def allow_request(self, request: Request, view: Any) -> bool:

@@ -10,9 +10,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -34,6 +35,8 @@ LEAST_RUNS: Final = 3
 NEAREST: Final = 10
 ROWS_AT_A_TIME: Final = 10_000
 PARTITION: Final = "benchmark"
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +115,11 @@ def measure(
 def _detection(sample: Sample, seconds: float) -> Iterator[Timing]:
     for side in DETECTED_SIDES:
         images = [_of_side(image, side) for image in sample.images]
-        yield _timing(
-            "detect", seconds, lambda run, images=images: detect_faces(_nth(images, run)), size=side
-        )
+        yield _timing("detect", seconds, partial(_detect_in, images), size=side)
+
+
+def _detect_in(images: Sequence[np.ndarray], run: int) -> None:
+    detect_faces(_nth(images, run))
 
 
 def _of_side(image: np.ndarray, side: int) -> np.ndarray:
@@ -128,15 +133,23 @@ def _embedding(sample: Sample, model: str, seconds: float) -> Iterator[Timing]:
     for size in sorted({1, get_settings().embed_batch_size}):
         batch = [align_face(*sample.face(number)) for number in range(size)]
         yield _timing(
-            "embed", seconds, lambda _run, batch=batch: embed_crops(batch, model),
-            size=size, model=model, things=size,
-        )  # fmt: skip
+            "embed",
+            seconds,
+            partial(_embed_again, batch, model),
+            size=size,
+            model=model,
+            things=size,
+        )
     yield _timing(
         "picture_to_embedding",
         seconds,
         lambda run: _embed_file(_nth(sample.files, run), model),
         model=model,
     )
+
+
+def _embed_again(batch: Sequence[np.ndarray], model: str, _run: int) -> None:
+    embed_crops(batch, model)
 
 
 def _embed_file(content: bytes, model: str) -> None:
@@ -155,7 +168,7 @@ def _search(size: int, seconds: float) -> Timing:
                 vectors = _unit_vectors(min(ROWS_AT_A_TIME, size - start), chance)
                 rows = enumerate(vectors, start + 1)
                 store.upsert(PARTITION, [VectorRow(n, v, "nobody", "", "") for n, v in rows])
-            probes = _unit_vectors(100, chance)
+            probes = list(_unit_vectors(100, chance))
             return _timing(
                 "search",
                 seconds,
@@ -168,10 +181,10 @@ def _search(size: int, seconds: float) -> Timing:
 
 def _unit_vectors(count: int, chance: np.random.Generator) -> np.ndarray:
     vectors = chance.standard_normal((count, EMBEDDING_DIM), np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
-def _nth(items: Sequence, number: int):
+def _nth(items: Sequence[Item], number: int) -> Item:
     return items[number % len(items)]
 
 

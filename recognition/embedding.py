@@ -58,7 +58,9 @@ class FaceCrop:
 
     def face_record(self) -> dict[str, Any] | None:
         """What is stored of the face, in no language."""
-        return self.face and self.face.as_dict() | {"quality": self.quality.as_record()}
+        if self.face is None:
+            return None
+        return self.face.as_dict() | {"quality": self.quality.as_record()}
 
 
 @dataclass(frozen=True, slots=True)

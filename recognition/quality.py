@@ -225,18 +225,18 @@ def _light(crop: np.ndarray) -> dict[str, float]:
 
 def _judged(**numbers: Any) -> FaceQuality:
     quality = FaceQuality(**numbers)
-    face_reasons = _face_reasons(quality) if quality.score is not None else ()
-    return replace(quality, reasons=(*face_reasons, *_light_reasons(quality)))
+    return replace(quality, reasons=(*_face_reasons(quality), *_light_reasons(quality)))
 
 
 def _face_reasons(quality: FaceQuality) -> Iterator[QualityReason]:
-    if quality.score < MIN_SCORE:
+    """Of a face that was found; a crop has nothing but its light."""
+    if quality.score is not None and quality.score < MIN_SCORE:
         yield QualityReason("low_score", 100 * quality.score, 100 * MIN_SCORE)
-    if quality.width < MIN_WIDTH:
+    if quality.width is not None and quality.width < MIN_WIDTH:
         yield QualityReason("small_face", quality.width, MIN_WIDTH)
-    if abs(quality.yaw) > MAX_YAW:
+    if quality.yaw is not None and abs(quality.yaw) > MAX_YAW:
         yield QualityReason("turned_away", abs(quality.yaw), MAX_YAW)
-    if abs(quality.roll) > MAX_ROLL:
+    if quality.roll is not None and abs(quality.roll) > MAX_ROLL:
         yield QualityReason("tilted", abs(quality.roll), MAX_ROLL)
     if quality.share is not None and quality.share < MIN_SHARE:
         yield QualityReason("several_faces", 100 * quality.share, 100 * MIN_SHARE)

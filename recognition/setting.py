@@ -58,7 +58,7 @@ def setting(
         "shown": shown,
         "is_secret": is_secret,
     }
-    return field(default=default, repr=not is_secret, metadata=declared)  # type: ignore[return-value]  # as `field` says
+    return field(default=default, repr=not is_secret, metadata=declared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,8 +51,8 @@ class WithinOwnRights(admin.ModelAdmin):
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         field = super().formfield_for_manytomany(db_field, request, **kwargs)
-        if field is None:
-            return None
+        if field is None or field.queryset is None:
+            return field
         if db_field.remote_field.model is Permission:
             allowed = permissions_of(request.user).values("pk")
             field.queryset = field.queryset.filter(pk__in=allowed)

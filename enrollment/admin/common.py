@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from import_export.formats import base_formats
-from import_export.forms import ExportForm, ImportForm
+from import_export.forms import ExportForm, ImportExportFormBase, ImportForm
 from import_export.tmp_storages import BaseStorage
 from tablib import Dataset
 
@@ -94,7 +94,7 @@ class WaitingFile(BaseStorage):
         self.path.unlink(missing_ok=True)
 
 
-class _CsvFirst:
+class _CsvFirst(ImportExportFormBase):
     """CSV unless JSON is chosen."""
 
     def __init__(self, formats: list[Any], *args: Any, **kwargs: Any) -> None:

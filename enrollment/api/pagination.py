@@ -35,6 +35,8 @@ class PageNumbers(PageNumberPagination):
         return self.results
 
     def get_previous_link(self) -> str | None:
+        if self.page is None or self.request is None:  # before `paginate_queryset`
+            return None
         number = self.page.number - 1
         if not 1 <= number <= self.page.paginator.num_pages:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -158,7 +159,7 @@ def _is_searchable(row: FaceEmbedding) -> bool:
     return renamed or row.status == FaceEmbedding.Status.INDEXED
 
 
-def _warnings(outcome: Outcome, wait: bool) -> list[Doubt | dict[str, str]]:
+def _warnings(outcome: Outcome, wait: bool) -> Sequence[Doubt | dict[str, str]]:
     if outcome.judged or not wait:
         return outcome.doubts
     message = gettext(

@@ -256,7 +256,7 @@ def _apply(outcome: Outcome, result: FileResult) -> None:
         result.face_detected = False if isinstance(outcome.error, NoFaceDetected) else None
         return
     result.doubts = outcome.doubts
-    result.face_detected = True if outcome.crop.face else None
+    result.face_detected = True if outcome.crop and outcome.crop.face else None
 
 
 def _finish(uploads: list[Upload], results: list[FileResult]) -> None:
@@ -292,7 +292,7 @@ def _read(files: Iterable[FoundFile]) -> Iterator[list[Upload | FileResult]]:
     for found in files:
         item = _read_one(found)
         batch.append(item)
-        held += len(item.content) if isinstance(item, Upload) else 0
+        held += len(item.read()) if isinstance(item, Upload) else 0
         if len(batch) >= BATCH_PICTURES or held >= BATCH_BYTES:
             yield batch
             batch, held = [], 0

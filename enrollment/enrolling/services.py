@@ -93,6 +93,20 @@ class Outcome:
     def filename(self) -> str:
         return self.upload.filename
 
+    @property
+    def picture(self) -> FaceImage:
+        """`face_image` of an upload that was not refused; ValueError of another."""
+        if self.face_image is None:
+            raise ValueError(f"{self.filename} has no picture: it was refused or not stored yet.")
+        return self.face_image
+
+    @property
+    def face_crop(self) -> FaceCrop:
+        """`crop` of an upload that was read now; ValueError of another."""
+        if self.crop is None:
+            raise ValueError(f"{self.filename} has no crop: it was not read, or not readable.")
+        return self.crop
+
     def embedding(self, model: str) -> FaceEmbedding | None:
         return next((row for row in self.embeddings if row.model == model), None)
 
@@ -167,8 +181,8 @@ def _recall(outcomes: Sequence[Outcome]) -> None:
     if stored:
         sync_again(stored)  # what stored them may have been cut off before they could be found
     for picture in stored:
-        by_key[picture.upload_key].face_image = picture
-    _attach_results(by_key[picture.upload_key] for picture in stored)
+        by_key[picture.upload_key or ""].face_image = picture
+    _attach_results([outcome for outcome in by_key.values() if outcome.face_image])
 
 
 def _look_at(
@@ -204,7 +218,7 @@ def _enroll(admitted: list[Outcome], wait: bool) -> None:
     if admitted:
         ids = _store(admitted)
         if wait:
-            index.index_rows(ids, {item.face_image.pk: item.crop for item in admitted})
+            index.index_rows(ids, {item.picture.pk: item.face_crop for item in admitted})
         else:
             index.request_indexing(ids)
         _attach_results(admitted)
@@ -220,7 +234,7 @@ def _without_doubtful_identity(admitted: list[Outcome]) -> list[Outcome]:
     They are not compared with each other: what comes in one batch is judged once it is stored.
     """
     weights = compared_weights()
-    pixels = [outcome.crop.pixels for outcome in admitted]
+    pixels = [outcome.face_crop.pixels for outcome in admitted]
     vectors = embed_crops(pixels, weights.model).vectors if weights else [None] * len(admitted)
     ids = {clean_person_id(outcome.upload.person_id) for outcome in admitted}
     persons = dict(Person.objects.filter(person_id__in=ids).values_list("person_id", "pk"))
@@ -246,15 +260,15 @@ def _store(admitted: list[Outcome]) -> list[int]:
     saved: list[FaceImage] = []
     try:
         for outcome in admitted:
-            _save_file(outcome.face_image)
-            saved.append(outcome.face_image)
+            _save_file(outcome.picture)
+            saved.append(outcome.picture)
         # Within somebody else's transaction a search would find what may yet be rolled back.
         with transaction.atomic(durable=True):
             persons = _persons(outcome.upload for outcome in admitted)
             for outcome in admitted:
-                outcome.face_image.person = persons[clean_person_id(outcome.upload.person_id)]
+                outcome.picture.person = persons[clean_person_id(outcome.upload.person_id)]
             FaceImage.objects.bulk_create(saved)
-            crops = {outcome.face_image.pk: outcome.crop for outcome in admitted}
+            crops = {outcome.picture.pk: outcome.face_crop for outcome in admitted}
             return index.create_pending(saved, usable_names(), crops)
     except BaseException as error:
         _discard_files(saved)
@@ -269,7 +283,7 @@ def _store(admitted: list[Outcome]) -> list[int]:
 
 def _save_file(picture: FaceImage) -> None:
     try:
-        picture.image.save(picture.image.name, picture.image.file, save=False)
+        picture.image.save(picture.image.name or "picture", picture.image.file, save=False)
     except Exception as error:  # noqa: BLE001 (each storage fails with classes of its own)
         logger.exception("The storage refuses a picture")
         raise StorageUnavailable(
@@ -294,22 +308,22 @@ def _persons(uploads: Iterable[Upload]) -> dict[str, Person]:
 def _discard_files(pictures: Iterable[FaceImage]) -> None:
     for picture in pictures:
         try:
-            picture.image.storage.delete(picture.image.name)
+            picture.image.storage.delete(picture.image.name or "")
         except Exception:  # noqa: BLE001 (the first failure is the one to report)
             logger.exception("The file %s of a refused picture stays for now", picture.image)
             with suppress(DatabaseError):  # what cannot be noted `reindex` finds
-                note_removals(files=[picture.image.name])
+                note_removals(files=[picture.image.name or ""])
 
 
 def _attach_results(stored: Iterable[Outcome]) -> None:
-    outcomes = {outcome.face_image.pk: outcome for outcome in stored}
+    outcomes = {outcome.picture.pk: outcome for outcome in stored}
     for row in FaceEmbedding.objects.filter(face_image__in=outcomes):
         outcomes[row.face_image_id].embeddings.append(row)
     judged_at = dict(FaceImage.objects.filter(pk__in=outcomes).values_list("pk", "judged_at"))
     for pk, outcome in outcomes.items():
         outcome.doubts, outcome.judged = [], judged_at.get(pk) is not None
         if pk not in judged_at:
-            outcome.error, outcome.face_image = _gone(outcome.face_image), None
+            outcome.error, outcome.face_image = _gone(outcome.picture), None
     for doubt in Doubt.objects.filter(face_image__in=outcomes).select_related("other__person"):
         outcomes[doubt.face_image_id].doubts.append(doubt)
 

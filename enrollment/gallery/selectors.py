@@ -127,10 +127,10 @@ def without_verdict(hits: Iterable[SearchHit]) -> list[SearchHit]:
 def persons_like(picture: FaceImage, limit: int) -> list[SearchHit]:
     """Other persons, by the picture of theirs that resembles this one most; none without a vector."""
     weights = compared_weights()
-    row = weights and weights.rows.filter(face_image=picture).first()
-    if not row:
+    row = weights.rows.filter(face_image=picture).first() if weights else None
+    if row is None:
         return []
-    probe = Embeddings(row.array[None], row.model, row.fingerprint)
+    probe = Embeddings(row.computed_array()[None], row.model, row.fingerprint)
     (hits,) = search_gallery(probe, limit + 1, group_by_person=True)
     return [hit for hit in hits if hit.person.pk != picture.person_id][:limit]
 
@@ -151,7 +151,7 @@ def best_of_person(probe: Embeddings, person: Person) -> tuple[FaceEmbedding, fl
             "'manage.py reindex'."
         )
         raise PersonNotComparable(message % {"person": person, "model": probe.model})
-    similarities = np.stack([row.array for row in rows]) @ probe.vectors[0]
+    similarities = np.stack([row.computed_array() for row in rows]) @ probe.vectors[0]
     best = int(similarities.argmax())
     return rows[best], float(similarities[best])
 
@@ -385,7 +385,7 @@ def with_doubts() -> QuerySet[FaceImage]:
 
 def picture_of(person: Person, picture_id: int) -> FaceImage:
     """One picture of the person; raises `PictureNotFound` when it is not theirs."""
-    picture = person.face_images.filter(pk=picture_id).first()
+    picture: FaceImage | None = person.face_images.filter(pk=picture_id).first()
     if picture is None:
         message = gettext("%(person)s has no picture %(id)d, or not any more.")
         raise PictureNotFound(message % {"person": person, "id": picture_id})

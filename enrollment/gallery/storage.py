@@ -21,7 +21,7 @@ class DurableStorage(FileSystemStorage):
     """A file that was saved is on the disk itself, and so is its name."""
 
     def _save(self, name: str, content: IO[bytes]) -> str:
-        saved = super()._save(name, content)
+        saved: str = super()._save(name, content)  # type: ignore[misc]  # which the stubs leave out
         path, root = Path(self.path(saved)), Path(self.location)
         sync(path)
         for folder in path.parents:
@@ -44,7 +44,7 @@ def read_picture(picture: FaceImage) -> bytes:
     """The stored file; `PictureMissing` when there is none, `StorageUnavailable` when it is not given."""
     try:
         with picture.image.open("rb") as file:
-            return file.read()
+            return bytes(file.read())
     except FileNotFoundError as error:
         logger.exception("The file of picture %s is missing", picture.pk)
         raise PictureMissing(Failure.PICTURE_MISSING.label) from error

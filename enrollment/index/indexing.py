@@ -249,7 +249,7 @@ def _embed(model: str, rows: list[FaceEmbedding], crops: Mapping[int, FaceCrop])
     except RecognitionError as error:
         logger.exception("Pictures %s were not embedded", [row.face_image_id for row in rows])
         return {row.pk: error.code for row in rows}
-    failures = {}
+    failures: dict[int, str] = {}
     for row, vector in zip(rows, embeddings.vectors, strict=True):
         if row.fingerprint != embeddings.fingerprint:
             failures[row.pk] = Failure.WEIGHTS_REPLACED
@@ -305,7 +305,7 @@ def vector_row(row: FaceEmbedding) -> VectorRow:
     person_id, image_path = indexed_values(row)
     return VectorRow(
         id=row.pk,
-        embedding=row.array,
+        embedding=row.computed_array(),
         person_id=person_id,
         image_path=image_path,
         created_at=row.face_image.created_at.isoformat(),

@@ -94,9 +94,10 @@ def apply_deletions() -> int:
     store = get_vector_store()
     with writing:
         while notes := list(Removal.objects.filter(file="").order_by("pk")[:AT_A_TIME]):
-            by_partition = defaultdict(list)
+            by_partition: defaultdict[str, list[int]] = defaultdict(list)
             for note in notes:
-                by_partition[note.partition].append(note.embedding_id)
+                if note.embedding_id is not None:
+                    by_partition[note.partition].append(note.embedding_id)
             for partition, ids in by_partition.items():
                 store.delete(partition, ids)
                 store.erase(partition, ids)

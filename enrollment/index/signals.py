@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from django.db.models.signals import post_save, pre_save
 
 from enrollment.index import indexing, removals
 from enrollment.models import FaceEmbedding, FaceImage, Person, removals_noted
+
+_RENAMED: Final = "_renamed"  # noted on a person between the two signals of one save
 
 
 def register_signal_handlers() -> None:
@@ -19,11 +21,12 @@ def register_signal_handlers() -> None:
 
 def person_about_to_be_saved(instance: Person, raw: bool, **kwargs: Any) -> None:
     same_person = Person.objects.filter(pk=instance.pk)
-    instance.is_renamed = not raw and same_person.exclude(person_id=instance.person_id).exists()
+    is_renamed = not raw and same_person.exclude(person_id=instance.person_id).exists()
+    vars(instance)[_RENAMED] = is_renamed
 
 
 def person_saved(instance: Person, **kwargs: Any) -> None:
-    if instance.is_renamed:
+    if vars(instance).pop(_RENAMED):
         indexing.request_upsert(FaceEmbedding.objects.filter(face_image__person=instance))
 
 

@@ -262,7 +262,7 @@ def _duplicates(gallery: GalleryVectors, near: Neighbours, limit: float) -> list
         for first, second in np.unique(np.sort(pairs, axis=1), axis=0)
         if (case := _duplicate(gallery, first, second, limit))
     ]
-    return sorted(cases, key=lambda case: -case.similarity)
+    return sorted(cases, key=lambda case: case.similarity or 0, reverse=True)
 
 
 def _duplicate(gallery: GalleryVectors, first: int, second: int, limit: float) -> Case | None:

@@ -152,7 +152,7 @@ def _impostor_pairs(gallery: GalleryVectors, chance: np.random.Generator) -> np.
 
 def _is_of_one_person(gallery: GalleryVectors, pairs: np.ndarray) -> np.ndarray:
     first, second = gallery.persons[pairs].T
-    return first == second
+    return np.asarray(first == second)
 
 
 def _different_files(gallery: GalleryVectors, pairs: np.ndarray) -> np.ndarray:
@@ -163,7 +163,7 @@ def _different_files(gallery: GalleryVectors, pairs: np.ndarray) -> np.ndarray:
         [files.setdefault(hashes.get(pk, pk), len(files)) for pk in gallery.pictures.tolist()]
     )
     first, second = numbers[pairs].T
-    return pairs[first != second]
+    return np.asarray(pairs[first != second])
 
 
 def _check_number(genuine: np.ndarray, impostors: np.ndarray, fmr: float) -> None:
@@ -198,7 +198,8 @@ def _most_alike(
     gallery: GalleryVectors, impostors: np.ndarray, scores: np.ndarray
 ) -> list[LikePair]:
     highest = np.argsort(-scores)[:MOST_ALIKE]
+    pictures = gallery.pictures[impostors[highest]].tolist()
     return [
-        LikePair(*gallery.pictures[impostors[place]].tolist(), float(scores[place]))
-        for place in highest
+        LikePair(first, second, similarity)
+        for (first, second), similarity in zip(pictures, scores[highest].tolist(), strict=True)
     ]

@@ -103,7 +103,7 @@ def _judge(ids: Sequence[int]) -> None:
         for row in rows
     ]
     found = dict(
-        zip((probe.picture for probe in probes), resemblances(probes, weights), strict=True)
+        zip((row.face_image_id for row in rows), resemblances(probes, weights), strict=True)
     )
     with transaction.atomic():
         _replace(found, Doubt.with_dismissed.filter(code__in=Resemblance.values))
@@ -126,11 +126,10 @@ def resemblances(
     Raises `VectorStoreUnavailable`.
     """
     found = list(_same_files(probes))
-    if limits := weights and search_thresholds(weights.model):
+    if weights and (limits := search_thresholds(weights.model)):
         own = _best_own(probes, weights)
         found += _like_others(probes, own, weights, limits, certain)
-        if not certain:
-            pair = thresholds_in_force(weights.model)
+        if not certain and (pair := thresholds_in_force(weights.model)):
             found += _unlike_own(own, pair.review.similarity)
     doubts: list[list[Doubt]] = [[] for _probe in probes]
     for place, doubt in found:
@@ -176,13 +175,14 @@ def _nearest_others(
     probes: Sequence[Probe], weights: Weights, floor: float
 ) -> Iterator[tuple[int, tuple[float, int]]]:
     """Similarity and id of the nearest picture of somebody else, where it reaches `floor`."""
-    left, wanted = [n for n, probe in enumerate(probes) if probe.vector is not None], FIRST_HITS
+    vectors = {n: probe.vector for n, probe in enumerate(probes) if probe.vector is not None}
+    left, wanted = list(vectors), FIRST_HITS
     while left:
         hidden = []
         for start in range(0, len(left), SEARCHED_AT_A_TIME):
             batch = left[start : start + SEARCHED_AT_A_TIME]
-            vectors = np.stack([probes[place].vector for place in batch])
-            found = get_vector_store().search(weights.partition, vectors, wanted)
+            stacked = np.stack([vectors[place] for place in batch])
+            found = get_vector_store().search(weights.partition, stacked, wanted)
             owners = _owners(hit.id for hits in found for hit in hits)
             for place, hits in zip(batch, found, strict=True):
                 similar = [hit for hit in hits if hit.similarity >= floor]
@@ -205,9 +205,8 @@ def _first_other(
 ) -> tuple[float, int] | None:
     """Similarity and picture of the nearest that is not the person's own."""
     for hit in hits:
-        picture, person = owners.get(hit.id, (None, probe.person))
-        if person != probe.person:
-            return hit.similarity, picture
+        if (owner := owners.get(hit.id)) and owner[1] != probe.person:
+            return hit.similarity, owner[0]
     return None
 
 
@@ -219,7 +218,8 @@ def _unlike_own(own: Mapping[int, float], review: float) -> Placed:
 
 def _best_own(probes: Sequence[Probe], weights: Weights) -> dict[int, float]:
     """By place: the similarity to the nearest other picture of the same person, where there is one."""
-    own = _own_pictures({probe.person for probe in probes} - {None}, weights)
+    persons = {probe.person for probe in probes if probe.person is not None}
+    own = _own_pictures(persons, weights)
     best = {}
     for place, probe in enumerate(probes):
         others = [vector for picture, vector in own[probe.person] if picture != probe.picture]
@@ -237,9 +237,10 @@ def _own_pictures(
     values = rows.filter(age__lte=OWN_COMPARED).values_list(
         "face_image__person_id", "face_image_id", "vector"
     )
-    own = defaultdict(list)
+    own: defaultdict[int | None, list[tuple[int, np.ndarray]]] = defaultdict(list)
     for person, picture, vector in values:
-        own[person].append((picture, np.frombuffer(vector, "<f4")))
+        if vector is not None:
+            own[person].append((picture, np.frombuffer(vector, "<f4")))
     return own
 
 

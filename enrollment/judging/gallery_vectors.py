@@ -32,6 +32,6 @@ def gallery_vectors(rows: QuerySet[FaceEmbedding]) -> GalleryVectors:
     # More may have come since they were counted.
     for picture, person, vector in islice(values.iterator(), count):
         ids[read] = picture, person
-        vectors[read] = np.frombuffer(vector, "<f4")
+        vectors[read] = np.frombuffer(vector or b"", "<f4")
         read += 1
     return GalleryVectors(ids[:read, 0], ids[:read, 1], vectors[:read])

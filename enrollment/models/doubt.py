@@ -14,7 +14,7 @@ from recognition.quality import reason_message
 SAME_WITHIN: Final = 0.01  # of a similarity; of what is larger than 1, this share of it
 
 
-class OpenDoubts(models.Manager):
+class OpenDoubts(models.Manager["Doubt"]):
     """The doubts that nobody dismissed."""
 
     def get_queryset(self) -> models.QuerySet[Doubt]:

@@ -155,3 +155,9 @@ class FaceEmbedding(DurablyDeleted):
     @array.setter
     def array(self, vector: np.ndarray) -> None:
         self.vector = vector.astype("<f4").tobytes()
+
+    def computed_array(self) -> np.ndarray:
+        """As `array`, of a row that has its vector; ValueError where it was not computed yet."""
+        if (array := self.array) is None:
+            raise ValueError(f"The vector of embedding {self.pk} was not computed yet.")
+        return array

@@ -60,7 +60,7 @@ def default_keep_until() -> date | None:
     return timezone.localdate() + timedelta(days=days) if days else None
 
 
-class PersonIdField(models.CharField):
+class PersonIdField(models.CharField):  # type: ignore[type-arg]  # at run time it takes none
     """What clients call a person, in the one spelling in which it is kept: see `normalised`.
 
     Every entrance has it cleaned here, through a form, `clean_fields` or `clean_person_id`.

@@ -47,7 +47,7 @@ class Removal(models.Model):
         return self.file or f"{self.partition} {self.embedding_id}"
 
 
-class DurablyDeletedQuerySet(models.QuerySet):
+class DurablyDeletedQuerySet(models.QuerySet[Any]):
     """Rows whose vectors and files are noted for removal when they are deleted."""
 
     def delete(self) -> tuple[int, dict[str, int]]:
@@ -60,8 +60,8 @@ class DurablyDeletedQuerySet(models.QuerySet):
                 by_model.update(rows.delete()[1])
         return by_model.total(), dict(by_model)
 
-    delete.alters_data = True
-    delete.queryset_only = True
+    delete.alters_data = True  # type: ignore[attr-defined]  # as Django marks its own
+    delete.queryset_only = True  # type: ignore[attr-defined]
 
 
 class DurablyDeleted(models.Model):

@@ -119,14 +119,15 @@ class CompareForm(forms.Form):
     model = _model_field()
 
     def clean(self) -> dict[str, Any]:
-        values = super().clean()
+        super().clean()
+        values = self.cleaned_data
         check_size([values[name] for name in ("source", "target") if name in values])
         return values
 
 
 def check_size(images: list[UploadedFile]) -> None:
     """Refuses pictures that are together larger than a request may be."""
-    size, limit = sum(image.size for image in images), get_settings().max_request_bytes
+    size, limit = sum(image.size or 0 for image in images), get_settings().max_request_bytes
     if size <= limit:
         return
     message = ngettext(

@@ -79,9 +79,8 @@ def _refusals_as_messages(view: Callable[..., HttpResponse]) -> Callable[..., Ht
             messages.error(request, error.message)
         except ValidationError as error:
             messages.error(request, " ".join(error.messages))
-        return (
-            redirect("person", pk) if Person.objects.filter(pk=pk).exists() else redirect("people")
-        )
+        is_there = pk is not None and Person.objects.filter(pk=pk).exists()
+        return redirect("person", pk) if is_there else redirect("people")
 
     return guarded
 
@@ -292,7 +291,7 @@ def delete_person(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _get_person(pk: int) -> Any:
-    return get_object_or_404(with_pictures(Person.objects), pk=pk)
+    return get_object_or_404(with_pictures(Person.objects.all()), pk=pk)
 
 
 def chosen(data: QueryDict) -> list[int]:
@@ -302,8 +301,9 @@ def chosen(data: QueryDict) -> list[int]:
 
 
 def _number(value: str | None) -> int | None:
-    is_number = value and value.isascii() and value.isdigit() and len(value) < 19
-    return int(value) if is_number else None
+    if value and value.isascii() and value.isdigit() and len(value) < 19:
+        return int(value)
+    return None
 
 
 def _nothing_chosen(request: HttpRequest, pk: int) -> HttpResponse:
@@ -318,7 +318,7 @@ def _candidates(request: HttpRequest, shown: Person, picture: FaceImage | None) 
         others = find_persons(text).exclude(pk=shown.pk)[:CANDIDATES]
         return {"q": text, "candidates": list(others)}
     suggestions = _suggestions(picture)
-    persons = with_pictures(Person.objects).in_bulk([hit.person.pk for hit in suggestions])
+    persons = with_pictures(Person.objects.all()).in_bulk([hit.person.pk for hit in suggestions])
     for hit in suggestions:
         persons[hit.person.pk].percent = 100 * max(hit.similarity, 0.0)
     return {"q": "", "candidates": [persons[hit.person.pk] for hit in suggestions]}

@@ -94,12 +94,13 @@ class NumberMark:
         """At a corner of the face's box, outside it: small faces would else be hidden."""
         radius = (width * height) ** 0.5 / 28
         away = radius / 2**0.5
-        places = []
+        places: list[float] = []
         for start, length, side in zip(face.box[:2], face.box[2:], (width, height), strict=True):
             before, after = start - away, start + length + away
             place = before if before >= radius or after > side - radius else after
             places.append(min(max(place, radius), side - radius))
-        return cls(*places, radius)
+        x, y = places
+        return cls(x, y, radius)
 
     @property
     def font_size(self) -> float:
@@ -128,7 +129,7 @@ class ShownThresholds:
 
     @classmethod
     def of(cls, thresholds: Thresholds | None) -> ShownThresholds | None:
-        return thresholds and cls(thresholds)
+        return cls(thresholds) if thresholds else None
 
 
 @dataclass(slots=True)
@@ -149,7 +150,7 @@ class QueryFace:
 
     @property
     def box(self) -> tuple[float, float, float, float] | None:
-        return self.crop.face and self.crop.face.box
+        return self.crop.face.box if self.crop.face else None
 
     @property
     def doubts(self) -> list[str]:
@@ -164,7 +165,7 @@ class QueryFace:
     def decision(self) -> Decision | None:
         if self.is_unlike_all:
             return Decision.UNKNOWN
-        return self.best and self.best.decision
+        return self.best.decision if self.best else None
 
     @property
     def likely_hits(self) -> list[ShownHit]:
@@ -223,9 +224,9 @@ def read_pictures(files: Iterable[UploadedFile]) -> list[QueryPicture | Problem]
     contents = ((file.name, file.read()) for file in files)
     uploads = crop_uploads(contents, all_faces=True, require_face=looks_for_faces())
     return [
-        Problem.of(upload, file.name)
+        Problem.of(upload, file.name or "")
         if isinstance(upload, RecognitionError)
-        else QueryPicture.of(file.name, upload)
+        else QueryPicture.of(file.name or "", upload)
         for file, upload in zip(files, uploads, strict=True)
     ]
 
@@ -308,16 +309,15 @@ class Comparison:
 def compare_pictures(source: UploadedFile, target: UploadedFile, model: str) -> dict[str, Any]:
     """Compares the faces of two pictures with each other; what the results part shows."""
     find_weights(model)
-    pictures = read_pictures([source, target])
-    problems = [item for item in pictures if isinstance(item, Problem)]
-    if problems:
-        return {"problems": problems}
-    faces = [picture.faces[:COMPARED_FACES] for picture in pictures]
-    probe = embed_crops([face.crop.pixels for group in faces for face in group], model)
+    first, second = read_pictures([source, target])
+    if isinstance(first, Problem) or isinstance(second, Problem):
+        return {"problems": [item for item in (first, second) if isinstance(item, Problem)]}
+    faces, others = first.faces[:COMPARED_FACES], second.faces[:COMPARED_FACES]
+    probe = embed_crops([face.crop.pixels for face in (*faces, *others)], model)
     thresholds = thresholds_in_force(model)
-    rows = _pairs(*faces, probe.vectors, thresholds)
+    rows = _pairs(faces, others, probe.vectors, thresholds)
     return {
-        "comparison": Comparison(*pictures, rows),
+        "comparison": Comparison(first, second, rows),
         "thresholds": ShownThresholds.of(thresholds),
         "model": model,
     }

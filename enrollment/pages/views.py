@@ -64,7 +64,7 @@ def compare(request: HttpRequest) -> HttpResponse:
 def _result(form: forms.Form, find: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     """What `find` finds for the form, or the problem that kept it from finding."""
     if not form.is_valid():
-        messages = [text for errors in form.errors.values() for text in errors]
+        messages = [str(text) for errors in form.errors.values() for text in errors]
         return {"problems": [Problem(gettext("Nothing was compared"), messages)]}
     try:
         return find(**form.cleaned_data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -57,7 +58,7 @@ def _dismiss(request: HttpRequest) -> HttpResponse:
     return redirect("doubts")
 
 
-def _importer(view: object) -> object:
+def _importer(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     for permission in (Act.ADD_PERSON, Act.ADD_PICTURES):
         view = page_permission(permission)(view)
     return view

@@ -12,12 +12,12 @@ import os
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import IO, Final, Self
+from typing import IO, Final, Self, cast
 
 from django.utils.translation import gettext
 
@@ -122,10 +122,10 @@ class ArchiveWriter:
         info = tarfile.TarInfo(name)
         info.size, info.mode, info.mtime = size, PRIVATE, int(time.time())
         self._tar.addfile(info, file)
-        self._tar.members.clear()  # it would remember every entry
+        _forget_members(self._tar)
 
 
-def read_entries(path: Path) -> Iterator[Entry]:
+def read_entries(path: Path) -> Generator[Entry, None, None]:
     """Every entry but the sums, in order, unchecked; `ArchiveRefused` for what is no archive."""
     for entry, _file in _walk(path):
         if entry is not None:
@@ -159,10 +159,10 @@ def _walk(path: Path) -> Iterator[tuple[Entry | None, IO[bytes]]]:
     with (
         _read_errors_translated(path),
         path.open("rb") as file,
-        tarfile.open(fileobj=_NoLongReads(file), mode="r:") as tar,
+        tarfile.open(fileobj=cast(IO[bytes], _NoLongReads(file)), mode="r:") as tar,
     ):
         while info := tar.next():
-            tar.members.clear()
+            _forget_members(tar)
             # A sparse entry would be filled up to any size.
             content = None if info.sparse or not info.isfile() else tar.extractfile(info)
             if content is None:
@@ -203,3 +203,8 @@ def _compare(computed: IO[bytes], written: IO[bytes]) -> None:
 
 def _line(name: str, digest: hashlib._Hash) -> bytes:
     return f"{digest.hexdigest()}  {name}\n".encode()
+
+
+def _forget_members(tar: tarfile.TarFile) -> None:
+    """Of an archive that is read or written once through, which would remember every entry."""
+    tar.members.clear()  # type: ignore[attr-defined]  # which the stubs leave out

@@ -134,8 +134,8 @@ def _add_pictures(archive: ArchiveWriter, report: BackupReport, track: Track) ->
 def _read(picture: FaceImage) -> bytes | None:
     """The stored file; None when the storage says that there is none."""
     try:
-        with picture.image.storage.open(picture.image.name) as file:
-            return file.read()
+        with picture.image.storage.open(picture.image.name or "") as file:
+            return bytes(file.read())
     except FileNotFoundError:
         return None
     except Exception as error:

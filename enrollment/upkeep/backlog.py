@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from django.db import DatabaseError, connection, connections
 from django.db.models import Q, QuerySet
@@ -137,7 +137,7 @@ def _anything_left(before: datetime) -> bool:
     return any(queryset.exists() for queryset in left)
 
 
-def _batches(rows: QuerySet, stopped: Callable[[], bool]) -> Iterator[list[int]]:
+def _batches(rows: QuerySet[Any], stopped: Callable[[], bool]) -> Iterator[list[int]]:
     for ids in _slices(list(rows.order_by("pk").values_list("pk", flat=True))):
         if stopped():
             return
@@ -264,4 +264,4 @@ class BacklogThread(threading.Thread):
 
     def _retry(self) -> float:
         self._failures += 1
-        return min(FIRST_RETRY * 2 ** (self._failures - 1), LAST_RETRY)
+        return float(min(FIRST_RETRY * 2 ** (self._failures - 1), LAST_RETRY))

@@ -115,7 +115,7 @@ def check_file_name(name: str) -> None:
     """`Malformed` for what is no plain path below the storage's root."""
     parts = name.split("/")
     odd = any(part in ("", ".", "..") or not part.isprintable() for part in parts)
-    too_long = len(name) > FaceImage._meta.get_field("image").max_length
+    too_long = len(name) > (FaceImage._meta.get_field("image").max_length or 0)
     if odd or too_long or set(name) & {"\\", ":"} or PurePosixPath(name).is_absolute():
         raise Malformed(_shown(name))
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
-Track = Callable[[Iterable[Item], str, int | None], Iterable[Item]]
+
+
+class Track(Protocol):
+    """Shows how far a loop is: its items, what is being done, how many there are (None: not known)."""
+
+    def __call__(
+        self, items: Iterable[Item], label: str, total: int | None, /
+    ) -> Iterable[Item]: ...
 
 
 def untracked(items: Iterable[Item], label: str, total: int | None) -> Iterable[Item]:

@@ -13,8 +13,8 @@ from recognition.imaging import ACCEPT
 class PicturesInput(forms.FileInput):
     allow_multiple_selected = True
 
-    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[UploadedFile]:
-        return files.getlist(name)
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[UploadedFile[Any]]:
+        return list(files.getlist(name))
 
 
 class PicturesField(forms.FileField):
@@ -22,8 +22,8 @@ class PicturesField(forms.FileField):
 
     widget = PicturesInput(attrs={"accept": ACCEPT})
 
-    def clean(self, data: list[UploadedFile], initial: Any = None) -> list[UploadedFile]:
+    def clean(self, data: Any, initial: Any = None) -> list[UploadedFile[Any]]:
         return [super(PicturesField, self).clean(file) for file in data]
 
-    def has_changed(self, initial: Any, data: list[UploadedFile]) -> bool:
+    def has_changed(self, initial: Any, data: Any) -> bool:
         return not self.disabled and bool(data)

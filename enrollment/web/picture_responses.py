@@ -25,7 +25,8 @@ def picture_response(request: HttpRequest, face_image: FaceImage) -> HttpRespons
     box = _face_box(face_image) if size == "face" else None
     # A file's name is never used twice, so it stands for the content.
     part = ",".join(f"{value:.0f}" for value in box or ())
-    key = f"{face_image.image.name}?{size}={part}" if size else face_image.image.name
+    name = face_image.image.name or ""
+    key = f"{name}?{size}={part}" if size else name
     etag = quote_etag(key)
     response = get_conditional_response(request, etag=etag) or _picture(face_image, size, key, box)
     if response.status_code == 200:
@@ -56,7 +57,7 @@ def _picture(
         logger.exception("Picture %s is damaged: no thumbnail", face_image.pk)
         message = gettext("The stored file of this picture is damaged.")
         return _plain(message, 404)
-    is_jpeg = face_image.image.name.endswith("jpg")
+    is_jpeg = (face_image.image.name or "").endswith("jpg")
     return HttpResponse(content, content_type="image/jpeg" if is_jpeg else "image/png")
 
 
@@ -67,7 +68,7 @@ def _thumbnail(face_image: FaceImage, side: int, key: str, box: list[float] | No
     if content is None:
         content = thumbnail(read_picture(face_image), side, box)
         made.set(key, content)
-    return content
+    return bytes(content)
 
 
 def _plain(message: str, status: int) -> HttpResponse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from django.contrib import messages
 from django.core.files.uploadedfile import UploadedFile
@@ -25,14 +25,14 @@ DOUBTS_TOLD: Final = 20  # pictures, each with its reasons
 def enroll_files(
     request: HttpRequest,
     person_id: str,
-    files: Sequence[UploadedFile],
+    files: Sequence[UploadedFile[Any]],
     use_face_detection: bool,
     source: str = FaceImage.Source.ADMIN,
 ) -> None:
     """Adds the files to the person and reports on each; not to be called within a transaction."""
     try:
         outcomes = enrolling.enroll_pictures(
-            [Upload(person_id, file.name, file) for file in files],
+            [Upload(person_id, file.name or "", file) for file in files],
             source=source,
             use_face_detection=use_face_detection,
         )

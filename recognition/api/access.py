@@ -98,9 +98,10 @@ def is_let_in(request: HttpRequest) -> bool:
         SessionMiddleware(lambda request: HttpResponse()).process_request(request)
         if get_user(request).is_authenticated:
             return True
+        authenticators: Any = api_settings.DEFAULT_AUTHENTICATION_CLASSES  # classes, of names
         return any(
             authenticator().authenticate(Request(request))
-            for authenticator in api_settings.DEFAULT_AUTHENTICATION_CLASSES
+            for authenticator in authenticators
             if not issubclass(authenticator, SessionAuthentication)  # looks for a token in the body
         )
     except (APIException, DatabaseError, SuspiciousOperation):

@@ -26,13 +26,14 @@ class AnswerSerializer(serializers.Serializer):
         One serializer a thread answers again and again: to make one takes longer (0.3 ms for an
         embedding) than all that it does then.
         """
-        made = _of_this_thread.__dict__
+        made: dict[Any, AnswerSerializer] = vars(_of_this_thread)
         serializer = made[cls] = made.get(cls) or cls(context={"request": None})
-        serializer.context["request"] = request
+        context: dict[str, Any] = serializer.context
+        context["request"] = request
         try:
             return serializer.to_representation(instance)
         finally:
-            serializer.context.clear()
+            context.clear()
 
     def to_representation(self, instance: Any) -> dict[str, Any]:
         """Without what is None, unless the field is said to be null then."""

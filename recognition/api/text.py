@@ -65,7 +65,8 @@ class Utf8UploadHandler(FileUploadHandler):
         boundary: bytes,
         encoding: str | None = None,
     ) -> tuple[QueryDict, MultiValueDict[str, Any]]:
-        handlers = [each for each in self.request.upload_handlers if each is not self]
+        known = self.request.upload_handlers if self.request else []
+        handlers = [each for each in known if each is not self]
         charset = "utf-8" if encoding is None else codecs.lookup(encoding).name
         strict = STRICT if charset in ("utf-8", STRICT) else charset
         parser = _Parser(META, _CheckedHeads(input_data, boundary), handlers, strict)

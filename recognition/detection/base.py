@@ -26,9 +26,10 @@ class Face:
 
     def scaled(self, factor: float) -> Face:
         """The same face in a picture with `factor` times as many pixels a side."""
+        left, top, width, height = self.box
         return replace(
             self,
-            box=tuple(factor * value for value in self.box),
+            box=(factor * left, factor * top, factor * width, factor * height),
             landmarks=((self.landmarks + 0.5) * factor - 0.5).astype(np.float32),
         )
 

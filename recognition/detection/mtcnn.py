@@ -53,7 +53,8 @@ class MtcnnDetector:
 
     def _found(self, image: np.ndarray) -> list[dict[str, Any]]:
         with self._network() as network:
-            return network.detect_faces(image)
+            found: list[dict[str, Any]] = network.detect_faces(image)
+            return found
 
     @contextmanager
     def _network(self) -> Iterator[Any]:

@@ -67,7 +67,7 @@ def _draw_histogram(
     axes: Axes, name: str, result: Verification, thresholds: Mapping[str, float]
 ) -> None:
     scores, same = result.similarities, result.same
-    bins = np.linspace(scores.min(), scores.max(), 60)
+    bins = np.linspace(scores.min(), scores.max(), 60).tolist()
     # By shares: there are many more pairs of different people than of the same person.
     axes.hist(scores[~same], bins, density=True, alpha=0.6, label="different people")
     axes.hist(scores[same], bins, density=True, alpha=0.6, label="same person")

@@ -83,7 +83,8 @@ def _files(source: Path) -> list[_File]:
     if source.is_dir():
         root, inside = source, PurePath()
         names = [str(p.relative_to(root)) for p in sorted(root.rglob("*")) if p.is_file()]
-    elif root := next((p for p in (source, *source.parents) if zipfile.is_zipfile(p)), None):
+    elif archives := [path for path in (source, *source.parents) if zipfile.is_zipfile(path)]:
+        root = archives[0]
         inside = source.relative_to(root)
         with zipfile.ZipFile(root) as archive:
             names = sorted(archive.namelist())

@@ -42,7 +42,7 @@ class Verification:
     @property
     def is_enough(self) -> bool:
         """Whether each of the folds gets a pair of one person and one of different people."""
-        return min(self.same.sum(), (~self.same).sum()) >= FOLDS
+        return bool(min(self.same.sum(), (~self.same).sum()) >= FOLDS)
 
     def figures(self, fmr: float) -> dict[str, Any]:
         """Raises `EvaluationError` when there are fewer pairs of a kind than folds."""
@@ -146,7 +146,7 @@ def review_fmr(fmr: float) -> float:
 def impostor_scores(vectors: np.ndarray, people: Sequence[str]) -> np.ndarray:
     """The similarities of all pairs of different people; `vectors` is N×D float32 of length 1."""
     pairs = verify_all(vectors, people)
-    return pairs.similarities[~pairs.same]
+    return np.asarray(pairs.similarities[~pairs.same])
 
 
 def impostor_curve(scores: np.ndarray) -> list[Threshold]:

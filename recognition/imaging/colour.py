@@ -50,7 +50,7 @@ def rgb_pixels(
         image = shallow
     if image.has_transparency_data:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
-        if image.getextrema()[3][1] == 0:
+        if image.getchannel("A").getextrema()[1] == 0:
             image = image.convert("RGB")
     to_srgb = _to_srgb(image, profile, gamma)
     pixels = np.empty((image.height, image.width, 3), np.uint8)
@@ -66,7 +66,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None, gamma: float | None) -> 
     if by_profile:
         return by_profile
     if image.mode == "LAB":
-        return _transform(ImageCms.createProfile("LAB"), "LAB")
+        return _transform(ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")), "LAB")
     if gamma and abs(gamma / _SRGB_GAMMA - 1) > _SAME_GAMMA:
         table = [round(255 * (level / 255) ** min(_SRGB_GAMMA / gamma, 10)) for level in range(256)]
         return lambda band: _over_white(band).point(table * 3)
@@ -103,9 +103,11 @@ def _profile_conversion(mode: str, content: bytes) -> _Conversion | None:
         return None
 
 
-def _transform(profile: object, mode: str) -> _Conversion:
-    transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB")
-    return lambda band: ImageCms.applyTransform(band, transform)
+def _transform(profile: ImageCms.ImageCmsProfile, mode: str) -> _Conversion:
+    transform = ImageCms.ImageCmsTransform(
+        profile, ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")), mode, "RGB"
+    )
+    return transform.apply
 
 
 def _colour_samples() -> Image.Image:
@@ -149,8 +151,9 @@ def _shallow_colour(
 
     Of 16 bits Pillow keeps the upper 8, which hold little or nothing of such a picture.
     """
-    colours = image.getextrema()[:3] if image.mode in ("RGB", "RGBA") else ()
-    if not colours or max(high for _low, high in colours) >= 64:
+    if image.mode not in ("RGB", "RGBA"):
+        return None
+    if np.max(image.getextrema()[:3]) >= 64:
         return None
     lower = low_bytes()
     if lower is None:

@@ -15,6 +15,7 @@ from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
     Image,
+    ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
@@ -43,7 +44,7 @@ _MOST_RLE_PIXELS: Final = 4_000_000
 _MOST_RLE_BYTES: Final = 4_000_000
 # Bytes in which Pillow asks for memory: from 32 MiB on, glibc gives it back to the system at once. By
 # the default of 16 each thread keeps for itself what its largest picture took.
-Image.core.set_block_size(64 * 1024**2)
+Image.core.set_block_size(64 * 1024**2)  # type: ignore[attr-defined]  # no other way is public
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +65,7 @@ class DecodedImage:
     @property
     def scale(self) -> float:
         """How many of the picture's own pixels one of `pixels` is wide, as a fraction of one."""
-        return self.pixels.shape[1] / self.width
+        return float(self.pixels.shape[1] / self.width)
 
     def forget(self) -> None:
         """Gives up the pixels."""
@@ -152,7 +153,8 @@ def _open_png(data: bytes) -> _Source:
 
 def _open_bmp(data: bytes) -> _Source:
     source = _source("BMP", lambda: BmpImagePlugin.BmpImageFile(io.BytesIO(data)))
-    if source.image.tile[0].codec_name == "bmp_rle" and (
+    is_compressed = any(tile.codec_name == "bmp_rle" for tile in _tiles(source.image))
+    if is_compressed and (
         source.image.width * source.image.height > _MOST_RLE_PIXELS or len(data) > _MOST_RLE_BYTES
     ):
         raise refusals.too_complex()
@@ -235,7 +237,8 @@ def _upright_size(source: _Source) -> tuple[int, int]:
 def _reduce(image: Image.Image, side: int) -> None:
     longer = max(image.size)
     if longer >= 2 * side:
-        image.draft(None, tuple(max(1, length * side // longer) for length in image.size))
+        width, height = (max(1, length * side // longer) for length in image.size)
+        image.draft(None, (width, height))
 
 
 def _decode(source: _Source) -> np.ndarray:
@@ -269,12 +272,17 @@ def _is_whole(jpeg: Jpeg, image: Image.Image) -> bool:
     return True
 
 
+def _tiles(image: Image.Image) -> list[ImageFile._Tile]:
+    """What Pillow is about to decode; nothing of a picture that another library decodes."""
+    return image.tile if isinstance(image, ImageFile.ImageFile) else []
+
+
 def _low_bytes(source: _Source) -> Image.Image | None:
     """The lower bytes of a picture of 16 bits a channel; None for other pictures."""
     image = source.reopened()
     tiles = []
-    for tile in getattr(image, "tile", ()):
-        first, *rest = (tile.args,) if isinstance(tile.args, str) else tile.args
+    for tile in _tiles(image):
+        first, *rest = (tile.args,) if isinstance(tile.args, str) else tile.args or (None,)
         rawmode = other_byte(first) if isinstance(first, str) else None
         if rawmode is None:
             return None
@@ -282,7 +290,7 @@ def _low_bytes(source: _Source) -> Image.Image | None:
         tiles.append(tile._replace(args=args))
     if not tiles:
         return None
-    image.tile = tiles
+    vars(image)["tile"] = tiles
     image.load()
     return image
 

@@ -121,7 +121,7 @@ def _first_number(
     else:
         source, offset = data, struct.unpack(order + ("Q" if inline == 8 else "L"), raw)[0]
     try:
-        numbers = struct.unpack_from(form, source, offset)
+        numbers: tuple[float, ...] = struct.unpack_from(form, source, offset)
     except (struct.error, OverflowError):
         return None
     if kind in _FRACTIONS:

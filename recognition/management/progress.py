@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
 
@@ -16,12 +16,23 @@ def add_progress_argument(parser: ArgumentParser) -> None:
     )
 
 
-def progress_bar(hidden: bool) -> Callable[[Iterable[Item], str, int | None], Iterable[Item]]:
+class ProgressBar(Protocol):
     """Wraps a loop: the items, what is being done, how many there are (None: not known)."""
+
+    def __call__(
+        self, items: Iterable[Item], label: str, total: int | None, /
+    ) -> Iterable[Item]: ...
+
+
+def progress_bar(hidden: bool) -> ProgressBar:
+    """A bar on stderr, when that is a terminal and it is not `hidden`."""
     from tqdm import tqdm
 
     def track(items: Iterable[Item], label: str, total: int | None) -> Iterable[Item]:
         # None: hidden unless stderr is a terminal.
-        return tqdm(items, label, total, file=sys.stderr, disable=hidden or None, leave=False)
+        bar: Iterable[Item] = tqdm(
+            items, label, total, file=sys.stderr, disable=hidden or None, leave=False
+        )
+        return bar
 
     return track

@@ -73,8 +73,10 @@ def read_descriptor(weights: WeightsFile) -> WeightsDescriptor | None:
     if descriptor.sha256[:DIGEST_LENGTH] != weights.digest:
         return None
     if descriptor.flip_tta != weights.flip_tta:
-        unmeasured = {"match": None, "review": None, "curve": [], "measured": {}}
-        return replace(descriptor, **unmeasured, flip_tta=weights.flip_tta)
+        flip_tta = weights.flip_tta
+        return replace(
+            descriptor, match=None, review=None, curve=[], measured={}, flip_tta=flip_tta
+        )
     return descriptor
 
 

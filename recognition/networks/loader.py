@@ -137,8 +137,9 @@ def load_network(name: str) -> LoadedNetwork:
 def load_failure(name: str) -> str | None:
     """Why the model did not load when it was last tried with the weights file that is there now."""
     weights = _failed.get(name)
-    failed = weights and has_weights(name) and find_weights(name) == weights
-    return _does_not_load(name, weights.path) if failed else None
+    if weights is None or not has_weights(name) or find_weights(name) != weights:
+        return None
+    return _does_not_load(name, weights.path)
 
 
 def _does_not_load(name: str, path: Path) -> str:
@@ -174,7 +175,7 @@ def _load(network: FaceNetwork, weights: WeightsFile) -> LoadedNetwork:
     except WeightsUnavailable:
         _failed[network.name] = weights
         raise
-    module.to(device=device, memory_format=torch.channels_last)
+    module.to(device).to(memory_format=torch.channels_last)
     logger.info("Loaded %s from %s on %s", network.name, weights.path.name, device)
     return LoadedNetwork(network, module, weights, device)
 
@@ -187,7 +188,7 @@ def build(network: FaceNetwork, path: Path) -> torch.nn.Module:
     """
     import torch
 
-    module = import_string(network.builder)()
+    module: torch.nn.Module = import_string(network.builder)()
     try:
         module.load_state_dict(_read_state_dict(path), strict=True)
     except Exception as error:  # noqa: BLE001 (a damaged file fails in many ways; all mean the same)

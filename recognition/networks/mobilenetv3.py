@@ -86,7 +86,7 @@ class InvertedResidual(nn.Module):
         depthwise = _conv_norm(
             channels=wide, out=wide, kernel=stage.kernel, stride=stage.stride, groups=wide
         )
-        layers = []
+        layers: list[nn.Module] = []
         if wide != channels:
             expand = _conv_norm(channels, wide)
             layers.append(nn.Sequential(*expand, _activation(stage.hard_swish, wide)))

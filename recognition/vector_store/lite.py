@@ -280,5 +280,6 @@ def _engine() -> ModuleType:
             super().__init__(*arguments)
             self.cp.min_points_per_centroid = 1
 
-    faiss.IndexIVFFlat = QuietIVFFlat
-    return milvus_lite
+    vars(faiss)["IndexIVFFlat"] = QuietIVFFlat
+    engine: ModuleType = milvus_lite
+    return engine

@@ -104,7 +104,7 @@ class ServerVectorStore(VectorStore):
 
     def ping(self) -> bool:
         timeout = min(self._timeout, PING_SECONDS)
-        return self._run(lambda client: client.has_collection(COLLECTION, timeout=timeout))
+        return bool(self._run(lambda client: client.has_collection(COLLECTION, timeout=timeout)))
 
     def close(self) -> None:
         with self._opening:
@@ -276,7 +276,7 @@ class ServerVectorStore(VectorStore):
         client.create_index(COLLECTION, index, sync=False, timeout=SLOW_SECONDS)
 
     def _has_partition(self, client: MilvusClient, partition: str) -> bool:
-        return client.has_partition(COLLECTION, partition, timeout=self._timeout)
+        return bool(client.has_partition(COLLECTION, partition, timeout=self._timeout))
 
     def _pages(self, client: MilvusClient, partition: str) -> Any:
         if not self._has_partition(client, partition):

@@ -122,7 +122,7 @@ def _label(timing: Timing) -> str:
             text = ngettext(
                 "%(model)s: embed %(size)d face",
                 "%(model)s: embed %(size)d faces at once",
-                timing.size,
+                timing.size or 0,
             )
         case "picture_to_embedding":
             text = _("%(model)s: from a file to its embedding")

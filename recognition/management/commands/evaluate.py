@@ -8,6 +8,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +190,8 @@ class Command(BaseCommand):
         self._present(options, figures, results, thresholds, conditions)
         if options["save"]:
             for model in gallery.vectors:
-                self._save(model, thresholds[model], options, people, gallery, figures[model])
+                if proposed := thresholds[model]:
+                    self._save(model, proposed, options, people, gallery, figures[model])
 
     def _embed(
         self,
@@ -273,7 +275,7 @@ class Command(BaseCommand):
                 gallery.crops,
                 rows,
                 people,
-                lambda crops, model=model: embed_crops(crops, model).vectors,
+                partial(_vectors_of, model),
                 options["fmr"],
                 lambda items: track(items, _("conditions"), len(items)),
             )
@@ -382,6 +384,10 @@ class Command(BaseCommand):
                 )
             found[model] = known.match.similarity
         return found
+
+
+def _vectors_of(model: str, crops: Sequence[np.ndarray]) -> np.ndarray:
+    return embed_crops(crops, model).vectors
 
 
 def _add_identification(

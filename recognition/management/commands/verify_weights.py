@@ -103,7 +103,7 @@ class Command(BaseCommand):
             _("source"): (known and known.source) or _("not known"),
             _("licence"): (known and known.licence) or _("not known"),
             _("accuracy"): f"{accuracy:.2%}, {known.measured['command']}"
-            if accuracy
+            if known and accuracy
             else _("not measured"),
             _("match from"): f"{known.match.similarity} (FMR {known.match.fmr:g})"
             if known and known.match
