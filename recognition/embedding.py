@@ -302,3 +302,8 @@ def embed_uploads(
     ]
     pixels = [item.pixels for item in outcomes if isinstance(item, FaceCrop)]
     return outcomes, embed_crops(pixels, model)
+
+
+def vectors_of(model: str, crops: Sequence[np.ndarray]) -> np.ndarray:
+    """The vectors of `embed_crops` alone: N×512 float32, each of length 1."""
+    return embed_crops(crops, model).vectors

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from recognition.decision import Thresholds, thresholds_of
-from recognition.embedding import embed_crops
+from recognition.embedding import vectors_of
 from recognition.evaluation import (
     ConditionFigures,
     EvaluationError,
@@ -275,7 +275,7 @@ class Command(BaseCommand):
                 gallery.crops,
                 rows,
                 people,
-                partial(_vectors_of, model),
+                partial(vectors_of, model),
                 options["fmr"],
                 lambda items: track(items, _("conditions"), len(items)),
             )
@@ -384,10 +384,6 @@ class Command(BaseCommand):
                 )
             found[model] = known.match.similarity
         return found
-
-
-def _vectors_of(model: str, crops: Sequence[np.ndarray]) -> np.ndarray:
-    return embed_crops(crops, model).vectors
 
 
 def _add_identification(
