@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -375,10 +376,18 @@ def look_at(page: playwright.Page, name: str, *, kind: str) -> None:
 
 @pytest.mark.parametrize("locale", ["en", "pt-BR"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_fit_and_keep_nobody_out(open_page, photo, group, scheme: str, locale: str) -> None:
+def test_pages_fit_and_keep_nobody_out(
+    open_page, photo, group, tmp_path, scheme: str, locale: str
+) -> None:
     """At three widths no page scrolls sideways or bars anybody; how it looks is kept in artifacts/."""
     enroll("111.444.777-35", draw_face(PEOPLE[0]), "Ana Lima")
     enroll("x" * 200, draw_face(PEOPLE[0]))
+    enroll("group", draw_group())
+    several = FaceImage.objects.get(person__person_id="group")
+    folder = tmp_path / "pictures.zip"
+    with zipfile.ZipFile(folder, "w") as archive:
+        archive.write(photo, "bia/picture.jpg")
+        archive.writestr(f"{'y' * 90}/notes.txt", "no picture")
     page = open_page(color_scheme=scheme, locale=locale)
 
     look = partial(look_at, page, kind=f"{scheme}-{locale.lower()}")
@@ -401,6 +410,22 @@ def test_pages_fit_and_keep_nobody_out(open_page, photo, group, scheme: str, loc
     look("person")
     page.goto(f"{page.url}details")
     look("person-details")
+    page.goto(f"/people/{several.person_id}/face?picture={several.pk}")
+    expect(page.get_by_role("radio")).to_have_count(3)
+    look("face")
+    page.goto("/people/doubts")
+    expect(page.locator(".doubts").first).to_be_visible()
+    look("doubts")
+    page.goto("/people/audit")
+    page.locator(".report [type=submit]").click()
+    expect(page.locator(".report table").first).to_be_visible(timeout=TIMEOUT_MS)
+    look("audit")
+    page.goto("/people/import")
+    look("import")
+    page.locator("input[type=file]").set_input_files(folder)
+    page.locator(".importer .button").click()
+    expect(page.locator("table.report tbody tr")).to_have_count(2, timeout=TIMEOUT_MS)
+    look("import-run")
     assert page.faults == []
     page.goto("/nowhere")
     look("not-found")
@@ -418,6 +443,9 @@ ADMIN_PAGES = {
     "admin-export-persons": "/admin/enrollment/person/export/",
     "admin-add-person": "/admin/enrollment/person/add/",
     "admin-audit": "/admin/enrollment/person/audit/",
+    "admin-tokens": "/admin/enrollment/accesstoken/",
+    "admin-add-token": "/admin/enrollment/accesstoken/add/",
+    "password": "/password",
 }
 API_PAGES = {
     "api-models": "/api/models",
