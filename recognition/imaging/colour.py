@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
@@ -54,11 +54,16 @@ def rgb_pixels(
             image = image.convert("RGB")
     to_srgb = _to_srgb(image, profile, gamma)
     pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for band in _bands(image):
+        pixels[band[1] : band[3]] = np.asarray(to_srgb(image.crop(band)))
+    return pixels
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes (left, top, right, bottom) that cover the picture: what is converted at a time."""
     rows = max(1, _BAND_PIXELS // image.width)
     for top in range(0, image.height, rows):
-        bottom = min(top + rows, image.height)
-        pixels[top:bottom] = np.asarray(to_srgb(image.crop((0, top, image.width, bottom))))
-    return pixels
+        yield 0, top, image.width, min(top + rows, image.height)
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None, gamma: float | None) -> _Conversion:
@@ -158,12 +163,22 @@ def _shallow_colour(
     lower = low_bytes()
     if lower is None:
         return None
-    values = np.asarray(image)[..., :3].astype(np.uint16) << 8 | np.asarray(lower)[..., :3]
-    scale = next(one for one in _FULL_SCALES if values.max() <= one)
-    colour = Image.fromarray(np.rint(values * np.float32(255 / scale)).astype(np.uint8))
+    bands = list(_bands(image))
+    highest = max(int(_of_16_bits(image.crop(band), lower.crop(band)).max()) for band in bands)
+    scale = np.float32(255 / next(one for one in _FULL_SCALES if highest <= one))
+    colour = Image.new("RGB", image.size)
+    for band in bands:
+        levels = np.rint(_of_16_bits(image.crop(band), lower.crop(band)) * scale)
+        colour.paste(Image.fromarray(levels.astype(np.uint8)), band)
     if image.mode == "RGBA":
         colour.putalpha(image.getchannel("A"))
     return colour
+
+
+def _of_16_bits(upper: Image.Image, lower: Image.Image) -> np.ndarray:
+    """H×W×3 uint16 of the upper and the lower bytes of a picture's colours."""
+    values: np.ndarray = np.asarray(upper)[..., :3].astype(np.uint16) << 8
+    return values | np.asarray(lower)[..., :3]
 
 
 def other_byte(rawmode: str) -> str | None:

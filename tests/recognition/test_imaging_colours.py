@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -71,6 +72,20 @@ def test_colour_of_fewer_bits_than_its_file_has_room_for(channels, bits):
     seen = greys(png(16, {3: 2, 4: 6}[channels], rows, 64, 32))
 
     assert np.abs(seen - RAMP[0] * 255).max() <= 1
+
+
+def test_large_colour_of_fewer_bits_is_converted_a_band_at_a_time():
+    width, height = 4000, 2000
+    rows = (b"\0" + b"\x08\x00" * 3 * width) * height
+    data = png(16, 2, rows, width, height)
+    tracemalloc.start()
+
+    picture = read_image(data)
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert abs(int(picture.pixels[1000, 1000, 0]) - 255 * 2048 / 4095) <= 1
+    assert peak < 18 * width * height
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
