@@ -153,7 +153,7 @@ def _embed_again(batch: Sequence[np.ndarray], model: str, _run: int) -> None:
 
 
 def _embed_file(content: bytes, model: str) -> None:
-    (outcome,), _embeddings = embed_uploads([(None, content)], model)
+    (outcome,), _embeddings = embed_uploads([content], model)
     if isinstance(outcome, RecognitionError):
         raise outcome
 

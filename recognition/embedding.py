@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal, TypedDict, Unpack
@@ -41,7 +42,7 @@ class CropOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class FaceCrop:
+class Crop:
     """What a network reads: 112×112×3 uint8 RGB, and the face it was cut from.
 
     `face` is None when none was found or looked for; then the crop is the whole picture.
@@ -64,19 +65,6 @@ class FaceCrop:
 
 
 @dataclass(frozen=True, slots=True)
-class CroppedUpload:
-    """An upload that was read: its bytes, its upright pixels, and what was cut out, largest first."""
-
-    data: bytes
-    image: DecodedImage
-    crops: list[FaceCrop]
-
-    @property
-    def crop(self) -> FaceCrop:
-        return self.crops[0]
-
-
-@dataclass(frozen=True, slots=True)
 class Embeddings:
     """`vectors` is N×512 float32, each of length 1; vectors of other weights are not comparable."""
 
@@ -87,14 +75,14 @@ class Embeddings:
 
 def crop_faces(
     images: Sequence[np.ndarray], **options: Unpack[CropOptions]
-) -> list[list[FaceCrop] | NoFaceDetected]:
+) -> list[list[Crop] | NoFaceDetected]:
     """The faces of each H×W×3 uint8 RGB picture, aligned, largest first; in the order given.
 
     Where no face is found the whole picture stands for an aligned crop, or, with `require_face` or
     `NO_FACE_POLICY=error`, the error stands in its place; so it does where a picture that is given as
     a crop has no structure and cannot be one.
     """
-    results: list[list[FaceCrop] | NoFaceDetected] = []
+    results: list[list[Crop] | NoFaceDetected] = []
     for image in images:
         try:
             results.append(_wanted_crops(_given(image), **options))
@@ -105,41 +93,44 @@ def crop_faces(
 
 def crop_all_faces(
     image: np.ndarray, *, min_score: float | None = None, min_face_size: float | None = None
-) -> list[FaceCrop]:
+) -> list[Crop]:
     """Every face of an H×W×3 uint8 RGB picture, aligned, largest first; none when there is none."""
     return _face_crops(
         _given(image), min_score=min_score, min_face_size=min_face_size, all_faces=True
     )
 
 
-def crop_uploads(
-    files: Iterable[tuple[str | None, bytes]], **options: Unpack[CropOptions]
-) -> Iterator[CroppedUpload | RecognitionError]:
-    """Reads uploads (file name, bytes) and crops their faces; yields one entry for each, in order.
+@contextmanager
+def opened_upload(
+    data: bytes, **options: Unpack[CropOptions]
+) -> Iterator[tuple[DecodedImage, list[Crop]]]:
+    """An upload's upright picture and what is cut out of it, largest first; one at least.
 
-    One is held in memory at a time, within the process's budget of pixels: the `image` of an entry has
-    no pixels any more once the next one was asked for.
+    The picture counts in the process's budget of pixels, and has pixels, until the block ends. Raises
+    what is wrong with it: `InvalidImage`, or what `crop_faces` gives in place of crops.
     """
-    image: DecodedImage | None = None
-    for _name, data in files:
-        if image:
-            image.forget()
+    with opened_image(data, side=get_settings().detection_max_side) as image:
         try:
-            with opened_image(data, side=get_settings().detection_max_side) as image:
-                yield CroppedUpload(data, image, _wanted_crops(image, data, **options))
-        except RecognitionError as error:
-            yield error
+            yield image, _wanted_crops(image, data, **options)
+        finally:
+            image.forget()
+
+
+def crop_upload(data: bytes, **options: Unpack[CropOptions]) -> list[Crop]:
+    """What is cut out of an upload, as `opened_upload` gives it, for who needs no more of the picture."""
+    with opened_upload(data, **options) as (_image, crops):
+        return crops
 
 
 def crop_all_faces_of_upload(
     data: bytes, *, min_score: float | None = None, min_face_size: float | None = None
-) -> CroppedUpload:
-    """An upload and every face in it, largest first; no crops when there is none."""
+) -> tuple[DecodedImage, list[Crop]]:
+    """An upload's picture and every face in it, largest first; no crops when there is none."""
     with opened_image(data, side=get_settings().detection_max_side) as image:
         crops = _face_crops(
             image, data, min_score=min_score, min_face_size=min_face_size, all_faces=True
         )
-    return CroppedUpload(data, image, crops)
+    return image, crops
 
 
 def _given(pixels: np.ndarray) -> DecodedImage:
@@ -149,20 +140,20 @@ def _given(pixels: np.ndarray) -> DecodedImage:
 
 def _wanted_crops(
     image: DecodedImage, data: bytes = b"", **options: Unpack[CropOptions]
-) -> list[FaceCrop]:
+) -> list[Crop]:
     """The faces that the options ask for, or the whole picture; `NoFaceDetected` where one must be."""
-    detect = options.get("use_face_detection", True) and looks_for_faces()
+    look = options.get("use_face_detection", True) and looks_for_faces()
     required = options.get("require_face", False)
-    required = required or (detect and get_settings().no_face_policy == "error")
-    crops = _face_crops(image, data, **options) if detect or required else []
+    required = required or (look and get_settings().no_face_policy == "error")
+    crops = _face_crops(image, data, **options) if look or required else []
     if not crops and required:
         raise _no_face()
-    return crops or [_whole_picture(image.pixels, looked_for_face=detect)]
+    return crops or [_whole_picture(image.pixels, looked_for_face=look)]
 
 
 def _face_crops(
     image: DecodedImage, data: bytes = b"", **options: Unpack[CropOptions]
-) -> list[FaceCrop]:
+) -> list[Crop]:
     """The faces that can be aligned, largest first; the largest alone unless `all_faces`."""
     all_faces = options.get("all_faces", False)
     faces = detect_faces(
@@ -178,7 +169,7 @@ def _face_crops(
 
 def _cut(
     image: DecodedImage, data: bytes, faces: Iterable[Face], among: Sequence[Face] = ()
-) -> Iterator[FaceCrop]:
+) -> Iterator[Crop]:
     """The faces that can be aligned, judged among the others.
 
     Of a picture that was read at a reduced scale, a face that has too few pixels there is cut from the
@@ -193,7 +184,7 @@ def _cut(
             crop = align_face(pixels, seen.landmarks)
         except ValueError:  # landmarks that no face can have: not a face
             continue
-        yield FaceCrop(crop, face, face_quality(crop, face, among))
+        yield Crop(crop, face, face_quality(crop, face, among))
 
 
 def _meant(faces: list[Face], **options: Unpack[CropOptions]) -> tuple[list[Face], Sequence[Face]]:
@@ -216,7 +207,7 @@ def _meant(faces: list[Face], **options: Unpack[CropOptions]) -> tuple[list[Face
     return faces[index : index + 1], ()
 
 
-def crop_again(data: bytes, record: Mapping[str, Any]) -> FaceCrop:
+def crop_again(data: bytes, record: Mapping[str, Any]) -> Crop:
     """The crop of a face that was found in this very picture before: `record` is its `face_record`."""
     face = Face(
         tuple(record["box"]),
@@ -229,7 +220,7 @@ def crop_again(data: bytes, record: Mapping[str, Any]) -> FaceCrop:
     return replace(crop, quality=FaceQuality.from_record(record["quality"]))
 
 
-def _whole_picture(image: np.ndarray, *, looked_for_face: bool) -> FaceCrop:
+def _whole_picture(image: np.ndarray, *, looked_for_face: bool) -> Crop:
     """The picture as a crop; `NoFaceDetected` for one that is given as a crop and cannot be one."""
     pixels = whole_picture(image)
     if not looked_for_face and not has_structure(pixels):
@@ -239,7 +230,7 @@ def _whole_picture(image: np.ndarray, *, looked_for_face: bool) -> FaceCrop:
                 "contrast. Send a picture of a face."
             )
         )
-    return FaceCrop(pixels, None, crop_quality(pixels, looked_for_face=looked_for_face))
+    return Crop(pixels, None, crop_quality(pixels, looked_for_face=looked_for_face))
 
 
 def _no_face() -> NoFaceDetected:
@@ -289,19 +280,23 @@ def _forward(loaded: Any, crops: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def embed_uploads(
-    files: Iterable[tuple[str | None, bytes]], model: str, **options: Unpack[CropOptions]
-) -> tuple[list[FaceCrop | RecognitionError], Embeddings]:
-    """Reads and crops uploads (file name, bytes), and embeds the largest face of each.
+    contents: Iterable[bytes], model: str, **options: Unpack[CropOptions]
+) -> tuple[list[Crop | RecognitionError], Embeddings]:
+    """Reads and crops uploads, given as the bytes of their files, and embeds the largest face of each.
 
     Returns a crop or an error for each upload, and the embeddings of those that are crops, in order.
     """
     load_network(model)  # a model that cannot answer says so before any picture is looked at
-    outcomes = [
-        item.crop if isinstance(item, CroppedUpload) else item
-        for item in crop_uploads(files, **options)
-    ]
-    pixels = [item.pixels for item in outcomes if isinstance(item, FaceCrop)]
+    outcomes = [_largest_face(data, **options) for data in contents]
+    pixels = [item.pixels for item in outcomes if isinstance(item, Crop)]
     return outcomes, embed_crops(pixels, model)
+
+
+def _largest_face(data: bytes, **options: Unpack[CropOptions]) -> Crop | RecognitionError:
+    try:
+        return crop_upload(data, **options)[0]
+    except RecognitionError as error:
+        return error
 
 
 def vectors_of(model: str, crops: Sequence[np.ndarray]) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import django
@@ -18,20 +17,20 @@ def align(photos: Path, crops: Path) -> tuple[int, list[str]]:
     The faces are found and aligned as the service does it. Returns how many crops were written, and
     a line for each picture that gave none.
     """
-    from recognition.embedding import CroppedUpload, crop_uploads
+    from recognition.embedding import crop_upload
+    from recognition.exceptions import RecognitionError
 
     paths = sorted(path for path in photos.rglob("*") if path.is_file())
-    files: Iterator[tuple[str, bytes]] = ((path.name, path.read_bytes()) for path in paths)
     written, refused = 0, []
-    for path, item in zip(
-        paths, tqdm(crop_uploads(files, require_face=True), total=len(paths)), strict=True
-    ):
-        if not isinstance(item, CroppedUpload):
-            refused.append(f"{path}: {item}")
+    for path in tqdm(paths):
+        try:
+            (crop,) = crop_upload(path.read_bytes(), require_face=True)
+        except RecognitionError as error:
+            refused.append(f"{path}: {error}")
             continue
         target = (crops / path.relative_to(photos)).with_suffix(".png")
         target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(item.crop.pixels).save(target)
+        Image.fromarray(crop.pixels).save(target)
         written += 1
     return written, refused
 

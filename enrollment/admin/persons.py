@@ -205,9 +205,12 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
             say_mistakable(request, form.instance)
         person, files = form.instance, form.cleaned_data.get("pictures")
         if files and self._may_upload(request, person if change else None):
-            detect = form.cleaned_data["use_face_detection"]
             request.enroll_pictures = partial(
-                enroll_files, request, person.person_id, files, detect
+                enroll_files,
+                request,
+                person.person_id,
+                files,
+                use_face_detection=form.cleaned_data["use_face_detection"],
             )
 
     def _may_upload(self, request: HttpRequest, person: Person | None) -> bool:

@@ -27,7 +27,7 @@ from enrollment.web import Act, found_by, is_found
 from recognition.api.access import may
 from recognition.api.views import UploadView, crop_file
 from recognition.decision import Thresholds, decide
-from recognition.embedding import Embeddings, FaceCrop, embed_crops
+from recognition.embedding import Crop, Embeddings, embed_crops
 from recognition.exceptions import NoFaceDetected, RecognitionError
 from recognition.networks import find_weights, load_network
 
@@ -68,22 +68,22 @@ class SearchView(UploadView):
         return Response(serializers.SearchResponseSerializer.answer(body, request))
 
 
-def _probe(form: dict[str, Any]) -> tuple[list[FaceCrop | None], Embeddings]:
+def _probe(form: dict[str, Any]) -> tuple[list[Crop | None], Embeddings]:
     """The faces that are asked about, and their embeddings; one at least, None for a ready embedding."""
     model = form["model"]
     if "embedding" in form:
         vectors = form["embedding"][None]
         return [None], Embeddings(vectors, model, find_weights(model).fingerprint)
     load_network(model)  # a model that cannot answer says so before anything else
-    crops = crop_file(form["image"], form, all_faces=form["all_faces"]).crops
+    crops = crop_file(form["image"], form, all_faces=form["all_faces"])
     return list(crops), embed_crops([crop.pixels for crop in crops], model)
 
 
 def _decided(
-    similarity: float, thresholds: Thresholds | None, *crops: FaceCrop | FaceEmbedding | None
+    similarity: float, thresholds: Thresholds | None, *crops: Crop | FaceEmbedding | None
 ) -> dict[str, Any]:
     """What the similarity means, or why nothing is said."""
-    if any(isinstance(crop, FaceCrop) and crop.lacks_face for crop in crops):
+    if any(isinstance(crop, Crop) and crop.lacks_face for crop in crops):
         return {"decision": None, "decision_reason": NoFaceDetected.code}
     if thresholds is None:
         return {"decision": None, "decision_reason": NO_THRESHOLDS}
@@ -126,8 +126,8 @@ class VerifyView(UploadView):
 
 
 def _compare(
-    source: FaceCrop, person: Person | None, form: dict[str, Any]
-) -> tuple[FaceCrop | FaceEmbedding, float]:
+    source: Crop, person: Person | None, form: dict[str, Any]
+) -> tuple[Crop | FaceEmbedding, float]:
     """What the face was compared with, and the cosine."""
     if person:
         return best_of_person(embed_crops([source.pixels], form["model"]), person)
@@ -136,17 +136,18 @@ def _compare(
     return target, float(first @ second)
 
 
-def _crop(field: str, form: dict[str, Any]) -> FaceCrop:
+def _crop(field: str, form: dict[str, Any]) -> Crop:
     """The face of one of two pictures; an error says of which."""
     file: UploadedFile = form[field]
     try:
-        return crop_file(file, form).crop
+        (crop,) = crop_file(file, form)
     except RecognitionError as error:
         raise type(error)(f"{field}: {error}") from error
+    return crop
 
 
 def _verdict(
-    similarity: float, form: dict[str, Any], *crops: FaceCrop | FaceEmbedding
+    similarity: float, form: dict[str, Any], *crops: Crop | FaceEmbedding
 ) -> dict[str, Any]:
     thresholds = thresholds_in_force(form["model"])
     threshold = form.get("threshold", thresholds and thresholds.match.similarity)

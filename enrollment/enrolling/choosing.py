@@ -8,18 +8,14 @@ from django.utils.translation import gettext
 from enrollment import index
 from enrollment.gallery import read_picture
 from enrollment.models import FaceEmbedding, FaceImage
-from recognition.embedding import FaceCrop, crop_uploads
-from recognition.exceptions import NoSuchFace, RecognitionError
+from recognition.embedding import Crop, crop_upload
+from recognition.exceptions import NoSuchFace
 from recognition.networks import usable_names
 
 
-def faces_in(picture: FaceImage) -> list[FaceCrop]:
+def faces_in(picture: FaceImage) -> list[Crop]:
     """Every face of a stored picture, the largest first; `NoFaceDetected` where there is none."""
-    content = read_picture(picture)
-    (found,) = crop_uploads([(None, content)], require_face=True, all_faces=True)
-    if isinstance(found, RecognitionError):
-        raise found
-    return found.crops
+    return crop_upload(read_picture(picture), require_face=True, all_faces=True)
 
 
 def choose_face(picture: FaceImage, face_index: int) -> None:

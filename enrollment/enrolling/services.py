@@ -29,7 +29,7 @@ from enrollment.models import (
     note_removals,
 )
 from recognition.detection import looks_for_faces
-from recognition.embedding import CropOptions, FaceCrop, crop_uploads, embed_crops
+from recognition.embedding import Crop, CropOptions, embed_crops, opened_upload
 from recognition.exceptions import RecognitionError
 from recognition.imaging import storable_bytes
 from recognition.networks import usable_names
@@ -83,7 +83,7 @@ class Outcome:
 
     upload: Upload
     face_image: FaceImage | None = None
-    crop: FaceCrop | None = None
+    crop: Crop | None = None
     embeddings: list[FaceEmbedding] = field(default_factory=list)
     doubts: list[Doubt] = field(default_factory=list)
     judged: bool = False  # compared with the gallery
@@ -101,7 +101,7 @@ class Outcome:
         return self.face_image
 
     @property
-    def face_crop(self) -> FaceCrop:
+    def face_crop(self) -> Crop:
         """`crop` of an upload that was read now; ValueError of another."""
         if self.crop is None:
             raise ValueError(f"{self.filename} has no crop: it was not read, or not readable.")
@@ -111,7 +111,7 @@ class Outcome:
         return next((row for row in self.embeddings if row.model == model), None)
 
     @property
-    def seen(self) -> FaceCrop | FaceEmbedding | None:
+    def seen(self) -> Crop | FaceEmbedding | None:
         """What has the `face` and `quality` of a picture that was accepted, now or before."""
         known = (row for row in self.embeddings if row.face_detected is not None)
         return self.crop or next(known, None)
@@ -194,22 +194,23 @@ def _look_at(
     """
     upload = outcome.upload
     content = upload.read()
-    (found,) = crop_uploads([(upload.filename, content)], **options)
-    if isinstance(found, RecognitionError):
-        outcome.error = found
+    try:
+        with opened_upload(content, **options) as (image, (crop,)):
+            outcome.crop, outcome.doubts = crop, quality_doubts(crop.quality)
+            if outcome.doubts and settings.ENROLL_QUALITY == REFUSE:
+                outcome.error = LowQuality(_sentences(outcome.doubts))
+            if outcome.error or dry_run:
+                return
+            stored, extension = storable_bytes(content, image)
+    except RecognitionError as error:
+        outcome.error = error
         return
-    outcome.crop, outcome.doubts = found.crop, quality_doubts(found.crop.quality)
-    if outcome.doubts and settings.ENROLL_QUALITY == REFUSE:
-        outcome.error = LowQuality(_sentences(outcome.doubts))
-    if outcome.error or dry_run:
-        return
-    stored, extension = storable_bytes(content, found.image)
     picture.image = ContentFile(stored, f"picture.{extension}")
     picture.original_path, picture.upload_key = upload.shown_path, upload.key
     picture.content_hash = upload.digest
-    picture.width, picture.height = found.image.width, found.image.height
+    picture.width, picture.height = image.width, image.height
     if options.get("face_index") is not None:
-        picture.chosen_face = found.crop.face_record()
+        picture.chosen_face = crop.face_record()
 
 
 def _enroll(admitted: list[Outcome], wait: bool) -> None:

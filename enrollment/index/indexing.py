@@ -22,7 +22,7 @@ from enrollment import judging
 from enrollment.exceptions import PictureMissing, StorageUnavailable
 from enrollment.gallery import read_picture
 from enrollment.models import FaceEmbedding, FaceImage
-from recognition.embedding import FaceCrop, crop_again, crop_uploads, embed_crops
+from recognition.embedding import Crop, crop_again, crop_upload, embed_crops
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, usable_names
 from recognition.vector_store import VectorRow, get_vector_store, partition_name
@@ -56,7 +56,7 @@ class IndexReport:
 def create_pending(
     face_images: Iterable[FaceImage],
     models: Iterable[str],
-    crops: Mapping[int, FaceCrop] | None = None,
+    crops: Mapping[int, Crop] | None = None,
 ) -> list[int]:
     """Pending rows for the pictures, one for each model; returns their ids.
 
@@ -134,7 +134,7 @@ def index_embeddings(ids: list[int]) -> None:
     index_rows(ids)
 
 
-def index_rows(ids: Sequence[int], crops: Mapping[int, FaceCrop] | None = None) -> IndexReport:
+def index_rows(ids: Sequence[int], crops: Mapping[int, Crop] | None = None) -> IndexReport:
     """Computes what is missing of these embeddings, copies them to Milvus, and marks them indexed.
 
     Then it judges the pictures that are new, or whose vectors are, see `enrollment.judging.doubts`.
@@ -164,7 +164,7 @@ def _mark_failed(failures: Mapping[int, str]) -> None:
         FaceEmbedding.objects.filter(pk=pk).update(status=Status.FAILED, error=known)
 
 
-def _index_batch(ids: Sequence[int], crops: Mapping[int, FaceCrop]) -> IndexReport:
+def _index_batch(ids: Sequence[int], crops: Mapping[int, Crop]) -> IndexReport:
     """One row that fails in a way that nobody foresaw must not keep the others from Milvus for ever."""
     try:
         return _index_rows(ids, crops)
@@ -178,7 +178,7 @@ def _index_batch(ids: Sequence[int], crops: Mapping[int, FaceCrop]) -> IndexRepo
     return IndexReport(failed=len(ids))
 
 
-def _index_rows(ids: Sequence[int], crops: Mapping[int, FaceCrop]) -> IndexReport:
+def _index_rows(ids: Sequence[int], crops: Mapping[int, Crop]) -> IndexReport:
     rows = _with_pictures(ids)
     new = [row for row in rows if row.vector is None]
     failures = _compute(new, crops)
@@ -197,7 +197,7 @@ def _index_rows(ids: Sequence[int], crops: Mapping[int, FaceCrop]) -> IndexRepor
     return IndexReport(indexed, len(failures))
 
 
-def _compute(rows: list[FaceEmbedding], crops: Mapping[int, FaceCrop]) -> dict[int, str]:
+def _compute(rows: list[FaceEmbedding], crops: Mapping[int, Crop]) -> dict[int, str]:
     """Fills and saves the vectors of the rows; the `Failure`, by id, of those that have none."""
     known = dict(crops)
     pictures = {row.face_image_id: row.face_image for row in rows}
@@ -216,12 +216,12 @@ def _compute(rows: list[FaceEmbedding], crops: Mapping[int, FaceCrop]) -> dict[i
 
 def find_faces(
     pictures: Iterable[FaceImage], faces: Mapping[int, dict[str, Any]]
-) -> tuple[dict[int, FaceCrop], dict[int, str]]:
+) -> tuple[dict[int, Crop], dict[int, str]]:
     """The crop of each stored picture, and the code of what is wrong with the others, by picture id.
 
     `faces`, by picture id, are those that were found or chosen before.
     """
-    crops: dict[int, FaceCrop] = {}
+    crops: dict[int, Crop] = {}
     broken: dict[int, str] = {}
     for picture in pictures:
         try:
@@ -233,17 +233,15 @@ def find_faces(
     return crops, broken
 
 
-def _find_face(picture: FaceImage, face: dict[str, Any] | None) -> FaceCrop:
+def _find_face(picture: FaceImage, face: dict[str, Any] | None) -> Crop:
     content = read_picture(picture)
     if face:
         return crop_again(content, face)
-    (item,) = crop_uploads([(None, content)], use_face_detection=picture.use_face_detection)
-    if isinstance(item, RecognitionError):
-        raise item
-    return item.crop
+    (crop,) = crop_upload(content, use_face_detection=picture.use_face_detection)
+    return crop
 
 
-def _embed(model: str, rows: list[FaceEmbedding], crops: Mapping[int, FaceCrop]) -> dict[int, str]:
+def _embed(model: str, rows: list[FaceEmbedding], crops: Mapping[int, Crop]) -> dict[int, str]:
     try:
         embeddings = embed_crops([crops[row.face_image_id].pixels for row in rows], model)
     except RecognitionError as error:

@@ -21,7 +21,7 @@ from django.utils import timezone
 from enrollment.gallery import Weights, compared_weights, search_thresholds, thresholds_in_force
 from enrollment.models import Doubt, FaceEmbedding, FaceImage
 from recognition.decision import Thresholds
-from recognition.embedding import FaceCrop
+from recognition.embedding import Crop
 from recognition.quality import FaceQuality
 from recognition.vector_store import MAX_HITS, VectorHit, get_vector_store
 
@@ -55,7 +55,7 @@ def quality_doubts(quality: FaceQuality) -> list[Doubt]:
     return [Doubt(**reason.as_record()) for reason in quality.reasons]
 
 
-def note_quality(crops: Mapping[int, FaceCrop]) -> None:
+def note_quality(crops: Mapping[int, Crop]) -> None:
     """Replaces what was noted of the quality of these pictures, by id."""
     _replace(
         {picture: quality_doubts(crop.quality) for picture, crop in crops.items()},

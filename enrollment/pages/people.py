@@ -158,9 +158,13 @@ def add_pictures(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _enroll(request: HttpRequest, shown: Person, form: AddPicturesForm) -> None:
-    detect = form.cleaned_data["use_face_detection"]
-    files = form.cleaned_data["pictures"]
-    enroll_files(request, shown.person_id, files, detect, FaceImage.Source.PAGE)
+    enroll_files(
+        request,
+        shown.person_id,
+        form.cleaned_data["pictures"],
+        use_face_detection=form.cleaned_data["use_face_detection"],
+        source=FaceImage.Source.PAGE,
+    )
 
 
 @people_page(Act.BROWSE, Act.CHANGE_PERSON)

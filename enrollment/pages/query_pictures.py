@@ -23,8 +23,9 @@ from enrollment.gallery import (
 from enrollment.web import found_by, picture_address
 from recognition.decision import Decision, Thresholds, decide
 from recognition.detection import Face, looks_for_faces
-from recognition.embedding import CroppedUpload, FaceCrop, crop_uploads, embed_crops
+from recognition.embedding import Crop, embed_crops, opened_upload
 from recognition.exceptions import NoFaceDetected, RecognitionError
+from recognition.imaging import DecodedImage
 from recognition.networks import find_weights
 
 COMPARED_FACES: Final = 8  # of each picture, where each face of two is compared with each
@@ -141,7 +142,7 @@ class QueryFace:
     """
 
     number: int  # as on the picture, the largest first
-    crop: FaceCrop
+    crop: Crop
     uri: str
     mark: NumberMark | None
     hits: list[ShownHit] = field(default_factory=list)
@@ -187,8 +188,7 @@ class QueryPicture:
     faces: list[QueryFace]
 
     @classmethod
-    def of(cls, filename: str, upload: CroppedUpload) -> QueryPicture:
-        image = upload.image
+    def of(cls, filename: str, image: DecodedImage, crops: Iterable[Crop]) -> QueryPicture:
         size = image.width, image.height
         faces = [
             QueryFace(
@@ -197,7 +197,7 @@ class QueryPicture:
                 data_uri(crop.pixels),
                 NumberMark.beside(crop.face, *size) if crop.face else None,
             )
-            for number, crop in enumerate(upload.crops, 1)
+            for number, crop in enumerate(crops, 1)
         ]
         return cls(filename, data_uri(image.pixels), *size, faces)
 
@@ -220,15 +220,17 @@ def read_pictures(files: Iterable[UploadedFile]) -> list[QueryPicture | Problem]
 
     One without a face cannot, unless the settings say that all pictures are crops of faces.
     """
-    files = list(files)
-    contents = ((file.name, file.read()) for file in files)
-    uploads = crop_uploads(contents, all_faces=True, require_face=looks_for_faces())
-    return [
-        Problem.of(upload, file.name or "")
-        if isinstance(upload, RecognitionError)
-        else QueryPicture.of(file.name or "", upload)
-        for file, upload in zip(files, uploads, strict=True)
-    ]
+    return [_read_picture(file) for file in files]
+
+
+def _read_picture(file: UploadedFile) -> QueryPicture | Problem:
+    name = file.name or ""
+    upload = opened_upload(file.read(), all_faces=True, require_face=looks_for_faces())
+    try:
+        with upload as (image, crops):
+            return QueryPicture.of(name, image, crops)
+    except RecognitionError as error:
+        return Problem.of(error, name)
 
 
 def asked_faces(pictures: Iterable[QueryPicture | Problem]) -> list[QueryFace]:

@@ -26,6 +26,7 @@ def enroll_files(
     request: HttpRequest,
     person_id: str,
     files: Sequence[UploadedFile[Any]],
+    *,
     use_face_detection: bool,
     source: str = FaceImage.Source.ADMIN,
 ) -> None:

@@ -25,7 +25,6 @@ from recognition.api.fields import (
     NumberField,
     default_model,
 )
-from recognition.embedding import CroppedUpload
 from recognition.health import Health
 from recognition.networks import FaceNetwork, has_weights, loaded_names, usable_names
 from recognition.networks.registry import EMBEDDING_DIM
@@ -125,7 +124,7 @@ def _crop_of(instance: Any) -> Any:
     return instance["crop"]
 
 
-# Of a `FaceCrop`, or of a `FaceEmbedding` that is stored; null where it has no face.
+# Of a `Crop`, or of a `FaceEmbedding` that is stored; null where it has no face.
 class FaceSerializer(AnswerSerializer):
     box = BoxField(
         source="face.box", help_text=_("x, y, width, height in pixels of the upright picture")
@@ -183,7 +182,7 @@ class FaceDescriptionSerializer(AnswerSerializer):
         return dict(sorted(super().get_fields().items(), key=lambda item: item[0] in last))
 
 
-# Of a `CroppedUpload`.
+# Of the `image` that was sent and the `crops` of its faces.
 class DetectResponseSerializer(AnswerSerializer):
     success = serializers.BooleanField(read_only=True, default=True)
     faces = FaceSerializer(many=True, source="crops", help_text=_("Largest first."))
@@ -193,8 +192,8 @@ class DetectResponseSerializer(AnswerSerializer):
     )
     height = serializers.IntegerField(source="image.height")
 
-    def get_total(self, upload: CroppedUpload) -> int:
-        return len(upload.crops)
+    def get_total(self, detection: dict[str, Any]) -> int:
+        return len(detection["crops"])
 
 
 class EmbeddingResponseSerializer(FaceDescriptionSerializer):

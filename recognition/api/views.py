@@ -20,11 +20,10 @@ from rest_framework.views import APIView
 from recognition.api import schema, serializers
 from recognition.api.forms import FormCall
 from recognition.embedding import (
+    Crop,
     CropOptions,
-    CroppedUpload,
-    FaceCrop,
     crop_all_faces_of_upload,
-    crop_uploads,
+    crop_upload,
     embed_crops,
     embed_uploads,
 )
@@ -57,15 +56,10 @@ def crop_options(form: dict[str, Any]) -> CropOptions:
     }
 
 
-def crop_file(
-    file: UploadedFile, form: dict[str, Any], *, all_faces: bool = False
-) -> CroppedUpload:
-    """What is cut out of one file of the form; raises what is wrong with it."""
+def crop_file(file: UploadedFile, form: dict[str, Any], *, all_faces: bool = False) -> list[Crop]:
+    """What is cut out of one file of the form, largest first; raises what is wrong with it."""
     options = crop_options(form) | {"all_faces": all_faces}
-    (outcome,) = crop_uploads([(file.name, file.read())], **options)
-    if isinstance(outcome, RecognitionError):
-        raise outcome
-    return outcome
+    return crop_upload(file.read(), **options)
 
 
 def every_image_failed(results: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -106,12 +100,14 @@ class DetectView(UploadView):
     @schema.detect
     def post(self, request: Request) -> Response:
         form = self.read_form(request)
-        upload = crop_all_faces_of_upload(
+        image, crops = crop_all_faces_of_upload(
             form["image"].read(),
             min_score=form.get("min_score"),
             min_face_size=form.get("min_face_size"),
         )
-        return Response(serializers.DetectResponseSerializer.answer(upload))
+        return Response(
+            serializers.DetectResponseSerializer.answer({"image": image, "crops": crops})
+        )
 
 
 class EmbeddingView(UploadView):
@@ -123,7 +119,7 @@ class EmbeddingView(UploadView):
     def post(self, request: Request) -> Response:
         form = self.read_form(request)
         load_network(form["model"])  # a model that cannot answer says so before anything else
-        crop = crop_file(form["image"], form).crop
+        (crop,) = crop_file(form["image"], form)
         embeddings = embed_crops([crop.pixels], form["model"])
         result = {"model": embeddings.model, "embedding": embeddings.vectors[0], "crop": crop}
         return Response(serializers.EmbeddingResponseSerializer.answer(result))
@@ -137,7 +133,7 @@ class EmbeddingsBatchView(UploadView):
     @schema.embeddings_batch
     def post(self, request: Request) -> Response:
         form = self.read_form(request)
-        contents = ((file.name, file.read()) for file in form["images"])
+        contents = (file.read() for file in form["images"])
         outcomes, embeddings = embed_uploads(contents, form["model"], **crop_options(form))
         names = [file.name for file in form["images"]]
         batch = {
@@ -152,7 +148,7 @@ class EmbeddingsBatchView(UploadView):
 
 
 def _batch_results(
-    names: Iterable[str], outcomes: Iterable[FaceCrop | RecognitionError], vectors: np.ndarray
+    names: Iterable[str], outcomes: Iterable[Crop | RecognitionError], vectors: np.ndarray
 ) -> Iterator[dict[str, Any]]:
     """One result for each file; `vectors` (N×512 float32) are those of the N crops, in order."""
     remaining = iter(vectors)

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from recognition.embedding import CroppedUpload, crop_uploads, embed_crops
+from recognition.embedding import crop_upload, embed_crops
 from recognition.evaluation.pictures import EvaluationError, PictureSet
+from recognition.exceptions import RecognitionError
 
 CHUNK: Final = 256  # crops held before they are embedded
 
@@ -65,16 +66,18 @@ def embed_pictures(
             fingerprints[model] = embeddings.fingerprint
         held.clear()
 
-    items = crop_uploads(pictures.read(stems), use_face_detection=use_face_detection)
-    for stem, item in zip(stems, track(items, len(stems)), strict=True):
-        if not isinstance(item, CroppedUpload):
-            unusable[pictures.members[stem]] = str(item)
+    files = track(pictures.read(stems), len(stems))
+    for stem, (_name, content) in zip(stems, files, strict=True):
+        try:
+            (crop,) = crop_upload(content, use_face_detection=use_face_detection)
+        except RecognitionError as error:
+            unusable[pictures.members[stem]] = str(error)
             continue
         used.append(stem)
-        without_face += item.crop.face is None
-        held.append(item.crop.pixels)
+        without_face += crop.face is None
+        held.append(crop.pixels)
         if keep_crops:
-            kept.append(item.crop.pixels)
+            kept.append(crop.pixels)
         if len(held) == CHUNK:
             embed_held()
     if not used:

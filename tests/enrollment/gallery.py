@@ -54,7 +54,7 @@ def stored() -> list[StoredRow]:
 
 def found(content: bytes, limit: int = 10) -> list[str]:
     """The persons whom a search for the picture finds, best first."""
-    _crops, probe = embed_uploads([(None, content)], MODEL)
+    _crops, probe = embed_uploads([content], MODEL)
     return [hit.person.person_id for hit in search_gallery(probe, limit)[0]]
 
 

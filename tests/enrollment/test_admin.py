@@ -47,7 +47,7 @@ def texts(response) -> list[str]:
 
 def hits(content: bytes) -> list[str]:
     """Whom a search finds, best first."""
-    _crops, probe = embed_uploads([(None, content)], "mobilenetv3_large")
+    _crops, probe = embed_uploads([content], "mobilenetv3_large")
     return [hit.person.person_id for hit in search_gallery(probe, 10)[0]]
 
 

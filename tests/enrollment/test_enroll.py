@@ -67,7 +67,7 @@ def test_folders_become_persons_that_can_be_found(folder, weights):
         ("Ana_Lima/2.jpg", "folder"),
         ("12345678900/a.jpg", "folder"),
     }
-    probe = [("2.jpg", (folder / "Ana_Lima/2.jpg").read_bytes())]
+    probe = [(folder / "Ana_Lima/2.jpg").read_bytes()]
     _crops, embeddings = embed_uploads(probe, weights, use_face_detection=False)
     ((hit,),) = search_gallery(embeddings, 1)
     assert hit.face_image.original_path == "Ana_Lima/2.jpg"

@@ -15,7 +15,7 @@ from enrollment.index import indexing, removals
 from enrollment.index.indexing import IndexReport
 from enrollment.models import FaceEmbedding, FaceImage, Person, Removal
 from recognition.conf import get_settings
-from recognition.embedding import crop_uploads, embed_crops
+from recognition.embedding import crop_upload, embed_crops
 from recognition.exceptions import DetectorUnavailable
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store, partition_name
@@ -69,8 +69,8 @@ def test_pending_row_becomes_a_vector_that_is_found(row, picture):
 def test_vector_equals_a_fresh_computation_of_the_stored_file(row):
     indexing.index_rows([row.pk])
     row.refresh_from_db()
-    (upload,) = crop_uploads([(None, storage.read_picture(row.face_image))])
-    fresh = embed_crops([upload.crop.pixels], MODEL)
+    (crop,) = crop_upload(storage.read_picture(row.face_image))
+    fresh = embed_crops([crop.pixels], MODEL)
     assert row.fingerprint == fresh.fingerprint
     assert row.array.shape == (512,)
     np.testing.assert_allclose(row.array, fresh.vectors[0], atol=1e-6)

@@ -306,7 +306,5 @@ def test_no_real_crop_is_refused():
 @shapeless
 def test_nothing_shapeless_has_structure(content):
     assert not has_structure(whole_picture(read_image(content).pixels))
-    (refused,), _none = embed_uploads(
-        [(None, content)], "mobilenetv3_large", use_face_detection=False
-    )
+    (refused,), _none = embed_uploads([content], "mobilenetv3_large", use_face_detection=False)
     assert isinstance(refused, NoFaceDetected)

@@ -16,7 +16,7 @@ from enrollment.enrolling.services import Upload, enroll_pictures
 from enrollment.gallery.selectors import search_gallery
 from enrollment.models import FaceEmbedding, FaceImage, Person, Removal
 from enrollment.upkeep import Kind, reconcile
-from recognition.embedding import Embeddings, crop_uploads, embed_crops
+from recognition.embedding import Embeddings, crop_upload, embed_crops
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store, partition_name, reset_vector_store
 from tests.conftest import REAL_MILVUS
@@ -407,7 +407,7 @@ def test_interrupted_run_is_finished_by_the_next(gallery, monkeypatch):
 
 def test_vectors_with_and_without_their_mirror_image_never_meet(gallery, draw_picture, settings):
     settings.RECOGNITION = settings.RECOGNITION | {"FLIP_TTA": True}
-    crop = next(crop_uploads([("1.jpg", draw_picture(seed=1))], use_face_detection=False)).crop
+    (crop,) = crop_upload(draw_picture(seed=1), use_face_detection=False)
     probe = embed_crops([crop.pixels], MODEL)
     assert search_gallery(probe, 3) == [[]]
 

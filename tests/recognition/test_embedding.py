@@ -11,11 +11,11 @@ from PIL import Image
 
 from recognition.api.serializers import FaceDescriptionSerializer
 from recognition.embedding import (
-    CroppedUpload,
     crop_all_faces,
     crop_faces,
-    crop_uploads,
+    crop_upload,
     embed_crops,
+    opened_upload,
 )
 from recognition.exceptions import NoFaceDetected
 from recognition.imaging import read_image
@@ -62,21 +62,19 @@ def test_faces_too_small_for_the_request_do_not_count(group):
 
 
 def test_a_picture_without_a_face_is_one_crop(picture):
-    (upload,) = crop_uploads([("a.jpg", picture)], all_faces=True)
-
-    assert isinstance(upload, CroppedUpload)
-    assert [crop.face for crop in upload.crops] == [None]
-    assert crop_all_faces(upload.image.pixels) == []
+    with opened_upload(picture, all_faces=True) as (image, crops):
+        assert [crop.face for crop in crops] == [None]
+        assert crop_all_faces(image.pixels) == []
 
 
 def test_options_reach_the_uploads(group):
     buffer = io.BytesIO()
     Image.fromarray(group).save(buffer, "PNG")
 
-    (upload,) = crop_uploads([("group.png", buffer.getvalue())], all_faces=True, min_face_size=20)
+    crops = crop_upload(buffer.getvalue(), all_faces=True, min_face_size=20)
 
-    assert len(upload.crops) == 2
-    assert upload.crop is upload.crops[0]
+    assert len(crops) == 2
+    assert crops[0].face.box[0] > 300
 
 
 def test_quality_stands_within_the_face(group):
@@ -91,20 +89,20 @@ def test_quality_stands_within_the_face(group):
 
 
 def test_quality_stands_beside_a_face_that_is_not_there(picture):
-    (upload,) = crop_uploads([("a.jpg", picture)])
+    (crop,) = crop_upload(picture)
 
-    described = FaceDescriptionSerializer.answer({"crop": upload.crop})
+    described = FaceDescriptionSerializer.answer({"crop": crop})
 
     assert (described["face_detected"], described["face"]) == (False, None)
     assert described["quality"]["reasons"][0]["code"] == "no_face"
 
 
 def test_a_crop_that_was_sent_as_such_is_not_doubted_for_want_of_a_face():
-    (upload,) = crop_uploads([("a.jpg", draw_picture())], use_face_detection=False)
+    (crop,) = crop_upload(draw_picture(), use_face_detection=False)
 
     codes = [
         reason["code"]
-        for reason in FaceDescriptionSerializer.answer({"crop": upload.crop})["quality"]["reasons"]
+        for reason in FaceDescriptionSerializer.answer({"crop": crop})["quality"]["reasons"]
     ]
 
     assert "no_face" not in codes
@@ -112,13 +110,13 @@ def test_a_crop_that_was_sent_as_such_is_not_doubted_for_want_of_a_face():
 
 def test_what_is_stored_is_in_no_language(group, picture):
     ((crop,),) = crop_faces([group])
-    (upload,) = crop_uploads([("a.jpg", picture)])
+    (without_face,) = crop_upload(picture)
 
     record = crop.face_record()
 
     assert record["quality"] == crop.quality.as_record()
     assert "message" not in json.dumps(record)
-    assert upload.crop.face_record() is None
+    assert without_face.face_record() is None
 
 
 def test_flip_tta_takes_the_mean_with_the_mirror_image(group, weights, settings):
@@ -146,23 +144,20 @@ def test_a_large_jpeg_is_cropped_as_at_its_full_size(side):
     scene.save(jpeg, "JPEG", quality=95)
     data = jpeg.getvalue()
 
-    (upload,) = crop_uploads([("a.jpg", data)])
+    with opened_upload(data) as (image, (crop,)):
+        assert image.scale == 0.5
+        assert (image.width, image.height) == (4000, 3000)
     ((expected,),) = crop_faces([read_image(data).pixels])
 
-    assert upload.image.scale == 0.5
-    assert (upload.image.width, upload.image.height) == (4000, 3000)
-    assert np.abs(np.subtract(upload.crop.face.box, expected.face.box)).max() < 0.1 * side
-    assert abs(upload.crop.quality.width - expected.quality.width) < 0.1 * side
-    assert np.abs(upload.crop.pixels.astype(int) - expected.pixels).mean() < 6
-    assert upload.crop.quality.sharpness > 0.5 * expected.quality.sharpness
+    assert np.abs(np.subtract(crop.face.box, expected.face.box)).max() < 0.1 * side
+    assert abs(crop.quality.width - expected.quality.width) < 0.1 * side
+    assert np.abs(crop.pixels.astype(int) - expected.pixels).mean() < 6
+    assert crop.quality.sharpness > 0.5 * expected.quality.sharpness
 
 
 def test_only_the_picture_at_hand_has_pixels(picture):
-    uploads = crop_uploads([("a.jpg", picture), ("b.jpg", picture)], use_face_detection=False)
+    with opened_upload(picture, use_face_detection=False) as (image, _crops):
+        assert image.pixels.size > 0
 
-    first = next(uploads)
-    assert first.image.pixels.size > 0
-    second = next(uploads)
-
-    assert (first.image.pixels.size, second.image.pixels.size > 0) == (0, True)
-    assert first.image.width > 0
+    assert image.pixels.size == 0
+    assert image.width > 0

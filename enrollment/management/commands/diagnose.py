@@ -129,7 +129,7 @@ def _embed_one(probe: _Probe) -> str:
     content = read_picture(picture) if picture else _drawn_picture()
     look = picture.use_face_detection if picture else True
     model = get_settings().default_model
-    (crop,), embeddings = embed_uploads([(None, content)], model, use_face_detection=look)
+    (crop,), embeddings = embed_uploads([content], model, use_face_detection=look)
     if isinstance(crop, RecognitionError):
         raise crop
     probe.embeddings = embeddings
