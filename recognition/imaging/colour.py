@@ -177,8 +177,10 @@ def _shallow_colour(
 
 def _of_16_bits(upper: Image.Image, lower: Image.Image) -> np.ndarray:
     """H×W×3 uint16 of the upper and the lower bytes of a picture's colours."""
-    values: np.ndarray = np.asarray(upper)[..., :3].astype(np.uint16) << 8
-    return values | np.asarray(lower)[..., :3]
+    values = np.asarray(upper)[..., :3].astype(np.uint16)
+    values <<= 8
+    values |= np.asarray(lower)[..., :3]
+    return values
 
 
 def other_byte(rawmode: str) -> str | None:
