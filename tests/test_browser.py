@@ -29,7 +29,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # A camera that shows a test pattern, and leave to use it.
+    # A camera that shows a file, and leave to use it.
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
 ]
@@ -54,11 +54,15 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
+def browser(tmp_path_factory) -> Iterator[playwright.Browser]:
+    """Chromium, whose camera sees the first person."""
+    film = tmp_path_factory.mktemp("camera") / "film.mjpeg"
+    film.write_bytes(as_jpeg(draw_face(PEOPLE[0], side=480)))
+    flags = [*FLAGS, f"--use-file-for-fake-video-capture={film}"]
     with pytest.MonkeyPatch.context() as patch, playwright.sync_playwright() as engine:
         # Playwright's own event loop runs in this thread; the ORM is not called from within it.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-        chromium = engine.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        chromium = engine.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield chromium
         chromium.close()
 

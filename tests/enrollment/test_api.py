@@ -287,7 +287,7 @@ def test_a_person_id_that_cannot_be_one_is_refused(api, person_id, tmp_path):
 
 @pytest.mark.parametrize(
     "person_id",
-    ["x" * 200, 'O\'Brien "the" 100%', "%(count)d {0} \\", "' or 1==1 --", "José 😀", "a\nb"],
+    ["x" * 200, 'O\'Brien "the" 100%', "%(count)d {0} \\", "' or 1==1 --", "José 😀"],
 )
 def test_any_other_text_is_a_person_id(api, person_id):
     content = draw_picture()

@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 
 from enrollment.enrolling.services import Upload, enroll_pictures
 from enrollment.gallery.selectors import search_gallery
+from enrollment.index import index_rows
 from enrollment.models import FaceEmbedding, FaceImage, Person, Removal
 from enrollment.upkeep import Kind, reconcile
 from recognition.embedding import Embeddings, crop_upload, embed_crops
@@ -271,9 +272,7 @@ def test_replaced_weights_are_embedded_again_then_dropped(gallery):
     ids = [row.pk for row in gallery]
     loses_partition(gallery)
     FaceEmbedding.objects.update(fingerprint=OLD, status="pending")
-    from enrollment.index.indexing import index
-
-    index(ids)
+    index_rows(ids)
     assert list(stored()) == [partition_name(MODEL, OLD)]
     assert found() == {Kind.STALE: 3}
 

@@ -41,9 +41,9 @@ from enrollment.index import removals
 from tests.pictures import draw_picture
 
 for person in ("ana", "bia"):
-    uploads = [Upload(f"{n}.jpg", io.BytesIO(draw_picture((112, 112), seed=f"{person}{n}")))
+    uploads = [Upload(person, f"{n}.jpg", draw_picture((112, 112), seed=f"{person}{n}"))
                for n in range(2)]
-    enroll_pictures(person_id=person, uploads=uploads, source="api", use_face_detection=False)
+    enroll_pictures(uploads, source="api", use_face_detection=False)
 removals.remove_deleted.func.__globals__["remove_files"] = lambda: os.kill(os.getpid(), signal.SIGKILL)
 delete_person(Person.objects.get(person_id="ana"))
 """
@@ -89,9 +89,9 @@ from enrollment.enrolling import Upload, delete_person, enroll_pictures
 from tests.pictures import draw_picture
 
 for person in ("bia", "123.456.789-09", "caio"):
-    uploads = [Upload(f"{n}.jpg", io.BytesIO(draw_picture((112, 112), seed=f"{person}{n}")),
+    uploads = [Upload(person, f"{n}.jpg", draw_picture((112, 112), seed=f"{person}{n}"),
                       f"folder of {person}/{n}.jpg") for n in range(2)]
-    enroll_pictures(person_id=person, uploads=uploads, source="api", use_face_detection=False)
+    enroll_pictures(uploads, source="api", use_face_detection=False)
 erased = Person.objects.get(person_id="123.456.789-09")
 vectors = [row.vector.hex() for row in FaceEmbedding.objects.filter(face_image__person=erased)]
 tell(vectors=vectors)
