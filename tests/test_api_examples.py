@@ -137,7 +137,12 @@ def gallery(client: APIClient, monkeypatch) -> dict[str, Any]:
     )
     answers["persons_merge"] = client.post(f"{PERSON}/merge", {"person_id": "bia"}, format="json")
     answers["persons_images_delete"] = client.delete(f"{PERSON}/images/{moved}")
+    path, key = "/api/milvus/insert", {"idempotency-key": "order-2"}
+    client.post(path, {"images": photo(ANA, 3), "person_id": CPF}, headers=key)
     answers["persons_delete"] = client.delete(PERSON)
+    answers["person_deleted"] = client.post(
+        path, {"images": photo(ANA, 3), "person_id": CPF}, headers=key
+    )
 
     def fail(*args: Any) -> None:
         raise VectorStoreUnavailable("The disk is full.")

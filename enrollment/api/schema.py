@@ -49,6 +49,11 @@ milvus_insert_responses = {
         EXAMPLES,
         _("The request with this `Idempotency-Key` is not finished; see `Retry-After`."),
     ),
+    410: failure(
+        "person_deleted",
+        EXAMPLES,
+        _("The person of this request was deleted since. Send a new key to enrol them."),
+    ),
     422: answer(
         serializers.InsertFailureSerializer,
         EXAMPLES["milvus_insert_422"],
