@@ -78,7 +78,7 @@ class RecognitionSettings:
     )
     flip_tta: bool = setting(
         False,
-        "`1`: an embedding is the mean of those of the face and of its mirror image, at twice the network's time. After a change run `script/manage reindex`, since the two kinds of vectors are never compared, and measure the thresholds anew (`evaluate --save`). With the bundled `mobilenetv3_large`, on 2,000 pairs of aligned crops, it finds 86.4 % instead of 86.1 % of the pairs of one person at a false-match rate of 1 %, and its accuracy is 95.2 % instead of 95.3 %; with `cosface_resnet50` 84.1 % instead of 79.5 %, and 93.1 % instead of 93.5 %.",
+        "`1`: an embedding is the mean of those of the face and of its mirror image, at twice the network's time. After a change run `script/manage reindex`, since the two kinds of vectors are never compared, and measure the thresholds anew (`evaluate --save`).",
     )
     max_request_bytes: int = setting(
         50 * MIB,

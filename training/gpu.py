@@ -13,7 +13,7 @@ from recognition.networks.registry import NETWORKS, get_network
 from training import train
 from training.pack import decode_sources
 
-# Chosen for 5 minutes of an H100, without having tried: see training/README.md.
+# For 5 minutes of an H100. What the bundled weights were made with stands in training/README.md.
 COMMON = [
     "--batch",
     "1024",
