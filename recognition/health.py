@@ -21,7 +21,7 @@ from recognition.vector_store import get_vector_store
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
-# Asked for a sentence about what is amiss, or None: what other applications know of.
+# Asked for a sentence about what is wrong, or None: what other applications know of.
 further_questions: list[Callable[[], str | None]] = []
 
 

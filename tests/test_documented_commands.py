@@ -240,7 +240,7 @@ class Project:
     def addressed(self, text: str) -> str:
         return HOST.sub(self.url, text).replace(TOKEN, self.token)
 
-    def enrol(self) -> None:
+    def enroll(self) -> None:
         """Only the persons whom the documentation takes for enrolled."""
         with FaceClient(self.url, token=self.token) as faces:  # the tests listen, too
             for person in list(faces.persons()):
@@ -298,7 +298,7 @@ def agrees(shown: Any, answer: Any) -> bool:
 
 @pytest.mark.parametrize("snippet", BESIDE, ids=lambda snippet: snippet.place)
 def test_runs_beside_the_server(served: Project, snippet: Snippet) -> None:
-    served.enrol()
+    served.enroll()
     if snippet.language == "python":
         served.run("python", "-c", served.addressed(snippet.lines[0]))
     elif snippet.language == "js":

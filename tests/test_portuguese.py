@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from enrollment.models import Doubt, FaceImage, Person, SearchEntry
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
-from tests.enrollment.gallery import add_vectors, enrol
+from tests.enrollment.gallery import add_vectors, enroll
 from tests.pictures import draw_picture, upload
 from tests.test_translations import PORTUGUESE, read_po
 
@@ -135,7 +135,7 @@ def test_the_description_of_the_api_is_portuguese(brazilian):
 
 def test_a_search_is_portuguese(brazilian, weights):
     photo = as_jpeg(draw_face(PEOPLE[0]))
-    enrol("ana", photo, use_face_detection=True)
+    enroll("ana", photo, use_face_detection=True)
     form = {"model": "mobilenetv3_large", "top_k": 5}
     response = brazilian.post("/", form | {"images": upload(photo)})
     assert "100,0%" in response.text

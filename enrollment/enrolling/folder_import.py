@@ -200,10 +200,10 @@ class _Import:
                 for number, upload in left.items()
                 if judged[number].waited and upload.digest not in self.met
             }
-        told = [results[number] for number in range(len(uploads))]
+        outcomes = [results[number] for number in range(len(uploads))]
         if not self.dry_run:
-            _finish(uploads, told)
-        return told
+            _finish(uploads, outcomes)
+        return outcomes
 
     def _enroll(self, uploads: dict[int, Upload], judged: dict[int, FileResult]) -> None:
         """Has those that nothing speaks against enrolled; forgets those that were refused."""

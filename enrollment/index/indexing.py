@@ -272,9 +272,9 @@ def _copy_to_milvus(ids: Iterable[int]) -> int:
         store = get_vector_store()
         for partition, group in by_partition.items():
             store.upsert(partition, [vector_row(row) for row in group])
-        told = {pk: indexed_values(row) for pk, row in rows.items()}
-        there, indexed = _mark_indexed(told)
-        if there < told.keys():
+        sent = {pk: indexed_values(row) for pk, row in rows.items()}
+        there, indexed = _mark_indexed(sent)
+        if there < sent.keys():
             # Deleted while they were being written: Milvus may have been told that first.
             for partition, group in by_partition.items():
                 store.delete(partition, {row.pk for row in group} - there)
@@ -282,13 +282,13 @@ def _copy_to_milvus(ids: Iterable[int]) -> int:
         return len(indexed) + (_copy_to_milvus(changed) if changed else 0)
 
 
-def _mark_indexed(told: Mapping[int, tuple[str, str]]) -> tuple[set[int], set[int]]:
+def _mark_indexed(sent: Mapping[int, tuple[str, str]]) -> tuple[set[int], set[int]]:
     """Marks the rows of which SQL still says what Milvus was told; those that are there, and these."""
-    rows = FaceEmbedding.objects.filter(pk__in=told)
+    rows = FaceEmbedding.objects.filter(pk__in=sent)
     with transaction.atomic():
         there = set(_locked(rows))
         now = rows.values_list("pk", "face_image__person__person_id", "face_image__original_path")
-        same = {pk for pk, *said in now if told[pk] == tuple(said)}
+        same = {pk for pk, *said in now if sent[pk] == tuple(said)}
         rows.filter(pk__in=same).update(status=Status.INDEXED, error="", indexed_at=timezone.now())
     return there, same
 

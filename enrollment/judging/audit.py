@@ -239,17 +239,17 @@ def _nearer_to_another(gallery: GalleryVectors, near: Neighbours) -> list[Case]:
     """
     margin = np.where(near.own == NOWHERE, -np.inf, near.other_similarity - near.own_similarity)
     order = np.argsort(-margin, kind="stable")[: int((margin > 0).sum())]
-    told: dict[int, int] = {}  # place → the person whom the picture there is near to
+    nearest: dict[int, int] = {}  # place → the person whom the picture there is near to
     for place, other in zip(order.tolist(), near.other[order].tolist(), strict=True):
-        if told.get(other) != gallery.persons[place]:
-            told[place] = gallery.persons[other]
+        if nearest.get(other) != gallery.persons[place]:
+            nearest[place] = gallery.persons[other]
     return [
         Case(
             *_both(gallery, place, near.other[place]),
             similarity=float(near.other_similarity[place]),
             own_similarity=float(near.own_similarity[place]),
         )
-        for place in told
+        for place in nearest
     ]
 
 

@@ -19,7 +19,7 @@ from enrollment.models import FaceEmbedding, FaceImage, Person
 from recognition.exceptions import RecognitionError
 
 Say = Callable[[str], None]
-DOUBTS_TOLD: Final = 20  # pictures, each with its reasons
+DOUBTS_SHOWN: Final = 20  # pictures, each with its reasons
 
 
 def enroll_files(
@@ -68,11 +68,11 @@ def _say_doubts(accepted: Iterable[Outcome], say: Say) -> None:
         (outcome.filename, [d.message for d in outcome.doubts if d.code != "several_faces"])
         for outcome in accepted
     ]
-    told = [(file, reasons) for file, reasons in reasons_of if reasons]
-    for file, reasons in told[:DOUBTS_TOLD]:
+    doubtful = [(file, reasons) for file, reasons in reasons_of if reasons]
+    for file, reasons in doubtful[:DOUBTS_SHOWN]:
         text = gettext("“%(file)s”: %(reasons)s")  # the admin makes a first letter a capital
         say(text % {"file": file, "reasons": " ".join(reasons)})
-    if (left := len(told) - DOUBTS_TOLD) > 0:
+    if (left := len(doubtful) - DOUBTS_SHOWN) > 0:
         text = ngettext(
             "%(count)d more picture is doubtful. The list of pictures can be filtered by it.",
             "%(count)d more pictures are doubtful. The list of pictures can be filtered by it.",

@@ -44,7 +44,7 @@ _STATUS_OF_DJANGO: Final = (
 # A field's own code that is also worth being the code of the whole answer.
 TOO_MANY_IMAGES: Final = "too_many_images"
 WHOLE_REQUEST: Final = api_settings.NON_FIELD_ERRORS_KEY  # in `fields`: of no field in particular
-_TOLD_CODES: Final = {UnknownModel.code, TOO_MANY_IMAGES}
+_OWN_CODES: Final = {UnknownModel.code, TOO_MANY_IMAGES}
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
@@ -72,8 +72,8 @@ def validation_body(error: exceptions.ValidationError) -> dict[str, object]:
     """What is wrong with each field, under `fields` and once more as one message."""
     detail = error.detail if isinstance(error.detail, dict) else {"request": error.detail}
     problems = {name: _problems(value) for name, value in detail.items()}
-    told = {problem.code for items in problems.values() for problem in items}
-    code = told.pop() if len(told) == 1 and told <= _TOLD_CODES else "validation_error"
+    codes = {problem.code for items in problems.values() for problem in items}
+    code = codes.pop() if len(codes) == 1 and codes <= _OWN_CODES else "validation_error"
     fields = {name: [str(problem) for problem in items] for name, items in problems.items()}
     message = " ".join(
         " ".join(texts) if name == WHOLE_REQUEST else f"{name}: {' '.join(texts)}"

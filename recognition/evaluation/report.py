@@ -55,10 +55,10 @@ def markdown_conditions(
 ) -> str:
     """TAR of each model by condition."""
     rate = f"{fmr * 100:g} %"
-    told = ("both so", "one so", "one so, threshold kept (its FMR)")
+    headings = ("both so", "one so", "one so, threshold kept (its FMR)")
     header = [
         f"TAR at FMR {rate}",
-        *(f"{name}: {how}" for name in _code(conditions) for how in told),
+        *(f"{name}: {how}" for name in _code(conditions) for how in headings),
     ]
     rows = []
     for condition in next(iter(conditions.values())):

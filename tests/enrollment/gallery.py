@@ -30,7 +30,7 @@ class Enrollment:
         return [outcome for outcome in self.outcomes if outcome.face_image]
 
 
-def enrol(person_id: str, *contents: bytes, name: str = "", **options: Any) -> Enrollment:
+def enroll(person_id: str, *contents: bytes, name: str = "", **options: Any) -> Enrollment:
     """Enrols pictures, called 0.jpg, 1.jpg and so on, the way every client's are.
 
     They are taken for crops of faces, as the drawn ones are, unless `use_face_detection=True` is given.

@@ -52,10 +52,10 @@ def hits(content: bytes) -> list[str]:
 
 
 @pytest.fixture
-def enrol(weights, db) -> Callable[..., Person]:
+def enroll(weights, db) -> Callable[..., Person]:
     """Enrols pictures the way the API does."""
 
-    def enrol(person_id: str, *contents: bytes) -> Person:
+    def enroll(person_id: str, *contents: bytes) -> Person:
         uploads = [
             services.Upload(person_id, f"{index}.jpg", content)
             for index, content in enumerate(contents)
@@ -65,7 +65,7 @@ def enrol(weights, db) -> Callable[..., Person]:
         )
         return first.face_image.person
 
-    return enrol
+    return enroll
 
 
 @pytest.fixture
@@ -114,8 +114,8 @@ def test_add_page_enrols_person_and_pictures_in_one_step(
     assert hits(one)[0] == "ana"
 
 
-def test_change_page_adds_pictures_to_those_there(admin_client, commits, enrol, draw_picture):
-    person = enrol("ana", draw_picture(seed=1))
+def test_change_page_adds_pictures_to_those_there(admin_client, commits, enroll, draw_picture):
+    person = enroll("ana", draw_picture(seed=1))
     url = reverse("admin:enrollment_person_change", args=[person.pk])
     with commits():
         response = admin_client.post(
@@ -187,8 +187,8 @@ def test_pictures_are_kept_and_mended_when_milvus_was_away(
     assert hits(picture) == ["ana"]
 
 
-def test_sync_again_on_pictures_reports_failures(admin_client, enrol, picture, broken_milvus):
-    person = enrol("ana", picture)
+def test_sync_again_on_pictures_reports_failures(admin_client, enroll, picture, broken_milvus):
+    person = enroll("ana", picture)
     picture_row = person.face_images.get()
     selected = {"action": "sync_selected", "_selected_action": [picture_row.pk]}
     page = admin_client.post(reverse(PICTURES), selected, follow=True)
@@ -210,8 +210,8 @@ def test_full_storage_is_a_message_and_no_crash(admin_client, commits, weights, 
 # Correcting
 
 
-def test_renaming_is_told_to_milvus(admin_client, commits, enrol, picture):
-    person = enrol("ana", picture)
+def test_renaming_is_told_to_milvus(admin_client, commits, enroll, picture):
+    person = enroll("ana", picture)
     with commits():
         admin_client.post(
             reverse("admin:enrollment_person_change", args=[person.pk]),
@@ -221,8 +221,8 @@ def test_renaming_is_told_to_milvus(admin_client, commits, enrol, picture):
     assert stored.person_id == "o'hara 100%"
 
 
-def test_moving_a_picture_is_told_to_milvus(admin_client, commits, enrol, draw_picture):
-    ana, bia = enrol("ana", draw_picture(seed=1)), enrol("bia", draw_picture(seed=2))
+def test_moving_a_picture_is_told_to_milvus(admin_client, commits, enroll, draw_picture):
+    ana, bia = enroll("ana", draw_picture(seed=1)), enroll("bia", draw_picture(seed=2))
     moved = ana.face_images.get()
     with commits():
         response = admin_client.post(
@@ -235,8 +235,8 @@ def test_moving_a_picture_is_told_to_milvus(admin_client, commits, enrol, draw_p
     assert set(hits(draw_picture(seed=1))) == {"bia"}
 
 
-def test_duplicate_person_id_is_refused_by_the_form(admin_client, enrol, picture):
-    enrol("ana", picture)
+def test_duplicate_person_id_is_refused_by_the_form(admin_client, enroll, picture):
+    enroll("ana", picture)
     response = admin_client.post(reverse(ADD), person_form(pictures=[upload(picture)]))
     assert "There is already a person with this id" in response.content.decode()
     assert FaceImage.objects.count() == 1
@@ -254,9 +254,9 @@ def assert_nothing_is_left(settings) -> None:
 
 @pytest.mark.parametrize("url", [PERSONS, PICTURES])
 def test_bulk_delete_takes_rows_files_and_vectors(
-    url, admin_client, commits, enrol, draw_picture, settings
+    url, admin_client, commits, enroll, draw_picture, settings
 ):
-    people = [enrol(f"p{n}", draw_picture(seed=n), draw_picture(seed=n + 10)) for n in range(3)]
+    people = [enroll(f"p{n}", draw_picture(seed=n), draw_picture(seed=n + 10)) for n in range(3)]
     rows = people if url == PERSONS else FaceImage.objects.all()
     selected = {"action": "delete_selected", "_selected_action": [row.pk for row in rows]}
     page = admin_client.post(reverse(url), selected).content.decode()
@@ -270,8 +270,8 @@ def test_bulk_delete_takes_rows_files_and_vectors(
     assert Person.objects.count() == (0 if url == PERSONS else 3)
 
 
-def test_deleting_one_person_takes_everything(admin_client, commits, enrol, picture, settings):
-    person = enrol("ana", picture)
+def test_deleting_one_person_takes_everything(admin_client, commits, enroll, picture, settings):
+    person = enroll("ana", picture)
     url = reverse("admin:enrollment_person_delete", args=[person.pk])
     assert "ana with 1 picture, its file and its vectors" in admin_client.get(url).content.decode()
     with commits():
@@ -279,8 +279,8 @@ def test_deleting_one_person_takes_everything(admin_client, commits, enrol, pict
     assert_nothing_is_left(settings)
 
 
-def test_inline_delete_box_takes_one_picture(admin_client, commits, enrol, draw_picture, settings):
-    person = enrol("ana", draw_picture(seed=1), draw_picture(seed=2))
+def test_inline_delete_box_takes_one_picture(admin_client, commits, enroll, draw_picture, settings):
+    person = enroll("ana", draw_picture(seed=1), draw_picture(seed=2))
     form = person_form(person) | {"face_images-0-DELETE": "on"}
     with commits():
         admin_client.post(reverse("admin:enrollment_person_change", args=[person.pk]), form)
@@ -290,12 +290,12 @@ def test_inline_delete_box_takes_one_picture(admin_client, commits, enrol, draw_
 
 
 def test_deletion_without_milvus_is_noted_until_it_is_back(
-    admin_client, commits, enrol, picture, settings, broken_milvus
+    admin_client, commits, enroll, picture, settings, broken_milvus
 ):
     broken = settings.RECOGNITION
     broken_milvus()
-    person = enrol("ana", picture)
-    other = enrol("bia", picture)
+    person = enroll("ana", picture)
+    other = enroll("bia", picture)
     working, settings.RECOGNITION = settings.RECOGNITION, broken
     with commits():
         admin_client.post(
@@ -415,8 +415,8 @@ def test_picture_page_shows_face_and_state_of_each_model(admin_client, mixed):
     assert f'src="{row.face_image.get_absolute_url()}"' in page
 
 
-def test_person_page_shows_the_newest_of_many_pictures(admin_client, enrol, picture):
-    person = enrol("ana", picture)
+def test_person_page_shows_the_newest_of_many_pictures(admin_client, enroll, picture):
+    person = enroll("ana", picture)
     FaceImage.objects.bulk_create(
         FaceImage(person=person, image="pictures/x.png") for _ in range(120)
     )
@@ -427,9 +427,9 @@ def test_person_page_shows_the_newest_of_many_pictures(admin_client, enrol, pict
     assert newest == person.face_images.last()
 
 
-def test_what_people_typed_is_escaped(admin_client, enrol, picture):
+def test_what_people_typed_is_escaped(admin_client, enroll, picture):
     evil = "<script>alert(1)</script>"
-    person = enrol(evil, picture)
+    person = enroll(evil, picture)
     FaceImage.objects.update(original_path=evil)
     FaceEmbedding.objects.update(status=Status.FAILED, error=evil)
     picture_pk = person.face_images.get().pk
@@ -456,8 +456,8 @@ def test_upload_needs_the_right_to_add_pictures(staff, commits, picture, weights
     assert Person.objects.get().face_images.count() == 0
 
 
-def test_viewers_see_everything_and_change_nothing(staff, enrol, picture):
-    person = enrol("ana", picture)
+def test_viewers_see_everything_and_change_nothing(staff, enroll, picture):
+    person = enroll("ana", picture)
     client = staff("view_person", "view_faceimage")
     url = reverse("admin:enrollment_person_change", args=[person.pk])
     page = client.get(url).content.decode()

@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import reverse
 
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
-from tests.enrollment.gallery import add_vectors, enrol, set_thresholds
+from tests.enrollment.gallery import add_vectors, enroll, set_thresholds
 from tests.pictures import draw_picture, upload
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
@@ -23,9 +23,9 @@ CROP = {"use_face_detection": False}
 def doubtful(db) -> FaceImage:
     """Ana's picture under Bia, beside a good one of each."""
     set_thresholds()
-    enrol("ana", draw_picture(seed=1), name="Ana", **CROP)
-    enrol("bia", draw_picture(seed=2), **CROP)
-    return enrol("bia", draw_picture(seed=1, quality=60), **CROP).outcomes[0].face_image
+    enroll("ana", draw_picture(seed=1), name="Ana", **CROP)
+    enroll("bia", draw_picture(seed=2), **CROP)
+    return enroll("bia", draw_picture(seed=1, quality=60), **CROP).outcomes[0].face_image
 
 
 def listed(client: Client, url: str, query: str) -> list[int]:
@@ -36,7 +36,7 @@ def listed(client: Client, url: str, query: str) -> list[int]:
 
 def test_saving_anas_picture_under_bia_warns(admin_client, django_capture_on_commit_callbacks):
     set_thresholds()
-    enrol("ana", draw_picture(seed=1), name="Ana", **CROP)
+    enroll("ana", draw_picture(seed=1), name="Ana", **CROP)
     form = {
         "person_id": "bia",
         "name": "",
@@ -143,7 +143,7 @@ def test_report_is_for_those_who_may_see_persons_and_pictures():
 
 def test_quality_of_a_photo_is_told_with_its_numbers(admin_client, faces):
     photo = next((faces / "Ann_Veneman").iterdir()).read_bytes()
-    enrol("ann", photo, use_face_detection=True)
+    enroll("ann", photo, use_face_detection=True)
     picture = FaceImage.objects.get()
     assert FaceEmbedding.objects.get().face["quality"]["reasons"] == []
     Doubt.objects.create(face_image=picture, code="blurred", given=3.2, expected=10)

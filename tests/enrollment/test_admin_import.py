@@ -20,7 +20,7 @@ from django.urls import reverse
 from enrollment import enrolling
 from enrollment.enrolling import unpacking, zip_import
 from enrollment.models import FaceEmbedding, FaceImage, Person, Removal
-from tests.enrollment.gallery import enrol, found, stored
+from tests.enrollment.gallery import enroll, found, stored
 from tests.pictures import draw_picture
 
 pytestmark = pytest.mark.django_db
@@ -53,7 +53,7 @@ def unpacked(settings) -> list[str]:
 
 
 def test_preview_writes_nothing_and_the_import_does_what_it_said(boss, weights, settings):
-    enrol("ana", draw_picture(seed=1))
+    enroll("ana", draw_picture(seed=1))
     archive = packed(
         {
             "ana/old.jpg": draw_picture(seed=1),
@@ -190,7 +190,7 @@ def import_csv(boss: Client, text: str, encoding: str = "utf-8"):
 
 
 def test_persons_are_imported_from_csv(boss, weights, commits):
-    enrol("ana", draw_picture())
+    enroll("ana", draw_picture())
     with commits():
         done = import_csv(boss, "person_id,name,notes\n ana ,Ana,gate\nb/ia,Bia,\n")
     assert done.status_code == 200
@@ -236,7 +236,7 @@ def test_bad_row_imports_nothing(boss):
 
 @pytest.mark.parametrize(("format", "read"), [("0", csv.DictReader), ("1", json.load)])
 def test_persons_are_exported(boss, weights, format, read):
-    enrol("ç %\"'/", draw_picture(), name="Ana")
+    enroll("ç %\"'/", draw_picture(), name="Ana")
     page = boss.get(PERSONS + "export/").content.decode()
     assert " onchange=" not in page and " style=" not in page
     assert '<option value="0" selected>csv</option>' in page
@@ -247,7 +247,7 @@ def test_persons_are_exported(boss, weights, format, read):
 
 
 def test_chosen_persons_are_merged_after_a_question(boss, weights, commits):
-    people = [enrol(name, draw_picture(seed=n)).person for n, name in enumerate("abc")]
+    people = [enroll(name, draw_picture(seed=n)).person for n, name in enumerate("abc")]
     form = {"action": "merge_selected", "_selected_action": [each.pk for each in people]}
     asked = boss.post(PERSONS, form)
     assert "All 3 pictures go to the one you keep" in asked.content.decode()
@@ -262,7 +262,7 @@ def test_chosen_persons_are_merged_after_a_question(boss, weights, commits):
 
 
 def test_first_page_tells_the_state_and_leads_everywhere(boss, weights):
-    enrol("ana", draw_picture(seed=1), draw_picture(seed=2))
+    enroll("ana", draw_picture(seed=1), draw_picture(seed=2))
     Person.objects.create(person_id="empty")
     FaceEmbedding.objects.filter(pk=FaceEmbedding.objects.first().pk).update(status="failed")
     Removal.objects.create(embedding_id=1, partition="x")

@@ -30,7 +30,7 @@ from recognition.exceptions import VectorStoreUnavailable
 from recognition.networks import find_weights
 from recognition.networks.loader import unload_networks
 from recognition.vector_store import get_vector_store, partition_name, reset_vector_store
-from tests.enrollment.gallery import MODEL, enrol, found, stored
+from tests.enrollment.gallery import MODEL, enroll, found, stored
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
 Status = FaceEmbedding.Status
@@ -39,7 +39,7 @@ Status = FaceEmbedding.Status
 @pytest.fixture
 def row(picture) -> FaceEmbedding:
     """The embedding of an enrolled picture; Milvus lacks its vector, and the row says so."""
-    row = enrol("ana", picture).outcomes[0].embeddings[0]
+    row = enroll("ana", picture).outcomes[0].embeddings[0]
     get_vector_store().delete(partition_name(row.model, row.fingerprint), [row.pk])
     FaceEmbedding.objects.update(status=Status.PENDING)
     FaceImage.objects.update(judged_at=None)
@@ -159,7 +159,7 @@ def test_a_store_that_was_emptied_or_set_back_is_filled_by_a_new_server(
 ):
     monkeypatch.setattr(backlog.connections, "close_all", lambda: None)  # the test's own
     work_off(timezone.now())
-    enrol("bia", draw_picture(seed=2))
+    enroll("bia", draw_picture(seed=2))
     get_vector_store().delete(partition_name(row.model, row.fingerprint), [row.pk])
     assert found(picture) == ["bia"]
     assert BacklogThread()._pass(timezone.now()) == PAUSE
@@ -175,7 +175,7 @@ def test_a_store_that_was_emptied_or_set_back_is_filled_by_a_new_server(
 
 def test_stops_between_batches(row, draw_picture, monkeypatch):
     monkeypatch.setattr("enrollment.index.BATCH_SIZE", 1)
-    enrol("bia", draw_picture(seed=2))
+    enroll("bia", draw_picture(seed=2))
     FaceEmbedding.objects.update(status=Status.PENDING)
     answers = iter((False, True, True))
     assert work_off(timezone.now(), lambda: next(answers)).indexed == 1
@@ -226,7 +226,7 @@ def test_a_queue_that_is_never_empty_does_not_keep_due_work_from_being_done(thre
 
 
 def test_a_long_pass_lets_others_have_their_turn(row, thread, draw_picture, monkeypatch):
-    enrol("bia", draw_picture(seed=2))
+    enroll("bia", draw_picture(seed=2))
     FaceEmbedding.objects.update(status=Status.PENDING)
     monkeypatch.setattr("enrollment.index.BATCH_SIZE", 1)
     monkeypatch.setattr(backlog, "AT_A_TIME", -1.0)

@@ -47,15 +47,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
 ODD_NAME = "Ana\u2028d'Água\x85 'x' \\ 😀"
 
 
-def enrol(person_id: str, *contents: bytes, **options: object) -> None:
-    galleries.enrol(person_id, *contents, use_face_detection=False, **options)
+def enroll(person_id: str, *contents: bytes, **options: object) -> None:
+    galleries.enroll(person_id, *contents, use_face_detection=False, **options)
 
 
 @pytest.fixture
 def gallery(weights) -> None:
     """Three pictures of two persons, an account with a token and rights."""
-    enrol("ana", *(draw_picture(seed=seed) for seed in (1, 2)), name=ODD_NAME)
-    enrol("bia", draw_picture(seed=3))
+    enroll("ana", *(draw_picture(seed=seed) for seed in (1, 2)), name=ODD_NAME)
+    enroll("bia", draw_picture(seed=3))
     user = User.objects.create_user("operator", password="a long pass phrase")
     group = Group.objects.create(name="Operators")
     group.permissions.add(Permission.objects.get(codename="add_person"))
@@ -152,7 +152,7 @@ def test_restored_installation_answers_the_same(file, settings, monkeypatch) -> 
     assert user.has_perm("enrollment.add_person")
     assert Person.objects.get(person_id="ana").name == ODD_NAME
     assert reconcile(mend=False).found == {}
-    enrol("carla", draw_picture(seed=4))
+    enroll("carla", draw_picture(seed=4))
     assert FaceImage.objects.count() == 4
 
 
@@ -235,7 +235,7 @@ def test_backup_is_of_one_moment_and_keeps_nobody_waiting(
     gallery, settings, tmp_path, monkeypatch
 ) -> None:
     def others() -> None:
-        enrol("late", draw_picture(seed=9))
+        enroll("late", draw_picture(seed=9))
         Person.objects.filter(person_id="bia").update(name="renamed later")
 
     while_backing_up(monkeypatch, others)
@@ -431,7 +431,7 @@ def test_installation_that_holds_something_is_left_alone(file, settings, holder:
     if holder == "account":
         User.objects.create_user("me")
     else:
-        enrol("carla", draw_picture(seed=4))
+        enroll("carla", draw_picture(seed=4))
     before = everything()
     with pytest.raises(CommandError, match="not empty: 1 .*--overwrite"):
         run("restore", file)
@@ -442,7 +442,7 @@ def test_overwrite_replaces_everything(file, settings) -> None:
     before = answers()
     pictures = everything()["files"]
     empty(settings)
-    enrol("carla", draw_picture(seed=4), draw_picture(seed=5))
+    enroll("carla", draw_picture(seed=4), draw_picture(seed=5))
     User.objects.create_user("me")
     run("restore", "--overwrite", file)
     assert answers() == before
@@ -454,7 +454,7 @@ def test_overwrite_replaces_everything(file, settings) -> None:
 def test_overwrite_of_the_same_installation_undoes_what_came_after(file) -> None:
     before = answers()
     Person.objects.get(person_id="bia").delete()
-    enrol("late", draw_picture(seed=9))
+    enroll("late", draw_picture(seed=9))
     damaged = FaceImage.objects.first()
     Path(damaged.image.path).write_bytes(b"damaged")
     run("restore", "--overwrite", file)
@@ -490,7 +490,7 @@ def test_interrupted_restore_leaves_the_old_installation(
     file, settings, monkeypatch, step: str, failure: BaseException
 ) -> None:
     empty(settings)
-    enrol("carla", draw_picture(seed=4))
+    enroll("carla", draw_picture(seed=4))
     before = everything()
     real, calls = getattr(restoring, step), []
 
@@ -530,7 +530,7 @@ def test_old_vectors_in_milvus_are_never_taken_for_restored_people(file, setting
     get_vector_store().clear()
     shutil.rmtree(settings.MEDIA_ROOT)
     for number in range(4):
-        enrol(f"other {number}", draw_picture(seed=f"other {number}"))
+        enroll(f"other {number}", draw_picture(seed=f"other {number}"))
     Doubt.objects.all()._raw_delete("default")
     FaceEmbedding.objects.all()._raw_delete("default")
     FaceImage.objects.all()._raw_delete("default")

@@ -16,7 +16,7 @@ from enrollment.enrolling import corrections
 from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
 from enrollment.gallery.selectors import find_persons
 from enrollment.models import FaceEmbedding, FaceImage, Person
-from tests.enrollment.gallery import enrol, found, stored
+from tests.enrollment.gallery import enroll, found, stored
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
 
@@ -24,13 +24,13 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
 @pytest.fixture
 def ana(draw_picture) -> Person:
     """Two pictures."""
-    return enrol("ana", draw_picture(seed=1), draw_picture(seed=2)).person
+    return enroll("ana", draw_picture(seed=1), draw_picture(seed=2)).person
 
 
 @pytest.fixture
 def bia(draw_picture) -> Person:
     """One picture, a name, notes."""
-    person = enrol("bia", draw_picture(seed=3), name="Bia").person
+    person = enroll("bia", draw_picture(seed=3), name="Bia").person
     person.notes = "from the gate"
     person.save()
     return person
@@ -211,7 +211,7 @@ def test_id_that_cannot_be_one_is_refused(ana, person_id):
 @pytest.mark.django_db(transaction=True)
 def test_corrections_at_once_leave_every_picture_with_somebody(draw_picture):
     """Two operators merge the same persons, both ways, while pictures come in."""
-    people = [enrol(name, draw_picture(seed=n)).person for n, name in enumerate("abc")]
+    people = [enroll(name, draw_picture(seed=n)).person for n, name in enumerate("abc")]
     start = threading.Barrier(3)
 
     def alone(work):
@@ -229,7 +229,7 @@ def test_corrections_at_once_leave_every_picture_with_somebody(draw_picture):
     tasks = [
         alone(lambda: corrections.merge_persons(people[0], people[1])),
         alone(lambda: corrections.merge_persons(people[1], people[0])),
-        alone(lambda: [enrol("b", draw_picture(seed=seed)) for seed in (11, 12)]),
+        alone(lambda: [enroll("b", draw_picture(seed=seed)) for seed in (11, 12)]),
     ]
     with ThreadPoolExecutor(3) as pool:
         for done in [pool.submit(task) for task in tasks]:

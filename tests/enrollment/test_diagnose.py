@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 
 from enrollment.models import FaceEmbedding
 from recognition.vector_store import get_vector_store, reset_vector_store
-from tests.enrollment.gallery import MODEL, enrol, stored
+from tests.enrollment.gallery import MODEL, enroll, stored
 from tests.enrollment.holder import held_by_another_process
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("weights")]
@@ -33,7 +33,7 @@ def test_empty_gallery_works(db):
 
 
 def test_enrolled_picture_is_embedded_and_finds_itself(draw_picture):
-    enrol("ana", draw_picture(), use_face_detection=False)
+    enroll("ana", draw_picture(), use_face_detection=False)
     before = stored()
     output, error = diagnose()
     assert error == ""
@@ -45,7 +45,7 @@ def test_enrolled_picture_is_embedded_and_finds_itself(draw_picture):
 
 
 def test_lost_vector_fails_search_and_drift(draw_picture):
-    enrol("ana", draw_picture(), use_face_detection=False)
+    enroll("ana", draw_picture(), use_face_detection=False)
     get_vector_store().clear()
     output, error = diagnose()
     assert "Search, Drift" in error
@@ -60,7 +60,7 @@ def test_missing_file_and_weights_are_told(draw_picture, no_weights):
 
 
 def test_beside_a_running_server_it_says_what_it_cannot_do(draw_picture, settings):
-    enrol("ana", draw_picture(), use_face_detection=False)
+    enroll("ana", draw_picture(), use_face_detection=False)
     reset_vector_store()
     with held_by_another_process(settings.RECOGNITION["MILVUS_URI"]):
         output, error = diagnose()

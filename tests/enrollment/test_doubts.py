@@ -13,7 +13,7 @@ from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
 from enrollment.upkeep import Kind, reconcile
 from recognition.exceptions import VectorStoreUnavailable
 from recognition.vector_store import VectorStore
-from tests.enrollment.gallery import enrol, set_thresholds, stored
+from tests.enrollment.gallery import enroll, set_thresholds, stored
 from tests.pictures import draw_picture
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("weights")]
@@ -52,17 +52,17 @@ def codes(person_id: str) -> list[list[str]]:
 
 
 def test_right_pictures_raise_no_doubt(thresholds):
-    enrol("ana", look(1), **CROP)
-    enrollment = enrol("ana", look(1, 60), **CROP)
-    enrol("bia", look(2), look(2, 60), **CROP)
+    enroll("ana", look(1), **CROP)
+    enrollment = enroll("ana", look(1, 60), **CROP)
+    enroll("bia", look(2), look(2, 60), **CROP)
     assert [(o.doubts, o.judged) for o in enrollment.outcomes] == [([], True)]
     assert not Doubt.objects.exists()
 
 
 def test_picture_of_ana_under_bia_says_so(thresholds):
-    ana = enrol("ana", look(1), name="Ana", **CROP).outcomes[0].face_image
-    enrol("bia", look(2), **CROP)
-    other, own = enrol("bia", look(1, 60), **CROP).outcomes[0].doubts
+    ana = enroll("ana", look(1), name="Ana", **CROP).outcomes[0].face_image
+    enroll("bia", look(2), **CROP)
+    other, own = enroll("bia", look(1, 60), **CROP).outcomes[0].doubts
     assert (other.code, other.other) == (Resemblance.LOOKS_LIKE_SOMEONE_ELSE, ana)
     assert 0.97 < other.given <= 1 and other.expected == 0.8
     assert f"Ana (ana) (similarity {other.given:.2f}; less than 0.80 was" in other.message
@@ -73,31 +73,31 @@ def test_picture_of_ana_under_bia_says_so(thresholds):
 
 def test_likeness_to_review_counts_unless_an_own_picture_is_nearer():
     set_thresholds(match=0.9999, review=0.9)
-    enrol("ana", look(1), **CROP)
-    enrol("bia", look(1, 50), **CROP)
+    enroll("ana", look(1), **CROP)
+    enroll("bia", look(1, 50), **CROP)
     assert codes("bia") == [["looks_like_someone_else"]]
-    enrol("ana", look(1, 74), **CROP)
+    enroll("ana", look(1, 74), **CROP)
     assert codes("ana") == [[], []]
 
 
 def test_pictures_that_come_together_see_each_other(thresholds):
-    enrol("ana", look(1), look(2), **CROP)
+    enroll("ana", look(1), look(2), **CROP)
     assert codes("ana") == [["unlike_own_pictures"]] * 2
 
 
 def test_somebody_else_is_found_behind_many_own_pictures(thresholds, monkeypatch):
     monkeypatch.setattr(doubts, "FIRST_HITS", 2)
-    enrol("bia", *(look(1, quality) for quality in (40, 50, 60, 70, 80)), **CROP)
-    enrol("ana", look(1, 20), **CROP)
+    enroll("bia", *(look(1, quality) for quality in (40, 50, 60, 70, 80)), **CROP)
+    enroll("ana", look(1, 20), **CROP)
     assert codes("ana") == [["looks_like_someone_else"]]
-    enrol("bia", look(1, 90), **CROP)
+    enroll("bia", look(1, 90), **CROP)
     assert codes("bia")[-1] == ["looks_like_someone_else"]
 
 
 def test_the_same_file_again(thresholds):
-    enrol("ana", look(1), **CROP)
-    again = enrol("ana", look(1), **CROP).outcomes[0].doubts
-    elsewhere = enrol("bia", look(1), **CROP).outcomes[0].doubts
+    enroll("ana", look(1), **CROP)
+    again = enroll("ana", look(1), **CROP).outcomes[0].doubts
+    elsewhere = enroll("bia", look(1), **CROP).outcomes[0].doubts
     assert [doubt.code for doubt in again] == ["same_picture"]
     assert {doubt.code for doubt in elsewhere} == {"same_picture", "looks_like_someone_else"}
     assert "enrolled already, under ana." in elsewhere[0].message
@@ -106,8 +106,8 @@ def test_the_same_file_again(thresholds):
 
 def test_without_thresholds_only_the_same_file_is_told(monkeypatch):
     monkeypatch.setattr("enrollment.gallery.selectors.thresholds_of", lambda model: None)
-    enrol("ana", look(1), look(2), **CROP)
-    enrol("bia", look(1, 60), look(1), **CROP)
+    enroll("ana", look(1), look(2), **CROP)
+    enroll("bia", look(1, 60), look(1), **CROP)
     assert codes("ana") == [[], []] and codes("bia") == [[], ["same_picture"]]
     assert not FaceImage.objects.filter(judged_at=None).exists()
 
@@ -118,8 +118,8 @@ def test_real_faces_are_told_apart(faces):
         [photo.read_bytes() for photo in sorted((faces / name).iterdir())[:3]]
         for name in ("Aaron_Peirsol", "Ann_Veneman")
     )
-    enrol("aaron", *aaron[:2])
-    enrol("ann", *ann[:2], aaron[2])
+    enroll("aaron", *aaron[:2])
+    enroll("ann", *ann[:2], aaron[2])
     assert codes("aaron") == [[], []]
     assert codes("ann")[:2] == [[], []]
     assert {"looks_like_someone_else", "unlike_own_pictures"} <= set(codes("ann")[2])
@@ -129,8 +129,8 @@ def test_real_faces_are_told_apart(faces):
 
 
 def test_doubts_go_with_either_picture(thresholds):
-    enrol("ana", look(1), **CROP)
-    enrol("bia", look(1, 60), look(1), **CROP)
+    enroll("ana", look(1), **CROP)
+    enroll("bia", look(1, 60), look(1), **CROP)
     Person.objects.get(person_id="ana").delete()
     assert codes("bia") == [[], []]
     Person.objects.all().delete()
@@ -138,17 +138,17 @@ def test_doubts_go_with_either_picture(thresholds):
 
 
 def test_moved_picture_is_judged_again(thresholds):
-    (mine,) = enrol("ana", look(1), **CROP).outcomes
-    enrol("bia", look(2), **CROP)
-    (wrong,) = enrol("bia", look(1, 60), **CROP).outcomes
+    (mine,) = enroll("ana", look(1), **CROP).outcomes
+    enroll("bia", look(2), **CROP)
+    (wrong,) = enroll("bia", look(1, 60), **CROP).outcomes
     corrections.move_pictures([wrong.face_image.pk], mine.face_image.person)
     assert codes("ana") == [[], []]
     assert FaceImage.objects.filter(judged_at=None).count() == 0
 
 
 def test_picture_moved_while_it_is_judged_is_judged_again(thresholds, monkeypatch):
-    (ana,) = enrol("ana", look(1), **CROP).outcomes
-    (wrong,) = enrol("bia", look(1, 60), **CROP).outcomes
+    (ana,) = enroll("ana", look(1), **CROP).outcomes
+    (wrong,) = enroll("bia", look(1, 60), **CROP).outcomes
     compare = doubts.resemblances
 
     def compare_and_move(*args, **options):
@@ -162,8 +162,8 @@ def test_picture_moved_while_it_is_judged_is_judged_again(thresholds, monkeypatc
 
 
 def test_merging_settles_what_the_kept_person_was_doubted_for(thresholds):
-    (first,) = enrol("ana", look(1), **CROP).outcomes
-    (second,) = enrol("ana2", look(1, 60), **CROP).outcomes
+    (first,) = enroll("ana", look(1), **CROP).outcomes
+    (second,) = enroll("ana2", look(1, 60), **CROP).outcomes
     assert codes("ana2") == [["looks_like_someone_else"]]
     corrections.merge_persons(second.face_image.person, first.face_image.person)
     assert codes("ana2") == [[], []]
@@ -174,7 +174,7 @@ def test_merging_settles_what_the_kept_person_was_doubted_for(thresholds):
 
 def test_quality_is_noted_with_its_numbers(thresholds):
     dark = draw_picture(colour=(4, 4, 4), size=(112, 112), seed=30)
-    (outcome,) = enrol("ana", dark).outcomes
+    (outcome,) = enroll("ana", dark).outcomes
     assert "too_dark" in codes("ana")[0]
     assert [doubt.message for doubt in outcome.doubts] == [
         reason.message for reason in outcome.crop.quality.reasons
@@ -184,18 +184,18 @@ def test_quality_is_noted_with_its_numbers(thresholds):
 def test_doubtful_quality_is_refused_when_told(settings):
     settings.ENROLL_QUALITY = "refuse"
     dark = draw_picture(colour=(4, 4, 4), size=(112, 112), seed=30)
-    enrollment = enrol("ana", dark)
+    enrollment = enroll("ana", dark)
     (error,) = [outcome.error for outcome in enrollment.outcomes]
     assert isinstance(error, LowQuality) and error.status == 422
     assert error.message.startswith("The face is too dark")
     assert not Person.objects.exists() and stored() == []
-    assert len(enrol("ana", look(1), **CROP).accepted) == 1
+    assert len(enroll("ana", look(1), **CROP).accepted) == 1
 
 
 def test_doubtful_identity_is_refused_when_told(settings, thresholds):
     settings.ENROLL_IDENTITY = "refuse"
-    assert len(enrol("ana", look(1), look(1, 60), **CROP).accepted) == 2
-    right, wrong, copy = enrol("bia", look(2), look(1, 50), look(1), **CROP).outcomes
+    assert len(enroll("ana", look(1), look(1, 60), **CROP).accepted) == 2
+    right, wrong, copy = enroll("bia", look(2), look(1, 50), look(1), **CROP).outcomes
     assert right.face_image and not wrong.face_image and not copy.face_image
     assert isinstance(wrong.error, DoubtfulIdentity)
     assert "looks like somebody else who is enrolled: ana" in wrong.error.message
@@ -207,7 +207,7 @@ def test_doubtful_identity_is_refused_when_told(settings, thresholds):
 def test_refusing_needs_milvus_before_anything_is_stored(settings, thresholds, no_search):
     settings.ENROLL_IDENTITY = "refuse"
     with pytest.raises(VectorStoreUnavailable):
-        enrol("ana", look(1), **CROP)
+        enroll("ana", look(1), **CROP)
     assert not FaceImage.objects.exists()
 
 
@@ -215,10 +215,10 @@ def test_refusing_needs_milvus_before_anything_is_stored(settings, thresholds, n
 
 
 def test_failing_to_judge_loses_nothing_and_reindex_does_it(thresholds, monkeypatch, settings):
-    enrol("ana", look(1), **CROP)
+    enroll("ana", look(1), **CROP)
     with monkeypatch.context() as patch:
         patch.setattr(doubts, "resemblances", lambda *args: 1 / 0)
-        (outcome,) = enrol("bia", look(1, 60), **CROP).outcomes
+        (outcome,) = enroll("bia", look(1, 60), **CROP).outcomes
     assert outcome.embeddings[0].status == FaceEmbedding.Status.INDEXED
     assert outcome.judged is False and outcome.doubts == []
     assert reconcile(mend=False).found[Kind.NOT_JUDGED].examples == [outcome.face_image.pk]
@@ -230,22 +230,22 @@ def test_failing_to_judge_loses_nothing_and_reindex_does_it(thresholds, monkeypa
 
 
 def test_reindex_tells_what_it_could_not_judge(thresholds, monkeypatch):
-    enrol("ana", look(1), **CROP)
+    enroll("ana", look(1), **CROP)
     FaceImage.objects.update(judged_at=None)
     monkeypatch.setattr(doubts, "resemblances", lambda *args: 1 / 0)
     assert sum(reconcile(mend=True).unmended.values()) == 1
 
 
 def test_picture_without_a_vector_waits_to_be_judged(thresholds, no_store):
-    (outcome,) = enrol("ana", look(1)).outcomes
+    (outcome,) = enroll("ana", look(1)).outcomes
     assert outcome.embeddings[0].status == FaceEmbedding.Status.FAILED
     assert outcome.judged is False
     assert outcome.doubts == []
 
 
 def test_a_batch_costs_as_many_queries_as_one_picture(thresholds, django_assert_num_queries):
-    enrol("ana", look(1), **CROP)
-    rows = [enrol(f"p{n}", look(n), **CROP).outcomes[0].face_image.pk for n in range(2, 8)]
+    enroll("ana", look(1), **CROP)
+    rows = [enroll(f"p{n}", look(n), **CROP).outcomes[0].face_image.pk for n in range(2, 8)]
     with CaptureQueriesContext(connection) as one:
         doubts.judge(rows[:1])
     with django_assert_num_queries(len(one)):
@@ -253,8 +253,8 @@ def test_a_batch_costs_as_many_queries_as_one_picture(thresholds, django_assert_
 
 
 def test_sync_again_judges_what_was_not(thresholds):
-    enrol("ana", look(1), **CROP)
-    (outcome,) = enrol("bia", look(1, 60), **CROP).outcomes
+    enroll("ana", look(1), **CROP)
+    (outcome,) = enroll("bia", look(1, 60), **CROP).outcomes
     Doubt.objects.all().delete()
     FaceImage.objects.update(judged_at=None)
     services.sync_again([outcome.face_image])
@@ -267,9 +267,9 @@ def judge_again() -> None:
 
 
 def test_dismissed_doubts_stay_dismissed_until_their_evidence_changes(thresholds):
-    enrol("ana", look(1), **CROP)
-    enrol("bia", look(2), **CROP)
-    picture = enrol("bia", look(1, 60), **CROP).outcomes[0].face_image
+    enroll("ana", look(1), **CROP)
+    enroll("bia", look(2), **CROP)
+    picture = enroll("bia", look(1, 60), **CROP).outcomes[0].face_image
     open_before = codes("bia")[1]
     assert (
         doubts.dismiss_doubts(FaceImage.objects.filter(pk=picture.pk), "boss")
@@ -293,7 +293,7 @@ def test_dismissed_doubts_stay_dismissed_until_their_evidence_changes(thresholds
 
 
 def test_dismissed_quality_is_raised_again_when_it_is_another(thresholds):
-    picture = enrol("ana", look(1), **CROP).outcomes[0].face_image
+    picture = enroll("ana", look(1), **CROP).outcomes[0].face_image
     for given, dismissed in ((3.2, False), (3.21, True), (9.0, False)):
         doubts._replace(
             {picture.pk: [Doubt(code="blurred", given=given, expected=10)]},

@@ -16,7 +16,7 @@ from enrollment.gallery.selectors import search_gallery
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from recognition.embedding import embed_uploads
 from recognition.vector_store import get_vector_store
-from tests.enrollment.gallery import enrol, set_thresholds
+from tests.enrollment.gallery import enroll, set_thresholds
 from tests.enrollment.holder import held_by_another_process
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -38,7 +38,7 @@ def folder(tmp_path: Path, draw_picture) -> Path:
     return tmp_path / "people"
 
 
-def enroll(folder: Path, *arguments: str) -> tuple[str, str]:
+def run_enroll(folder: Path, *arguments: str) -> tuple[str, str]:
     output, errors = io.StringIO(), io.StringIO()
     call_command(
         "enroll", str(folder), "--no-face-detection", *arguments, stdout=output, stderr=errors
@@ -49,13 +49,13 @@ def enroll(folder: Path, *arguments: str) -> tuple[str, str]:
 def reasons(folder: Path, *arguments: str) -> dict[str, tuple[str, str]]:
     """The status and reason of each file, from the report."""
     report = folder.parent / "report.csv"
-    enroll(folder, "--report", str(report), *arguments)
+    run_enroll(folder, "--report", str(report), *arguments)
     with report.open(newline="", encoding="utf-8") as file:
         return {row["file"]: (row["status"], row["reason"]) for row in csv.DictReader(file)}
 
 
 def test_folders_become_persons_that_can_be_found(folder, weights):
-    output, errors = enroll(folder)
+    output, errors = run_enroll(folder)
     assert output.startswith("3 pictures of 2 persons enrolled")
     assert errors == ""
     assert list(Person.objects.values_list("person_id", "name")) == [
@@ -84,31 +84,31 @@ def test_pictures_of_several_persons_share_a_batch(folder, monkeypatch, weights)
         return embed_crops(crops, model)
 
     monkeypatch.setattr(indexing, "embed_crops", counting)
-    enroll(folder)
+    run_enroll(folder)
     assert sizes == [3]
 
 
 def test_second_run_skips_what_is_enrolled(folder, draw_picture, weights):
-    enroll(folder)
+    run_enroll(folder)
     (folder / "Ana_Lima/3.jpg").write_bytes(draw_picture(seed=4))
-    output, _errors = enroll(folder)
+    output, _errors = run_enroll(folder)
     assert output.startswith("1 pictures of 1 persons enrolled (0 doubtful), 3 skipped")
     assert FaceImage.objects.count() == 4
 
 
 def test_second_run_finishes_an_interrupted_one(folder, weights):
-    enroll(folder)
+    run_enroll(folder)
     cut_off = FaceEmbedding.objects.first()
     get_vector_store().clear()
     FaceEmbedding.objects.filter(pk=cut_off.pk).update(status="pending", vector=None)
-    enroll(folder)
+    run_enroll(folder)
     cut_off.refresh_from_db()
     assert cut_off.status == "indexed"
     assert get_vector_store().row_count() == 1
 
 
 def test_dry_run_writes_nothing(folder, tmp_path, settings):
-    output, _errors = enroll(folder, "--dry-run")
+    output, _errors = run_enroll(folder, "--dry-run")
     assert output.startswith("Dry run, nothing written: 3 pictures of 2 persons")
     assert not Person.objects.exists()
     assert not FaceImage.objects.exists()
@@ -177,7 +177,7 @@ def test_every_file_has_a_status_and_a_reason(odd_files, weights):
 
 
 def test_refusals_are_printed_without_a_report(odd_files, weights):
-    output, errors = enroll(odd_files)
+    output, errors = run_enroll(odd_files)
     assert "2 skipped, 9 refused, 2 ignored" in output
     assert len(errors.splitlines()) == 9
     assert "Ana_Lima/page.jpg: refused. The file is of type HTML" in errors
@@ -185,14 +185,14 @@ def test_refusals_are_printed_without_a_report(odd_files, weights):
 
 def test_flat_folder_is_one_person(folder, weights):
     (folder / "flat.jpg").write_bytes((folder / "Ana_Lima/1.jpg").read_bytes())
-    enroll(folder, "--person-id", " bia ")
+    run_enroll(folder, "--person-id", " bia ")
     assert list(Person.objects.values_list("person_id", flat=True)) == ["bia"]
     assert FaceImage.objects.count() == 3
 
 
 def test_blank_person_id_is_refused(folder):
     with pytest.raises(CommandError, match="blank"):
-        enroll(folder, "--person-id", "  ")
+        run_enroll(folder, "--person-id", "  ")
 
 
 def test_decomposed_folder_name_is_the_composed_person(folder):
@@ -240,7 +240,7 @@ def test_file_larger_than_a_request_is_refused(folder, settings, weights):
 def test_missing_weights_stop_it_before_anything_is_stored(folder, settings, tmp_path):
     settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": tmp_path / "none"}
     with pytest.raises(CommandError, match="has no weights"):
-        enroll(folder)
+        run_enroll(folder)
     assert not Person.objects.exists()
 
 
@@ -249,13 +249,13 @@ def test_database_of_another_process_stops_it_before_anything_is_stored(folder, 
         held_by_another_process(settings.RECOGNITION["MILVUS_URI"]),
         pytest.raises(CommandError, match="open in another process"),
     ):
-        enroll(folder)
+        run_enroll(folder)
     assert not Person.objects.exists()
 
 
 def test_folder_that_is_none_is_refused(tmp_path):
     with pytest.raises(CommandError, match="is not a folder"):
-        enroll(tmp_path / "nowhere")
+        run_enroll(tmp_path / "nowhere")
 
 
 def test_interrupt_keeps_what_was_enrolled(folder, monkeypatch, weights):
@@ -272,7 +272,7 @@ def test_interrupt_keeps_what_was_enrolled(folder, monkeypatch, weights):
 
     monkeypatch.setattr(folder_import, "enroll_pictures", interrupted)
     with pytest.raises(CommandError, match="Interrupted") as error:
-        enroll(folder)
+        run_enroll(folder)
     assert error.value.returncode == 130
     assert FaceEmbedding.objects.filter(status="indexed").count() == 2
 
@@ -288,12 +288,12 @@ def test_pictures_without_a_face_are_refused(folder, weights, options):
 def test_warnings_are_printed_counted_and_reported(folder, weights, draw_picture, tmp_path):
     set_thresholds()
     alike = draw_picture(seed=3, quality=60)  # to the picture of 12345678900
-    enrol("bia", alike, name="Bia", use_face_detection=False)
-    output, errors = enroll(folder, "--dry-run")
+    enroll("bia", alike, name="Bia", use_face_detection=False)
+    output, errors = run_enroll(folder, "--dry-run")
     assert "(0 doubtful)" in output  # nobody is compared in a dry run
 
     report = tmp_path / "report.csv"
-    output, errors = enroll(folder, "--report", str(report))
+    output, errors = run_enroll(folder, "--report", str(report))
     assert "3 pictures of 2 persons enrolled (3 doubtful)" in output
     with report.open(newline="", encoding="utf-8") as file:
         warnings = {row["file"]: row["warnings"] for row in csv.DictReader(file)}
@@ -301,7 +301,7 @@ def test_warnings_are_printed_counted_and_reported(folder, weights, draw_picture
     assert "who is enrolled: Bia (bia)" in warnings["12345678900/a.jpg"]
 
     Person.objects.exclude(person_id="bia").delete()
-    _output, errors = enroll(folder)
+    _output, errors = run_enroll(folder)
     assert (
         "12345678900/a.jpg: doubtful. The face looks like somebody else who is enrolled" in errors
     )

@@ -10,7 +10,7 @@ from enrollment.index import indexing
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from recognition import embedding
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
-from tests.enrollment.gallery import enrol, found, stored
+from tests.enrollment.gallery import enroll, found, stored
 from tests.pictures import draw_picture, upload
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
@@ -116,7 +116,7 @@ def test_pictures_enrolled_without_waiting_are_looked_at_once(api, group, monkey
 
 def test_the_crop_made_later_is_the_same():
     picture = as_jpeg(draw_face(PEOPLE[1]))
-    (outcome,) = enrol("ana", picture, use_face_detection=True).outcomes
+    (outcome,) = enroll("ana", picture, use_face_detection=True).outcomes
     crops, broken = indexing.find_faces(
         [outcome.face_image], {outcome.face_image.pk: outcome.crop.face_record()}
     )

@@ -19,7 +19,7 @@ from recognition.embedding import crop_upload, embed_crops
 from recognition.exceptions import DetectorUnavailable
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store, partition_name
-from tests.enrollment.gallery import MODEL, enrol, found, stored
+from tests.enrollment.gallery import MODEL, enroll, found, stored
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
 Status = FaceEmbedding.Status
@@ -28,7 +28,7 @@ Status = FaceEmbedding.Status
 @pytest.fixture
 def row(picture) -> FaceEmbedding:
     """The pending embedding of an enrolled picture, as a crash before the computation leaves it."""
-    row = enrol("ana", picture).outcomes[0].embeddings[0]
+    row = enroll("ana", picture).outcomes[0].embeddings[0]
     get_vector_store().delete(partition_name(row.model, row.fingerprint), [row.pk])
     FaceEmbedding.objects.update(
         vector=None, face_detected=None, status=Status.PENDING, indexed_at=None
@@ -98,7 +98,7 @@ def test_row_without_a_vector_is_never_called_indexed(row):
 
 
 def test_missing_file_marks_the_row_and_stops_no_other(row, draw_picture):
-    other = enrol("bia", draw_picture(seed=7)).outcomes[0].embeddings[0]
+    other = enroll("bia", draw_picture(seed=7)).outcomes[0].embeddings[0]
     row.face_image.image.storage.delete(row.face_image.image.name)
     assert indexing.index_rows([row.pk, other.pk]) == IndexReport(indexed=1, failed=1)
     row.refresh_from_db()
@@ -138,7 +138,7 @@ class AbsentDetector:
 def test_absent_detector_fails_the_pictures_that_need_it_and_stops_no_other(
     row, draw_picture, settings
 ):
-    other = enrol("bia", draw_picture(seed=7), use_face_detection=False).outcomes[0].embeddings[0]
+    other = enroll("bia", draw_picture(seed=7), use_face_detection=False).outcomes[0].embeddings[0]
     FaceImage.objects.filter(pk=row.face_image_id).update(use_face_detection=True)
     settings.RECOGNITION = settings.RECOGNITION | {"DETECTOR": f"{__name__}.AbsentDetector"}
     assert indexing.index_rows([row.pk, other.pk]) == IndexReport(indexed=1, failed=1)
@@ -148,7 +148,7 @@ def test_absent_detector_fails_the_pictures_that_need_it_and_stops_no_other(
 
 def test_failure_that_nobody_foresaw_stops_no_other(row, draw_picture):
     """One such row used to keep all that came after it from Milvus, at every try."""
-    other = enrol("bia", draw_picture(seed=7)).outcomes[0].embeddings[0]
+    other = enroll("bia", draw_picture(seed=7)).outcomes[0].embeddings[0]
     Person.objects.filter(person_id="ana").update(person_id="😀" * 201)  # more than Milvus takes
     assert indexing.index_rows([row.pk, other.pk]) == IndexReport(indexed=1, failed=1)
     row.refresh_from_db()
@@ -231,7 +231,7 @@ def test_milvus_away_keeps_row_and_file_and_sync_again_mends(settings, tmp_path,
     working = settings.RECOGNITION
     (tmp_path / "file").write_text("no database")
     settings.RECOGNITION = working | {"MILVUS_URI": str(tmp_path / "file")}
-    outcome = enrol("ana", picture).outcomes[0]
+    outcome = enroll("ana", picture).outcomes[0]
     row = FaceEmbedding.objects.get()
     assert outcome.error is None
     assert (row.status, row.error) == (Status.FAILED, "vector_store_unavailable")
@@ -247,7 +247,7 @@ def test_milvus_away_keeps_row_and_file_and_sync_again_mends(settings, tmp_path,
 
 
 def test_deletions_wait_until_milvus_is_back(settings, tmp_path, picture):
-    row = enrol("ana", picture).outcomes[0].embeddings[0]
+    row = enroll("ana", picture).outcomes[0].embeddings[0]
     working = settings.RECOGNITION
     (tmp_path / "file").write_text("no database")
     settings.RECOGNITION = working | {"MILVUS_URI": str(tmp_path / "file")}
@@ -264,7 +264,7 @@ def test_deletions_wait_until_milvus_is_back(settings, tmp_path, picture):
 
 def test_many_deletions_are_applied_in_steps(monkeypatch, draw_picture):
     monkeypatch.setattr(removals, "AT_A_TIME", 2)
-    enrol("ana", *(draw_picture(seed=n) for n in range(5)))
+    enroll("ana", *(draw_picture(seed=n) for n in range(5)))
     Person.objects.all().delete()
     assert removals.apply_deletions() == 5
     assert stored() == []
@@ -272,7 +272,7 @@ def test_many_deletions_are_applied_in_steps(monkeypatch, draw_picture):
 
 def test_picture_is_indexed_for_weights_that_came_later(own_weights, picture):
     hidden = own_weights.rename(own_weights.with_suffix(".away"))
-    face_image = enrol("ana", picture).outcomes[0].face_image
+    face_image = enroll("ana", picture).outcomes[0].face_image
     assert not face_image.embeddings.exists()
     hidden.rename(own_weights)
     assert sync_again([face_image]) == IndexReport(indexed=1)

@@ -10,7 +10,7 @@ from django.db.migrations.executor import MigrationExecutor
 from enrollment.enrolling import change_person, clean_person_id, create_person
 from enrollment.gallery import easily_mistaken, find_persons, get_person
 from enrollment.models import FaceEmbedding, Person, tidy_rows
-from tests.enrollment.gallery import enrol
+from tests.enrollment.gallery import enroll
 from tests.pictures import draw_picture
 
 pytestmark = pytest.mark.django_db
@@ -48,8 +48,8 @@ def test_blank_ids_are_refused(given):
 
 
 def test_both_spellings_are_one_person(api, weights, boss):
-    enrol(DECOMPOSED, draw_picture(seed=1))
-    enrol(JOAO, draw_picture(seed=2))
+    enroll(DECOMPOSED, draw_picture(seed=1))
+    enroll(JOAO, draw_picture(seed=2))
     assert Person.objects.get().person_id == JOAO
     assert api.get(f"/api/persons/{DECOMPOSED}").json()["person_id"] == JOAO
     for path in ("/people/new", "/admin/enrollment/person/add/"):
@@ -155,7 +155,7 @@ def test_rows_of_version_1_are_made_tidy_and_none_is_lost():
 
 @pytest.mark.django_db(transaction=True)
 def test_update_from_version_1_has_milvus_told_new_ids(weights):
-    enrol(JOAO, draw_picture())
+    enroll(JOAO, draw_picture())
     row = FaceEmbedding.objects.get()
     Person.objects.update(person_id=DECOMPOSED, search_text="")
     executor = MigrationExecutor(connection)

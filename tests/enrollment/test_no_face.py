@@ -23,7 +23,7 @@ from recognition.imaging import read_image
 from recognition.quality import has_structure
 from tests.conftest import FACES_DIR
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
-from tests.enrollment.gallery import enrol, set_thresholds
+from tests.enrollment.gallery import enroll, set_thresholds
 from tests.pictures import draw_picture, upload
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
@@ -165,7 +165,7 @@ def test_an_installation_for_crops_alone_takes_them(api, settings):
 @pytest.mark.parametrize("options", [{}, {"all_faces": "true"}, {"group_by_person": "true"}])
 def test_a_search_without_a_face_has_hits_and_no_verdict(api, options):
     set_thresholds()
-    enrol("ana", draw_picture())
+    enroll("ana", draw_picture())
     body = api.post(SEARCH, {"image": upload(), **options}).json()
     (hit,) = body["results"]
     for told in (hit, body, *body.get("faces", [])):
@@ -181,8 +181,8 @@ def test_an_empty_gallery_gives_no_verdict_either(api):
 
 def test_a_search_with_a_face_or_a_crop_has_a_verdict(api):
     set_thresholds()
-    enrol("ana", draw_picture())
-    enrol("bia", face(), use_face_detection=True)
+    enroll("ana", draw_picture())
+    enroll("bia", face(), use_face_detection=True)
     crop = api.post(SEARCH, {"image": upload(), **CROP}).json()
     found = api.post(SEARCH, {"image": upload(face())}).json()
     for body in (crop, found):
@@ -193,7 +193,7 @@ def test_a_search_with_a_face_or_a_crop_has_a_verdict(api):
 def test_weights_that_nobody_measured_are_the_other_reason(api, monkeypatch):
     for module in ("enrollment.gallery.selectors", "enrollment.api.probes"):
         monkeypatch.setattr(f"{module}.search_thresholds", lambda _model: None)
-    enrol("ana", draw_picture())
+    enroll("ana", draw_picture())
     body = api.post(SEARCH, {"image": upload(), **CROP}).json()
     assert body["decision"] is None and body["decision_reason"] == "no_thresholds"
     assert body["results"][0]["decision_reason"] == "no_thresholds"
@@ -201,7 +201,7 @@ def test_weights_that_nobody_measured_are_the_other_reason(api, monkeypatch):
 
 def test_verification_without_a_face_has_no_verdict(api):
     set_thresholds()
-    enrol("ana", draw_picture())
+    enroll("ana", draw_picture())
     form = {"require_face": "false", "threshold": "0.1"}
     pair = api.post(VERIFY, {"source_image": upload(), "target_image": upload(), **form}).json()
     person = api.post(VERIFY, {"source_image": upload(), "person_id": "ana", **form}).json()
@@ -213,7 +213,7 @@ def test_verification_without_a_face_has_no_verdict(api):
 
 @shapeless
 def test_a_shapeless_crop_is_not_asked_about(api, content):
-    enrol("ana", draw_picture())
+    enroll("ana", draw_picture())
     calls = {
         SEARCH: {"image": upload(content)},
         VERIFY: {"source_image": upload(content), "person_id": "ana"},
@@ -246,13 +246,13 @@ def asked(*contents: bytes) -> dict[str, object]:
 
 def test_the_page_says_no_face_and_shows_no_match():
     set_thresholds()
-    enrol("ana", draw_picture(), name="Ana Lima")
+    enroll("ana", draw_picture(), name="Ana Lima")
     browser = Client(headers={"host": "localhost"})
     page = browser.post("/", asked(draw_picture()))
     assert page.status_code == 422
     assert "No face was found" in page.content.decode()
     assert "Ana Lima" not in page.content.decode()
-    enrol("bia", face(), name="Bia", use_face_detection=True)
+    enroll("bia", face(), name="Bia", use_face_detection=True)
     page = browser.post("/", asked(draw_picture(), face())).content.decode()
     assert "No face was found" in page and "Bia" in page and "Ana Lima" in page
 
@@ -263,7 +263,7 @@ def test_the_page_says_no_face_and_shows_no_match():
 @pytest.fixture
 def faceless() -> FaceImage:
     """A picture without a face, enrolled as version 1.0 did it."""
-    picture = enrol("ana", draw_picture()).outcomes[0].face_image
+    picture = enroll("ana", draw_picture()).outcomes[0].face_image
     FaceImage.objects.update(use_face_detection=True, original_path="gate/wall.jpg")
     return picture
 
@@ -284,7 +284,7 @@ def test_the_start_names_them(faceless):
 
 
 def test_crops_are_not_named_at_the_start():
-    enrol("ana", draw_picture())
+    enroll("ana", draw_picture())
     errors = io.StringIO()
     Serve(stdout=io.StringIO(), stderr=errors)._say_faceless()
     assert errors.getvalue() == ""

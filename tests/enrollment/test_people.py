@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from enrollment.models import Doubt, FaceImage, Person
-from tests.enrollment.gallery import enrol, found, stored
+from tests.enrollment.gallery import enroll, found, stored
 from tests.enrollment.test_views import Markup
 from tests.pictures import draw_picture, upload
 
@@ -24,12 +24,12 @@ def local() -> Client:
 
 @pytest.fixture
 def ana(weights) -> Person:
-    return enrol("ana", draw_picture(seed=1), draw_picture(seed=2), name="Ana <b>").person
+    return enroll("ana", draw_picture(seed=1), draw_picture(seed=2), name="Ana <b>").person
 
 
 @pytest.fixture
 def bia(weights) -> Person:
-    return enrol("b/ia", draw_picture(seed=3)).person
+    return enroll("b/ia", draw_picture(seed=3)).person
 
 
 def page(person: Person, name: str = "person") -> str:

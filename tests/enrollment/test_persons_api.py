@@ -10,7 +10,7 @@ from rest_framework.authtoken.models import Token
 
 from enrollment import enrolling
 from enrollment.models import FaceImage, Person
-from tests.enrollment.gallery import enrol, found, stored
+from tests.enrollment.gallery import enroll, found, stored
 from tests.pictures import draw_picture, upload
 from tests.test_api_schema import check, document, operations  # noqa: F401 (a fixture)
 
@@ -181,8 +181,8 @@ def test_a_change_of_nothing_is_refused(call, given):
 
 
 def test_merged_persons_are_one(call, commits, weights):
-    enrol("ana", draw_picture(seed=1))
-    enrol("b/ia", draw_picture(seed=2), name="Bia")
+    enroll("ana", draw_picture(seed=1))
+    enroll("b/ia", draw_picture(seed=2), name="Bia")
     with commits():
         response = call("post", at("ana", "/merge"), {"person_id": "b/ia"})
     body = response.json()
@@ -196,7 +196,7 @@ def test_merged_persons_are_one(call, commits, weights):
 
 def test_picture_is_shown_moved_and_deleted(call, commits, weights):
     content = draw_picture(seed=1)
-    picture = enrol("ana", content, draw_picture(seed=2)).outcomes[0].face_image
+    picture = enroll("ana", content, draw_picture(seed=2)).outcomes[0].face_image
     path = at("ana", f"/images/{picture.pk}")
     shown = call("get", path, headers={"accept": "image/jpeg"})
     assert shown.status_code == 200 and shown.content[:3] == b"\xff\xd8\xff"
@@ -217,8 +217,8 @@ def test_picture_is_shown_moved_and_deleted(call, commits, weights):
 
 def test_picture_that_goes_while_it_is_moved_is_404(call, weights, monkeypatch):
     """The answer was 500."""
-    enrol("ana", draw_picture())
-    enrol("bia", draw_picture(seed=1))
+    enroll("ana", draw_picture())
+    enroll("bia", draw_picture(seed=1))
     picture = FaceImage.objects.first()
     move = enrolling.move_pictures
 
@@ -271,7 +271,7 @@ def test_users_do_what_their_permissions_say(call, clerk, method, rest, permissi
 
 
 def test_real_answers_fit_the_document(call, commits, document, weights):  # noqa: F811
-    picture = enrol("ana", draw_picture(seed=1)).outcomes[0].face_image
+    picture = enroll("ana", draw_picture(seed=1)).outcomes[0].face_image
     answers = {
         "get /api/persons": call("get", PERSONS),
         "post /api/persons": call("post", PERSONS, {"person_id": "bia"}),
@@ -309,7 +309,7 @@ def test_real_answers_fit_the_document(call, commits, document, weights):  # noq
 
 
 def test_every_call_can_be_made_by_hand(api, weights):
-    picture = enrol("ana", draw_picture(seed=1)).outcomes[0].face_image
+    picture = enroll("ana", draw_picture(seed=1)).outcomes[0].face_image
     paths = [PERSONS, at("ana"), at("ana", "/images"), at("ana", "/merge")]
     for path in [*paths, at("ana", f"/images/{picture.pk}")]:
         page = api.get(path, headers={"accept": "text/html"})

@@ -16,7 +16,7 @@ import pytest
 from django.core.management import call_command
 
 from enrollment.models import FaceEmbedding, Person
-from tests.enrollment.gallery import enrol, found
+from tests.enrollment.gallery import enroll, found
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 USER = "postgres"  # the server refuses to run as root
@@ -212,7 +212,7 @@ call_command("backup", sys.argv[2])
 def test_backup_goes_from_sqlite_to_postgresql_and_back(
     database_url, tmp_path, settings, weights, draw_picture
 ):
-    enrol("o'hara", draw_picture(seed=1), draw_picture(seed=2), use_face_detection=False)
+    enroll("o'hara", draw_picture(seed=1), draw_picture(seed=2), use_face_detection=False)
     before = list(FaceEmbedding.objects.values_list("pk", "vector", "created_at"))
     call_command("backup", tmp_path / "sqlite.tar")
     with psycopg.connect(database_url, autocommit=True) as connection:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from enrollment.models import Calibration, FaceEmbedding, Person
 from recognition.networks import find_weights
-from tests.enrollment.gallery import MODEL, add_vectors, enrol
+from tests.enrollment.gallery import MODEL, add_vectors, enroll
 from tests.pictures import draw_picture, upload
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
@@ -62,8 +62,8 @@ def vector_of(embedding: FaceEmbedding) -> list[float]:
 
 
 def test_hits_carry_a_decision_and_name_the_person(api, calibrated):
-    enrol("ana", draw_picture(seed=1), name="Ana", use_face_detection=False)
-    enrol("bia", draw_picture(seed=2), use_face_detection=False)
+    enroll("ana", draw_picture(seed=1), name="Ana", use_face_detection=False)
+    enroll("bia", draw_picture(seed=2), use_face_detection=False)
 
     found = ask(api, SEARCH, image=upload(draw_picture(seed=1)), **WHOLE)
 
@@ -76,7 +76,7 @@ def test_hits_carry_a_decision_and_name_the_person(api, calibrated):
 
 def test_a_stranger_is_unknown(api, calibrated):
     Calibration.objects.update(review=0.98)
-    enrol("ana", draw_picture(seed=1), use_face_detection=False)
+    enroll("ana", draw_picture(seed=1), use_face_detection=False)
 
     found = ask(api, SEARCH, image=upload(draw_picture(seed=7, colour="navy")), **WHOLE)
 
@@ -100,7 +100,7 @@ def test_an_empty_gallery_knows_nobody(api, calibrated):
 
 def test_nothing_is_decided_without_thresholds(api, monkeypatch):
     monkeypatch.setattr("enrollment.gallery.selectors.thresholds_of", lambda model: None)
-    enrol("ana", draw_picture(), use_face_detection=False)
+    enroll("ana", draw_picture(), use_face_detection=False)
 
     found = ask(api, SEARCH, image=upload(), **WHOLE)
 
@@ -109,7 +109,7 @@ def test_nothing_is_decided_without_thresholds(api, monkeypatch):
 
 
 def test_threshold_leaves_the_less_similar_out(api):
-    enrol("ana", draw_picture(seed=1), draw_picture(seed=2), use_face_detection=False)
+    enroll("ana", draw_picture(seed=1), draw_picture(seed=2), use_face_detection=False)
     probe = {"image": upload(draw_picture(seed=1)), **WHOLE}
 
     found = ask(api, SEARCH, **probe, threshold="0.9999")
@@ -118,8 +118,8 @@ def test_threshold_leaves_the_less_similar_out(api):
 
 
 def test_a_person_is_found_once_on_demand(api):
-    enrol("ana", *(draw_picture(seed=seed) for seed in range(3)), use_face_detection=False)
-    enrol("bia", draw_picture(seed=9), use_face_detection=False)
+    enroll("ana", *(draw_picture(seed=seed) for seed in range(3)), use_face_detection=False)
+    enroll("bia", draw_picture(seed=9), use_face_detection=False)
     probe = draw_picture(seed=1)
 
     ungrouped = ask(api, SEARCH, image=upload(probe), **WHOLE)
@@ -134,7 +134,7 @@ def test_a_person_is_found_once_on_demand(api):
 def test_every_face_of_a_picture_is_searched(api, photos, group):
     first, second, _third = photos
     for name, paths in photos.items():
-        enrol(name, paths[0].read_bytes(), use_face_detection=True)
+        enroll(name, paths[0].read_bytes(), use_face_detection=True)
 
     found = ask(api, SEARCH, image=upload(group, "group.png"), all_faces="true", top_k="1")
 
@@ -157,8 +157,8 @@ def test_a_search_may_leave_small_faces_out(api, group):
 
 
 def test_an_embedding_finds_its_picture(api):
-    rows = enrol("ana", draw_picture(), use_face_detection=False).outcomes[0].embeddings
-    enrol("bia", draw_picture(seed=4), use_face_detection=False)
+    rows = enroll("ana", draw_picture(), use_face_detection=False).outcomes[0].embeddings
+    enroll("bia", draw_picture(seed=4), use_face_detection=False)
     scaled = [1e-30 * value for value in vector_of(rows[0])]
 
     found = ask(api, SEARCH, embedding=json.dumps(scaled), all_faces="true", top_k="1")
@@ -271,7 +271,7 @@ def test_nothing_is_verified_without_thresholds_unless_one_is_given(api, monkeyp
 def test_the_best_of_a_persons_pictures_is_compared(api, photos, calibrated):
     name, paths = next(iter(photos.items()))
     contents = [path.read_bytes() for path in paths[:2]]
-    outcomes = enrol(name, *contents, name="Someone", use_face_detection=True).outcomes
+    outcomes = enroll(name, *contents, name="Someone", use_face_detection=True).outcomes
 
     body = ask(api, VERIFY, source_image=upload(paths[1].read_bytes()), person_id=f" {name} ")
 
@@ -341,7 +341,7 @@ def test_browsers_get_a_form(api, path):
 
 
 def test_empty_fields_of_a_browsers_form_count_as_not_sent(api):
-    enrol("ana", draw_picture(), use_face_detection=False)
+    enroll("ana", draw_picture(), use_face_detection=False)
     empty = dict.fromkeys(("embedding", "threshold", "min_score", "min_face_size"), "")
 
     assert ask(api, SEARCH, image=upload(), **empty, **WHOLE)["total"] == 1

@@ -27,7 +27,7 @@ from enrollment.models import (
 )
 from enrollment.upkeep import backlog
 from recognition.vector_store import get_vector_store
-from tests.enrollment.gallery import add_vectors, enrol, stored
+from tests.enrollment.gallery import add_vectors, enroll, stored
 from tests.gallery_folder import ROOT, SETUP, new_gallery, run
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
@@ -141,7 +141,7 @@ def test_two_hundred_pictures_are_deleted_in_a_handful_of_queries(django_assert_
 
 
 def test_while_the_server_runs_nobody_waits_for_the_removal(commits, picture, monkeypatch):
-    person = enrol("ana", picture).person
+    person = enroll("ana", picture).person
     monkeypatch.setattr(index.removals, "requested", queue := SimpleQueue())
     index.thread_runs.set()
     try:
@@ -165,7 +165,7 @@ def test_while_the_server_runs_nobody_waits_for_the_removal(commits, picture, mo
     ],
 )
 def test_whatever_deletes_leaves_nothing(commits, picture, settings, delete):
-    person = enrol("ana", picture).person
+    person = enroll("ana", picture).person
     with commits():
         delete(person)
     assert not Removal.objects.exists() and stored() == []
@@ -174,7 +174,7 @@ def test_whatever_deletes_leaves_nothing(commits, picture, settings, delete):
 
 def test_storage_that_fails_once_is_asked_again(commits, picture, settings, monkeypatch):
     monkeypatch.setattr(backlog.connections, "close_all", lambda: None)  # the test's own
-    person = enrol("ana", picture).person
+    person = enroll("ana", picture).person
     with monkeypatch.context() as patch:
         patch.setattr(FileSystemStorage, "delete", lambda *_: 1 / 0)
         with commits():
@@ -190,7 +190,7 @@ def test_storage_that_fails_once_is_asked_again(commits, picture, settings, monk
 
 
 def test_a_file_that_a_picture_names_again_stays(picture, settings):
-    kept = enrol("ana", picture).outcomes[0].face_image
+    kept = enroll("ana", picture).outcomes[0].face_image
     note_removals(files=[kept.image.name])
     assert index.remove_files() == (1, 0)
     assert kept.image.storage.exists(kept.image.name)
@@ -198,7 +198,7 @@ def test_a_file_that_a_picture_names_again_stays(picture, settings):
 
 def test_answers_and_reports_that_name_the_person_go(commits, picture, settings, tmp_path):
     settings.DATA_DIR = tmp_path
-    person = enrol("ana", picture).person
+    person = enroll("ana", picture).person
     for name in ("ana", "mariana"):
         IdempotentRequest.objects.create(
             key=name, digest="d", status=200, answer={"person_id": name}
@@ -232,7 +232,7 @@ def test_an_import_that_nobody_confirmed_goes_without_another(settings, tmp_path
 
 
 def test_a_rolled_back_deletion_leaves_no_note(picture):
-    person = enrol("ana", picture).person
+    person = enroll("ana", picture).person
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         delete_person(person)
         _ = 1 / 0

@@ -19,7 +19,7 @@ from enrollment.gallery.selectors import gallery_state
 from enrollment.models import FaceImage, Person
 from enrollment.upkeep import backlog, retention
 from enrollment.upkeep.backlog import PAUSE, BacklogThread
-from tests.enrollment.gallery import enrol, found, stored
+from tests.enrollment.gallery import enroll, found, stored
 
 pytestmark = pytest.mark.django_db
 
@@ -49,7 +49,7 @@ def test_server_deletes_who_is_due_with_file_and_vectors(
     monkeypatch.setattr(backlog.connections, "close_all", lambda: None)  # the test's own
     pictures = [draw_picture(seed=1), draw_picture(seed=2)]
     for name, picture in zip(("over", "today"), pictures, strict=True):
-        enrol(name, picture)
+        enroll(name, picture)
     Person.objects.filter(person_id="over").update(keep_until=days_from_now(-1))
     Person.objects.filter(person_id="today").update(keep_until=days_from_now(0))
     file = FaceImage.objects.get(person__person_id="over").image
@@ -94,11 +94,11 @@ def test_first_page_and_list_of_the_admin_lead_to_them(four, boss):
 
 
 def test_setting_gives_new_people_their_last_day(settings, weights, draw_picture):
-    enrol("before", draw_picture(seed=1))
+    enroll("before", draw_picture(seed=1))
     settings.PERSON_KEEP_DAYS = 10
-    enrol("after", draw_picture(seed=2))
+    enroll("after", draw_picture(seed=2))
     corrections.create_person("endless", keep_until=None)
-    enrol("before", draw_picture(seed=3))
+    enroll("before", draw_picture(seed=3))
     last_days = dict(Person.objects.values_list("person_id", "keep_until"))
     assert last_days == {"before": None, "after": days_from_now(10), "endless": None}
 

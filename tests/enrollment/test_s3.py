@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from enrollment.index import indexing
 from enrollment.models import FaceEmbedding, FaceImage
-from tests.enrollment.gallery import enrol, found, stored
+from tests.enrollment.gallery import enroll, found, stored
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
 
@@ -55,7 +55,7 @@ def names(bucket: Any) -> list[str]:
 
 
 def test_picture_is_stored_found_and_shown(bucket, admin_client, picture):
-    face_image = enrol("ana", picture).outcomes[0].face_image
+    face_image = enroll("ana", picture).outcomes[0].face_image
     assert names(bucket) == [face_image.image.name]
     assert found(picture) == ["ana"]
     shown = admin_client.get(reverse("picture", args=[face_image.pk]))
@@ -64,7 +64,7 @@ def test_picture_is_stored_found_and_shown(bucket, admin_client, picture):
 
 
 def test_picture_is_embedded_again_from_the_bucket(bucket, picture):
-    enrol("ana", picture)
+    enroll("ana", picture)
     before = FaceEmbedding.objects.get()
     FaceEmbedding.objects.update(vector=None, status="pending")
     assert indexing.index_rows([before.pk]).indexed == 1
@@ -72,14 +72,14 @@ def test_picture_is_embedded_again_from_the_bucket(bucket, picture):
 
 
 def test_deleted_picture_leaves_the_bucket(bucket, picture, django_capture_on_commit_callbacks):
-    person = enrol("ana", picture).person
+    person = enroll("ana", picture).person
     with django_capture_on_commit_callbacks(execute=True):
         person.delete()
     assert names(bucket) == [] and stored() == []
 
 
 def test_lost_object_is_named_in_the_row(bucket, picture):
-    face_image = enrol("ana", picture).outcomes[0].face_image
+    face_image = enroll("ana", picture).outcomes[0].face_image
     bucket.Object(face_image.image.name).delete()
     FaceEmbedding.objects.update(vector=None)
     assert indexing.index_rows([FaceEmbedding.objects.get().pk]).failed == 1
@@ -92,7 +92,7 @@ def test_missing_bucket_refuses_the_picture(bucket, picture):
     bucket.delete()
     try:
         with pytest.raises(StorageUnavailable):
-            enrol("ana", picture)
+            enroll("ana", picture)
     finally:
         bucket.create()
     assert not FaceImage.objects.exists()

@@ -20,7 +20,7 @@ from enrollment.enrolling import corrections
 from enrollment.models import Person, SearchEntry
 from enrollment.upkeep import backlog
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
-from tests.enrollment.gallery import MODEL, enrol, set_thresholds
+from tests.enrollment.gallery import MODEL, enroll, set_thresholds
 from tests.enrollment.test_groups import make_groups
 from tests.pictures import draw_picture, upload
 
@@ -34,7 +34,7 @@ WHOLE = {"use_face_detection": "false"}  # drawn pictures have no face
 @pytest.fixture
 def ana() -> Person:
     set_thresholds()
-    return enrol("ana", draw_picture(seed=1), draw_picture(seed=2)).person
+    return enroll("ana", draw_picture(seed=1), draw_picture(seed=2)).person
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_what_finds_nobody_is_kept_too(api, ana):
 
 
 def test_the_page_keeps_an_entry_for_each_face(ana):
-    enrol("bia", as_jpeg(draw_face(PEOPLE[0])), use_face_detection=True)
+    enroll("bia", as_jpeg(draw_face(PEOPLE[0])), use_face_detection=True)
     browser = Client(headers={"host": "localhost"})
     form = {"model": MODEL, "top_k": 3, "group_by_person": "on"}
     pictures = [upload(as_jpeg(draw_group())), upload(b"<html>", "bad.jpg")]
@@ -125,7 +125,7 @@ def test_old_entries_are_deleted_by_the_server(entry, settings, minute):
 
 
 def test_who_is_deleted_is_forgotten_and_who_is_merged_is_not(ana, entry):
-    bia = enrol("bia", draw_picture(seed=3)).person
+    bia = enroll("bia", draw_picture(seed=3)).person
     corrections.merge_persons(bia, ana)
     entry.refresh_from_db()
     assert entry.person == bia

@@ -13,7 +13,7 @@ from enrollment.models import FaceEmbedding, Person, Removal
 from recognition.decision import decide
 from recognition.embedding import Embeddings
 from recognition.vector_store import VectorRow, get_vector_store, partition_name
-from tests.enrollment.gallery import MODEL, enrol
+from tests.enrollment.gallery import MODEL, enroll
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
 
@@ -24,7 +24,7 @@ def probe_of(row: FaceEmbedding) -> Embeddings:
 
 @pytest.fixture
 def row(picture) -> FaceEmbedding:
-    return enrol("ana", picture).outcomes[0].embeddings[0]
+    return enroll("ana", picture).outcomes[0].embeddings[0]
 
 
 def add_ghosts(row: FaceEmbedding, ids: range) -> None:
@@ -59,7 +59,7 @@ def test_deleted_person_is_not_found_before_milvus_forgot(row):
 
 
 def test_hits_come_best_first_with_their_cosine(row, draw_picture):
-    enrol("bia", *(draw_picture(seed=n) for n in range(1, 6)))
+    enroll("bia", *(draw_picture(seed=n) for n in range(1, 6)))
     (hits,) = search_gallery(probe_of(row), 4)
     assert len(hits) == 4 and hits[0].id == row.pk
     rows = FaceEmbedding.objects.in_bulk()
@@ -75,7 +75,7 @@ def test_other_weights_find_nothing_of_ours(row):
 def test_hits_cost_one_query_beside_those_of_the_thresholds_however_many(
     row, draw_picture, django_assert_num_queries
 ):
-    enrol("bia", *(draw_picture(seed=n) for n in range(1, 6)))
+    enroll("bia", *(draw_picture(seed=n) for n in range(1, 6)))
     with django_assert_num_queries(3):
         (hits,) = search_gallery(probe_of(row), 6)
         assert {hit.person.person_id for hit in hits} == {"ana", "bia"}
@@ -84,7 +84,7 @@ def test_hits_cost_one_query_beside_those_of_the_thresholds_however_many(
 def test_gallery_is_empty_until_somebody_has_a_picture(picture):
     Person.objects.create(person_id="ana")
     assert gallery_is_empty()
-    enrol("ana", picture)
+    enroll("ana", picture)
     assert not gallery_is_empty()
 
 
@@ -93,7 +93,7 @@ def test_a_search_is_decided_by_thresholds_that_rise_with_the_gallery(
 ):
     monkeypatch.setattr("recognition.decision.PICTURES_WITHOUT_RISE", 1)
     pair = thresholds_in_force(MODEL)
-    enrol("bia", *(draw_picture(seed=n) for n in range(1, 4)))
+    enroll("bia", *(draw_picture(seed=n) for n in range(1, 4)))
     (hits,) = search_gallery(probe_of(row), 4)
     assert search_thresholds(MODEL) == pair.for_search(4) != pair
     for hit in hits:

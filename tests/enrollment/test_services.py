@@ -21,7 +21,7 @@ from enrollment.exceptions import StorageUnavailable
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from recognition.exceptions import InvalidImage, NoFaceDetected
 from recognition.imaging import read_image
-from tests.enrollment.gallery import enrol, found, stored
+from tests.enrollment.gallery import enroll, found, stored
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
 
@@ -31,7 +31,7 @@ def files(settings) -> list:
 
 
 def test_new_person_is_found_on_return(picture, draw_picture):
-    enrollment = enrol("ana", picture, draw_picture(seed=1), name="Ana")
+    enrollment = enroll("ana", picture, draw_picture(seed=1), name="Ana")
     assert (enrollment.person.person_id, enrollment.person.name) == ("ana", "Ana")
     assert [outcome.face_image.original_path for outcome in enrollment.accepted] == [
         "0.jpg",
@@ -46,8 +46,8 @@ def test_new_person_is_found_on_return(picture, draw_picture):
 
 
 def test_second_time_adds_to_the_same_person(picture, draw_picture):
-    first = enrol("ana", picture, name="Ana").person
-    second = enrol("  ana ", draw_picture(seed=1), name="Another").person
+    first = enroll("ana", picture, name="Ana").person
+    second = enroll("  ana ", draw_picture(seed=1), name="Another").person
     assert second == first and Person.objects.get().name == "Ana"
     assert first.face_images.count() == 2
 
@@ -55,13 +55,13 @@ def test_second_time_adds_to_the_same_person(picture, draw_picture):
 @pytest.mark.parametrize("person_id", ["", "   ", "x" * 201, "a\0b"])
 def test_person_id_that_cannot_be_one_stores_nothing(picture, person_id, settings):
     with pytest.raises(ValidationError):
-        enrol(person_id, picture)
+        enroll(person_id, picture)
     assert not Person.objects.exists() and files(settings) == []
 
 
 def test_refused_files_say_why_and_stop_no_other(picture, settings):
     hostile = [b"", b"<html>", picture[:500], picture, b"\xff\xd8\xff"]
-    enrollment = enrol("ana", *hostile)
+    enrollment = enroll("ana", *hostile)
     assert [isinstance(outcome.error, InvalidImage) for outcome in enrollment.outcomes] == [
         True,
         True,
@@ -74,21 +74,21 @@ def test_refused_files_say_why_and_stop_no_other(picture, settings):
 
 
 def test_no_person_is_made_when_every_picture_is_refused(settings):
-    enrollment = enrol("ana", b"", b"no picture")
+    enrollment = enroll("ana", b"", b"no picture")
     assert enrollment.person is None and enrollment.accepted == []
     assert not Person.objects.exists() and files(settings) == []
 
 
 @pytest.mark.parametrize("option", ["use_face_detection", "require_face"])
 def test_pictures_without_a_face_are_refused(picture, option):
-    enrollment = enrol("ana", picture, **{option: True})
+    enrollment = enroll("ana", picture, **{option: True})
     assert isinstance(enrollment.outcomes[0].error, NoFaceDetected)
     assert not Person.objects.exists()
 
 
 def test_real_photo_is_aligned_to_its_face(faces):
     photos = sorted(next(folder for folder in sorted(faces.iterdir())).glob("*.jpg"))
-    enrollment = enrol("somebody", photos[0].read_bytes(), use_face_detection=True)
+    enrollment = enroll("somebody", photos[0].read_bytes(), use_face_detection=True)
     row = enrollment.outcomes[0].embeddings[0]
     assert row.face_detected and len(row.face["landmarks"]) == 5
     assert found(photos[1].read_bytes()) == ["somebody"]
@@ -123,7 +123,7 @@ def test_stored_file_has_no_gps_and_stays_upright(draw_picture):
     exif.get_ifd(0x8825)[2] = (23.0, 33.0, 1.0)
     buffer = io.BytesIO()
     Image.open(io.BytesIO(draw_picture((80, 120)))).save(buffer, "JPEG", exif=exif)
-    face_image = enrol("ana", buffer.getvalue()).outcomes[0].face_image
+    face_image = enroll("ana", buffer.getvalue()).outcomes[0].face_image
 
     content = face_image.image.open("rb").read()
     kept = Image.open(io.BytesIO(content)).getexif()
@@ -140,7 +140,7 @@ def test_files_go_again_when_the_rows_fail(picture, settings):
             "BEGIN SELECT RAISE(ABORT, 'disk full'); END"
         )
     with pytest.raises(DatabaseError, match="disk full"):
-        enrol("ana", picture, picture)
+        enroll("ana", picture, picture)
     assert files(settings) == []
     assert not Person.objects.exists() and stored() == []
 
@@ -155,14 +155,14 @@ def test_picture_is_on_the_disk_itself_before_its_row_is(picture, monkeypatch):
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", noted)
-    path = Path(enrol("ana", picture).outcomes[0].face_image.image.path)
+    path = Path(enroll("ana", picture).outcomes[0].face_image.image.path)
     assert synced[path] is False and synced[path.parent] is False
 
 
 def test_storage_that_takes_no_file_is_a_sentence_without_a_path(picture, settings):
     settings.MEDIA_ROOT.write_text("a file where the folder should be")
     with pytest.raises(StorageUnavailable) as refused:
-        enrol("ana", picture)
+        enroll("ana", picture)
     assert refused.value.status == 503
     assert str(settings.MEDIA_ROOT) not in refused.value.message
     assert not Person.objects.exists()
@@ -172,7 +172,7 @@ def test_storage_that_takes_no_file_is_a_sentence_without_a_path(picture, settin
 def test_enrolling_within_a_transaction_is_refused(picture, settings):
     """A rollback would leave vectors and files behind that no row accounts for."""
     with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
-        enrol("ana", picture)
+        enroll("ana", picture)
     assert files(settings) == [] and stored() == []
 
 
@@ -185,7 +185,7 @@ def test_simultaneous_enrolments_make_one_person(draw_picture):
         try:
             start.wait()
             for content in own:
-                assert enrol("ana", content).accepted
+                assert enroll("ana", content).accepted
         finally:
             connections.close_all()
 
@@ -213,7 +213,7 @@ def test_persons_deleted_while_pictures_come_leave_no_ghosts(draw_picture, setti
         deleting = pool.submit(delete_all)
         try:
             for content in contents:
-                enrol("ana", content)
+                enroll("ana", content)
         finally:
             done.set()
         deleting.result()

@@ -17,7 +17,7 @@ from rest_framework.authtoken.models import Token
 from enrollment.index import index_rows
 from enrollment.models import FaceEmbedding
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
-from tests.enrollment.gallery import add_vectors, enrol, set_thresholds
+from tests.enrollment.gallery import add_vectors, enroll, set_thresholds
 from tests.pictures import draw_picture, upload
 
 SEARCH = "/api/milvus/search"
@@ -50,7 +50,7 @@ def browser(viewer) -> Client:
 def gallery(commits, weights) -> list[int]:
     """Ana, and five persons who do not look like her; the ids of their pictures."""
     with commits():
-        made = [enrol(f"person {n}", draw_picture(seed=n)) for n in range(6)]
+        made = [enroll(f"person {n}", draw_picture(seed=n)) for n in range(6)]
     set_thresholds()
     return [each.outcomes[0].face_image.pk for each in made]
 
@@ -107,7 +107,7 @@ def test_pictures_are_seen_by_who_found_them_for_a_while(call, browser, gallery,
 
 def test_the_page_shows_what_was_found_and_no_more(browser, gallery, commits):
     with commits():
-        enrol("the woman", as_jpeg(draw_face(PEOPLE[0])), use_face_detection=True)
+        enroll("the woman", as_jpeg(draw_face(PEOPLE[0])), use_face_detection=True)
     sent = {"model": "mobilenetv3_large", "top_k": 50, "group_by_person": "on"}
     page = browser.post("/", sent | {"images": upload(as_jpeg(draw_face(PEOPLE[0])))})
     shown = page.content.decode()

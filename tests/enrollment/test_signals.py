@@ -10,7 +10,7 @@ from django.db import transaction
 
 from enrollment.index import indexing, removals
 from enrollment.models import FaceEmbedding, FaceImage, Person, Removal
-from tests.enrollment.gallery import enrol, found, stored
+from tests.enrollment.gallery import enroll, found, stored
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
 
@@ -31,7 +31,7 @@ def test_picture_saved_by_the_orm_is_found_after_the_commit(commits, picture):
 
 
 def test_rollback_leaves_milvus_and_files_untouched(commits, picture, draw_picture, settings):
-    person = enrol("ana", picture).person
+    person = enroll("ana", picture).person
     before = stored()
     with commits(), pytest.raises(Undo), transaction.atomic():
         person.person_id = "bia"
@@ -48,8 +48,8 @@ def test_rollback_leaves_milvus_and_files_untouched(commits, picture, draw_pictu
 
 
 def test_deleted_person_takes_rows_files_and_vectors(commits, draw_picture, settings):
-    person = enrol("ana", draw_picture(seed=1), draw_picture(seed=2)).person
-    enrol("bia", draw_picture(seed=3))
+    person = enroll("ana", draw_picture(seed=1), draw_picture(seed=2)).person
+    enroll("bia", draw_picture(seed=3))
     with commits():
         person.delete()
     assert [row.person_id for row in stored()] == ["bia"]
@@ -69,7 +69,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_milvus_is_asked_once_for_many_deletions(commits, asked, draw_picture):
     """Each deleted vector used to ask on its own: a server that is away made it n time-outs."""
-    people = [enrol(name, *(draw_picture(seed=n) for n in range(4))).person for name in "ab"]
+    people = [enroll(name, *(draw_picture(seed=n) for n in range(4))).person for name in "ab"]
     for person in people:
         with commits():
             person.delete()
@@ -80,7 +80,7 @@ def test_milvus_is_asked_once_for_many_deletions(commits, asked, draw_picture):
 def test_milvus_is_asked_once_whatever_savepoints_are_rolled_back(commits, asked, draw_picture):
     """The first to ask, one in the middle, or a savepoint around them may be undone."""
     pictures = [draw_picture(seed=n) for n in range(5)]
-    one, two, three, four, five = enrol("ana", *pictures).person.face_images.order_by("pk")
+    one, two, three, four, five = enroll("ana", *pictures).person.face_images.order_by("pk")
     with commits():
         with pytest.raises(Undo), transaction.atomic():
             one.delete()
@@ -99,7 +99,7 @@ def test_milvus_is_asked_once_whatever_savepoints_are_rolled_back(commits, asked
 
 @pytest.mark.django_db(transaction=True)
 def test_real_transactions_ask_once_each(asked, draw_picture):
-    person = enrol("ana", *(draw_picture(seed=n) for n in range(4))).person
+    person = enroll("ana", *(draw_picture(seed=n) for n in range(4))).person
     one, two, three, four = person.face_images.order_by("pk")
     with pytest.raises(Undo), transaction.atomic():
         one.delete()
@@ -116,7 +116,7 @@ def test_real_transactions_ask_once_each(asked, draw_picture):
 
 def test_hook_that_fails_takes_no_later_one_along(commits, draw_picture, monkeypatch):
     """Django 5.2 asks a failed hook for a name that a partial has none of: three files once stayed."""
-    person = enrol("ana", *(draw_picture(seed=n) for n in range(3))).person
+    person = enroll("ana", *(draw_picture(seed=n) for n in range(3))).person
     files = {picture.image.name for picture in person.face_images.all()}
     tried = set()
 
@@ -140,7 +140,7 @@ def test_hook_that_fails_takes_no_later_one_along(commits, draw_picture, monkeyp
 
 
 def test_deletion_after_a_rolled_back_one_still_reaches_milvus(commits, draw_picture):
-    one, two = enrol("ana", draw_picture(seed=1), draw_picture(seed=2)).person.face_images.all()
+    one, two = enroll("ana", draw_picture(seed=1), draw_picture(seed=2)).person.face_images.all()
     with commits():
         with pytest.raises(Undo), transaction.atomic():
             one.delete()
@@ -151,8 +151,8 @@ def test_deletion_after_a_rolled_back_one_still_reaches_milvus(commits, draw_pic
 
 @pytest.mark.parametrize("new_id", ["bia", 'o\'hara "100%"', "x" * 200, "李雷"])
 def test_rename_reaches_milvus(commits, draw_picture, new_id):
-    person = enrol("ana", draw_picture(seed=1), draw_picture(seed=2)).person
-    enrol("caio", draw_picture(seed=3))
+    person = enroll("ana", draw_picture(seed=1), draw_picture(seed=2)).person
+    enroll("caio", draw_picture(seed=3))
     with commits():
         person.person_id = new_id
         person.save()
@@ -163,7 +163,7 @@ def test_rename_reaches_milvus(commits, draw_picture, new_id):
 def test_rename_by_the_object_that_made_the_person_reaches_milvus(commits, picture):
     """The old id used to be known only to objects that were read from SQL."""
     person = Person.objects.create(person_id="ana")
-    enrol("ana", picture)
+    enroll("ana", picture)
     with commits():
         person.person_id = "bia"
         person.save(update_fields=["person_id"])
@@ -171,7 +171,7 @@ def test_rename_by_the_object_that_made_the_person_reaches_milvus(commits, pictu
 
 
 def test_rename_tried_again_after_a_rollback_reaches_milvus(commits, picture):
-    person = enrol("ana", picture).person
+    person = enroll("ana", picture).person
     with commits():
         with pytest.raises(Undo), transaction.atomic():
             person.person_id = "bia"
@@ -184,7 +184,7 @@ def test_rename_tried_again_after_a_rollback_reaches_milvus(commits, picture):
 def test_saving_a_person_under_the_same_id_asks_nothing(
     django_capture_on_commit_callbacks, picture
 ):
-    person = enrol("ana", picture).person
+    person = enroll("ana", picture).person
     with django_capture_on_commit_callbacks() as callbacks:
         person.notes = "tall"
         person.save()
@@ -194,8 +194,8 @@ def test_saving_a_person_under_the_same_id_asks_nothing(
 
 def test_picture_moved_to_another_person_moves_in_milvus(commits, draw_picture):
     picture = draw_picture(seed=1)
-    moved = enrol("ana", picture).person.face_images.get()
-    bia = enrol("bia", draw_picture(seed=2)).person
+    moved = enroll("ana", picture).person.face_images.get()
+    bia = enroll("bia", draw_picture(seed=2)).person
     with commits():
         moved.person = bia
         moved.save()
@@ -204,7 +204,7 @@ def test_picture_moved_to_another_person_moves_in_milvus(commits, draw_picture):
 
 
 def test_fixtures_are_loaded_as_they_are(django_capture_on_commit_callbacks, picture):
-    enrol("ana", picture)
+    enroll("ana", picture)
     rows = [*Person.objects.all(), *FaceImage.objects.all()]
     dump = serializers.serialize("json", rows).replace('"ana"', '"bia"')
     before = stored()

@@ -17,7 +17,7 @@ from enrollment.upkeep.backlog import work_off
 from recognition.networks import find_weights
 from recognition.networks.loader import unload_networks
 from recognition.vector_store import reset_vector_store
-from tests.enrollment.gallery import MODEL, enrol, found, stored
+from tests.enrollment.gallery import MODEL, enroll, found, stored
 from tests.enrollment.holder import held_by_another_process
 from tests.pictures import draw_picture
 
@@ -59,7 +59,7 @@ def folders(settings, tmp_path, other_weights) -> tuple[Path, Path]:
 def pictures(folders) -> list[bytes]:
     pictures = [draw_picture(seed=seed) for seed in range(3)]
     for number, picture in enumerate(pictures):
-        enrol(f"person {number}", picture, use_face_detection=False)
+        enroll(f"person {number}", picture, use_face_detection=False)
     return pictures
 
 
@@ -109,7 +109,7 @@ def test_pictures_enrolled_meanwhile_follow(settings, folders, pictures) -> None
     now, coming = folders
     reindex(settings, coming, "--keep")
     late = draw_picture(seed="late")
-    enrol("late", late, use_face_detection=False)
+    enroll("late", late, use_face_detection=False)
     shutil.move(coming / FILE, now / FILE)
     assert answers([late]) != ["late"]
     assert "1 embeddings indexed, 0 removed" in reindex(settings, now, "--keep")
