@@ -134,12 +134,12 @@ class Front:
         declared = environ.get("CONTENT_LENGTH")
         if declared is None and "HTTP_TRANSFER_ENCODING" not in environ:
             return BytesIO()
-        most = READ_TO_REFUSE * settings.MAX_REQUEST_BYTES
+        limit, most = _limit(environ), READ_TO_REFUSE * settings.MAX_REQUEST_BYTES
         refusal = None
         if declared is None or int(declared) > SMALL_BODY:
             if not await asyncio.to_thread(_is_let_in, environ):
                 refusal = HTTPStatus.UNAUTHORIZED
-            elif declared and int(declared) > _limit(environ):
+            elif declared and int(declared) > limit:
                 refusal = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         unread = int(declared or 0) > most or (refusal and "HTTP_EXPECT" in environ)
         body, size = _Body(), 0
@@ -147,7 +147,7 @@ class Front:
             try:
                 async for piece in _pieces(receive):
                     size += len(piece)
-                    if size > _limit(environ):
+                    if size > limit:
                         refusal = refusal or HTTPStatus.REQUEST_ENTITY_TOO_LARGE
                     if refusal:  # read all the same: who still sends does not hear
                         body.clear()
