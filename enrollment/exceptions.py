@@ -1,4 +1,4 @@
-"""What the gallery refuses, in the family of `recognition.exceptions`."""
+"""Errors that the gallery raises, as subclasses of `recognition.exceptions.RecognitionError`."""
 
 from __future__ import annotations
 
@@ -6,63 +6,64 @@ from recognition.exceptions import RecognitionError
 
 
 class PersonExists(RecognitionError):
-    """The person id is somebody else's."""
+    """The person id already belongs to another person."""
 
     code = "person_exists"
     status = 409
 
 
 class PersonNotFound(RecognitionError):
-    """Nobody has this id, or not any more."""
+    """No enrolled person has this id."""
 
     code = "person_not_found"
     status = 404
 
 
 class PictureNotFound(RecognitionError):
-    """The person has no such picture, or not any more."""
+    """The person has no picture with this id."""
 
     code = "picture_not_found"
     status = 404
 
 
 class LowQuality(RecognitionError):
-    """The face is doubtful, and `ENROLL_QUALITY=refuse` admits none that is."""
+    """The face is of low quality and `ENROLL_QUALITY=refuse` rejects such pictures."""
 
     code = "low_quality"
     status = 422
 
 
 class DoubtfulIdentity(RecognitionError):
-    """The picture resembles the wrong person, and `ENROLL_IDENTITY=refuse` admits none that does."""
+    """The picture looks like the wrong person and `ENROLL_IDENTITY=refuse` rejects such pictures.
+    """
 
     code = "doubtful_identity"
     status = 422
 
 
 class NotSearchableYet(RecognitionError):
-    """The picture is stored, and a search does not find it yet."""
+    """The picture is stored, but searches do not find it yet."""
 
     code = "not_searchable_yet"
     status = 503
 
 
 class PictureMissing(RecognitionError):
-    """The storage has no file of the picture."""
+    """The stored file of the picture does not exist."""
 
     code = "picture_missing"
     status = 404
 
 
 class StorageUnavailable(RecognitionError):
-    """The storage of the pictures does not give or take a file."""
+    """The picture storage failed to read or write a file."""
 
     code = "storage_unavailable"
     status = 503
 
 
 class PersonNotComparable(RecognitionError):
-    """The person has no vector of the weights in use."""
+    """The person has no vector computed with the current weights."""
 
     code = "person_not_comparable"
     status = 422

@@ -31,6 +31,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Ends a run of several processes in which pytest-xdist does not keep the groups together."""
+    is_worker = hasattr(session.config, "workerinput")
+    if is_worker and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError(
+            "pytest-xdist ignores the groups of these tests, so two processes may start a Milvus:"
+            " run with --dist loadgroup and the pytest of requirements-test.txt."
+        )
+
+
 @pytest.fixture(autouse=True)
 def _own_vector_store(settings, tmp_path: Path) -> Iterator[None]:
     """An embedded Milvus that is made only when the test first asks for it."""

@@ -1,6 +1,6 @@
-"""People, their pictures, and what was computed from them: the truth that Milvus holds a copy of.
+"""Database models: people, their pictures, and the embeddings that Milvus holds a copy of.
 
-Migrations name the functions at the end by this package, which they must stay in.
+Migrations import the functions listed last from this package, so they must stay importable here.
 """
 
 from enrollment.models.access_token import AccessToken, digest_of

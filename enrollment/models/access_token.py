@@ -1,4 +1,4 @@
-"""What a program shows instead of a password."""
+"""Access tokens, which programs send instead of a password."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ GALLERY: Final = {"person", "faceimage", "faceembedding"}
 
 
 def digest_of(secret: str) -> str:
-    """What is kept of a token: 256 random bits need no slow hash, and are found by it."""
+    """Return the SHA-256 hex digest under which a token is stored and found.
+
+    A token is 256 random bits, so it needs no slow password hash.
+    """
     return sha256(secret.encode()).hexdigest()
 
 
 class AccessToken(models.Model):
-    """A token of an account, which may do what the account may, as far as the scope goes."""
+    """A token of an account. It grants the account's permissions, limited by its scope."""
 
     class Scope(models.TextChoices):
         SEARCH = "search", _("search and compare")
@@ -56,14 +59,14 @@ class AccessToken(models.Model):
     def issue(
         cls, *, user: Any, name: str, scope: str, expires_at: datetime | None
     ) -> tuple[AccessToken, str]:
-        """Makes a token; the second is the token itself, which is kept nowhere."""
+        """Create a token. Return its row and the secret, which is stored nowhere."""
         token = cls(user=user, name=name, scope=scope, expires_at=expires_at)
         secret = token.draw()
         token.save()
         return token, secret
 
     def draw(self) -> str:
-        """Gives this row, before it is saved, its token, and answers it."""
+        """Set a new random secret on this unsaved row and return the secret."""
         secret = secrets.token_urlsafe(32)
         self.beginning, self.digest = secret[:8], digest_of(secret)
         return secret
@@ -73,7 +76,7 @@ class AccessToken(models.Model):
         return self.expires_at is not None and self.expires_at <= timezone.now()
 
     def allows(self, permission: str) -> bool:
-        """Whether the scope lets the account's permission be used."""
+        """Return whether the scope lets the token use this permission of the account."""
         match self.scope:
             case self.Scope.ADMINISTER:
                 return True

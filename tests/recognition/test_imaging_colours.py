@@ -157,7 +157,11 @@ def test_a_profile_of_cmyk_is_applied_only_to_cmyk():
     assert read_image(data).width == 40
 
 
-@pytest.mark.parametrize("profile", [b"", b"x", bytes(200), wide_gamut_profile()[:300]])
+@pytest.mark.parametrize(
+    "profile",
+    [b"", b"x", bytes(200), wide_gamut_profile()[:300]],
+    ids=["empty", "short", "zeros", "cut"],  # a profile holds the second it was made in
+)
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
 def test_a_broken_profile_fails_no_picture(format, profile):
     data = draw_picture((40, 40), format=format, icc_profile=profile)

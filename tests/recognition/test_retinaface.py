@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType, SimpleNamespace
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from django.utils import translation
 
+from recognition import detection
 from recognition.detection import FaceDetector, detect_faces, retinaface
 from recognition.detection.retinaface import RetinaFaceDetector
 from recognition.exceptions import DetectorUnavailable
@@ -46,6 +48,14 @@ class StandIn:
             bbox=np.array([x1, y1, x1 + 2, y1 + 2]), confidence=0.95, landmarks=landmarks
         )
         return [small, large]
+
+
+@pytest.fixture(autouse=True)
+def _own_detector() -> Iterator[None]:
+    """A detector that failed in one test is not the next one's."""
+    detection._detector.cache_clear()
+    yield
+    detection._detector.cache_clear()
 
 
 @pytest.fixture
