@@ -34,8 +34,7 @@ class LowQuality(RecognitionError):
 
 
 class DoubtfulIdentity(RecognitionError):
-    """The picture looks like the wrong person and `ENROLL_IDENTITY=refuse` rejects such pictures.
-    """
+    """The picture looks like the wrong person and `ENROLL_IDENTITY=refuse` rejects such pictures."""
 
     code = "doubtful_identity"
     status = 422

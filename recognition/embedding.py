@@ -110,10 +110,7 @@ def opened_upload(
     what is wrong with it: `InvalidImage`, or what `crop_faces` gives in place of crops.
     """
     with opened_image(data, side=get_settings().detection_max_side) as image:
-        try:
-            yield image, _wanted_crops(image, data, **options)
-        finally:
-            image.forget()
+        yield image, _wanted_crops(image, data, **options)
 
 
 def crop_upload(data: bytes, **options: Unpack[CropOptions]) -> list[Crop]:
@@ -125,7 +122,7 @@ def crop_upload(data: bytes, **options: Unpack[CropOptions]) -> list[Crop]:
 def crop_all_faces_of_upload(
     data: bytes, *, min_score: float | None = None, min_face_size: float | None = None
 ) -> tuple[DecodedImage, list[Crop]]:
-    """An upload's picture and every face in it, largest first; no crops when there is none."""
+    """An upload's picture, its pixels forgotten, and every face in it, largest first, or no crops."""
     with opened_image(data, side=get_settings().detection_max_side) as image:
         crops = _face_crops(
             image, data, min_score=min_score, min_face_size=min_face_size, all_faces=True

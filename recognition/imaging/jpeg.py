@@ -30,8 +30,9 @@ _NEXT_MARKER: Final = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
 class Jpeg:
     """The first picture of a JPEG file without its metadata.
 
-    `content` lacks the end marker. `complete` is False where the file lacks it, too; `regular` is False
-    where decoders pass over something, or where the scans are more than any program writes.
+    `content` lacks the end marker. `complete` is False where the file lacks it, too, or ends between two
+    scans; `regular` is False where decoders pass over something, or where the scans are more than any
+    program writes.
     """
 
     content: bytes
@@ -55,6 +56,7 @@ def read_jpeg(data: bytes) -> Jpeg:
     head: list[bytes] = []
     body: list[bytes] = []
     size: tuple[int, int] | None = None
+    missing: set[int] = set()  # components that no scan has shown yet
     orientation, scans, regular, complete, position = 1, 0, True, False, 2
     for _count in range(MOST_SEGMENTS):
         found = _NEXT_MARKER.search(data, position)
@@ -65,17 +67,24 @@ def read_jpeg(data: bytes) -> Jpeg:
         if marker == _EOI:
             complete = True
             break
-        end = position + int.from_bytes(data[position : position + 2], "big")
+        # A length that is cut off reads as longer than what is left.
+        end = position + int.from_bytes(data[position : position + 2].ljust(2, b"\xff"), "big")
         payload = data[position + 2 : end]
-        if end < position + 2 or end > len(data) or marker not in _DECODING | _METADATA:
+        if end < position + 2 or marker not in _DECODING | _METADATA:
             raise damaged()
+        if end > len(data):
+            break
         position = end
-        if marker in _FRAMES:
-            size = size or _frame_size(marker, payload)
+        if marker in _FRAMES and size is None:
+            size = _frame_size(marker, payload)
+            missing = set(payload[6::3])
         if marker == _SOS:
-            scans += 1
             following = _NEXT_MARKER.search(data, end)
             position = following.start() if following else len(data)
+            if not data[end:position].rstrip(b"\xff"):
+                break
+            scans += 1
+            missing -= set(payload[1:-3:2])
             body += [_segment(marker, payload), data[end:position]]
         elif marker in _DECODING:
             body.append(_segment(marker, payload))
@@ -90,7 +99,7 @@ def read_jpeg(data: bytes) -> Jpeg:
             orientation = orientation_of(payload[6:])
     else:
         raise too_complex()
-    if size is None or not scans:
+    if size is None or not scans or (missing and not complete):
         raise damaged()
     if scans > MOST_SCANS or scans * size[0] * size[1] > MOST_SCANNED_PIXELS:
         raise too_complex()

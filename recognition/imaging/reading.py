@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import struct
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,8 +96,27 @@ def opened_image(data: bytes, *, side: int | None = None) -> Iterator[DecodedIma
 
     Waits while other threads hold as many as `MAX_DECODED_PIXELS` allows; `InvalidImage` for
     everything that is not a whole picture within limits. With `side` a JPEG may be decoded at a half,
-    a quarter or an eighth of its size, its longer side not below `side` pixels.
+    a quarter or an eighth of its size, its longer side not below `side` pixels. Nothing holds the pixels
+    once the block has ended, not even an error that left it and is kept.
     """
+    with _decoded(data, side) as image:
+        try:
+            yield image
+        except Exception as error:
+            _let_go(error)
+            raise
+        finally:
+            image.forget()
+
+
+def read_image(data: bytes, *, side: int | None = None) -> DecodedImage:
+    """As `opened_image`, for those who read one picture after the other, in no request."""
+    with _decoded(data, side) as image:
+        return image
+
+
+@contextmanager
+def _decoded(data: bytes, side: int | None) -> Iterator[DecodedImage]:
     if not data:
         raise refusals.empty()
     kind = file_kind(data)
@@ -109,24 +130,28 @@ def opened_image(data: bytes, *, side: int | None = None) -> Iterator[DecodedIma
     pixels = source.image.width * source.image.height
     with budget.reserved(max(pixels, source.decoded_pixels)):
         decoded = _guarded(kind, partial(_decode, source))
-        yield DecodedImage(decoded, kind, *upright_size, source.orientation)
+        image = DecodedImage(decoded, kind, *upright_size, source.orientation)
+        del decoded
+        yield image
 
 
-def read_image(data: bytes, *, side: int | None = None) -> DecodedImage:
-    """As `opened_image`, for those who read one picture after the other, in no request."""
-    with opened_image(data, side=side) as image:
-        return image
+def _let_go(error: BaseException | None) -> None:
+    """Forgets what the calls that failed knew: pixels, for as long as somebody keeps the error."""
+    while error:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def _guarded(kind: str, work: Callable[[], Any]) -> Any:
     """What the work gives; decoders leak every exception there is on hostile bytes."""
     try:
         return work()
-    except (InvalidImage, MemoryError):
-        raise
-    except Image.DecompressionBombError as error:
-        raise refusals.too_many_pixels() from error
     except Exception as error:
+        _let_go(error)
+        if isinstance(error, InvalidImage | MemoryError):
+            raise
+        if isinstance(error, Image.DecompressionBombError):
+            raise refusals.too_many_pixels() from error
         if _UNSUPPORTED.search(str(error)):
             raise refusals.unsupported(kind) from error
         raise refusals.damaged() from error
@@ -152,13 +177,25 @@ def _open_png(data: bytes) -> _Source:
 
 
 def _open_bmp(data: bytes) -> _Source:
-    source = _source("BMP", lambda: BmpImagePlugin.BmpImageFile(io.BytesIO(data)))
+    content = _with_usable_palette(data)
+    source = _source("BMP", lambda: BmpImagePlugin.BmpImageFile(io.BytesIO(content)))
     is_compressed = any(tile.codec_name == "bmp_rle" for tile in _tiles(source.image))
     if is_compressed and (
         source.image.width * source.image.height > _MOST_RLE_PIXELS or len(data) > _MOST_RLE_BYTES
     ):
         raise refusals.too_complex()
     return source
+
+
+def _with_usable_palette(data: bytes) -> bytes:
+    """The bitmap with no more colours in its palette than pixels can name, which Pillow insists on."""
+    try:
+        header, depth, colours = struct.unpack_from("<14xL10xH16xL", data)
+    except struct.error:
+        return data
+    if header < 40 or depth > 8 or colours <= 1 << depth:
+        return data
+    return data[:46] + struct.pack("<L", 1 << depth) + data[50:]
 
 
 def _open_tiff(data: bytes) -> _Source:
@@ -242,20 +279,22 @@ def _reduce(image: Image.Image, side: int) -> None:
 
 
 def _decode(source: _Source) -> np.ndarray:
+    image = source.image
+    del source.image  # 4 bytes a pixel, which would be held as long as the picture is opened
     try:
-        source.image.load()
+        image.load()
     except OSError as error:
         raise error if source.common else refusals.unsupported(source.kind) from error
-    if source.jpeg and not source.jpeg.complete and not _is_whole(source.jpeg, source.image):
+    if source.jpeg and not source.jpeg.complete and not _is_whole(source.jpeg, image):
         raise refusals.damaged()
     pixels = rgb_pixels(
-        source.image,
+        image,
         profile=source.profile,
         gamma=source.gamma,
         dark_is_high=source.dark_is_high,
         low_bytes=partial(_low_bytes, source),
     )
-    del source.image  # 4 bytes a pixel, which the block of `opened_image` would hold
+    del image
     pixels = _upright(pixels, source.orientation)
     pixels.flags.writeable = False
     return pixels

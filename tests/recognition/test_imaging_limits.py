@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import struct
 import threading
 import time
+import weakref
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from recognition.exceptions import InvalidImage
 from recognition.imaging import opened_image, read_image, storable_bytes
@@ -244,6 +247,27 @@ def test_a_refused_picture_leaves_the_budget_as_it_was(settings):
     for _ in range(3):
         assert refusal(data[: len(data) // 2])
     assert read_image(data)
+
+
+def test_an_error_that_is_kept_holds_no_pixels():
+    size = (123, 77)
+    whole = draw_picture(size)
+    seen: list[weakref.ref[np.ndarray]] = []
+
+    def look(pixels: np.ndarray) -> None:
+        seen.append(weakref.ref(pixels))
+        raise ValueError("nothing of use in it")
+
+    with pytest.raises(ValueError) as within, opened_image(whole) as image:
+        look(image.pixels)
+    del image
+    with pytest.raises(InvalidImage) as decoding:
+        read_image(whole[: len(whole) // 2])
+
+    assert seen[0]() is None
+    alive = [each for each in gc.get_objects() if issubclass(type(each), Image.Image)]
+    assert not [each for each in alive if each.size == size]
+    assert within.value and decoding.value  # kept until here
 
 
 def test_a_jpeg_is_read_at_the_scale_that_is_asked_for():
