@@ -1,4 +1,5 @@
-"""System checks of where the gallery is kept and who may reach it; they open no connection."""
+"""System checks of the data folder, the picture storage and the access rules. None opens a
+connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of the gallery; `faceproject/settings.py` reads them into Django's."""
+"""The settings of the gallery. `faceproject/settings.py` reads them from the environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recognition.setting import setting
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrollmentSettings:
-    """What can be set; every field is an environment variable of the same name in capitals."""
+    """The settings; each field is the environment variable of the same name in upper case."""
 
     enroll_quality: Literal["warn", "refuse"] = setting(
         "warn",

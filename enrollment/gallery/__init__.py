@@ -1,4 +1,5 @@
-"""Who is enrolled, and who looks like whom: everything that is read, and nothing that writes to the gallery."""
+"""Read access to the gallery: who is enrolled and who resembles whom. Nothing here writes to the
+gallery."""
 
 from enrollment.gallery.previews import SIDES, data_uri, thumbnail
 from enrollment.gallery.search_log import (

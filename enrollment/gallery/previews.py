@@ -1,4 +1,4 @@
-"""Pictures made small enough to be looked at: nothing here is stored."""
+"""Small versions of pictures for display. They are never stored."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from PIL import Image
 
 from recognition.imaging import opened_image
 
-SIDES: Final = {"thumb": 320, "face": 320, "icon": 160}  # pixels; an icon is shown at 56, in lists
+SIDES: Final = {"thumb": 320, "face": 320, "icon": 160}  # pixels; lists show an icon at 56
 PREVIEW_SIDE: Final = 800  # pixels
 JPEG_QUALITY: Final = 82
-FACE_REACH: Final = 0.75  # of the face's longer side, from its middle: as much as a crop shows
+FACE_REACH: Final = 0.75  # half side of the crop, as a share of the face's longer side
 
 
 def thumbnail(content: bytes, side: int, box: Sequence[float] | None = None) -> bytes:
-    """A stored picture as an upright JPEG of at most `side` pixels a side, in sRGB.
+    """Return a stored picture as an upright sRGB JPEG of at most `side` pixels a side.
 
-    `box` (x, y, width, height in pixels of the upright picture) leaves the face with some margin.
-    `InvalidImage` if it is damaged.
+    `box` (x, y, width, height in pixels of the upright picture) crops it to the face with a margin.
+    Raise `InvalidImage` when the file is damaged.
     """
     with opened_image(content, side=side if box is None else None) as image:
         upright = Image.fromarray(image.pixels)
@@ -42,7 +42,7 @@ def _around(image: Image.Image, x: float, y: float, width: float, height: float)
 
 
 def data_uri(pixels: np.ndarray) -> str:
-    """H×W×3 uint8 RGB as a `data:` URI of a JPEG of at most 800 pixels a side."""
+    """Return an H×W×3 uint8 RGB picture as a JPEG `data:` URI of at most 800 pixels a side."""
     jpeg = _scaled_jpeg(Image.fromarray(pixels), PREVIEW_SIDE)
     return f"data:image/jpeg;base64,{b64encode(jpeg).decode('ascii')}"
 

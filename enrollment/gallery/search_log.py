@@ -1,4 +1,4 @@
-"""Who searched, when, and with what result: for those who answer for the gallery. No picture is kept."""
+"""The search log: who searched, when, and with what result. It keeps no pictures."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from recognition.decision import Decision
 
 logger = logging.getLogger(__name__)
 
-LOCK_WAIT_MS: Final = 1000  # a search does not wait for a long import only to be noted
+LOCK_WAIT_MS: Final = 1000  # short, so that logging a search does not wait for a long import
 
 
 def note_search(
     request: HttpRequest, channel: str, model: str, found: Iterable[Sequence[SearchHit]]
 ) -> None:
-    """Keeps an entry for each face that was searched for: `found` has its hits, best first."""
+    """Log one entry for each face of a search. `found` holds the hits of each face, best first."""
     _note(
         request,
         [
@@ -48,7 +48,7 @@ def note_search(
 def note_verification(
     request: HttpRequest, model: str, person: Person, similarity: float, decision: str | None
 ) -> None:
-    """Keeps that a picture was compared with somebody who is enrolled."""
+    """Log that a picture was compared with an enrolled person."""
     entry = SearchEntry(
         channel=SearchEntry.Channel.VERIFY,
         model=model,
@@ -71,7 +71,7 @@ def _note(request: HttpRequest, entries: list[SearchEntry]) -> None:
         with short_wait(), transaction.atomic():
             SearchEntry.objects.bulk_create(entries)
     except DatabaseError as error:
-        # The search was made and is answered; what SQL does not take stands in the server's log.
+        # The search itself succeeded, so it is answered; the server's log keeps the entries instead.
         for entry in entries:
             logger.warning(
                 "Not in the search log (%s): user %r, %s, person %s, similarity %s, %s",
@@ -86,7 +86,11 @@ def _note(request: HttpRequest, entries: list[SearchEntry]) -> None:
 
 @contextmanager
 def short_wait() -> Iterator[None]:
-    """Has a write that may be missing not wait long: SQLite lets one write at a time; elsewhere rows that are only added wait for nobody."""
+    """Limit how long an optional write waits for SQLite's lock.
+
+    SQLite allows one writer at a time. Other databases insert rows without waiting, so nothing
+    changes.
+    """
     if connection.vendor != "sqlite" or connection.in_atomic_block:
         yield
         return
@@ -103,19 +107,19 @@ def _set_busy_timeout(milliseconds: int) -> None:
 
 
 def forget_old_searches() -> None:
-    """Deletes what is older than `SEARCH_LOG_DAYS`; all of it when nothing is to be kept."""
+    """Delete entries older than `SEARCH_LOG_DAYS`; 0 deletes all."""
     limit = timezone.now() - timedelta(days=settings.SEARCH_LOG_DAYS)
     SearchEntry.objects.filter(created_at__lt=limit).delete()
 
 
 def latest_searches(count: int) -> QuerySet[SearchEntry]:
-    """The newest entries with their persons."""
+    """Return the newest entries with their persons."""
     return SearchEntry.objects.select_related("person")[:count]
 
 
 @dataclass(frozen=True, slots=True)
 class SearchFigures:
-    """How the faces that were searched for in the last days were decided on."""
+    """Counts of the faces searched in the last days, by decision."""
 
     days: int
     total: int = 0
@@ -124,7 +128,7 @@ class SearchFigures:
 
 
 def search_figures(days: int) -> SearchFigures:
-    """Of the last `days` days, as far as they are kept."""
+    """Count the logged searches of the last `days` days."""
     since = SearchEntry.objects.filter(created_at__gte=timezone.now() - timedelta(days=days))
     rows = since.order_by().values_list("decision").annotate(count=Count("pk"))
     by_decision = dict(rows)

@@ -1,4 +1,4 @@
-"""Every question to the gallery: who looks like this, who is enrolled, what is stored."""
+"""Queries to the gallery: who resembles a face, who is enrolled, what is stored."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from recognition.vector_store import (
     partition_name,
 )
 
-REMOVED_WITHIN: Final = timedelta(minutes=5)  # else it is told of
-DUE_SOON: Final = timedelta(days=30)  # before somebody's last day is over
-NO_THRESHOLDS: Final = "no_thresholds"  # why there is no decision
-MISTAKEN_TOLD: Final = 3  # persons of each kind
+REMOVED_WITHIN: Final = timedelta(minutes=5)  # a pending removal older than this is reported
+DUE_SOON: Final = timedelta(days=30)  # until a person's retention period ends
+NO_THRESHOLDS: Final = "no_thresholds"  # a reason why there is no decision
+MISTAKEN_TOLD: Final = 3  # most persons named with a similar id, and with the same name
 
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
-    """An enrolled picture that resembles the probe; `similarity` is the cosine, -1 to 1.
+    """An enrolled picture that resembles the probe. `similarity` is the cosine, -1 to 1.
 
-    `decision` is None, and `decision_reason` says why, when the weights in use were never measured
-    (`no_thresholds`) or no face was found in the picture that is asked about (`no_face_detected`).
+    `decision` is None when the current weights have no measured thresholds (`no_thresholds`) or no
+    face was found in the probe (`no_face_detected`); `decision_reason` then holds that code.
     """
 
     id: int  # of the embedding, and so of the vector
@@ -66,12 +66,13 @@ class SearchHit:
 def search_gallery(
     probe: Embeddings, top_k: int, *, threshold: float = -1.0, group_by_person: bool = False
 ) -> list[list[SearchHit]]:
-    """The `top_k` most similar enrolled pictures for each probe vector, best first.
+    """Return the `top_k` most similar enrolled pictures for each probe vector, best first.
 
-    None is less similar than `threshold` (a cosine). With `group_by_person` a person counts once, by
-    the most similar picture.
-    Looks only among vectors that the same weights made. A vector whose row is gone or is not this
-    gallery's is never returned; what it would have displaced is.
+    Hits below `threshold` (a cosine, -1 to 1) are left out. With `group_by_person` each person
+    appears once, with the most similar picture.
+
+    Only vectors computed with the same weights are searched. A hit in Milvus without a row in SQL
+    is skipped, and further hits take its place.
     """
     rows = FaceEmbedding.objects.filter(model=probe.model, fingerprint=probe.fingerprint)
     rows = rows.select_related("face_image__person").defer("vector")
@@ -120,12 +121,15 @@ def _with_rows(
 
 
 def without_verdict(hits: Iterable[SearchHit]) -> list[SearchHit]:
-    """The hits of a picture in which no face was found: how alike a wall is to somebody says nothing."""
+    """Return the hits without a decision, for a probe in which no face was found."""
     return [replace(hit, decision=None, decision_reason=NoFaceDetected.code) for hit in hits]
 
 
 def persons_like(picture: FaceImage, limit: int) -> list[SearchHit]:
-    """Other persons, by the picture of theirs that resembles this one most; none without a vector."""
+    """Return up to `limit` other persons, each with their picture most similar to this one.
+
+    The list is empty when the picture has no vector yet.
+    """
     weights = compared_weights()
     row = weights.rows.filter(face_image=picture).first() if weights else None
     if row is None:
@@ -136,9 +140,10 @@ def persons_like(picture: FaceImage, limit: int) -> list[SearchHit]:
 
 
 def best_of_person(probe: Embeddings, person: Person) -> tuple[FaceEmbedding, float]:
-    """The person's picture most similar to the one probe vector, and the cosine.
+    """Return the person's picture most similar to the single probe vector, and the cosine.
 
-    Raises `PersonNotComparable` when the same weights computed none of the person's vectors.
+    Raise `PersonNotComparable` when none of the person's vectors was computed with the same
+    weights.
     """
     rows = list(
         Weights(probe.model, probe.fingerprint)
@@ -157,7 +162,8 @@ def best_of_person(probe: Embeddings, person: Person) -> tuple[FaceEmbedding, fl
 
 
 class Weights(NamedTuple):
-    """Whose vectors are compared with each other."""
+    """A model and the fingerprint of its weights file. Only vectors of the same weights are
+    comparable."""
 
     model: str
     fingerprint: str
@@ -168,16 +174,16 @@ class Weights(NamedTuple):
 
     @property
     def rows(self) -> QuerySet[FaceEmbedding]:
-        """The embeddings that they computed."""
+        """The embeddings computed with these weights."""
         return FaceEmbedding.objects.filter(
             model=self.model, fingerprint=self.fingerprint, vector__isnull=False
         )
 
 
 def compared_weights(model: str | None = None) -> Weights | None:
-    """The weights of `model`; else of the default model, or of the first that has any, or None.
+    """Return the weights of `model`, or of the default model, or of the first usable model.
 
-    Raises `WeightsUnavailable` when the named model has none.
+    Return None when no model has weights. Raise `WeightsUnavailable` when the named model has none.
     """
     if model:
         return Weights(model, find_weights(model).fingerprint)
@@ -188,9 +194,9 @@ def compared_weights(model: str | None = None) -> Weights | None:
 
 
 def thresholds_in_force(model: str) -> Thresholds | None:
-    """What decides on the model's similarities: the gallery's own calibration, else the weights' thresholds.
+    """Return the gallery's own calibration of the model, or the thresholds of its weights.
 
-    None when neither was measured for the weights in use.
+    Return None when neither was measured for the current weights.
     """
     fingerprint = find_weights(model).fingerprint
     own = Calibration.objects.filter(model=model, fingerprint=fingerprint).first()
@@ -198,7 +204,7 @@ def thresholds_in_force(model: str) -> Thresholds | None:
 
 
 def search_thresholds(model: str) -> Thresholds | None:
-    """What decides on hits in the gallery as large as it is now: see `Thresholds.for_search`."""
+    """Return the thresholds for a gallery of the present size; see `Thresholds.for_search`."""
     thresholds = thresholds_in_force(model)
     if thresholds is None:
         return None
@@ -206,24 +212,24 @@ def search_thresholds(model: str) -> Thresholds | None:
 
 
 def faceless_pictures() -> QuerySet[FaceImage]:
-    """Pictures in which a face was looked for in vain, as earlier versions enrolled them."""
+    """Return pictures in which detection found no face; earlier versions enrolled such pictures."""
     rows = FaceEmbedding.objects.filter(face_image=OuterRef("pk"), face_detected=False)
     return FaceImage.objects.filter(Exists(rows), use_face_detection=True)
 
 
 def gallery_is_empty() -> bool:
-    """Whether nobody has a picture yet."""
+    """Return whether no picture is enrolled."""
     return not FaceImage.objects.exists()
 
 
 def persons_due(within: timedelta = timedelta(0)) -> QuerySet[Person]:
-    """Persons whose last day is over, or will be within this time, by the calendar of `TIME_ZONE`."""
+    """Return persons whose `keep_until` has passed, or will have within this time, in `TIME_ZONE`."""
     return Person.objects.filter(keep_until__lt=timezone.localdate() + within)
 
 
 @dataclass(frozen=True, slots=True)
 class GalleryState:
-    """How much there is, and how much of it is not as it should be."""
+    """Counts of what is stored, and of what needs attention."""
 
     persons: int
     persons_without_pictures: int
@@ -238,7 +244,7 @@ class GalleryState:
 
 
 def gallery_state() -> GalleryState:
-    """As SQL has it; whether Milvus agrees, `reindex --check` finds out."""
+    """Count the gallery's rows in SQL. `reindex --check` compares them with Milvus."""
     rows = FaceEmbedding.objects.order_by().values_list("status")
     by_status = dict(rows.annotate(count=Count("pk")))
     with_pictures = FaceImage.objects.filter(person=OuterRef("pk"))
@@ -259,11 +265,12 @@ def gallery_state() -> GalleryState:
 
 
 def removals_that_wait() -> str | None:
-    """A sentence when vectors or files of what was deleted were not removed for a while."""
+    """Return a warning when vectors or files of deleted pictures wait too long for removal, or
+    None."""
     try:
         waiting = Removal.objects.filter(created_at__lt=timezone.now() - REMOVED_WITHIN)
         count = waiting.count()
-    except DatabaseError:  # which the caller tells of itself
+    except DatabaseError:  # the health check reports the database by itself
         return None
     if not count:
         return None
@@ -277,7 +284,7 @@ def removals_that_wait() -> str | None:
 
 
 def doubt_counts() -> list[tuple[str, int]]:
-    """How many pictures there are with each doubt, by its code; the most frequent first."""
+    """Return how many pictures have each doubt, as (code, count), most frequent first."""
     doubts = Doubt.objects.order_by().values_list("code")
     return list(
         doubts.annotate(count=Count("face_image", distinct=True)).order_by("-count", "code")
@@ -285,18 +292,19 @@ def doubt_counts() -> list[tuple[str, int]]:
 
 
 def pictures_of_each() -> QuerySet[FaceImage]:
-    """The pictures of each person, within a query for persons."""
+    """Return the subquery for the pictures of each person in an outer query for persons."""
     return FaceImage.objects.filter(person=OuterRef("pk")).order_by()
 
 
 def count_of(pictures: QuerySet[FaceImage]) -> Coalesce:
-    """How many of `pictures_of_each()` there are, as an annotation."""
+    """Return an annotation that counts the pictures of the subquery `pictures_of_each()`."""
     counted = pictures.values("person").annotate(count=Count("pk")).values("count")
     return Coalesce(Subquery(counted), 0)
 
 
 def with_pictures(persons: QuerySet[Person]) -> QuerySet[Person]:
-    """Annotates the number of pictures and the id of the one to show: the cover, or else the first."""
+    """Annotate persons with `picture_count` and `shown_picture`, the id of the cover or the first
+    picture."""
     first = pictures_of_each().order_by("pk").values("pk")[:1]
     return persons.annotate(
         picture_count=count_of(pictures_of_each()),
@@ -305,10 +313,10 @@ def with_pictures(persons: QuerySet[Person]) -> QuerySet[Person]:
 
 
 def holds_words(text: str, person: str = "") -> Q:
-    """Whose id or name holds every word of the text, whatever the accents and the case.
+    """Return a filter for persons whose id or name contains every word, ignoring accents and case.
 
-    A number finds an id that has the same digits with other signs between them, and the other way round.
-    `person` is the path to the person for rows that have one, such as `"person__"`.
+    Digits match ids regardless of punctuation. `person` is the lookup path to the person, such as
+    `"person__"`, for rows that refer to one.
     """
     found = Q()
     for word in folded(text).split():
@@ -321,12 +329,12 @@ def holds_words(text: str, person: str = "") -> Q:
 
 
 def find_persons(text: str = "") -> QuerySet[Person]:
-    """Persons whom the text finds by `holds_words`, as `with_pictures`; by their ids."""
+    """Return the persons that match `holds_words`, annotated by `with_pictures`, ordered by id."""
     return with_pictures(Person.objects.filter(holds_words(text)))
 
 
 def easily_mistaken(person: Person) -> list[str]:
-    """Sentences on others for whom the person may be taken: whose id is almost or whose name just the same."""
+    """Return warnings about persons with an almost equal id or the same name."""
     others = Person.objects.exclude(pk=person.pk)
     id_alike = gettext(
         "The id '%(person_id)s' differs only in punctuation, accents or case from that of "
@@ -352,9 +360,10 @@ GALLERY_ORDERS: Final = {  # how lists of persons can be sorted: a label, and th
 
 
 def get_person(person_id: str) -> Person:
-    """The person with this id, as `with_pictures`; raises `PersonNotFound`.
+    """Return the person with this id, annotated by `with_pictures`. Raise `PersonNotFound`.
 
-    Of two whose ids are the same but for their spelling, which version 1.0 could make, the one meant.
+    The exact id is preferred: version 1.0 could store two persons whose ids differ only in
+    spelling.
     """
     ids = [person_id, person_id.strip(), normalised(person_id)]
     found = {
@@ -368,7 +377,7 @@ def get_person(person_id: str) -> Person:
 
 
 def pictures_of(person: Person) -> QuerySet[FaceImage]:
-    """The person's pictures, newest first, with their doubts and embeddings but not the vectors."""
+    """Return the person's pictures, newest first, with doubts and embeddings but without vectors."""
     rows = FaceEmbedding.objects.defer("vector")
     doubts = Doubt.objects.select_related("other__person")
     related = [Prefetch("embeddings", rows), Prefetch("doubts", doubts)]
@@ -376,7 +385,7 @@ def pictures_of(person: Person) -> QuerySet[FaceImage]:
 
 
 def with_doubts() -> QuerySet[FaceImage]:
-    """The pictures that something speaks against, newest first, with what it is."""
+    """Return the pictures with open doubts, newest first, with their doubts and persons."""
     doubts = Doubt.objects.select_related("other__person")
     pictures = FaceImage.objects.filter(pk__in=Doubt.objects.values("face_image"))
     related = pictures.select_related("person").prefetch_related(Prefetch("doubts", doubts))
@@ -384,7 +393,7 @@ def with_doubts() -> QuerySet[FaceImage]:
 
 
 def picture_of(person: Person, picture_id: int) -> FaceImage:
-    """One picture of the person; raises `PictureNotFound` when it is not theirs."""
+    """Return one picture of the person. Raise `PictureNotFound` when it is not theirs."""
     picture: FaceImage | None = person.face_images.filter(pk=picture_id).first()
     if picture is None:
         message = gettext("%(person)s has no picture %(id)d, or not any more.")

@@ -1,4 +1,4 @@
-"""The stored pictures: read wherever they are; on this machine's disk they outlive a power loss, as SQL's rows do."""
+"""The picture storage. Files on the local disk survive a power loss, as the rows in SQL do."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Failure = FaceEmbedding.Failure
 
 
 class DurableStorage(FileSystemStorage):
-    """A file that was saved is on the disk itself, and so is its name."""
+    """A file storage that flushes each saved file and its folder entries to the disk."""
 
     def _save(self, name: str, content: IO[bytes]) -> str:
-        saved: str = super()._save(name, content)  # type: ignore[misc]  # which the stubs leave out
+        saved: str = super()._save(name, content)  # type: ignore[misc]  # missing in the stubs
         path, root = Path(self.path(saved)), Path(self.location)
         sync(path)
         for folder in path.parents:
@@ -32,7 +32,7 @@ class DurableStorage(FileSystemStorage):
 
 
 def sync(path: Path) -> None:
-    """Has the disk itself hold a file's bytes, or the names in a folder."""
+    """Flush a file's content, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -41,7 +41,10 @@ def sync(path: Path) -> None:
 
 
 def read_picture(picture: FaceImage) -> bytes:
-    """The stored file; `PictureMissing` when there is none, `StorageUnavailable` when it is not given."""
+    """Return the bytes of the stored file.
+
+    Raise `PictureMissing` when it does not exist and `StorageUnavailable` when it cannot be read.
+    """
     try:
         with picture.image.open("rb") as file:
             return bytes(file.read())

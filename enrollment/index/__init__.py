@@ -1,4 +1,4 @@
-"""How rows become vectors that a search can find, and stop being ones: Milvus follows SQL."""
+"""Keep the vectors in Milvus in step with the rows in SQL."""
 
 from enrollment.index.indexing import (
     BATCH_SIZE,

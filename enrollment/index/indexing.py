@@ -1,7 +1,7 @@
-"""How a row becomes a vector that a search can find, and stops being one.
+"""Compute embeddings and copy them to Milvus.
 
-SQL is written first: an embedding's row is `pending` before anything is computed, a deletion is a
-row until Milvus has done it. So whatever is cut off leaves a row that says what is still to do.
+SQL is written first: an embedding row is `pending` before anything is computed, and a deletion
+stays a row until Milvus has applied it. So after a crash the rows say what is still to do.
 """
 
 from __future__ import annotations
@@ -29,12 +29,10 @@ from recognition.vector_store import VectorRow, get_vector_store, partition_name
 
 logger = logging.getLogger(__name__)
 
-BATCH_SIZE = (
-    64  # embeddings computed and written at a time: bounds memory, and what a crash repeats
-)
+BATCH_SIZE = 64  # embeddings a batch: limits memory, and the work that is repeated after a crash
 
-# Within a process one thread at a time copies rows to Milvus. Between processes, whoever wrote looks
-# afterwards whether SQL still says the same.
+# One thread of a process at a time copies rows to Milvus. Other processes may write too, so each
+# writer checks afterwards that SQL is unchanged.
 writing = threading.RLock()
 
 Status = FaceEmbedding.Status
@@ -50,7 +48,7 @@ class IndexReport:
         return IndexReport(self.indexed + other.indexed, self.failed + other.failed)
 
 
-# Asking for work, within the transaction that makes it necessary
+# Requesting work, inside the transaction that makes it necessary
 
 
 def create_pending(
@@ -58,10 +56,9 @@ def create_pending(
     models: Iterable[str],
     crops: Mapping[int, Crop] | None = None,
 ) -> list[int]:
-    """Pending rows for the pictures, one for each model; returns their ids.
+    """Create a pending row for each picture and model; return the ids.
 
-    They keep the faces of `crops` (by picture id), so that whoever computes the vectors need not find
-    them again.
+    The rows store the faces of `crops` (by picture id), so they need not be detected again.
     """
     crops = crops or {}
     weights = {name: find_weights(name).fingerprint for name in models}
@@ -79,9 +76,9 @@ def create_pending(
 
 
 def complete_rows(face_images: Sequence[FaceImage]) -> list[int]:
-    """Pending rows for the models, as their weights are now, that the pictures lack; their ids.
+    """Create the pending rows that the pictures lack for the current weights; return the ids.
 
-    Rows that wait for a vector of weights that were replaced since go: nothing can compute it now.
+    Pending rows of replaced weights are deleted, as nothing can compute their vectors any more.
     """
     created: list[int] = []
     for model in usable_names():
@@ -95,14 +92,14 @@ def complete_rows(face_images: Sequence[FaceImage]) -> list[int]:
 
 
 def request_embeddings(face_images: Iterable[FaceImage]) -> None:
-    """Has the pictures embedded by every model that has weights, after the commit."""
+    """After the commit, embed the pictures with every model that has weights."""
     _enqueue_after_commit(create_pending(face_images, usable_names()))
 
 
 def request_upsert(embeddings: models.QuerySet[FaceEmbedding]) -> None:
-    """Has Milvus told again what SQL now says of these embeddings, after the commit.
+    """After the commit, copy what SQL says of these embeddings to Milvus again.
 
-    Their pictures may be another person's now, so they are judged again.
+    The pictures may belong to another person now, so they are also judged again.
     """
     with transaction.atomic():
         ids = _locked(embeddings)
@@ -112,7 +109,7 @@ def request_upsert(embeddings: models.QuerySet[FaceEmbedding]) -> None:
 
 
 def _locked(embeddings: models.QuerySet[FaceEmbedding]) -> list[int]:
-    """The ids, of rows that nobody else marks until the transaction ends; in the order of their keys."""
+    """Lock the rows until the transaction ends, in the order of their keys; return the ids."""
     rows = embeddings.order_by("pk").only("pk").select_for_update(of=("self",))
     return [row.pk for row in rows]
 
@@ -125,22 +122,22 @@ def _enqueue_after_commit(ids: list[int]) -> None:
         transaction.on_commit(enqueue, robust=True)
 
 
-# Doing it, after the commit
+# Doing the work, after the commit
 
 
 @task()
 def index_embeddings(ids: list[int]) -> None:
-    """Computes what is missing of these embeddings and copies them to Milvus."""
+    """Compute the missing vectors of these embeddings and copy all of them to Milvus."""
     index_rows(ids)
 
 
 def index_rows(ids: Sequence[int], crops: Mapping[int, Crop] | None = None) -> IndexReport:
-    """Computes what is missing of these embeddings, copies them to Milvus, and marks them indexed.
+    """Compute the missing vectors of these embeddings, copy them to Milvus and mark them indexed.
 
-    Then it judges the pictures that are new, or whose vectors are, see `enrollment.judging.doubts`.
-    `crops` (by picture id) spares finding faces that the caller has just found. A failure marks its
-    row and does not stop the others; rows deleted meanwhile are passed over. Only a failure of SQL is
-    raised: what it cut off is pending.
+    Pictures that are new or have a new vector are then judged; see `enrollment.judging.doubts`.
+    `crops` (by picture id) saves detecting faces again. A failure marks its row and does not stop
+    the others. Deleted rows are skipped. Only a `DatabaseError` is raised; the rows not reached
+    stay pending.
     """
     report = IndexReport()
     for start in range(0, len(ids), BATCH_SIZE):
@@ -149,7 +146,8 @@ def index_rows(ids: Sequence[int], crops: Mapping[int, Crop] | None = None) -> I
 
 
 def compute(ids: Sequence[int]) -> None:
-    """Computes what is missing of these embeddings and leaves them pending, for whoever has Milvus."""
+    """Compute the missing vectors and leave the rows pending, for a process that can write to
+    Milvus."""
     _mark_failed(_compute([row for row in _with_pictures(ids) if row.vector is None], {}))
 
 
@@ -165,7 +163,8 @@ def _mark_failed(failures: Mapping[int, str]) -> None:
 
 
 def _index_batch(ids: Sequence[int], crops: Mapping[int, Crop]) -> IndexReport:
-    """One row that fails in a way that nobody foresaw must not keep the others from Milvus for ever."""
+    """Index a batch. If it fails unexpectedly, index its rows one by one, so that one bad row
+    blocks no other."""
     try:
         return _index_rows(ids, crops)
     except DatabaseError:
@@ -198,7 +197,8 @@ def _index_rows(ids: Sequence[int], crops: Mapping[int, Crop]) -> IndexReport:
 
 
 def _compute(rows: list[FaceEmbedding], crops: Mapping[int, Crop]) -> dict[int, str]:
-    """Fills and saves the vectors of the rows; the `Failure`, by id, of those that have none."""
+    """Compute and save the vectors of the rows; return the `Failure` code by id of those that
+    failed."""
     known = dict(crops)
     pictures = {row.face_image_id: row.face_image for row in rows}
     missing = [picture for pk, picture in pictures.items() if pk not in known]
@@ -217,9 +217,9 @@ def _compute(rows: list[FaceEmbedding], crops: Mapping[int, Crop]) -> dict[int, 
 def find_faces(
     pictures: Iterable[FaceImage], faces: Mapping[int, dict[str, Any]]
 ) -> tuple[dict[int, Crop], dict[int, str]]:
-    """The crop of each stored picture, and the code of what is wrong with the others, by picture id.
+    """Return the crops of stored pictures and the error codes of the others, both by picture id.
 
-    `faces`, by picture id, are those that were found or chosen before.
+    `faces` holds the faces that were detected or chosen before, by picture id.
     """
     crops: dict[int, Crop] = {}
     broken: dict[int, str] = {}
@@ -262,7 +262,7 @@ def _embed(model: str, rows: list[FaceEmbedding], crops: Mapping[int, Crop]) -> 
 
 
 def _copy_to_milvus(ids: Iterable[int]) -> int:
-    """Upserts the rows as SQL has them now and marks them; returns how many are indexed."""
+    """Upsert the rows to Milvus as they are in SQL and mark them; return how many are indexed."""
     computed = FaceEmbedding.objects.filter(pk__in=ids, vector__isnull=False)
     with writing:
         rows = {row.pk: row for row in computed.select_related("face_image__person")}
@@ -275,7 +275,7 @@ def _copy_to_milvus(ids: Iterable[int]) -> int:
         sent = {pk: indexed_values(row) for pk, row in rows.items()}
         there, indexed = _mark_indexed(sent)
         if there < sent.keys():
-            # Deleted while they were being written: Milvus may have been told that first.
+            # Deleted meanwhile: Milvus may have applied the deletion before this upsert.
             for partition, group in by_partition.items():
                 store.delete(partition, {row.pk for row in group} - there)
         changed = there - indexed
@@ -283,23 +283,25 @@ def _copy_to_milvus(ids: Iterable[int]) -> int:
 
 
 def _mark_indexed(sent: Mapping[int, tuple[str, str]]) -> tuple[set[int], set[int]]:
-    """Marks the rows of which SQL still says what Milvus was told; those that are there, and these."""
+    """Mark the rows that SQL still has as they were sent; return the existing ids and the marked
+    ids."""
     rows = FaceEmbedding.objects.filter(pk__in=sent)
     with transaction.atomic():
         there = set(_locked(rows))
         now = rows.values_list("pk", "face_image__person__person_id", "face_image__original_path")
-        same = {pk for pk, *said in now if sent[pk] == tuple(said)}
+        same = {pk for pk, *values in now if sent[pk] == tuple(values)}
         rows.filter(pk__in=same).update(status=Status.INDEXED, error="", indexed_at=timezone.now())
     return there, same
 
 
 def indexed_values(row: FaceEmbedding) -> tuple[str, str]:
-    """What Milvus is told of an embedding beside the vector that may change: person and path."""
+    """Return the person id and path that Milvus stores with the vector; both can change."""
     return row.face_image.person.person_id, row.face_image.original_path
 
 
 def vector_row(row: FaceEmbedding) -> VectorRow:
-    """What Milvus holds of an embedding; needs `face_image__person`."""
+    """Return the row to store in Milvus. Reads `face_image__person`, so select it with the
+    embedding."""
     person_id, image_path = indexed_values(row)
     return VectorRow(
         id=row.pk,

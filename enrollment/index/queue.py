@@ -1,4 +1,4 @@
-"""Embeddings to be indexed while nobody waits for them."""
+"""Indexing in the background."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from django.conf import settings
 
 from enrollment.index.indexing import index_embeddings, index_rows
 
-# What the server's thread is asked to do. What is lost here with the process is found by its next pass.
+# Work for the server's background thread. What a crash loses is found again by its next pass.
 requested: Final[SimpleQueue[Callable[[], object]]] = SimpleQueue()
 thread_runs: Final = threading.Event()
 
 
 def request_indexing(ids: list[int]) -> None:
-    """Has the embeddings indexed while nobody waits: by the worker, or by the server's own thread.
+    """Index the embeddings in the background: in the worker or in the server's own thread.
 
-    Where there is neither, as in a management command, it is done at once.
+    Without either, as in a management command, index them at once.
     """
     if settings.TASKS_BACKEND == "immediate" and thread_runs.is_set():
         requested.put(partial(index_rows, ids))

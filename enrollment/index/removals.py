@@ -1,4 +1,4 @@
-"""Vectors and files of what was deleted go too: after the commit, and again until it worked."""
+"""Remove vectors and files of deleted rows after the commit; failed removals are tried again."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ AT_A_TIME = 1_000
 
 
 class _Run:
-    """A run of `remove_deleted` that any number of deletions in one transaction ask for."""
+    """One run of `remove_deleted`, shared by all deletions in a transaction."""
 
     asked_for = False
 
 
 _next = (
     threading.local()
-)  # `.run`: of this thread's transaction, as a connection belongs to a thread
+)  # `.run` belongs to this thread's transaction, as each thread has its own connection
 
 
 def request_removals(**kwargs: Any) -> None:
-    """Has what is noted removed after the commit, while nobody waits for it.
+    """Run `remove_deleted` once after the commit, in the background.
 
-    Every deletion leaves a hook of its own, which goes with the savepoint that it was made in when
-    that is rolled back; of those that are left the first asks, and the others see that it did.
+    Each deletion registers its own hook, because a rolled-back savepoint drops the hooks made in
+    it. The first remaining hook starts the run and the others do nothing.
     """
     run = getattr(_next, "run", None) or _Run()
     _next.run = run
@@ -56,7 +56,7 @@ def request_removals(**kwargs: Any) -> None:
 
 @task()
 def remove_deleted() -> None:
-    """Removes what is noted; what it cannot remove stays noted."""
+    """Remove the recorded files and vectors. What cannot be removed stays recorded."""
     remove_files()
     try:
         apply_deletions()
@@ -65,7 +65,7 @@ def remove_deleted() -> None:
 
 
 def remove_files() -> tuple[int, int]:
-    """Deletes the files noted for it; returns how many went, and how many the storage kept."""
+    """Delete the recorded files; return how many were removed and how many failed."""
     storage = FaceImage._meta.get_field("image").storage
     removed = kept = last = 0
     waiting = Removal.objects.exclude(file="").order_by("pk")
@@ -76,7 +76,7 @@ def remove_files() -> tuple[int, int]:
         done = []
         for note in notes:
             try:
-                if note.file not in in_use:  # as after a restore
+                if note.file not in in_use:  # in use again after a restore
                     storage.delete(note.file)
             except Exception:  # noqa: BLE001 (each storage fails with classes of its own)
                 logger.exception("The file %s of a deleted picture stays in the storage", note.file)
@@ -89,7 +89,7 @@ def remove_files() -> tuple[int, int]:
 
 
 def apply_deletions() -> int:
-    """Has Milvus forget the vectors noted for it, and its files hold nothing of them; how many."""
+    """Delete the recorded vectors from Milvus and erase them from its files; return how many."""
     applied = 0
     store = get_vector_store()
     with writing:

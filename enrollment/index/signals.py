@@ -1,4 +1,4 @@
-"""Saved and deleted rows ask for their vectors to follow; the work itself waits for the commit."""
+"""Signal handlers that request indexing when rows are saved; the work runs after the commit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.db.models.signals import post_save, pre_save
 from enrollment.index import indexing, removals
 from enrollment.models import FaceEmbedding, FaceImage, Person, removals_noted
 
-_RENAMED: Final = "_renamed"  # noted on a person between the two signals of one save
+_RENAMED: Final = "_renamed"  # set on a person between pre_save and post_save
 
 
 def register_signal_handlers() -> None:

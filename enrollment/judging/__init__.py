@@ -1,4 +1,4 @@
-"""What speaks against pictures and against the gallery as a whole, and from which similarity on it decides."""
+"""Checks of pictures and of the whole gallery, and the calibration of its thresholds."""
 
 from enrollment.judging.audit import (
     Case,

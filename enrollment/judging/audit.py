@@ -1,6 +1,6 @@
-"""The gallery audit: what in the gallery makes searches answer wrongly, or not at all.
+"""The gallery audit: find what makes searches return wrong results or none.
 
-It reads SQL alone: it runs beside the server, and while Milvus is down.
+It reads only SQL, so it runs beside the server and while Milvus is down.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from enrollment.models import Doubt, Examination, FaceEmbedding, FaceImage, Pers
 from recognition.decision import Thresholds
 from recognition.neighbours import NOWHERE, Neighbours, nearest_neighbours
 
-KEPT_CASES: Final = 100  # of each kind, the gravest first, for the report in the admin
-DUPLICATE_SHARE: Final = 0.5  # more of the pictures of either person must be like the other's
+KEPT_CASES: Final = 100  # stored for each kind, worst first, for the report in the admin
+DUPLICATE_SHARE: Final = 0.5  # duplicates: more than this share of both persons' pictures is alike
 
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 class Kind(Enum):
-    """What can be wrong."""
+    """The kinds of findings."""
 
     NEAR_DUPLICATES = "near_duplicates"
     NEARER_TO_ANOTHER = "nearer_to_another"
@@ -58,7 +58,7 @@ class Kind(Enum):
 
     @property
     def is_fault(self) -> bool:
-        """Whether searches go wrong by it; the others could only be better."""
+        """Whether the finding makes searches go wrong. The other kinds only suggest improvements."""
         return self not in (Kind.ONLY_DOUBTFUL, Kind.ONE_PICTURE, Kind.NO_PICTURE)
 
 
@@ -107,10 +107,10 @@ _TITLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One finding, by ids.
+    """One finding, as ids of persons and pictures.
 
-    Of two pictures `similarity` is the cosine, and `own_similarity` that of the first to the nearest
-    one of the same person.
+    For a pair of pictures, `similarity` is their cosine, and `own_similarity` is the cosine of the
+    first and the nearest picture of the same person.
     """
 
     persons: tuple[int, ...] = ()
@@ -121,7 +121,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Everything that was found; of every kind the gravest first."""
+    """The result of an audit; the cases of each kind stand worst first."""
 
     weights: Weights | None
     thresholds: Thresholds | None
@@ -137,9 +137,10 @@ class Diagnosis:
 def examine_gallery(
     model: str | None = None, track: Track = lambda items, total: items
 ) -> Diagnosis:
-    """Compares all pictures by the vectors of one model (by default the default one).
+    """Audit the gallery with the vectors of one model, by default the default model.
 
-    Without thresholds nobody is called a duplicate. `track` wraps the long loop.
+    Near-duplicate persons are only searched for when thresholds exist. `track` wraps the long loop,
+    for a progress bar.
     """
     started = time.monotonic()
     weights = compared_weights(model)
@@ -161,7 +162,7 @@ def examine_gallery(
 
 
 def keep_examination(diagnosis: Diagnosis) -> Examination:
-    """Stores it for the report in the admin, in the place of the last one."""
+    """Store the result for the report in the admin, replacing the previous one."""
     findings = {
         kind.value: {"count": len(cases), "cases": [asdict(case) for case in cases[:KEPT_CASES]]}
         for kind, cases in diagnosis.cases.items()
@@ -178,11 +179,11 @@ def keep_examination(diagnosis: Diagnosis) -> Examination:
 
 @task()
 def examine_and_keep() -> None:
-    """What the button in the admin asks for."""
+    """Run the audit that the admin's button requests."""
     keep_examination(examine_gallery())
 
 
-# SQL alone
+# Findings from SQL columns
 
 
 def _cases_of_rows(rows: QuerySet[FaceEmbedding]) -> dict[Kind, list[Case]]:
@@ -229,13 +230,14 @@ def _same_files() -> list[Case]:
     ]
 
 
-# Vectors
+# Findings from the vectors
 
 
 def _nearer_to_another(gallery: GalleryVectors, near: Neighbours) -> list[Case]:
-    """By how much nearer, most first.
+    """Return pictures nearer to another person than to their own, largest difference first.
 
-    A picture of Ana that stands under Bia draws Ana's right pictures towards Bia: only it is told.
+    A misfiled picture also makes correct pictures look misfiled: one of Ana under Bia makes Ana's
+    other pictures nearer to Bia. Only the misfiled picture is returned.
     """
     margin = np.where(near.own == NOWHERE, -np.inf, near.other_similarity - near.own_similarity)
     order = np.argsort(-margin, kind="stable")[: int((margin > 0).sum())]
@@ -254,7 +256,7 @@ def _nearer_to_another(gallery: GalleryVectors, near: Neighbours) -> list[Case]:
 
 
 def _duplicates(gallery: GalleryVectors, near: Neighbours, limit: float) -> list[Case]:
-    """Pairs of persons most of whose pictures are like the other's, most similar first."""
+    """Return pairs of persons most of whose pictures are alike, most similar first."""
     linked = np.flatnonzero(near.other_similarity >= limit)
     pairs = np.stack([gallery.persons[linked], gallery.persons[near.other[linked]]], axis=1)
     cases = [
@@ -266,7 +268,10 @@ def _duplicates(gallery: GalleryVectors, near: Neighbours, limit: float) -> list
 
 
 def _duplicate(gallery: GalleryVectors, first: int, second: int, limit: float) -> Case | None:
-    """One picture of the other person among a person's own does not make the two one."""
+    """Return the pair of persons as a case if most pictures of both are alike, else None.
+
+    A single misfiled picture does not make two persons duplicates.
+    """
     own, other = (
         slice(*np.searchsorted(gallery.persons, [person, person + 1])) for person in (first, second)
     )
@@ -282,6 +287,6 @@ def _duplicate(gallery: GalleryVectors, first: int, second: int, limit: float) -
 def _both(
     gallery: GalleryVectors, first: int, second: int
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The persons and the pictures at two places."""
+    """Return the persons and the pictures at two positions of the gallery arrays."""
     places = [first, second]
     return tuple(gallery.persons[places].tolist()), tuple(gallery.pictures[places].tolist())

@@ -1,4 +1,4 @@
-"""Thresholds from one's own gallery: how alike its pictures of one person are, and of different ones."""
+"""Calibration: thresholds from the similarities of pairs in the own gallery."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from recognition.networks.descriptor import Threshold
 
 MOST_PAIRS: Final = 1_000_000  # of each kind
 PICTURES_OF_ONE: Final = 20  # so that nobody with a thousand pictures outweighs the others
-GENUINE_PAIRS: Final = 50  # at least: on fewer, the share that is recognised is a guess
-MOST_ALIKE: Final = 5  # pairs of different persons that are named: the first to be mistakes
-_COMPARED_AT_A_TIME: Final = 16_384  # pairs; 2 × 2 KiB each
+GENUINE_PAIRS: Final = 50  # least number; with fewer, the true-match rate is a guess
+MOST_ALIKE: Final = 5  # impostor pairs reported: the most similar are often enrolment mistakes
+_COMPARED_AT_A_TIME: Final = 16_384  # pairs of vectors, 4 KiB a pair
 
 
 class TooFewPairs(RecognitionError):
-    """The gallery is too small for thresholds of its own."""
+    """The gallery has too few pairs to measure thresholds."""
 
     code = "too_few_pairs"
 
@@ -45,16 +45,16 @@ class LikePair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Thresholds that the gallery proposes, and the pairs that they stand on."""
+    """The thresholds measured on the gallery, and the pairs behind them."""
 
     weights: Weights
     match: Threshold
     review: Threshold
-    curve: list[Threshold]  # at other rates: larger galleries are decided by them
+    curve: list[Threshold]  # at further false-match rates, for decisions in larger galleries
     verification: Verification
     persons: int
     pictures: int
-    most_alike: list[LikePair]  # of different persons, or so it is enrolled
+    most_alike: list[LikePair]  # enrolled as different persons
 
     @property
     def genuine_pairs(self) -> int:
@@ -65,18 +65,18 @@ class Measurement:
         return int((~self.verification.same).sum())
 
     def recognised(self, threshold: Threshold) -> float:
-        """The share of the genuine pairs that reach the threshold."""
+        """Return the share of genuine pairs that reach the threshold, 0 to 1."""
         genuine = self.verification.similarities[self.verification.same]
         return float((genuine >= threshold.similarity).mean())
 
 
 def measure_gallery(weights: Weights, fmr: float, seed: int = 0) -> Measurement:
-    """Draws pairs from what is enrolled and finds the thresholds for the false-match rate `fmr`.
+    """Draw pairs of enrolled pictures and find the thresholds for the false-match rate `fmr`.
 
-    The same gallery and seed give the same pairs. Pictures without a face and pairs of one and the
-    same file are left out. Raises `TooFewPairs`.
+    The same gallery and seed give the same pairs. Pictures without a face and pairs of the same
+    file are left out. Raise `TooFewPairs`.
     """
-    # Where a face was looked for and none found, the vector is that of a scene.
+    # Where detection found no face, the vector describes the whole scene.
     faces = weights.rows.exclude(Q(face_detected=False) & Q(face_image__use_face_detection=True))
     chance = np.random.default_rng(seed)
     gallery = _some_of_each_person(gallery_vectors(faces), chance)
@@ -98,7 +98,7 @@ def measure_gallery(weights: Weights, fmr: float, seed: int = 0) -> Measurement:
 
 
 def save_calibration(measurement: Measurement) -> Calibration:
-    """Has the thresholds decide from now on, as long as these weights are in use."""
+    """Store the thresholds; they decide as long as these weights are in use."""
     calibration, _created = Calibration.objects.update_or_create(
         model=measurement.weights.model,
         fingerprint=measurement.weights.fingerprint,
@@ -117,7 +117,7 @@ def save_calibration(measurement: Measurement) -> Calibration:
 
 
 def _some_of_each_person(gallery: GalleryVectors, chance: np.random.Generator) -> GalleryVectors:
-    """At most `PICTURES_OF_ONE` of each, drawn by lot; still sorted by person."""
+    """Return at most `PICTURES_OF_ONE` random pictures of each person, sorted by person."""
     mixed = chance.permutation(len(gallery.persons))
     order = mixed[np.argsort(gallery.persons[mixed], kind="stable")]
     persons = gallery.persons[order]
@@ -127,7 +127,8 @@ def _some_of_each_person(gallery: GalleryVectors, chance: np.random.Generator) -
 
 
 def _genuine_pairs(gallery: GalleryVectors, chance: np.random.Generator) -> np.ndarray:
-    """M×2 places of pictures of one person."""
+    """Return up to `MOST_PAIRS` pairs of pictures of one person, M×2 positions in the gallery
+    arrays."""
     places = np.arange(len(gallery.persons))
     parts = [
         np.stack([places[:-apart], places[apart:]], axis=1)
@@ -139,7 +140,10 @@ def _genuine_pairs(gallery: GalleryVectors, chance: np.random.Generator) -> np.n
 
 
 def _impostor_pairs(gallery: GalleryVectors, chance: np.random.Generator) -> np.ndarray:
-    """M×2 places of pictures of different persons: all there are, or as many as are enough."""
+    """Return up to `MOST_PAIRS` pairs of pictures of different persons, M×2 positions.
+
+    A small gallery gives all its pairs; a large one a random sample.
+    """
     count = len(gallery.persons)
     if count * (count - 1) // 2 <= MOST_PAIRS:
         pairs = np.stack(np.triu_indices(count, 1), axis=1)
@@ -156,7 +160,7 @@ def _is_of_one_person(gallery: GalleryVectors, pairs: np.ndarray) -> np.ndarray:
 
 
 def _different_files(gallery: GalleryVectors, pairs: np.ndarray) -> np.ndarray:
-    """Without pairs of the very same file: they say nothing of how alike two pictures are."""
+    """Return the pairs without those of identical files, which would bias the similarities."""
     hashes = dict(FaceImage.objects.exclude(content_hash="").values_list("pk", "content_hash"))
     files: dict[str | int, int] = {}
     numbers = np.array(
@@ -186,7 +190,7 @@ def _check_number(genuine: np.ndarray, impostors: np.ndarray, fmr: float) -> Non
 
 
 def _similarities(gallery: GalleryVectors, pairs: np.ndarray) -> np.ndarray:
-    """The cosine of each pair."""
+    """Return the cosine of each pair as M float32."""
     parts = [np.empty(0, np.float32)]
     for start in range(0, len(pairs), _COMPARED_AT_A_TIME):
         first, second = gallery.vectors[pairs[start : start + _COMPARED_AT_A_TIME].T]

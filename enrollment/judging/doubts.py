@@ -1,7 +1,7 @@
-"""What speaks against a picture: the quality of its face, and whom else it resembles.
+"""Doubts about a picture: the quality of its face, and whom else it resembles.
 
-A doubt never stops anything by itself, and what goes wrong while it is looked for loses no picture: one
-that was not compared with the gallery has no `judged_at`, and `reindex` compares it.
+A doubt never blocks anything by itself, and an error while looking for doubts never loses a
+picture: a picture that was not compared has no `judged_at`, and `reindex` compares it later.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ from recognition.vector_store import MAX_HITS, VectorHit, get_vector_store
 
 logger = logging.getLogger(__name__)
 
-FIRST_HITS: Final = 16  # vectors asked for; more when all of them are the person's own
-SEARCHED_AT_A_TIME: Final = 16  # probes: between two calls, other searches get their turn
-OWN_COMPARED: Final = 200  # newest pictures of the person that a picture is held against
+FIRST_HITS: Final = 16  # hits requested first; more when all of them are of the same person
+SEARCHED_AT_A_TIME: Final = 16  # probes a call; other searches run between two calls
+OWN_COMPARED: Final = 200  # newest pictures of the same person that a picture is compared with
 
 Resemblance = Doubt.Resemblance
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A picture to be judged; `picture` is None while it is not stored, `person` while they are new.
+    """A picture to compare with the gallery.
 
-    `vector` is 512 float32 of length 1, or None when it could not be computed.
+    `picture` is None while it is not stored, and `person` is None for a new person. `vector` is 512
+    float32 of length 1, or None when it could not be computed.
     """
 
     content_hash: str
@@ -51,12 +52,12 @@ class Probe:
 
 
 def quality_doubts(quality: FaceQuality) -> list[Doubt]:
-    """The reasons against a face, unsaved."""
+    """Return the quality reasons of a face as unsaved doubts."""
     return [Doubt(**reason.as_record()) for reason in quality.reasons]
 
 
 def note_quality(crops: Mapping[int, Crop]) -> None:
-    """Replaces what was noted of the quality of these pictures, by id."""
+    """Replace the quality doubts of these pictures. `crops` maps picture ids to crops."""
     _replace(
         {picture: quality_doubts(crop.quality) for picture, crop in crops.items()},
         Doubt.with_dismissed.exclude(code__in=Resemblance.values),
@@ -67,9 +68,10 @@ def note_quality(crops: Mapping[int, Crop]) -> None:
 
 
 def judge(pictures: Iterable[int]) -> None:
-    """Compares stored pictures, by id, with the gallery and notes whom they resemble; never fails.
+    """Compare stored pictures, by id, with the gallery and store their doubts. Never raises.
 
-    Those without a vector of the compared weights, or without an answer from Milvus, stay unjudged.
+    Pictures without a vector of the current weights stay unjudged, and so do all when Milvus does
+    not answer.
     """
     ids = list(pictures)
     try:
@@ -79,13 +81,16 @@ def judge(pictures: Iterable[int]) -> None:
 
 
 def dismiss_doubts(pictures: QuerySet[FaceImage], by: str) -> int:
-    """Somebody looked: these pictures' doubts are not raised again until their evidence changes; how many."""
+    """Dismiss the open doubts of these pictures and return how many there were.
+
+    A dismissed doubt is raised again only when its evidence changes.
+    """
     doubts = Doubt.objects.filter(face_image__in=pictures.values("pk"))
     return doubts.update(dismissed_at=timezone.now(), dismissed_by=by)
 
 
 def unjudged() -> QuerySet[FaceImage]:
-    """Pictures that can be compared with the gallery and were not."""
+    """Return indexed pictures that have not been compared with the gallery yet."""
     weights = compared_weights()
     if weights is None:
         return FaceImage.objects.none()
@@ -108,7 +113,7 @@ def _judge(ids: Sequence[int]) -> None:
     with transaction.atomic():
         _replace(found, Doubt.with_dismissed.filter(code__in=Resemblance.values))
         _drop_settled(found)
-        # Who was moved to another person meanwhile is yet to be compared with theirs.
+        # A picture that was moved meanwhile must still be compared with its new person's pictures.
         whose = {probe.picture: probe.person for probe in probes}
         now = FaceImage.objects.filter(pk__in=found).values_list("pk", "person_id")
         judged = [pk for pk, person in now if person == whose[pk]]
@@ -118,12 +123,12 @@ def _judge(ids: Sequence[int]) -> None:
 def resemblances(
     probes: Sequence[Probe], weights: Weights | None, *, certain: bool = False
 ) -> list[list[Doubt]]:
-    """What speaks against the person of each probe, unsaved; in order.
+    """Return the unsaved identity doubts of each probe, in the order of the probes.
 
-    Somebody else is named from `review` on, when no own picture is nearer, and from `match` on in any
-    case; with `certain` from `match` on only, and own pictures speak against nothing. Without measured
-    thresholds no similarity says anything, and only the same file is recognised.
-    Raises `VectorStoreUnavailable`.
+    A probe that resembles another person at least as much as the `match` threshold is doubted. From
+    the `review` threshold it is doubted when no picture of the same person is more similar. With
+    `certain` only the `match` threshold counts, and the person's own pictures are ignored. Without
+    measured thresholds only identical files are found. Raise `VectorStoreUnavailable`.
     """
     found = list(_same_files(probes))
     if weights and (limits := search_thresholds(weights.model)):
@@ -137,7 +142,7 @@ def resemblances(
     return doubts
 
 
-Placed = Iterator[tuple[int, Doubt]]  # the doubt, and the place of the probe that it is about
+Placed = Iterator[tuple[int, Doubt]]  # the index of the probe, and a doubt about it
 
 
 def _same_files(probes: Sequence[Probe]) -> Placed:
@@ -174,7 +179,10 @@ def _like_others(
 def _nearest_others(
     probes: Sequence[Probe], weights: Weights, floor: float
 ) -> Iterator[tuple[int, tuple[float, int]]]:
-    """Similarity and id of the nearest picture of somebody else, where it reaches `floor`."""
+    """Yield a probe's index with the cosine and id of the nearest picture of another person.
+
+    Only pictures with a cosine of at least `floor` count.
+    """
     vectors = {n: probe.vector for n, probe in enumerate(probes) if probe.vector is not None}
     left, wanted = list(vectors), FIRST_HITS
     while left:
@@ -189,12 +197,12 @@ def _nearest_others(
                 if other := _first_other(probes[place], similar, owners):
                     yield place, other
                 elif len(similar) == wanted < MAX_HITS:
-                    hidden.append(place)  # behind the person's own pictures
+                    hidden.append(place)  # all hits were the person's own: ask for more
         left, wanted = hidden, min(wanted * 8, MAX_HITS)
 
 
 def _owners(ids: Iterable[int]) -> dict[int, tuple[int, int]]:
-    """Picture and person of each vector whose row is still there."""
+    """Return picture and person of each embedding id that still has a row."""
     rows = FaceEmbedding.objects.filter(pk__in=set(ids))
     values = rows.values_list("pk", "face_image_id", "face_image__person_id")
     return {pk: (picture, person) for pk, picture, person in values}
@@ -203,7 +211,7 @@ def _owners(ids: Iterable[int]) -> dict[int, tuple[int, int]]:
 def _first_other(
     probe: Probe, hits: Iterable[VectorHit], owners: Mapping[int, tuple[int, int]]
 ) -> tuple[float, int] | None:
-    """Similarity and picture of the nearest that is not the person's own."""
+    """Return cosine and picture id of the first hit of another person, or None."""
     for hit in hits:
         if (owner := owners.get(hit.id)) and owner[1] != probe.person:
             return hit.similarity, owner[0]
@@ -217,7 +225,7 @@ def _unlike_own(own: Mapping[int, float], review: float) -> Placed:
 
 
 def _best_own(probes: Sequence[Probe], weights: Weights) -> dict[int, float]:
-    """By place: the similarity to the nearest other picture of the same person, where there is one."""
+    """Return, by index of the probe, the cosine to the nearest other picture of the same person."""
     persons = {probe.person for probe in probes if probe.person is not None}
     own = _own_pictures(persons, weights)
     best = {}
@@ -231,7 +239,7 @@ def _best_own(probes: Sequence[Probe], weights: Weights) -> dict[int, float]:
 def _own_pictures(
     persons: set[int], weights: Weights
 ) -> defaultdict[int | None, list[tuple[int, np.ndarray]]]:
-    """Picture and vector of the newest pictures of each person."""
+    """Return (picture id, vector) of the newest pictures of each person."""
     newest = Window(RowNumber(), "face_image__person", F("face_image").desc())
     rows = weights.rows.filter(face_image__person__in=persons).annotate(age=newest)
     values = rows.filter(age__lte=OWN_COMPARED).values_list(
@@ -248,14 +256,14 @@ def _own_pictures(
 
 
 def _replace(found: Mapping[int, Iterable[Doubt]], old: QuerySet[Doubt]) -> None:
-    """Puts the doubts found of each picture in the place of `old` ones; passes over deleted pictures.
+    """Replace the `old` doubts of each picture by the doubts found; skip deleted pictures.
 
-    Those that somebody dismissed on the same evidence are dismissed already.
+    A new doubt with the same evidence as a dismissed one is stored as dismissed.
     """
     doubts = [(picture, doubt) for picture, items in found.items() for doubt in items]
     named = {doubt.other_id for _picture, doubt in doubts if doubt.other_id}
     with transaction.atomic():
-        # Locked, so that nobody deletes them before the doubts that name them are there.
+        # Locked, so that no picture is deleted before the doubts that refer to it are stored.
         locked = FaceImage.objects.select_for_update().filter(pk__in=named | found.keys())
         owners = dict(locked.order_by("pk").values_list("pk", "person_id"))
         replaced = old.filter(face_image__in=found)
@@ -278,7 +286,7 @@ def _replace(found: Mapping[int, Iterable[Doubt]], old: QuerySet[Doubt]) -> None
 
 
 def _drop_settled(pictures: Iterable[int]) -> None:
-    """A picture that was moved to the person whom another resembled is that person's now."""
+    """Delete doubts about a resemblance to pictures that now belong to the same person."""
     settled = Doubt.with_dismissed.filter(
         code=Resemblance.LOOKS_LIKE_SOMEONE_ELSE,
         other__in=pictures,

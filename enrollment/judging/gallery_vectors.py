@@ -1,4 +1,4 @@
-"""The whole gallery as arrays, to be compared with itself."""
+"""The vectors of the whole gallery as arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from recognition.vector_store import EMBEDDING_DIM
 
 
 class GalleryVectors(NamedTuple):
-    """Embeddings of N pictures, sorted by person: N ids of each, and N×512 float32 of length 1."""
+    """Embeddings of N pictures, sorted by person.
+
+    `pictures` and `persons` hold N int64 ids, `vectors` N×512 float32 rows of length 1.
+    """
 
     pictures: np.ndarray
     persons: np.ndarray
@@ -21,7 +24,7 @@ class GalleryVectors(NamedTuple):
 
 
 def gallery_vectors(rows: QuerySet[FaceEmbedding]) -> GalleryVectors:
-    """The vectors of rows of one weights file; 100,000 of them take 0.2 GB."""
+    """Load the vectors of rows of one weights file; 100,000 take 0.2 GB of memory."""
     count = rows.count()
     ids = np.empty((count, 2), np.int64)
     vectors = np.empty((count, EMBEDDING_DIM), np.float32)
@@ -29,7 +32,7 @@ def gallery_vectors(rows: QuerySet[FaceEmbedding]) -> GalleryVectors:
         "face_image_id", "face_image__person_id", "vector"
     )
     read = 0
-    # More may have come since they were counted.
+    # Rows may have been added since they were counted.
     for picture, person, vector in islice(values.iterator(), count):
         ids[read] = picture, person
         vectors[read] = np.frombuffer(vector or b"", "<f4")

@@ -1,4 +1,4 @@
-"""What speaks against a picture."""
+"""Doubts: reasons to check a picture again."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from django.utils.translation import gettext_lazy as _
 from enrollment.models.picture import FaceImage
 from recognition.quality import reason_message
 
-SAME_WITHIN: Final = 0.01  # of a similarity; of what is larger than 1, this share of it
+SAME_WITHIN: Final = 0.01  # largest difference of equal evidence; relative for values above 1
 
 
 class OpenDoubts(models.Manager["Doubt"]):
-    """The doubts that nobody dismissed."""
+    """Select the doubts that nobody has dismissed."""
 
     def get_queryset(self) -> models.QuerySet[Doubt]:
         return super().get_queryset().filter(dismissed_at=None)
 
 
 class Doubt(models.Model):
-    """A reason to look at a picture again: its quality, or whom it resembles.
+    """A reason to look at a picture again: low quality, or a face like another person's.
 
-    `objects`, and a picture's `doubts`, are the open ones. One that somebody dismissed is kept among
-    `with_dismissed`, so that it is not raised again while its evidence is the same.
+    `objects`, and the `doubts` of a picture, hold the open doubts only. A dismissed doubt stays in
+    `with_dismissed`, so that the same evidence does not raise it again.
 
-    `code` is a reason of `recognition.quality` or a `Resemblance`; of the latter `given` and `expected`
-    are cosines. The doubt goes with the picture that it names, so nobody who is deleted is remembered.
+    `code` is a reason code of `recognition.quality` or a `Resemblance`. For a `Resemblance`,
+    `given` and `expected` are cosine similarities. A doubt is deleted with either of the pictures
+    that it names, so it keeps no trace of a deleted person.
     """
 
     class Resemblance(models.TextChoices):
@@ -70,24 +71,24 @@ class Doubt(models.Model):
         return self.code
 
     def has_evidence_of(self, other: Doubt) -> bool:
-        """Whether both say the same of the same persons, as strongly."""
+        """Return whether both doubts have the same code, persons and measured value."""
         return (self.code, self.persons) == (other.code, other.persons) and abs(
             self.given - other.given
         ) <= SAME_WITHIN * max(1.0, abs(other.given))
 
     @property
     def similarity(self) -> float | None:
-        """The cosine that a resemblance is about; None of a doubt about quality."""
+        """The cosine similarity behind a resemblance; None for a doubt about quality."""
         return round(self.given, 4) if self.code in self.Resemblance else None
 
     @property
     def message(self) -> str:
-        """What was given and expected and what to do, in the language in force."""
+        """The doubt in the active language: the measured value, the expected one, what to do."""
         if self.code not in self.Resemblance:
             return reason_message(self.code, {"given": self.given, "expected": self.expected})
         sentence = _RESEMBLANCES[self.Resemblance(self.code)]
         return sentence % {
-            # number_format cuts digits off: 0.985 would be told as 0.98.
+            # number_format truncates instead of rounding: it would show 0.985 as 0.98.
             "given": number_format(f"{self.given:.2f}"),
             "expected": number_format(f"{self.expected:.2f}"),
             "person": self.other.person if self.other else "",

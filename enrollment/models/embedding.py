@@ -1,4 +1,4 @@
-"""What the networks computed from a picture: the truth that Milvus holds a copy of."""
+"""What the networks compute from a picture. Milvus holds a copy of these rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class FaceEmbedding(DurablyDeleted):
-    """What one network, with one weights file, computed from a picture. Its id is Milvus's key."""
+    """What one network with one weights file computed from a picture.
+
+    Milvus uses the id of this row as its primary key.
+    """
 
     class Status(models.TextChoices):
         PENDING = "pending", _("pending")
@@ -24,7 +27,7 @@ class FaceEmbedding(DurablyDeleted):
         FAILED = "failed", _("failed")
 
     class Failure(models.TextChoices):
-        """Why a search cannot find it, and what to do; kept as a code, told in the reader's language."""
+        """Why a search cannot find the picture. Stored as a code, shown as a translated sentence."""
 
         PICTURE_MISSING = (
             "picture_missing",
@@ -136,18 +139,18 @@ class FaceEmbedding(DurablyDeleted):
 
     @property
     def quality(self) -> FaceQuality | None:
-        """What was measured of the face; None without a face, or where it was not measured yet."""
+        """The measured quality of the face; None without a face or before it is measured."""
         record = (self.face or {}).get("quality")
         return record and FaceQuality.from_record(record)
 
     @property
     def error_message(self) -> str:
-        """`error` as a sentence in the language in force; what older versions stored is one already."""
+        """`error` in the active language. Older versions stored the sentence itself."""
         return str(self.Failure(self.error).label) if self.error in self.Failure else self.error
 
     @property
     def array(self) -> np.ndarray | None:
-        """The vector as 512 float32, or None when it was not computed yet."""
+        """The vector, 512 float32 of length 1; None until it is computed."""
         import numpy as np
 
         return None if self.vector is None else np.frombuffer(self.vector, "<f4")
@@ -157,7 +160,7 @@ class FaceEmbedding(DurablyDeleted):
         self.vector = vector.astype("<f4").tobytes()
 
     def computed_array(self) -> np.ndarray:
-        """As `array`, of a row that has its vector; ValueError where it was not computed yet."""
+        """Return the vector, 512 float32 of length 1. Raise `ValueError` if it is not computed yet."""
         if (array := self.array) is None:
             raise ValueError(f"The vector of embedding {self.pk} was not computed yet.")
         return array

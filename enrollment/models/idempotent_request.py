@@ -1,4 +1,4 @@
-"""Requests that their clients may send again."""
+"""Requests with an `Idempotency-Key`, which their clients may repeat."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from django.utils.translation import gettext_lazy as _
 
 
 class IdempotentRequest(models.Model):
-    """A request that its client may repeat under one key; without `status` it was not finished yet."""
+    """A request that its client may repeat with the same key. `status` is null until it is
+    finished."""
 
     owner = models.CharField(max_length=40, blank=True, help_text="the user's key; empty: nobody")
     key = models.CharField(max_length=255)
@@ -31,10 +32,10 @@ class IdempotentRequest(models.Model):
         return self.key
 
     def upload_key(self, number: int) -> str:
-        """What the picture of the request's file with this number is found by.
+        """Return the `FaceImage.upload_key` of the file with this number in the request.
 
-        It says whose request it was, what was sent for whom (`digest`), and when: unlike the row's id, which
-        another request may have after a restore, it fits no other.
+        It hashes the owner, the key, the request's content (`digest`) and its time. The row's id
+        would not do: after a restore, another request may have the same id.
         """
         said = "\n".join([self.owner, self.key, self.digest, self.created_at.isoformat()])
         return f"{hashlib.sha256(said.encode()).hexdigest()[:32]}:{number}"

@@ -1,4 +1,4 @@
-"""What was measured of the gallery as a whole: thresholds of its own, and what is wrong in it."""
+"""Measurements of the whole gallery: its own thresholds, and the result of the last audit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recognition.networks.descriptor import Threshold
 
 
 class Calibration(models.Model):
-    """Thresholds measured on this gallery; they win over those that came with the weights."""
+    """Thresholds measured on this gallery. They take precedence over those of the weights."""
 
     model = models.CharField(max_length=50)
     fingerprint = models.CharField(max_length=40)
@@ -48,7 +48,7 @@ class Calibration(models.Model):
 
 
 class Examination(models.Model):
-    """What the gallery audit found the last time; ids alone, so nobody who is deleted is remembered."""
+    """The result of the last gallery audit. It holds ids only, so it names no deleted person."""
 
     model = models.CharField(max_length=50)
     pictures = models.PositiveIntegerField()

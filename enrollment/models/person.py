@@ -1,4 +1,4 @@
-"""Whom the pictures show."""
+"""The enrolled persons."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from enrollment.models.texts import folded, is_printable, letters_and_digits, no
 
 PERSON_ID_MAX_LENGTH: Final = 200
 NOTES_MAX_LENGTH: Final = 10_000
-KEY_LENGTH: Final = 200  # characters of what is indexed; some fold to many
+KEY_LENGTH: Final = 200  # characters of an indexed key; folding can make a text longer
 _BLANK: Final = _("The person's id is blank. Give a CPF, a name, or any text.")
-_PATHS: Final = frozenset({".", ".."})  # no address can name them
-# What is computed from the id and the name, and so written with them.
+_PATHS: Final = frozenset({".", ".."})  # a URL path cannot contain them
+# Columns computed from the id and the name, so they are saved together.
 _COMPUTED: Final = ("id_key", "name_key", "search_text")
 
 
 def validate_not_blank(value: str) -> None:
-    """Of version 1.0, which its migrations name; `PersonIdField` knows more."""
+    """Reject a blank id. Only migrations of version 1.0 use this; see `PersonIdField`."""
     if not value.strip():
         raise ValidationError(_BLANK, "blank")
 
@@ -55,15 +55,15 @@ def validate_not_past(value: date) -> None:
 
 
 def default_keep_until() -> date | None:
-    """By `PERSON_KEEP_DAYS`, counted from today; None keeps people until somebody deletes them."""
+    """Return the day `PERSON_KEEP_DAYS` from today, or None to keep people without a limit."""
     days = settings.PERSON_KEEP_DAYS
     return timezone.localdate() + timedelta(days=days) if days else None
 
 
 class PersonIdField(models.CharField):  # type: ignore[type-arg]  # at run time it takes none
-    """What clients call a person, in the one spelling in which it is kept: see `normalised`.
+    """The id that clients give a person, stored as `normalised` returns it.
 
-    Every entrance has it cleaned here, through a form, `clean_fields` or `clean_person_id`.
+    Every entry point cleans ids here: through a form, `clean_fields` or `clean_person_id`.
     """
 
     default_validators = [validate_person_id]
@@ -72,12 +72,12 @@ class PersonIdField(models.CharField):  # type: ignore[type-arg]  # at run time 
         return normalised(super().to_python(value) or "")
 
     def get_prep_value(self, value: Any) -> Any:
-        # As it is: rows of version 1.0 whose id could not be made tidy are still found and saved.
+        # Unchanged, so that rows of version 1.0 whose id could not be normalised are found and saved.
         return models.Field.get_prep_value(self, value)
 
 
 class Person(DurablyDeleted):
-    """Somebody enrolled. `person_id` is what clients call them: a CPF, a name, any text."""
+    """An enrolled person. `person_id` is the id that clients use: a CPF, a name, or any text."""
 
     person_id = PersonIdField(
         _("person id"),
@@ -152,7 +152,7 @@ class Person(DurablyDeleted):
         return f"{self.name} ({self.person_id})" if self.name else self.person_id
 
     def compute(self) -> None:
-        """Fills the columns that searches read; for who writes rows without `save`."""
+        """Fill the columns that searches read. Call this before writing rows without `save`."""
         self.id_key, self.name_key, self.search_text = computed(self.person_id, self.name)
 
     def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
@@ -163,18 +163,19 @@ class Person(DurablyDeleted):
 
 
 def computed(person_id: str, name: str) -> tuple[str, str, str]:
-    """`id_key`, `name_key` and `search_text` of a person."""
+    """Return `id_key`, `name_key` and `search_text` of a person."""
     key, plain = letters_and_digits(person_id), folded(name)
-    # Each on a line of its own, so that no word is found across two of them.
+    # One part a line, so that a search word never matches across two parts.
     text = "\n".join((folded(person_id), plain, key))
     return key[:KEY_LENGTH], plain[:KEY_LENGTH], text
 
 
 def tidy_rows(persons: models.Manager[Any]) -> list[int]:
-    """Makes rows of version 1.0 what later ones write; returns the keys of those with another id now.
+    """Normalise the ids of rows written by version 1.0; return the keys of the persons whose id
+    changed.
 
-    An id that is not as `normalised` has it becomes so, unless that is somebody else's: these two stay
-    apart until somebody merges them. Also for the historical model of a migration.
+    An id stays as it is when its normalised form already belongs to another person, until somebody
+    merges the two. `persons` may be the manager of a migration's historical model.
     """
     taken = set(persons.values_list("person_id", flat=True))
     renamed, changed = [], []

@@ -1,4 +1,4 @@
-"""The pictures of a person, as they were uploaded."""
+"""The enrolled pictures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ PATH_MAX_LENGTH = 1000
 
 
 def picture_path(face_image: FaceImage, filename: str) -> str:
-    """A name of our own: nothing of what the client called the file reaches the storage."""
+    """Return a random storage path. Nothing of the client's file name is used but its type."""
     extension = "jpg" if filename.lower().endswith(("jpg", "jpeg")) else "png"
     return f"pictures/{timezone.now():%Y/%m}/{uuid.uuid4().hex}.{extension}"
 
 
 class FaceImage(DurablyDeleted):
-    """One enrolled picture of a person, stored upright or with its orientation, without metadata."""
+    """One enrolled picture of a person, upright or with its orientation tag, without other
+    metadata."""
 
     class Source(models.TextChoices):
         ADMIN = "admin", _("admin")
@@ -89,9 +90,9 @@ class FaceImage(DurablyDeleted):
 
     @property
     def quality(self) -> FaceQuality | None:
-        """What was measured of the face, when one was found; of many pictures, prefetch the embeddings."""
+        """The measured quality of the face, or None. Prefetch `embeddings` for many pictures."""
         return next((row.quality for row in self.embeddings.all() if row.quality), None)
 
     def get_absolute_url(self) -> str:
-        """Where those allowed to see it find the picture, whatever storage holds it."""
+        """Return the URL of the view that serves the picture to users who may see it."""
         return reverse("picture", args=[self.pk])

@@ -1,7 +1,7 @@
-"""What was deleted here and must still go elsewhere; written with the deletion, whatever deletes.
+"""Vectors and files of deleted rows that still have to be removed from Milvus and the storage.
 
-Whoever is deleted, and with them whatever cascades, leaves a note of each vector and file in the same
-transaction: a few queries for any number of them.
+Deleting a person, a picture or an embedding records each of its vectors and files in the same
+transaction, including those of cascaded rows, with a few queries for any number of rows.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from recognition.vector_store import partition_name
 
 ROWS_AT_A_TIME: Final = 10_000  # SQLite takes 32,766 parameters
 
-# Sent within the transaction that noted something.
+# Sent inside the transaction that recorded removals.
 removals_noted = Signal()
 
-# How the embeddings, and the pictures, that go with the rows of a model are found.
+# Lookups of the embeddings, and of the pictures, that are deleted together with a model's rows.
 _EMBEDDINGS_OF: Final = {
     "Person": "face_image__person__in",
     "FaceImage": "face_image__in",
@@ -32,7 +32,8 @@ _PICTURES_OF: Final = {"Person": "person__in", "FaceImage": "pk__in"}
 
 
 class Removal(models.Model):
-    """A vector that Milvus must still forget, or a file that must still leave the storage of pictures."""
+    """A vector still to be deleted from Milvus, or a file still to be deleted from the picture
+    storage."""
 
     embedding_id = models.BigIntegerField(null=True)
     partition = models.CharField(max_length=120, blank=True)
@@ -48,7 +49,7 @@ class Removal(models.Model):
 
 
 class DurablyDeletedQuerySet(models.QuerySet[Any]):
-    """Rows whose vectors and files are noted for removal when they are deleted."""
+    """A queryset that records the vectors and files of the rows that it deletes."""
 
     def delete(self) -> tuple[int, dict[str, int]]:
         by_model: Counter[str] = Counter()
@@ -65,7 +66,7 @@ class DurablyDeletedQuerySet(models.QuerySet[Any]):
 
 
 class DurablyDeleted(models.Model):
-    """A row whose vectors and files are noted for removal when it is deleted."""
+    """A model that records the vectors and files of a row when the row is deleted."""
 
     objects = DurablyDeletedQuerySet.as_manager()
 
@@ -79,7 +80,7 @@ class DurablyDeleted(models.Model):
 
 
 def _note_what_goes_with(rows: models.QuerySet[Any]) -> None:
-    """Of rows of people, pictures or embeddings, which are locked: nobody adds to them any more."""
+    """Lock rows of `Person`, `FaceImage` or `FaceEmbedding` and record their vectors and files."""
     list(rows.order_by("pk").select_for_update().values_list("pk"))
     name = rows.model.__name__
     embeddings = apps.get_model("enrollment.FaceEmbedding")._base_manager.all()
@@ -93,7 +94,7 @@ def _note_what_goes_with(rows: models.QuerySet[Any]) -> None:
 
 
 def note_removals(vectors: Iterable[tuple[int, str, str]] = (), files: Iterable[str] = ()) -> None:
-    """Has vectors (id, model, fingerprint) and files of the storage of pictures removed after the commit."""
+    """Record vectors (id, model, fingerprint) and stored files for removal after the commit."""
     noted = [
         Removal(embedding_id=pk, partition=partition_name(model, fingerprint))
         for pk, model, fingerprint in vectors

@@ -1,4 +1,4 @@
-"""Who searched, when, and with what result."""
+"""The search log."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ DECISION_LABELS: Final = [
 
 
 class SearchEntry(models.Model):
-    """A face that somebody searched for or verified, and the best answer; never the picture.
+    """A face that was searched or verified, and the best hit. The picture itself is never kept.
 
-    Who is deleted is forgotten here, too: the entry stays, without a name.
+    When a person is deleted, the entries about them stay without the person.
     """
 
     class Channel(models.TextChoices):
@@ -64,5 +64,5 @@ class SearchEntry(models.Model):
 
     @property
     def percent(self) -> float | None:
-        """The similarity as the pages show it."""
+        """The similarity as the percentage that the pages show; None without a hit."""
         return None if self.similarity is None else 100 * max(self.similarity, 0.0)

@@ -1,4 +1,4 @@
-"""What ids and names are compared by: how they are written, and what is left of that for a search."""
+"""Normal forms of ids and names, for storing, comparing and searching them."""
 
 from __future__ import annotations
 
@@ -6,36 +6,37 @@ import re
 import unicodedata
 from typing import Final
 
-# What nobody sees: soft hyphens, zero-width characters, marks of direction, invisible operators.
+# Invisible characters: soft hyphens, zero-width characters, direction marks, invisible operators.
 _INVISIBLE: Final = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
-# Categories of Unicode: controls, halves of characters, ends of lines and of paragraphs.
+# Unicode categories: controls, surrogates, line separators and paragraph separators.
 _UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 def normalised(text: str) -> str:
-    """The text as NFC, without invisible characters and without white space around it.
+    """Return the text as Unicode NFC, without invisible characters and surrounding white space.
 
-    Two texts that look alike because an accent is a character of its own in one of them are the same.
+    Two texts that differ only in composed and decomposed accents become equal.
     """
     return unicodedata.normalize("NFC", _INVISIBLE.sub("", text)).strip()
 
 
 def is_printable(text: str) -> bool:
-    """Whether the text is one line that any database and any terminal can show."""
+    """Return whether the text has no control characters and no line breaks."""
     return not any(unicodedata.category(character) in _UNPRINTABLE for character in text)
 
 
 def folded(text: str) -> str:
-    """The text without accents, case and needless white space: what two spellings of a name share."""
+    """Return the text without accents, case and repeated white space, to compare spellings of a
+    name."""
     plain = unicodedata.normalize("NFKD", _INVISIBLE.sub("", text).casefold())
     letters = "".join(each for each in plain if not unicodedata.combining(each))
     return " ".join(letters.split())
 
 
 def letters_and_digits(text: str) -> str:
-    """What is left of the folded text without punctuation: of '123.456.789-09' the digits.
+    """Return the letters and digits of the folded text: the digits of '123.456.789-09'.
 
-    All of it where there is nothing but punctuation.
+    A text without any letter or digit is returned folded.
     """
     plain = folded(text)
     return "".join(each for each in plain if each.isalnum()) or plain
