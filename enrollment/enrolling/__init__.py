@@ -1,4 +1,4 @@
-"""The one write path: new pictures, corrections, imports, and requests that are sent again."""
+"""All writes to the gallery: enrolment, corrections, imports, and idempotent requests."""
 
 from enrollment.enrolling.choosing import choose_face, faces_in
 from enrollment.enrolling.corrections import (

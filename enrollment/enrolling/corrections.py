@@ -1,9 +1,8 @@
-"""Changes to who is enrolled and whose pictures are whose; SQL first, the vectors follow.
+"""Corrections: change, merge and delete persons, and move and delete pictures.
 
-Every function is one transaction. Embeddings whose person changed are `pending` from the same commit on,
-so that whatever cuts the copying to Milvus off, `reindex` finds what is left to do.
-Persons are locked before their pictures and in the order of their keys, so that two corrections at
-once wait for each other instead of blocking each other.
+Every function is one transaction. It marks embeddings whose person changed as `pending`, so
+`reindex` can finish the copy to Milvus after a crash. Persons are locked before their pictures and
+in the order of their keys, so two corrections at once wait for each other and never deadlock.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from enrollment.gallery import picture_of
 from enrollment.models import FaceEmbedding, FaceImage, Person, SearchEntry
 
 IDS_A_QUERY: Final = 10_000  # SQLite takes 32,766 parameters
-# What people say of a person, in the order in which forms and lists ask for it.
+# The fields of a person that users edit, in the order of forms and lists.
 CHANGEABLE: Final = ("person_id", "name", "notes", "legal_basis", "keep_until")
 
 
 def create_person(person_id: str, **details: Any) -> Person:
-    """A person without pictures, with these of the `CHANGEABLE` details.
+    """Create a person without pictures; `details` are `CHANGEABLE` fields.
 
-    `ValidationError` for what they may not be, `PersonExists` for an id that is taken.
+    Raise `ValidationError` for invalid values and `PersonExists` when the id is taken.
     """
     _check_known(details)
     person = Person(person_id=person_id, **details)
@@ -41,16 +40,16 @@ def create_person(person_id: str, **details: Any) -> Person:
 
 
 def change_person(person: Person, **changes: Any) -> Person:
-    """Gives the person others of the `CHANGEABLE` details; errors as of `create_person`.
+    """Change `CHANGEABLE` fields of the person; raises the errors of `create_person`.
 
-    A new id reaches Milvus after the commit.
+    A new id is copied to Milvus after the commit.
     """
     _check_known(changes)
     with transaction.atomic():
         person = _locked([person.pk])[person.pk]
         for name, value in changes.items():
             setattr(person, name, value)
-        # What is not changed may be as an earlier version took it.
+        # Unchanged fields are not validated: an earlier version may have stored other values.
         person.clean_fields(exclude=set(CHANGEABLE) - changes.keys())
         _save(person)
     return person
@@ -74,12 +73,11 @@ def _save(person: Person) -> None:
 
 
 def merge_persons(kept: Person, merged: Person) -> int:
-    """Gives `kept` everything of `merged`, who is deleted; returns how many pictures moved.
+    """Move everything of `merged` to `kept` and delete `merged`; return how many pictures moved.
 
-    Name, legal basis and last day are taken over where `kept` has none; notes are joined, with the id
-    that disappears.
-    Nobody can add a picture to `merged` meanwhile. Raises `ValidationError` for one person given
-    twice, `PersonNotFound` when one of them is gone.
+    `kept` takes over name, legal basis and last day where it has none. Notes are joined, with the
+    id of `merged`. Both persons are locked, so nobody can add a picture to `merged` meanwhile.
+    Raise `ValidationError` when both are one person and `PersonNotFound` when one no longer exists.
     """
     if kept.pk == merged.pk:
         raise ValidationError(gettext("A person cannot be merged with themselves."), "same_person")
@@ -99,16 +97,16 @@ def merge_persons(kept: Person, merged: Person) -> int:
 
 
 def move_pictures(picture_ids: Sequence[int], person: Person) -> int:
-    """Gives pictures that show `person` to them; returns how many were somebody else's before.
+    """Move the pictures to `person`; return how many belonged to another person before.
 
-    Raises `PersonNotFound` or `PictureNotFound` when something is gone; then nothing moves.
+    Raise `PersonNotFound` or `PictureNotFound` when a row no longer exists; then nothing is moved.
     """
     with transaction.atomic():
         return _move_checked(picture_ids, person)
 
 
 def move_to_new_person(picture_ids: Sequence[int], person_id: str, *, name: str = "") -> Person:
-    """Makes a person and gives them the pictures; errors of `create_person` and `move_pictures`."""
+    """Create a person and move the pictures there; raise what both functions raise."""
     with transaction.atomic():
         person = create_person(person_id, name=name)
         _move_checked(picture_ids, person)
@@ -126,9 +124,9 @@ def _move_checked(picture_ids: Sequence[int], person: Person) -> int:
 
 
 def delete_person(person: Person) -> int:
-    """Deletes the person with rows, files and vectors; returns how many pictures went.
+    """Delete the person with all rows, files and vectors; return the number of deleted pictures.
 
-    Answers to repetitions and reports of imports that name them go too.
+    Stored answers to idempotent requests and import reports that name the person are deleted too.
     """
     person_id = person.person_id
 
@@ -144,7 +142,7 @@ def delete_person(person: Person) -> int:
 
 
 def delete_pictures(person: Person, picture_ids: Sequence[int]) -> int:
-    """Deletes these pictures, as far as they are still the person's; returns how many went."""
+    """Delete those of the pictures that still belong to the person; return how many."""
     with transaction.atomic():
         person = _locked([person.pk])[person.pk]
         _total, by_model = person.face_images.filter(pk__in=picture_ids).delete()
@@ -152,7 +150,7 @@ def delete_pictures(person: Person, picture_ids: Sequence[int]) -> int:
 
 
 def _move(pictures: QuerySet[FaceImage], person: Person) -> int:
-    """Of pictures whose owners are locked."""
+    """Move the pictures and return their number. The caller has locked their persons."""
     ids = list(pictures.values_list("pk", flat=True))
     for start in range(0, len(ids), IDS_A_QUERY):
         some = ids[start : start + IDS_A_QUERY]
@@ -163,9 +161,9 @@ def _move(pictures: QuerySet[FaceImage], person: Person) -> int:
 
 
 def set_cover(person: Person, picture_id: int | None) -> None:
-    """Has lists show this picture of the person; `PictureNotFound` when it is not theirs.
+    """Choose the picture of the person that lists show; None goes back to the first one.
 
-    None: the first one, as without a choice.
+    Raise `PictureNotFound` when the picture is not the person's.
     """
     with transaction.atomic():
         person = _locked([person.pk])[person.pk]
@@ -174,7 +172,10 @@ def set_cover(person: Person, picture_id: int | None) -> None:
 
 
 def _locked(ids: Iterable[int]) -> dict[int, Person]:
-    """These persons, whom nobody else changes until the transaction ends, by key."""
+    """Lock these persons until the transaction ends; return them by key.
+
+    Raise `PersonNotFound` when one of them no longer exists.
+    """
     wanted = set(ids)
     found = Person.objects.select_for_update().filter(pk__in=wanted).order_by("pk")
     persons = {person.pk: person for person in found}

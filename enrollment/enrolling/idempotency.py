@@ -1,8 +1,8 @@
-"""A request that is sent again under the same key is carried out once, whatever cut the first one off.
+"""Carry out each request with an `Idempotency-Key` only once, even after a crash.
 
-The first one leaves a row before it begins. When it ends, the row gets the answer, which repetitions are
-given. When it is cut off, a repetition takes it up again: the files that it had stored carry the
-request's `upload_key`, so that they are found instead of stored twice.
+The first request stores a row before it begins and its answer when it ends; repetitions get that
+answer. If the first request was interrupted, a repetition continues it: the files already stored
+carry the request's `upload_key`, so they are found and not stored twice.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from enrollment.models import IdempotentRequest
 from recognition.exceptions import RecognitionError
 
 KEPT: Final = timedelta(hours=24)
-# After this, a request without an end is one whose server died; should it live, keys stop doubles.
+# A request unfinished for longer is taken over. Should it still run, upload keys prevent duplicates.
 TAKEN_UP_AFTER: Final = timedelta(minutes=2)
 MAX_KEY_LENGTH: Final = 255
 GONE: Final = 410
 
 
 class KeyReused(RecognitionError):
-    """The key was sent before, with something else."""
+    """The key was already sent with a different request."""
 
     code = "idempotency_key_reused"
     status = 422
 
 
 class InProgress(RecognitionError):
-    """The request with this key is not finished."""
+    """The request with this key is still being carried out."""
 
     code = "request_in_progress"
     status = 409
@@ -44,7 +44,7 @@ class InProgress(RecognitionError):
 
 
 def digest_of_request(path: str, form: Mapping[str, Any]) -> str:
-    """What tells one request from another: SHA-256 of the address, the fields and the uploads."""
+    """Return the SHA-256 hex digest of the path, the fields and the uploads of a request."""
     digest = hashlib.sha256(path.encode())
     for name, value in sorted(form.items()):
         for item in value if isinstance(value, list) else [value]:
@@ -54,9 +54,10 @@ def digest_of_request(path: str, form: Mapping[str, Any]) -> str:
 
 
 def begin_request(owner: str, key: str, digest: str) -> IdempotentRequest:
-    """The request's row: with its answer when it was finished before, else for the caller to carry out.
+    """Return the request's row. It holds the answer if the request was finished before.
 
-    Raises `KeyReused` for another request's key, `InProgress` while the first is carried out.
+    Otherwise the caller has to carry it out. Raise `KeyReused` when the key belongs to another
+    request and `InProgress` while the first one is being carried out.
     """
     forget_old_requests()
     now = timezone.now()
@@ -76,12 +77,12 @@ def begin_request(owner: str, key: str, digest: str) -> IdempotentRequest:
 
 
 def forget_old_requests() -> None:
-    """Deletes requests, and with them the names in their answers, that may not be repeated any more."""
+    """Delete requests, with the names in their answers, that are too old to be repeated."""
     IdempotentRequest.objects.filter(created_at__lt=timezone.now() - KEPT).delete()
 
 
 def forget_answers_about(person_id: str) -> None:
-    """Repetitions are told that the person was deleted; the answers that named them go."""
+    """Replace stored answers that name the person by 410 `person_deleted`."""
     message = gettext("The person of this request was deleted since. Send a new key to enrol them.")
     answer = {"success": False, "error": "person_deleted", "message": message}
     about = IdempotentRequest.objects.filter(answer__person_id=person_id)
@@ -89,7 +90,7 @@ def forget_answers_about(person_id: str) -> None:
 
 
 def _take_up(row: IdempotentRequest) -> None:
-    """Only one of several repetitions goes on."""
+    """Take over an interrupted request. Raise `InProgress` if another repetition did so first."""
     now = timezone.now()
     abandoned = Q(started_at=None) | Q(started_at__lt=now - TAKEN_UP_AFTER)
     mine = IdempotentRequest.objects.filter(abandoned, pk=row.pk, status=None)
@@ -108,11 +109,12 @@ def _in_progress() -> str:
 def carry_out_request(
     row: IdempotentRequest, work: Callable[[], tuple[int, Any]]
 ) -> tuple[int, Any]:
-    """The status and body that `work` answers; kept when it did what was asked for.
+    """Call `work`, store its status and body if it succeeded, and return both.
 
-    After a failure of the server the row stays, so that a repetition goes on from what is stored; after
-    a refusal nothing is, and the key is free again. Should a repetition have taken the request up
-    meanwhile, the row is its, and who stores the pictures second is told that it is `InProgress`.
+    After a server error the row stays, so that a repetition continues from what was stored. After a
+    client error the row is deleted and the key is free again. If a repetition took the request over
+    meanwhile, the row belongs to it; of two that store the same pictures, the second raises
+    `InProgress`.
     """
     mine = IdempotentRequest.objects.filter(pk=row.pk, started_at=row.started_at)
     try:

@@ -1,4 +1,4 @@
-"""What keeps the copies equal to SQL, deletes what may not be kept, and makes and reads backups."""
+"""Maintenance: repair the copies of SQL, delete persons whose time is over, back up and restore."""
 
 from enrollment.upkeep.archive import verify_archive
 from enrollment.upkeep.backing_up import backup

@@ -1,7 +1,7 @@
-"""One file that holds many: a plain tar whose last entry, `SHA256SUMS`, vouches for all the others.
+"""Archives: a plain tar file whose last entry, `SHA256SUMS`, has the checksum of all others.
 
-`tar -xf FILE` and `sha256sum -c SHA256SUMS` open and check it without this program. Entries are read
-and written one at a time, so that an archive of any size needs the memory of its largest entry.
+`tar -xf FILE` and `sha256sum -c SHA256SUMS` unpack and verify it without this program. Entries are
+read and written one at a time, so memory is needed only for the largest entry.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from recognition.exceptions import RecognitionError
 
 SUMS: Final = "SHA256SUMS"
 PRIVATE: Final = 0o600
-# What is held in memory at once; weights, which may be larger, are copied from file to file.
+# The largest entry read into memory. Weights may be larger; they are copied from file to file.
 HELD_AT_MOST: Final = 256 * 2**20
 PIECE: Final = 2**20
 
 
 class ArchiveRefused(RecognitionError):
-    """The archive is damaged, no archive of ours, or not for this installation."""
+    """The archive is damaged, foreign, or unsuitable for this installation."""
 
     code = "archive_refused"
     status = 400
@@ -40,7 +40,10 @@ class ArchiveRefused(RecognitionError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry; what is longer than a `PIECE` only as long as it is the last that was read."""
+    """An entry of an archive.
+
+    An entry longer than `PIECE` can be read only until the next entry is read.
+    """
 
     name: str
     size: int
@@ -48,7 +51,7 @@ class Entry:
 
     @property
     def content(self) -> bytes:
-        """All of it; `ArchiveRefused` for more than this program writes into such an entry."""
+        """The whole content. Raise `ArchiveRefused` when it is larger than `HELD_AT_MOST`."""
         if self.size > HELD_AT_MOST:
             raise ArchiveRefused(
                 gettext(
@@ -61,7 +64,7 @@ class Entry:
         return self.file.read()
 
     def line(self) -> bytes:
-        """As `SHA256SUMS` has it."""
+        """Return the entry's line in `SHA256SUMS`."""
         digest = hashlib.sha256()
         while piece := self.file.read(PIECE):
             digest.update(piece)
@@ -69,9 +72,9 @@ class Entry:
 
 
 class _NoLongReads:
-    """A file of which nobody can read more than `HELD_AT_MOST` at once.
+    """A file that refuses to read more than `HELD_AT_MOST` bytes at once.
 
-    A header that says it is longer than the memory, of an archive that is mostly holes, would be read whole.
+    Without this, a header with a forged size would make tarfile read more than the memory holds.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -85,7 +88,10 @@ class _NoLongReads:
 
 
 class ArchiveWriter:
-    """Writes beside `path`, readable by its owner only; the file appears there when all is in it."""
+    """Write an archive to a temporary file that only its owner can read, then rename it to `path`.
+
+    The rename happens only after all entries were written.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -126,14 +132,17 @@ class ArchiveWriter:
 
 
 def read_entries(path: Path) -> Generator[Entry, None, None]:
-    """Every entry but the sums, in order, unchecked; `ArchiveRefused` for what is no archive."""
+    """Yield every entry but the checksums, in order, without verifying them.
+
+    Raise `ArchiveRefused` when the file is not an archive.
+    """
     for entry, _file in _walk(path):
         if entry is not None:
             yield entry
 
 
 def verify_archive(path: Path) -> int:
-    """Compares every entry with its SHA-256; returns how many there are, or raises `ArchiveRefused`."""
+    """Verify the SHA-256 of every entry; return their number or raise `ArchiveRefused`."""
     with tempfile.TemporaryFile() as computed, _read_errors_translated(path):
         entries = _walk(path)
         for count, (entry, sums) in enumerate(entries):
@@ -142,7 +151,7 @@ def verify_archive(path: Path) -> int:
                 continue
             computed.seek(0)
             _compare(computed, sums)
-            if next(entries, None):  # the sums do not vouch for what follows them
+            if next(entries, None):  # entries after the sums have no checksum
                 raise tarfile.ReadError("entries after the sums")
             return count
     raise ArchiveRefused(
@@ -155,7 +164,8 @@ def verify_archive(path: Path) -> int:
 
 
 def _walk(path: Path) -> Iterator[tuple[Entry | None, IO[bytes]]]:
-    """Entries with their content; the sums, which may be long, as a file to read instead."""
+    """Yield each entry with its content. For the checksums, yield None and the file to read them
+    from."""
     with (
         _read_errors_translated(path),
         path.open("rb") as file,
@@ -163,7 +173,7 @@ def _walk(path: Path) -> Iterator[tuple[Entry | None, IO[bytes]]]:
     ):
         while info := tar.next():
             _forget_members(tar)
-            # A sparse entry would be filled up to any size.
+            # Reading a sparse entry could produce any number of bytes.
             content = None if info.sparse or not info.isfile() else tar.extractfile(info)
             if content is None:
                 raise tarfile.ReadError(info.name)
@@ -206,5 +216,5 @@ def _line(name: str, digest: hashlib._Hash) -> bytes:
 
 
 def _forget_members(tar: tarfile.TarFile) -> None:
-    """Of an archive that is read or written once through, which would remember every entry."""
-    tar.members.clear()  # type: ignore[attr-defined]  # which the stubs leave out
+    """Clear tarfile's list of entries, which would grow with every entry read or written."""
+    tar.members.clear()  # type: ignore[attr-defined]  # missing in the stubs

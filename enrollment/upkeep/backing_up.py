@@ -1,7 +1,8 @@
-"""A backup of everything as it is at one moment, taken while others write.
+"""Back up everything as it is at one moment, while others go on writing.
 
-SQL rows as JSON lines (SQLite and PostgreSQL read each other's), the stored pictures, and the weights
-that made the vectors, with their thresholds. Milvus is made again from the vectors in the rows.
+A backup has the SQL rows as JSON lines, which SQLite and PostgreSQL can exchange, the stored
+pictures, and the weights that made the vectors, with their thresholds. Milvus is rebuilt from the
+vectors in the rows.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from recognition.networks import usable_names
 from recognition.networks.descriptor import descriptor_path
 from recognition.networks.loader import weights_files
 
-SNAPSHOT: Final = "snapshot"  # the alias of the connection that sees one moment
+SNAPSHOT: Final = "snapshot"  # alias of the database connection that reads the snapshot
 
 
 @dataclass(slots=True)
@@ -48,10 +49,10 @@ class BackupReport:
 
 
 def backup(path: Path, track: Track = untracked) -> BackupReport:
-    """Writes everything as it is at one moment to `path`; others go on reading and writing.
+    """Write a consistent backup to `path`; others can read and write meanwhile.
 
-    A picture that is deleted while this runs is left out. Raises `StorageUnavailable` when the storage
-    fails, `OSError` when the file cannot be written; then there is no file.
+    A picture that is deleted during the backup is left out. Raise `StorageUnavailable` when the
+    picture storage fails and `OSError` when the file cannot be written; then no file is left.
     """
     with ArchiveWriter(path) as archive, _snapshot():
         manifest = _manifest()
@@ -66,10 +67,10 @@ def backup(path: Path, track: Track = untracked) -> BackupReport:
 
 @contextmanager
 def _snapshot() -> Iterator[None]:
-    """A second connection that goes on seeing the rows as they are at its first query."""
+    """Open a second connection that sees the rows as they are at its first query."""
     view = connections["default"].copy(SNAPSHOT)
     if view.vendor == "sqlite":
-        # IMMEDIATE, as everywhere else, would keep all others from writing.
+        # IMMEDIATE, the project's default, would block all other writers.
         view.settings_dict["OPTIONS"] |= {"transaction_mode": "DEFERRED"}
     connections[SNAPSHOT] = view
     try:
@@ -132,7 +133,7 @@ def _add_pictures(archive: ArchiveWriter, report: BackupReport, track: Track) ->
 
 
 def _read(picture: FaceImage) -> bytes | None:
-    """The stored file; None when the storage says that there is none."""
+    """Return the stored file, or None when it does not exist. Raise `StorageUnavailable`."""
     try:
         with picture.image.storage.open(picture.image.name or "") as file:
             return bytes(file.read())
@@ -153,7 +154,7 @@ def _add_rows(archive: ArchiveWriter, model: type[models.Model]) -> None:
 
 
 class _Exact(DjangoJSONEncoder):
-    """Django's own cuts times to milliseconds."""
+    """A JSON encoder that keeps microseconds; Django's own cuts times to milliseconds."""
 
     def default(self, value: Any) -> Any:
         return value.isoformat() if isinstance(value, datetime) else super().default(value)

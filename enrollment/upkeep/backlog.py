@@ -1,7 +1,7 @@
-"""What interrupted writes left to do, and the thread of the server that does it.
+"""Finish the work that interrupted writes left, in a background thread of the server.
 
-The rows are the queue: nothing is lost with the thread, and doing the same work twice, here and in
-another process, changes nothing.
+The rows in SQL are the queue, so nothing is lost with the thread. Doing the same work twice, here
+and in another process, is harmless.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from recognition.vector_store import get_vector_store, partition_name
 
 logger = logging.getLogger(__name__)
 
-GRACE: Final = timedelta(minutes=10)  # what is younger may be another thread's work in hand
-PAUSE: Final = 60.0  # seconds from a pass that succeeded to the next
-AT_A_TIME: Final = 10.0  # seconds of work, then what else is due gets its turn
+GRACE: Final = timedelta(minutes=10)  # another thread may still be working on younger rows
+PAUSE: Final = 60.0  # seconds between a successful pass and the next
+AT_A_TIME: Final = 10.0  # seconds of work before other due work gets its turn
 FIRST_RETRY: Final = 1.0  # seconds after a pass that failed; doubled each time
 LAST_RETRY: Final = 300.0
-TASKS_KEPT: Final = timedelta(days=1)  # what a worker did, or was killed over
+TASKS_KEPT: Final = timedelta(days=1)  # finished or aborted tasks of a worker
 
 Status = FaceEmbedding.Status
 Failure = FaceEmbedding.Failure
 
-# What may go well the next time with the same picture and the same weights.
+# Failures that may not happen again with the same picture and the same weights.
 TRANSIENT: Final = (
     Failure.STORAGE_UNAVAILABLE,
     Failure.WEIGHTS_UNAVAILABLE,
@@ -54,7 +54,7 @@ TRANSIENT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a pass did."""
+    """What a pass did, in numbers."""
 
     indexed: int = 0
     failed: int = 0
@@ -66,11 +66,11 @@ class Work:
 
 
 def unfinished(before: datetime) -> QuerySet[FaceEmbedding]:
-    """Embeddings that Milvus lacks and may still be given: those pending from before then, and those
-    that failed, in which nobody has a hand any more.
+    """Return embeddings that still have to be copied to Milvus and can be.
 
-    A failure to compute that would only repeat itself is not among them. Nor is what other weights than
-    those in use must compute ('reindex --keep'), or those that do not load.
+    These are pending rows created before `before`, so that nobody is working on them, and failed
+    rows. Left out are failures to compute that would only repeat, and rows without a vector whose
+    weights are not in use (`reindex --keep`) or do not load.
     """
     ready = Q(vector__isnull=False)
     for name in usable_names():
@@ -82,20 +82,22 @@ def unfinished(before: datetime) -> QuerySet[FaceEmbedding]:
 
 
 def unjudged(before: datetime) -> QuerySet[FaceImage]:
-    """Pictures stored before then that were not compared with the gallery."""
+    """Return pictures stored before `before` that were not compared with the gallery."""
     return judging.unjudged().filter(created_at__lt=before)
 
 
 def forget_old_tasks() -> None:
-    """Deletes what `script/worker` did, or was killed over; what is still to do stays."""
+    """Delete old tasks of `script/worker` that are finished or were aborted; keep those still to
+    run."""
     old = DBTaskResult.objects.filter(enqueued_at__lt=timezone.now() - TASKS_KEPT)
     old.exclude(status=TaskResultStatus.READY).delete()
 
 
 def note_missing() -> int:
-    """Marks as pending what SQL calls indexed and Milvus, emptied or set back, lacks; how many.
+    """Mark embeddings as pending that SQL has as indexed but Milvus lacks; return how many.
 
-    SQL is read first: what is indexed or deleted meanwhile changes nothing.
+    Milvus lacks rows after it was emptied or restored. SQL is read first, so rows that are indexed
+    or deleted meanwhile are not affected.
     """
     marked = 0
     for name in usable_names():
@@ -114,9 +116,9 @@ def note_missing() -> int:
 
 
 def work_off(before: datetime, stopped: Callable[[], bool] = lambda: False) -> Work:
-    """Does what was left undone before then; between batches `stopped` may end it.
+    """Finish the work left from before `before`; `stopped` is asked between batches.
 
-    Raises `VectorStoreUnavailable`, and leaves everything as it is, while Milvus is away.
+    Raise `VectorStoreUnavailable` while Milvus is down; then nothing is changed.
     """
     if not _anything_left(before):
         return Work()
@@ -150,17 +152,17 @@ def _slices(ids: list[int]) -> Iterator[list[int]]:
 
 
 def _empty_log() -> None:
-    """SQLite's write-ahead log still holds the pages as they were before a deletion."""
+    """Truncate SQLite's write-ahead log, which still holds the pages of deleted rows."""
     if connection.vendor != "sqlite" or connection.in_atomic_block:
         return
     with connection.cursor() as cursor:
-        # Whoever reads a while longer, as a backup does, must not keep all others from writing.
+        # A short timeout: waiting for a long reader, such as a backup, would block all writers.
         cursor.execute("PRAGMA busy_timeout = 100")
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 class BacklogThread(threading.Thread):
-    """Works off what is left, once at the start and then every minute, less often while it fails."""
+    """Finish leftover work at the start and then every minute, less often while it fails."""
 
     def __init__(self) -> None:
         super().__init__(name="backlog", daemon=True)
@@ -173,7 +175,7 @@ class BacklogThread(threading.Thread):
         index.thread_runs.set()
         before, due = timezone.now(), time.monotonic()
         while not self._stopping.is_set():
-            # In turns: neither a queue that is never empty nor a long pass puts the other off for ever.
+            # Alternate, so that neither a full queue nor a long pass starves the other.
             if due <= time.monotonic():
                 due = self._pass(before) + time.monotonic()
                 before = timezone.now() - GRACE
@@ -182,7 +184,7 @@ class BacklogThread(threading.Thread):
         index.thread_runs.clear()
 
     def stop(self, timeout: float) -> None:
-        """Ends it after the batch in hand; waits for that so many seconds."""
+        """End the thread after the current batch; wait at most `timeout` seconds."""
         self._stopping.set()
         index.requested.put(lambda: None)
         self.join(timeout)
@@ -196,9 +198,9 @@ class BacklogThread(threading.Thread):
             connections.close_all()
 
     def _pass(self, before: datetime) -> float:
-        """Does what is due; seconds until the next.
+        """Run all due steps; return the seconds until the next pass.
 
-        No step that fails keeps the others from being done.
+        A step that fails does not prevent the others.
         """
         steps = (
             enrolling.forget_old_requests,
@@ -255,7 +257,7 @@ class BacklogThread(threading.Thread):
         return not work.failed
 
     def _compare(self) -> None:
-        """Once: the folder may have been deleted or brought back from another day."""
+        """Compare Milvus with SQL once: its folder may have been deleted or restored."""
         if self._compared:
             return
         if missing := note_missing():

@@ -1,5 +1,6 @@
-"""Whether a backup, whose hashes may be right whoever made it, is one that can be restored: looked at whole
-before anything is written.
+"""Check that a backup can be restored, before anything is written.
+
+Correct checksums prove nothing about who made the backup, so every entry is checked.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ from recognition.vector_store import EMBEDDING_DIM
 _ROWS: Final = re.compile(r"([a-z_]+\.[a-z_]+)/\d{6,}\.jsonl", re.ASCII)
 _WEIGHTS: Final = re.compile(r"\w[\w.-]*\.(safetensors|ckpt|json)", re.ASCII)
 VECTOR_BYTES: Final = 4 * EMBEDDING_DIM
-_NO_VECTOR: Final = bytes(VECTOR_BYTES)  # as good as any
+_NO_VECTOR: Final = bytes(VECTOR_BYTES)  # stands for a missing vector, which is valid
 
 
 class Malformed(Exception):
-    """Says in a few words what is not as this program writes it."""
+    """Part of a backup is not as this program writes it; the message names the part."""
 
 
 def refused(what: object) -> ArchiveRefused:
-    """The error that tells what is malformed."""
+    """Return the error for a malformed part of a backup."""
     return ArchiveRefused(
         gettext(
             "The backup is damaged or was altered: %(what)s. Nothing was changed. Use another backup."
@@ -43,7 +44,7 @@ def refused(what: object) -> ArchiveRefused:
 
 
 def older() -> str:
-    """That the backup is of a version whose rows do not fit here."""
+    """Return the message that the backup comes from a version too old to be restored here."""
     return gettext(
         "The backup was made by a version too old for this one to read. Restore it with the version "
         "that made it, then update that installation."
@@ -51,7 +52,7 @@ def older() -> str:
 
 
 def manifest_of(content: Any) -> Manifest:
-    """The manifest that the parsed JSON is; `Malformed` when it is none."""
+    """Return the manifest in the parsed JSON. Raise `Malformed` when it is not valid."""
     try:
         manifest = Manifest(**content)
         texts = [manifest.created_at, *manifest.migrations, *manifest.rows]
@@ -73,7 +74,7 @@ def manifest_of(content: Any) -> Manifest:
 
 
 def check_entries(entries: Iterable[Entry], manifest: Manifest) -> None:
-    """Reads every entry as it will be restored; raises `ArchiveRefused` and writes nothing."""
+    """Check every entry without writing anything. Raise `ArchiveRefused` for the first bad one."""
     loaded: Counter[str] = Counter()
     for entry in entries:
         try:
@@ -112,7 +113,7 @@ def _check_deleted(entry: Entry) -> None:
 
 
 def check_file_name(name: str) -> None:
-    """`Malformed` for what is no plain path below the storage's root."""
+    """Raise `Malformed` unless the name is a plain path below the storage's root."""
     parts = name.split("/")
     odd = any(part in ("", ".", "..") or not part.isprintable() for part in parts)
     too_long = len(name) > (FaceImage._meta.get_field("image").max_length or 0)
@@ -121,9 +122,9 @@ def check_file_name(name: str) -> None:
 
 
 def _check_rows(entry: Entry, label: str) -> int:
-    """How many rows there are, each of that model."""
+    """Check that all rows of the entry belong to the model; return their number."""
     if label not in {model._meta.label_lower for model in backed_up_models()}:
-        return entry.content.count(b"\n")  # of a newer or older version: said when it is loaded
+        return entry.content.count(b"\n")  # a model of another version: loading it reports that
     count = 0
     try:
         lines = io.StringIO(entry.content.decode(), newline="\n")

@@ -1,4 +1,4 @@
-"""What a backup holds, and in which entries."""
+"""The format of a backup: its entries and the models whose rows it holds."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from django.apps import apps
 from django.core import serializers
 from django.db import models
 
-FORMAT: Final = 1  # raised when an older program could not read what is written
+FORMAT: Final = 1  # increased when older programs cannot read the new format
 MANIFEST: Final = "manifest.json"
 DELETED: Final = "deleted.json"
 ROWS_AN_ENTRY: Final = 1_000
 
-# Made by `migrate`, never replaced.
+# Rows that `migrate` creates; a restore never replaces them.
 MADE_BY_MIGRATE: Final = {"contenttypes.contenttype", "auth.permission"}
-# What is of use to this installation only. Milvus is made anew, so there is nothing to forget in it.
+# Rows that matter to this installation only. Pending removals too: a restore rebuilds Milvus.
 LEFT_OUT: Final = MADE_BY_MIGRATE | {
     "sessions.session",
     "enrollment.removal",
@@ -30,7 +30,7 @@ LEFT_OUT: Final = MADE_BY_MIGRATE | {
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What stands first in a backup: enough to say whether it can be read here."""
+    """The first entry of a backup: enough to tell whether it can be restored here."""
 
     format: int
     created_at: str
@@ -40,7 +40,7 @@ class Manifest:
 
 
 def backed_up_models() -> list[type[models.Model]]:
-    """The models whose rows are backed up; those that others name by natural keys come first."""
+    """Return the models whose rows are backed up, those referred to by natural keys first."""
     every = serializers.sort_dependencies(
         [(config, None) for config in apps.get_app_configs()], allow_cycles=True
     )

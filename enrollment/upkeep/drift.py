@@ -1,4 +1,4 @@
-"""How the copies can differ from SQL, and what became of it in a run."""
+"""Differences between SQL and its copies, and the result of a reconciliation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Final
 
 from django.utils.translation import gettext_lazy
 
-EXAMPLES: Final = 5  # ids named with each kind of drift
+EXAMPLES: Final = 5  # ids listed for each kind of drift
 
 
 class Kind(Enum):
-    """How the copies can differ from SQL."""
+    """The ways in which Milvus and the picture storage can differ from SQL."""
 
     DELETION_PENDING = gettext_lazy(
         "vectors and files of deleted pictures that are still to be removed"
@@ -33,7 +33,7 @@ class Kind(Enum):
 
 @dataclass(slots=True)
 class Finding:
-    """How often one kind of drift was found, and the first few ids or names."""
+    """How often one kind of drift was found, with the first few ids or names."""
 
     count: int = 0
     examples: list[int | str] = field(default_factory=list)
@@ -41,16 +41,16 @@ class Finding:
 
 @dataclass(slots=True)
 class Reconciliation:
-    """What a run found, did, and could not do."""
+    """What a reconciliation found, repaired, and could not repair."""
 
     found: dict[Kind, Finding] = field(default_factory=dict)
     indexed: int = 0  # embeddings written to Milvus
-    computed: int = 0  # embeddings made beside a server that has the database
-    waiting: int = 0  # embeddings that this server is still to write to Milvus
-    removed: int = 0  # vectors and embeddings taken away
+    computed: int = 0  # embeddings computed while a server holds the vector database
+    waiting: int = 0  # embeddings that the server still has to write to Milvus
+    removed: int = 0  # deleted vectors and embeddings
     dropped_partitions: int = 0
     deleted_files: int = 0
-    judged: int = 0  # pictures compared with the gallery, besides those that were indexed
+    judged: int = 0  # pictures compared with the gallery, without the newly indexed ones
     unmended: Counter[str] = field(default_factory=Counter)  # by reason
     notes: list[str] = field(default_factory=list)
 
@@ -66,7 +66,7 @@ class Reconciliation:
         return any(done)
 
     def note(self, kind: Kind, ids: Sequence[int | str], count: int | None = None) -> None:
-        """Counts `ids` (or `count`, of which `ids` are the first) under the kind."""
+        """Record `ids` under the kind; `count` is their full number if `ids` holds only the first."""
         if ids:
             finding = self.found.setdefault(kind, Finding())
             finding.count += len(ids) if count is None else count

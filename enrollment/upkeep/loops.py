@@ -1,4 +1,4 @@
-"""Long loops: a batch at a time, and with their progress shown."""
+"""Helpers for long loops: batches and progress."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 
 class Track(Protocol):
-    """Shows how far a loop is: its items, what is being done, how many there are (None: not known)."""
+    """A wrapper that shows the progress of a loop: items, label, and their number (None: unknown)."""
 
     def __call__(
         self, items: Iterable[Item], label: str, total: int | None, /
@@ -18,12 +18,12 @@ class Track(Protocol):
 
 
 def untracked(items: Iterable[Item], label: str, total: int | None) -> Iterable[Item]:
-    """What stands in for a progress bar."""
+    """Return the items unchanged, without showing progress."""
     return items
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of `size` items, the last one shorter."""
+    """Yield lists of `size` items; the last list may be shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -1,4 +1,4 @@
-"""Compares the picture storage with SQL: files that no row names, rows whose file is missing."""
+"""Compare the picture storage with SQL: files without a row, and rows without a file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from enrollment.upkeep.drift import Kind, Reconciliation
 from enrollment.upkeep.loops import Track
 
 PICTURES_FOLDER: Final = "pictures"  # see enrollment.models.picture_path
-# Beside a Milvus server others may be storing pictures now: files first, rows a moment later.
+# With a Milvus server, other processes may be storing pictures: first the file, then the row.
 UPLOAD_TAKES_AT_MOST: Final = timedelta(minutes=15)
-# More files than this without a row are no crash's remains: rather the wrong database.
+# More files without a row than a crash leaves; DATABASE_URL may name the wrong database.
 LEFTOVER_FILES: Final = 100
 LEFTOVER_SHARE: Final = 0.1
 
@@ -26,9 +26,10 @@ LEFTOVER_SHARE: Final = 0.1
 def compare_files(
     result: Reconciliation, *, mend: bool, started_at: datetime, alone: bool, track: Track
 ) -> None:
-    """Notes the differences in the result and, with `mend`, deletes files that were left over.
+    """Record the differences in `result` and, with `mend`, delete files without a row.
 
-    `alone`: nobody else can be storing pictures since `started_at`.
+    `alone` says that no other process can have stored pictures since `started_at`; otherwise young
+    files are kept, as their rows may follow.
     """
     storage = FaceImage._meta.get_field("image").storage
     unnamed = set(track(_stored_files(storage, PICTURES_FOLDER), _("Listing files"), None))
@@ -42,7 +43,7 @@ def compare_files(
     result.note(Kind.MISSING_FILE, missing)
     result.note(Kind.ORPHAN_FILE, sorted(unnamed))
     if mend:
-        # No upload can still be about to write the row of a file that is older than this.
+        # The row of a file older than this cannot be about to be written.
         settled = started_at - (timedelta(0) if alone else UPLOAD_TAKES_AT_MOST)
         _note_missing(result, missing)
         _delete_leftovers(result, storage, unnamed, settled)

@@ -1,7 +1,7 @@
-"""Compares Milvus and the picture storage with SQL, and makes them equal to it.
+"""Compare Milvus and the picture storage with SQL and repair the differences.
 
-Looking and mending are one walk: without `mend` the same comparisons are made and nothing is written.
-Every step leaves a state that the next run understands, so a run may be cut off anywhere.
+The check and the repair share one code path: without `mend` the same comparisons run and nothing is
+written. A run can be interrupted at any step; the next run continues from there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from recognition.vector_store import (
     partition_name,
 )
 
-COMPARED_AT_A_TIME: Final = 1_000  # rows of Milvus looked up in SQL by one query
+COMPARED_AT_A_TIME: Final = 1_000  # rows of Milvus looked up in SQL with one query
 
 Status = FaceEmbedding.Status
 
@@ -42,14 +42,13 @@ def reconcile(
     model: str | None = None,
     track: Track = untracked,
 ) -> Reconciliation:
-    """Compares the copies with SQL and, with `mend`, makes them equal to it.
+    """Compare Milvus and the picture storage with SQL and, with `mend`, repair the differences.
 
-    `keep` leaves the embeddings of other weights where they are: those go on answering whoever still
-    has these weights. With it a database that the server has open is no obstacle: then vectors are
-    made, and left to the server to copy.
-    `model` restricts the run to that model's embeddings; files are then left alone. `rebuild` empties
-    Milvus first (of that model). `track` wraps long loops: items, what is done, how many if known.
-    Raises `VectorStoreUnavailable` when Milvus cannot be used; what was done until then stays.
+    `keep` keeps embeddings of other weights, for installations that still use these. If a server
+    holds the embedded database, `keep` computes vectors and leaves copying them to the server.
+    `model` restricts the run to that model's embeddings and leaves files alone. `rebuild` first
+    empties Milvus, or that model's part of it. `track` wraps long loops, for a progress bar. Raise
+    `VectorStoreUnavailable` when Milvus cannot be used; what was done before stays.
     """
     return _Run(mend=mend, keep=keep, model=model, track=track).run(rebuild)
 
@@ -95,15 +94,15 @@ class _Run:
                 self.result,
                 mend=self.mend,
                 started_at=self.started_at,
-                alone=self.store.is_embedded,  # whose process is the only one to enrol
+                alone=self.store.is_embedded,  # then no other process can enrol
                 track=self.track,
             )
         return self.result
 
-    # SQL alone
+    # Comparing SQL rows
 
     def _compute_beside_server(self) -> Reconciliation:
-        """Makes the vectors; the server, which has the database, copies them by itself."""
+        """Compute the missing vectors; the server that holds the database copies them."""
         self._create_rows()
         lacking = self._waiting().filter(vector__isnull=True).values_list("pk", flat=True)
         ids = self._computable(list(lacking))
@@ -114,7 +113,10 @@ class _Run:
         return self.result
 
     def _empty(self) -> None:
-        """Emptied first, so that a database held by another process refuses before SQL changes."""
+        """Delete the vectors, then mark the rows pending.
+
+        In this order, SQL is unchanged when the database is locked by another process.
+        """
         if self.model:
             for name in self._stored_partitions():
                 self.store.drop_partition(name)
@@ -151,7 +153,11 @@ class _Run:
         return self.rows.filter(model=model).exclude(fingerprint=fingerprint)
 
     def _waiting(self) -> QuerySet[FaceEmbedding]:
-        """Rows to be indexed that can be: of the present weights, or of absent ones with a vector."""
+        """Return unindexed rows that can be indexed.
+
+        These are rows of the current weights, and rows with a vector whose model has no weights
+        here.
+        """
         ready = Q(vector__isnull=False) & ~Q(model__in=self.fingerprints)
         for model, fingerprint in self.fingerprints.items():
             ready |= Q(model=model, fingerprint=fingerprint)
@@ -163,14 +169,14 @@ class _Run:
             lacking = _pictures_without(model=model, fingerprint=fingerprint)
             ids = list(lacking.values_list("pk", flat=True))
             for batch in batches(ids, COMPARED_AT_A_TIME):
-                # Another process may have made the rows, or deleted the picture, meanwhile.
+                # Another process may have created the rows or deleted the picture meanwhile.
                 try:
                     with transaction.atomic():
                         index.create_pending(FaceImage.objects.filter(pk__in=batch), [model])
                 except IntegrityError:
                     continue
 
-    # Into Milvus
+    # Writing to Milvus
 
     def _index(self, ids: Iterable[int]) -> None:
         ids = self._computable(list(ids))
@@ -178,18 +184,18 @@ class _Run:
             report = index.index_rows(batch)
             self.result.indexed += report.indexed
             if report.failed:
-                self.store.ping()  # a Milvus that went away ends the run
+                self.store.ping()  # raises, and so ends the run, when Milvus is down
                 self._note_failed(batch)
 
     def _note_failed(self, ids: Sequence[int]) -> int:
-        """Counts those of the embeddings that failed, by reason; returns how many."""
+        """Count the failed embeddings among `ids` by reason; return how many."""
         failed = FaceEmbedding.objects.filter(pk__in=ids, status=Status.FAILED).only("error")
         reasons = [row.error_message for row in failed]
         self.result.unmended.update(reasons)
         return len(reasons)
 
     def _computable(self, ids: list[int]) -> list[int]:
-        """The ids less those that need a network whose weights do not load."""
+        """Return the ids without those that need a network whose weights do not load."""
         lacking: dict[str, set[int]] = {}
         for batch in batches(ids, COMPARED_AT_A_TIME):
             rows = FaceEmbedding.objects.filter(pk__in=batch, vector__isnull=True)
@@ -204,10 +210,10 @@ class _Run:
                 hopeless |= waiting
         return [pk for pk in ids if pk not in hopeless]
 
-    # Milvus against SQL
+    # Comparing Milvus with SQL
 
     def _compare_partitions(self) -> None:
-        # Rows come before their partition, so the partitions are listed before the rows.
+        # SQL rows are created before their partition, so list the partitions first.
         stored = self._stored_partitions()
         expected = self._expected_partitions()
         strays: dict[str, list[int]] = {}
@@ -242,7 +248,8 @@ class _Run:
     def _compare_partition(
         self, name: str, rows: QuerySet[FaceEmbedding], to_index: set[int]
     ) -> list[int]:
-        """Returns the ids that are not the partition's; adds those to write again to `to_index`."""
+        """Return the ids that do not belong in the partition; add those to write again to
+        `to_index`."""
         strays: list[int] = []
         seen: set[int] = set()
         label = _("Comparing %(name)s") % {"name": name}
@@ -261,7 +268,7 @@ class _Run:
         return strays
 
     def _indexed_ids(self, rows: QuerySet[FaceEmbedding]) -> Iterator[int]:
-        """Those that should be in Milvus; replaced weights answer no search, so theirs need not."""
+        """Return the ids that should be in Milvus; vectors of replaced weights are never searched."""
         stale = Q(pk__in=[])
         for model, fingerprint in self.fingerprints.items():
             stale |= Q(model=model) & ~Q(fingerprint=fingerprint)
@@ -274,20 +281,20 @@ class _Run:
         to_index.update(missing)
 
     def _remove_strays(self, strays: dict[str, list[int]], to_index: set[int]) -> None:
-        """Removed before anything is written: Milvus Lite keeps one tombstone for an id."""
+        """Delete stray vectors before anything is written: Milvus Lite keeps one tombstone an id."""
         for name, ids in strays.items():
             self.store.delete(name, ids)
             self.store.erase(name, ids)
             self.result.removed += len(ids)
             for batch in batches(ids, COMPARED_AT_A_TIME):
-                # An id in the wrong partition may have been taken out of the right one with it.
+                # Deleting an id from the wrong partition may delete it from the right one too.
                 elsewhere = FaceEmbedding.objects.filter(pk__in=batch, vector__isnull=False)
                 to_index.update(elsewhere.values_list("pk", flat=True))
 
-    # What replaced weights left
+    # Embeddings of replaced weights
 
     def _drop_stale(self) -> None:
-        """Last, and only where the picture's new embedding can be found by a search."""
+        """Delete embeddings of replaced weights whose picture has an indexed current embedding."""
         for model, fingerprint in self.fingerprints.items():
             stale = self._stale(model, fingerprint)
             current = FaceEmbedding.objects.filter(
@@ -316,7 +323,7 @@ class _Run:
                 self.result.dropped_partitions += 1
 
     def _judge(self) -> None:
-        """After all else: what was indexed on the way is judged already."""
+        """Judge the remaining pictures. Runs last, as indexing has already judged its own."""
         waiting = judging.unjudged()
         self._note_rows(Kind.NOT_JUDGED, waiting)
         if not self.mend:
@@ -348,6 +355,7 @@ def _stored_values(row: StoredRow) -> tuple[str, str]:
 
 
 def known_models() -> list[str]:
-    """The models a run can be restricted to: those of the registry and those that SQL still holds."""
+    """Return the models that a run can be restricted to: registered ones and those with rows in
+    SQL."""
     held = FaceEmbedding.objects.order_by().values_list("model", flat=True).distinct()
     return list(dict.fromkeys([*NETWORKS, *held]))

@@ -1,4 +1,4 @@
-"""An installation is made from a backup: all of it or, on failure, none."""
+"""Restore an installation from a backup, completely or not at all."""
 
 from __future__ import annotations
 
@@ -70,11 +70,12 @@ class RestoreReport:
 
 
 def restore(path: Path, *, overwrite: bool = False, track: Track = untracked) -> RestoreReport:
-    """Makes this installation what it was when the backup was taken: all of it or, on failure, none.
+    """Restore the installation from a backup; on failure nothing is changed.
 
-    Nothing is written before every hash was verified. Raises `ArchiveRefused` for a backup that is
-    damaged or newer than this program and, unless `overwrite`, when this installation holds anything;
-    `VectorStoreLocked` beside a running server; `StorageUnavailable` when pictures cannot be written.
+    Nothing is written before all checksums are verified. Raise `ArchiveRefused` for a backup that
+    is damaged or newer than this program and, without `overwrite`, when the installation is not
+    empty. Raise `VectorStoreLocked` while a server runs and `StorageUnavailable` when pictures
+    cannot be written.
     """
     total = verify_archive(path)
     manifest = _read_manifest(path)
@@ -90,7 +91,7 @@ def restore(path: Path, *, overwrite: bool = False, track: Track = untracked) ->
         with transaction.atomic(durable=True):
             _replace_rows(track(read_entries(path), gettext("Restoring"), total), report, undo)
             _note_files(before)
-            # Last: an old vector under a restored id would be taken for somebody else's face.
+            # Last: an old vector with the id of a restored row would be taken for that row's face.
             get_vector_store().clear()
         undo.pop_all()
     _index(report, track)
@@ -124,9 +125,10 @@ def _newer() -> str:
 
 
 def _check_versions(manifest: Manifest) -> None:
-    """Rows of an older version take defaults for new fields; what a migration computes they lack.
+    """Refuse a backup of a newer version, or one that lacks what a data migration computes.
 
-    Unless `_replace_rows` computes it as well, as the hints of the operation then say.
+    Fields added since get their defaults. A data migration with the hint `repeated_by_restore` is
+    repeated by `_replace_rows`, so it does not count.
     """
     loader = MigrationLoader(connection)
     theirs = {(app, name) for app, names in manifest.migrations.items() for name in names}
@@ -142,7 +144,7 @@ def _check_versions(manifest: Manifest) -> None:
 
 
 def _prepare_tables() -> None:
-    """A new installation gets its tables; one that holds something is not changed unasked."""
+    """Create the tables of a new installation. Raise `ArchiveRefused` if migrations are pending."""
     if not connection.introspection.table_names():
         call_command("migrate", verbosity=0)
     executor = MigrationExecutor(connection)
@@ -156,7 +158,7 @@ def _check_empty() -> None:
     holders = [*apps.get_app_config("enrollment").get_models(), get_user_model()]
     counts = {model._meta.verbose_name_plural: model._base_manager.count() for model in holders}
     if not any(counts.values()):
-        # A Milvus server may be another installation's that is in use.
+        # A Milvus server may belong to another installation that is in use.
         counts[gettext("vectors in Milvus")] = get_vector_store().row_count()
     held = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     if held:
@@ -195,7 +197,11 @@ def _replace_rows(entries: Iterable[Entry], report: RestoreReport, undo: ExitSta
 
 
 def _settle_requests() -> None:
-    """Nobody carries them out here, and new accounts may get the keys of those that are gone."""
+    """Delete idempotent requests of deleted accounts and release the unfinished ones.
+
+    New accounts could get the keys of the deleted ones, and nobody here carries out unfinished
+    requests.
+    """
     accounts = map(str, get_user_model().objects.values_list("pk", flat=True))
     IdempotentRequest.objects.exclude(owner__in=["", *accounts]).delete()
     IdempotentRequest.objects.filter(status=None).update(started_at=None)
@@ -209,9 +215,9 @@ def _empty_tables() -> None:
 
 
 def _load(content: bytes) -> None:
-    """Writes the rows of one entry."""
+    """Save the rows of one entry."""
     try:
-        # By lines of the file: a name may hold what Python, too, takes for the end of a line.
+        # Split at newlines only: names may contain other characters that `splitlines` splits at.
         for row in serializers.deserialize("jsonl", io.StringIO(content.decode(), newline="\n")):
             row.save(force_insert=True)
     except (DeserializationError, FieldDoesNotExist, DatabaseError, ValueError) as error:
@@ -219,7 +225,7 @@ def _load(content: bytes) -> None:
 
 
 def _reset_sequences() -> None:
-    """Rows were written with their ids, of which PostgreSQL's counters know nothing."""
+    """Set PostgreSQL's id sequences after the restored rows, which came with their ids."""
     with connection.cursor() as cursor:
         for statement in connection.ops.sequence_reset_sql(no_style(), backed_up_models()):
             cursor.execute(statement)
@@ -253,7 +259,7 @@ def _restore_file(name: str, content: bytes, undo: ExitStack) -> None:
 
 
 def _restore_weights(name: str, content: IO[bytes], report: RestoreReport, undo: ExitStack) -> None:
-    """Puts a weights file or its descriptor where there is none; never in the place of another."""
+    """Write a weights file or its descriptor unless one is there; never overwrite."""
     path = get_settings().weights_dir / Path(name).name
     if path.exists():
         return
@@ -269,20 +275,20 @@ def _restore_weights(name: str, content: IO[bytes], report: RestoreReport, undo:
 
 
 def _files_here() -> set[str]:
-    """Of the pictures that are here, and of those that were deleted and whose files still wait to go."""
+    """Return the names of all picture files, including deleted ones that still wait for removal."""
     waiting = Removal.objects.exclude(file="").values_list("file", flat=True)
     return {*FaceImage.objects.values_list("image", flat=True), *waiting}
 
 
 def _note_files(names: set[str]) -> None:
-    """Has those removed that the backup does not have."""
+    """Record files for removal that the restored rows do not use."""
     for batch in batches(sorted(names), ROWS_AN_ENTRY):
         kept = FaceImage.objects.filter(image__in=batch).values_list("image", flat=True)
         note_removals(files=set(batch).difference(kept))
 
 
 def _index(report: RestoreReport, track: Track) -> None:
-    """Copies every stored vector to Milvus; what is cut off here `reindex` finishes."""
+    """Copy every stored vector to Milvus. If interrupted, `reindex` finishes it."""
     ids = list(FaceEmbedding.objects.filter(vector__isnull=False).values_list("pk", flat=True))
     for batch in batches(track(ids, gettext("Indexing"), len(ids)), index.BATCH_SIZE):
         done = index.index_rows(batch)

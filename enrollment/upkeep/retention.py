@@ -1,4 +1,4 @@
-"""Persons whose last day is over are deleted."""
+"""Delete persons whose retention period is over."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from enrollment.gallery import persons_due
 
 
 def delete_due_persons(stopped: Callable[[], bool] = lambda: False) -> int:
-    """Deletes everybody whose last day is over; returns how many went.
+    """Delete all persons whose last day is over; return how many.
 
-    Each is a transaction of its own; between them `stopped` may end it.
+    Each deletion is its own transaction; `stopped` is asked between two.
     """
     deleted = 0
     for person in persons_due().order_by("pk"):

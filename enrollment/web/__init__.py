@@ -1,4 +1,5 @@
-"""What the entrances share: how pictures come in and go out, and how their enrolment is reported."""
+"""What the API, the pages and the admin share: form fields, picture responses, reports,
+permissions."""
 
 from enrollment.web.acts import Act
 from enrollment.web.auditing import audit_report

@@ -1,4 +1,4 @@
-"""What can be done to the gallery, and which permission each act needs: by the API and the pages alike."""
+"""Actions on the gallery and the permission that each needs, for the API and the pages."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from enum import StrEnum
 
 
 class Act(StrEnum):
-    """An act by the permission that it needs.
+    """An action, as the permission that it needs.
 
-    Searching, comparing and embedding need no more than to be let in. Who makes a new person on the way
-    (pictures of somebody new, pictures moved to somebody new) also needs `ADD_PERSON`.
+    Searching, comparing and embedding need no permission. Actions that also create a person
+    (enrolling or moving pictures for a new id) need `ADD_PERSON` in addition.
     """
 
     BROWSE = "enrollment.view_person"  # persons with their pictures, doubts among them
     ADD_PERSON = "enrollment.add_person"
-    CHANGE_PERSON = "enrollment.change_person"  # id, name, terms, cover
+    CHANGE_PERSON = "enrollment.change_person"  # id, name, legal basis, retention, cover
     DELETE_PERSON = "enrollment.delete_person"  # and merge
     ADD_PICTURES = "enrollment.add_faceimage"
-    CHANGE_PICTURES = "enrollment.change_faceimage"  # whom they show; dismiss what speaks against
+    CHANGE_PICTURES = "enrollment.change_faceimage"  # move to another person; dismiss doubts
     DELETE_PICTURES = "enrollment.delete_faceimage"

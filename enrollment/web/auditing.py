@@ -1,4 +1,4 @@
-"""The gallery audit's report: what the last examination found, with the pictures."""
+"""The report page of the gallery audit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from recognition.api.access import lacking_permission, may
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One kind of finding: how many there were, and those of the kept cases that still stand."""
+    """One kind of finding: the number found, and the stored cases whose rows still exist."""
 
     kind: Kind
     count: int
@@ -30,7 +30,7 @@ class Section:
 
 
 def audit_report(request: HttpRequest, *, place: Place) -> HttpResponse:
-    """Shows the last report; a POST examines the gallery first."""
+    """Show the last audit report; a POST runs the audit first."""
     if not may(request, Act.BROWSE):
         raise PermissionDenied(lacking_permission(Act.BROWSE))
     if request.method == "POST":

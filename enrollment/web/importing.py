@@ -1,4 +1,4 @@
-"""The import of a ZIP of pictures: upload, preview, report; in the admin and on the pages."""
+"""The ZIP import for the admin and the pages: upload, preview, report."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def may_import(request: HttpRequest) -> bool:
 
 
 def import_pictures(request: HttpRequest, *, place: Place) -> HttpResponse:
-    """Takes the ZIP and looks at it."""
+    """Show the upload form; a POST stages the ZIP and redirects to its preview."""
     _check_permission(request)
     form = PictureImportForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
@@ -59,7 +59,7 @@ def import_pictures(request: HttpRequest, *, place: Place) -> HttpResponse:
 
 
 def import_run(request: HttpRequest, token: str, *, place: Place) -> HttpResponse:
-    """What will happen; once that was confirmed, what did."""
+    """Show the preview of an import, or its report once it was carried out."""
     _check_permission(request)
     try:
         staged = enrolling.load_import(token, _owner(request))
@@ -71,7 +71,7 @@ def import_run(request: HttpRequest, token: str, *, place: Place) -> HttpRespons
     if "csv" in request.GET:
         return _as_csv(staged)
     known = Person.objects.filter(person_id__in=staged.persons).count()
-    # What is wrong first: that is what one has to look at.
+    # Refused files first: these need attention.
     results = sorted(staged.results, key=lambda item: item.status is not FileStatus.REFUSED)
     context = {
         "title": gettext("Report of the import")
@@ -120,5 +120,5 @@ def _check_permission(request: HttpRequest) -> None:
 
 
 def _owner(request: HttpRequest) -> int:
-    """Whose import it is; 0 for those who need no account."""
+    """Return the id of the import's owner; 0 when no account is needed."""
     return request.user.pk or 0

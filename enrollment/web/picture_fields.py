@@ -1,4 +1,4 @@
-"""How forms take pictures, in the admin and on the pages."""
+"""Form fields for pictures, for the admin and the pages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PicturesInput(forms.FileInput):
 
 
 class PicturesField(forms.FileField):
-    """Any number of files. Which of them are pictures is found out, and said, one by one."""
+    """A field for any number of files. Each file is validated as a picture later, one by one."""
 
     widget = PicturesInput(attrs={"accept": ACCEPT})
 

@@ -1,4 +1,4 @@
-"""A stored picture as the answer to whoever may see it."""
+"""The response that serves a stored picture."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 
 
 def picture_response(request: HttpRequest, face_image: FaceImage) -> HttpResponse:
-    """The stored file, or the small JPEG asked for; nothing when the asker has it already."""
+    """Return the stored file, or a small JPEG of the requested size; 304 when the client has it."""
     size = request.GET.get("size")
     size = size if size in SIDES else None
     box = _face_box(face_image) if size == "face" else None
-    # A file's name is never used twice, so it stands for the content.
+    # File names are never reused, so the name identifies the content.
     part = ",".join(f"{value:.0f}" for value in box or ())
     name = face_image.image.name or ""
     key = f"{name}?{size}={part}" if size else name
@@ -31,7 +31,7 @@ def picture_response(request: HttpRequest, face_image: FaceImage) -> HttpRespons
     response = get_conditional_response(request, etag=etag) or _picture(face_image, size, key, box)
     if response.status_code == 200:
         response.headers["ETag"] = etag
-    # Asked again each time, so that who may no longer see a picture no longer does.
+    # Revalidate each time, so that users who lost the permission stop seeing the picture.
     patch_cache_control(response, private=True, no_cache=True)
     response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
     response.headers["X-Content-Type-Options"] = "nosniff"
@@ -62,7 +62,7 @@ def _picture(
 
 
 def _thumbnail(face_image: FaceImage, side: int, key: str, box: list[float] | None) -> bytes:
-    """From the memory of this process, which forgets it at its end: no second file to delete."""
+    """Return the thumbnail from a cache in memory, so that no second file must be deleted."""
     made = caches["thumbnails"]
     content = made.get(key)
     if content is None:

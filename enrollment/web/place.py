@@ -1,4 +1,4 @@
-"""Where a piece of work that the admin and the pages share stands: its addresses and its frame."""
+"""Where a page that the admin and the pages share is shown: its URLs and its templates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _nothing(_request: HttpRequest) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An entrance's names of addresses, the folder of its templates, and what they always know."""
+    """The URL names, template folder and common context of one entry point."""
 
     upload: str
     run: str

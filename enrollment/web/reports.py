@@ -1,4 +1,4 @@
-"""Has the one write path enrol what was uploaded in the admin, and tells what became of it."""
+"""Enrol uploaded files and report the result as Django messages, for the admin and the pages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def enroll_files(
     use_face_detection: bool,
     source: str = FaceImage.Source.ADMIN,
 ) -> None:
-    """Adds the files to the person and reports on each; not to be called within a transaction."""
+    """Enrol the files for the person and report on each. Must not run inside a transaction."""
     try:
         outcomes = enrolling.enroll_pictures(
             [Upload(person_id, file.name or "", file) for file in files],
@@ -63,7 +63,7 @@ def _say_refused(outcomes: Iterable[Outcome], say: Say) -> None:
 
 
 def _say_doubts(accepted: Iterable[Outcome], say: Say) -> None:
-    """One message for each doubtful picture; several faces are told in their own words."""
+    """Add one warning for each doubtful picture, without the doubt `several_faces`."""
     reasons_of = [
         (outcome.filename, [d.message for d in outcome.doubts if d.code != "several_faces"])
         for outcome in accepted
@@ -110,7 +110,7 @@ def _is_indexed(outcome: Outcome) -> bool:
 
 
 def _reasons(outcomes: Iterable[Outcome]) -> str:
-    """Each reason once; without rows to name one, no model has weights."""
+    """Return each error once. If no embedding row exists, no model has weights."""
     rows = (row for outcome in outcomes for row in outcome.embeddings)
     errors = dict.fromkeys(row.error_message for row in rows if row.error)
     missing = gettext("No model has weights on this server: put a weights file into its folder.")
@@ -118,13 +118,13 @@ def _reasons(outcomes: Iterable[Outcome]) -> str:
 
 
 def say_mistakable(request: HttpRequest, person: Person) -> None:
-    """Warns, for somebody new, of others for whom they may be taken."""
+    """Warn of persons with whom this new person may be confused."""
     for text in easily_mistaken(person):
         messages.warning(request, text)
 
 
 def say_synced(request: HttpRequest, report: IndexReport) -> None:
-    """Reports on “Sync again”."""
+    """Report the result of “Sync again”."""
     if report.indexed or not report.failed:
         text = ngettext(
             "%(count)d embedding can be found by searches.",

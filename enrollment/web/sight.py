@@ -1,4 +1,4 @@
-"""What they see who may search but not browse: whom they found, with the pictures, for a while."""
+"""What users may see who can search but not browse: the persons they found, for a limited time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recognition.decision import Thresholds
 
 MOST_HITS: Final = 20
 SEEN_FOR: Final = timedelta(hours=1)
-KEY: Final = "key"  # of the query of a picture's address
+KEY: Final = "key"  # query parameter of a picture's URL
 
 _signer = TimestampSigner(salt="enrollment.web.sight")
 
@@ -26,10 +26,10 @@ _signer = TimestampSigner(salt="enrollment.web.sight")
 def found_by(
     request: HttpRequest, found: Sequence[list[SearchHit]], thresholds: Thresholds | None
 ) -> list[list[SearchHit]]:
-    """Of each face's hits those that the asker may know of: who may not browse, only what is worth a look.
+    """Return the hits of each face that the user may see.
 
-    That is the first 20 from the review threshold on, and nothing where none was measured: with hits
-    of any likeness the whole gallery could be listed.
+    Users who may not browse get the first 20 hits from the review threshold on, and none without
+    measured thresholds. With hits of any similarity they could list the whole gallery.
     """
     if may(request, Act.BROWSE):
         return list(found)
@@ -39,12 +39,12 @@ def found_by(
 
 
 def is_found(similarity: float, thresholds: Thresholds | None) -> bool:
-    """Whether a likeness (a cosine) is worth a look."""
+    """Return whether the similarity (a cosine) reaches the review threshold."""
     return thresholds is not None and similarity >= thresholds.review.similarity
 
 
 def picture_address(request: HttpRequest, picture: FaceImage, size: str = "") -> str:
-    """Where the asker sees the picture; who may not browse, with a key for them that ends in an hour."""
+    """Return the URL of the picture; for users who may not browse, with a key valid for one hour."""
     query = {"size": size} if size else {}
     if not may(request, Act.BROWSE):
         signed = _signer.sign(_grant(request, picture.pk))
@@ -53,7 +53,7 @@ def picture_address(request: HttpRequest, picture: FaceImage, size: str = "") ->
 
 
 def may_see(request: HttpRequest, picture_id: int) -> bool:
-    """Whether the asker may see this picture: all who may browse, others what they found lately."""
+    """Return whether the user may see this picture: by permission to browse, or by a valid key."""
     if may(request, Act.BROWSE):
         return True
     try:

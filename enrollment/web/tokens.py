@@ -1,4 +1,4 @@
-"""Programs are let in by their tokens: those of `AccessToken`, and those of version 1.0 until they are replaced."""
+"""Token authentication for programs: `AccessToken`, and the tokens of version 1.0."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOTED_EVERY: Final = timedelta(minutes=10)
 
 
 class TokenAuthentication(authentication.TokenAuthentication):
-    """The header `Authorization: Token …`."""
+    """Authentication by the header `Authorization: Token …`."""
 
     def authenticate_credentials(self, key: str) -> tuple[Any, Any]:
         token = AccessToken.objects.select_related("user").filter(digest=digest_of(key)).first()
@@ -42,7 +42,7 @@ class TokenAuthentication(authentication.TokenAuthentication):
 
 
 def _note_use(token: AccessToken) -> None:
-    """Not at every request, and never at the cost of one."""
+    """Store when the token was last used, at most every ten minutes; never fail the request."""
     now = timezone.now()
     if token.last_used_at and now - token.last_used_at < NOTED_EVERY:
         return
@@ -54,5 +54,5 @@ def _note_use(token: AccessToken) -> None:
 
 
 def accounts_with_old_tokens() -> list[str]:
-    """Names of the accounts whose tokens are of version 1.0: kept readable, without scope or end."""
+    """Return the names of accounts with tokens of version 1.0, which have no scope and no end."""
     return list(Token.objects.order_by("user__username").values_list("user__username", flat=True))
