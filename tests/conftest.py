@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,14 +21,19 @@ ROOT = Path(__file__).resolve().parent.parent
 FACES_DIR = Path(os.environ.get("FACES_DIR", ROOT.parent / "shared" / "faces"))
 # The etcd inside a real Milvus has fixed ports, so there is one at a time on a machine.
 REAL_MILVUS = pytest.mark.xdist_group("milvus")
+# Files that take a minute or more: begun last, one process would be left alone with them.
+LONGEST = ("benchmark", "crash", "documented_commands", "faults", "load", "postgresql", "server")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Processes share the suite by files: what a file starts for its tests is started once."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Processes share the suite by files, the longest first: what a file starts is started once."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
+    yield  # pytest-xdist reads the groups, pytest-randomly and pytest-django sort
+    longest = {f"test_{name}" for name in LONGEST}
+    items.sort(key=lambda item: item.path.stem not in longest)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
