@@ -1,4 +1,4 @@
-"""The admin: where people are enrolled, and where it shows what could not be indexed."""
+"""The Django admin of the gallery."""
 
 from enrollment.admin.accounts import AccountAdmin, RoleAdmin
 from enrollment.admin.persons import PersonAdmin

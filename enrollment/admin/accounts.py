@@ -1,4 +1,4 @@
-"""Accounts and groups in the admin: nobody makes anybody, themselves included, more than they are."""
+"""Accounts and groups in the admin. No manager can grant permissions that they do not have."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from django.utils.translation import ngettext
 
 
 def permissions_of(user: Any) -> QuerySet[Permission]:
-    """What the user's groups and their own permissions allow, were the account active."""
+    """Return the permissions of the user and of their groups, even if the account is inactive."""
     if user.is_superuser:
         return Permission.objects.all()
     return Permission.objects.filter(Q(user=user) | Q(group__user=user)).distinct()
 
 
 def may_manage(manager: Any, user: Any) -> bool:
-    """Whether the account can do nothing that the manager cannot."""
+    """Return whether the manager has every permission that the user has."""
     if manager.is_superuser:
         return True
     more = permissions_of(user).exclude(pk__in=permissions_of(manager).values("pk"))
@@ -30,13 +30,13 @@ def may_manage(manager: Any, user: Any) -> bool:
 
 
 def manageable_groups(manager: Any) -> QuerySet[Group]:
-    """The groups that allow nothing that the manager may not do."""
+    """Return the groups whose permissions the manager has."""
     more = Permission.objects.exclude(pk__in=permissions_of(manager).values("pk"))
     return Group.objects.exclude(permissions__in=more)
 
 
 class WithinOwnRights(admin.ModelAdmin):
-    """Offers only permissions that the manager has, and groups that have no others."""
+    """Offer only permissions of the manager, and groups without any other permission."""
 
     def manages(self, manager: Any, obj: Any) -> bool:
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What the lists of persons and of pictures have in common."""
+"""Shared parts of the lists of persons, pictures and searches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from enrollment.web import escaped, unescaped
 
 
 def thumbnail(picture_id: int) -> SafeString:
-    """The small picture, linked to its page in the admin."""
+    """Return an image tag of the thumbnail, linked to the picture's admin page."""
     return format_html(
         '<a href="{}"><img class="thumbnail" loading="lazy" alt="{}" src="{}?size=icon"></a>',
         reverse("admin:enrollment_faceimage_change", args=[picture_id]),
@@ -39,7 +39,8 @@ def thumbnail(picture_id: int) -> SafeString:
 
 
 class _Csv(base_formats.CSV):
-    """With commas or, as spreadsheets write it where the comma stands in numbers, with semicolons."""
+    """CSV with commas, or with semicolons as spreadsheets write it where the comma is the decimal
+    sign."""
 
     def create_dataset(self, in_stream: str, **kwargs: Any) -> Dataset:
         heading = in_stream.partition("\n")[0]
@@ -72,11 +73,11 @@ class _Csv(base_formats.CSV):
 
 
 class RowTooLong(ValueError):
-    """A row has more values than there are columns; the message is for who uploaded the file."""
+    """A row has more values than columns. The message is shown to the user."""
 
 
 class WaitingFile(BaseStorage):
-    """A file whose import waits to be confirmed: where the pictures wait, and no longer than they."""
+    """An uploaded file that waits for confirmation of its import, stored like staged ZIP imports."""
 
     @property
     def path(self) -> Path:
@@ -95,7 +96,7 @@ class WaitingFile(BaseStorage):
 
 
 class _CsvFirst(ImportExportFormBase):
-    """CSV unless JSON is chosen."""
+    """A form that selects CSV unless another format is chosen."""
 
     def __init__(self, formats: list[Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(formats, *args, **kwargs)
@@ -107,11 +108,11 @@ class _ImportForm(_CsvFirst, ImportForm):
 
 
 class _ExportForm(_CsvFirst, ExportForm):
-    """Of the whole list: the library's own default chooses fields, by a script in the page."""
+    """Export all fields. The library's default form chooses fields by an inline script."""
 
 
 class CsvAndJson:
-    """In which formats lists are exported and imported."""
+    """Export and import as CSV and JSON only."""
 
     formats: ClassVar = [_Csv, base_formats.JSON]
     tmp_storage_class = WaitingFile
@@ -126,9 +127,9 @@ class CsvAndJson:
 
 
 class FindsPersons:
-    """Has a list's search find rows by the words of their person, too; see `holds_words`."""
+    """Also find rows by the id and name of their person; see `holds_words`."""
 
-    person_path = "person__"  # from a row
+    person_path = "person__"  # lookup path from a row to its person
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -164,6 +165,6 @@ class GalleryAdmin(FindsPersons, admin.ModelAdmin):
         self.sync_again(request, queryset)
 
     def get_deleted_objects(self, objs: Iterable[Any], request: HttpRequest) -> tuple[Any, ...]:
-        """One line for each object: what goes with it is counted, not listed."""
+        """List one line for each object; its related rows are counted, not listed."""
         _listing, counts, lacking, protected = super().get_deleted_objects(objs, request)
         return [self.describe_deletion(item) for item in objs], counts, lacking, protected

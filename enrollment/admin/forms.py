@@ -1,4 +1,4 @@
-"""The person's form: who they are, and pictures to add."""
+"""The form of a person, with an upload field for pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The action that makes one person of those who were chosen in the list."""
+"""The admin action that merges selected persons."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recognition.exceptions import RecognitionError
 
 
 def merge_selected(model_admin: Any, request: HttpRequest, persons: QuerySet[Person]) -> Any:
-    """Shows the chosen persons and asks whom to keep; then merges all others into that one."""
+    """Ask which of the selected persons to keep; then merge the others into that one."""
     chosen = list(persons)
     if len(chosen) < 2:
         messages.error(request, gettext("Choose two persons or more to merge."))

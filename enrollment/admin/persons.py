@@ -1,4 +1,4 @@
-"""Persons in the admin: their list, and the page where they and their pictures are enrolled."""
+"""Persons in the admin: the list, and the page to edit a person and upload pictures."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         response = super().changeform_view(request, *args, **kwargs)
-        # The person is committed now; only what is may be copied to Milvus.
+        # Enrol after the commit: only committed rows may be copied to Milvus.
         if hasattr(request, "enroll_pictures"):
             request.enroll_pictures()
         return response

@@ -1,4 +1,4 @@
-"""Pictures in the admin: their list, their page, and their rows on a person's page."""
+"""Pictures in the admin: the list, the page of a picture, and the rows on a person's page."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ QUALITY_LABELS = {
 
 
 def with_embeddings(pictures: QuerySet[FaceImage]) -> QuerySet[FaceImage]:
-    """Prefetches the embeddings without their vectors, and the doubts with whom they name."""
+    """Prefetch the embeddings without vectors, and the doubts with the persons that they name."""
     rows = FaceEmbedding.objects.defer("vector")
     doubts = Doubt.objects.select_related("other__person")
     return pictures.prefetch_related(Prefetch("embeddings", rows), Prefetch("doubts", doubts))
 
 
 class NewestPicturesFormSet(BaseInlineFormSet):
-    """A form may have 1,000 fields; a person may have more pictures."""
+    """A formset of the newest pictures only: forms are limited to 1,000 fields."""
 
     def __init__(self, data: Any = None, *args: Any, **kwargs: Any) -> None:
         if data is None:
@@ -65,7 +65,7 @@ class NewestPicturesFormSet(BaseInlineFormSet):
 
     def add_fields(self, form: Any, index: int | None) -> None:
         super().add_fields(form, index)
-        if delete := form.fields.get(DELETION_FIELD_NAME):  # its column is named, it is not
+        if delete := form.fields.get(DELETION_FIELD_NAME):  # only its column has a label
             delete.widget.attrs["aria-label"] = gettext("Delete %(picture)s") % {
                 "picture": form.instance
             }
@@ -96,7 +96,7 @@ class FaceImageInline(admin.TabularInline):
 
 
 class FaceEmbeddingInline(admin.TabularInline):
-    """What each model made of the picture; the vector itself is shown to nobody."""
+    """The embeddings of the picture. The vectors are never shown."""
 
     model = FaceEmbedding
     fields = readonly_fields = [
@@ -119,7 +119,7 @@ class FaceEmbeddingInline(admin.TabularInline):
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: FaceImage | None = None) -> bool:
-        return True  # part of the picture's page, which has its own permission
+        return True  # the picture's page checks its own permission
 
     @admin.display(description=_("state"))
     def state(self, row: FaceEmbedding) -> SafeString:
@@ -308,7 +308,7 @@ class FaceImageAdmin(GalleryAdmin):
 
 
 def _crop_uri(picture: FaceImage) -> str:
-    """What the networks read of the picture, as a `data:` URI; empty when the file cannot be read."""
+    """Return the network's input for the picture as a `data:` URI; empty if the file is unreadable."""
     faces = _faces(picture)
     try:
         pixels = read_image(read_picture(picture)).pixels
@@ -319,7 +319,7 @@ def _crop_uri(picture: FaceImage) -> str:
 
 
 def _faces(picture: FaceImage) -> list[dict[str, Any]]:
-    """Each face once, though every model's embedding has it."""
+    """Return each face once, although the embedding of every model stores it."""
     found: list[dict[str, Any]] = []
     for row in picture.embeddings.all():
         if row.face and row.face not in found:

@@ -1,4 +1,4 @@
-"""Persons as rows of a CSV or JSON file."""
+"""Import and export of persons as CSV or JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from enrollment.enrolling import CHANGEABLE
 from enrollment.gallery import with_pictures
 from enrollment.models import Person, normalised
 
-# Sentences of django-import-export that lack their Portuguese there; our catalogue has it.
+# Texts of django-import-export without a Portuguese translation; our catalogue translates them.
 gettext_noop("Import finished: {} new, {} updated, {} deleted and {} skipped {}.")
 gettext_noop("This exporter will export the following fields: ")
 gettext_noop(
@@ -24,14 +24,14 @@ gettext_noop(
 )
 
 
-# 12345678909 becomes 1.2346E+10, or 1,23E+10 where the comma stands in numbers.
+# Spreadsheets shorten 12345678909 to 1.2346E+10, or 1,23E+10 with a decimal comma.
 _SCIENTIFIC: Final = re.compile(r"-?\d([.,]\d+E\+?|E\+)\d+", re.IGNORECASE)
 
 
 class PersonResource(resources.ModelResource):
-    """Known by their ids: a row of a known one changes the name and the notes, others are made."""
+    """A person as a row. A known id changes that person; a new id creates one."""
 
-    # A day has one spelling: 05/06/2027 is another day here than there.
+    # Only ISO dates: 05/06/2027 means different days in different countries.
     keep_until = fields.Field("keep_until", "keep_until", DateWidget("%Y-%m-%d"))
 
     class Meta:
@@ -45,7 +45,7 @@ class PersonResource(resources.ModelResource):
         use_transactions = True
 
     def before_import(self, dataset: Any, **kwargs: Any) -> None:
-        """Raises `FieldError` when the file does not say whose rows they are."""
+        """Raise `FieldError` when the file has no column `person_id`."""
         given, expected = dataset.headers or [], self._meta.fields
         if "person_id" not in given:
             message = gettext(
@@ -67,7 +67,7 @@ class PersonResource(resources.ModelResource):
 
 
 class PersonExportResource(PersonResource):
-    """With what a file can be told and cannot change; an import passes over it."""
+    """A person as a row with additional read-only columns, which an import ignores."""
 
     picture_count = fields.Field("picture_count", readonly=True)
     created_at = fields.Field("created_at", readonly=True)

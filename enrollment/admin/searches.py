@@ -1,4 +1,4 @@
-"""The search log in the admin: read and exported, never changed."""
+"""The search log in the admin: it can be read and exported, not changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from enrollment.models import SearchEntry
 
 
 class SearchEntryResource(resources.ModelResource):
-    """An entry as a row of a CSV or JSON file; the person by the id that programs know."""
+    """A log entry as a row of a CSV or JSON file; the person appears by id."""
 
     person_id = fields.Field("person__person_id", readonly=True)
 
@@ -41,7 +41,7 @@ class SearchEntryAdmin(FindsPersons, CsvAndJson, ExportMixin, admin.ModelAdmin):
     list_per_page = 50
     search_fields = ["username", "request_id"]
     date_hierarchy = "created_at"
-    show_full_result_count = False  # a busy gate makes millions
+    show_full_result_count = False  # the log may hold millions of rows
     fields = ["created_at", "who", "channel", "model", "result", "person_link", "percent"]
     fields += ["answers", "request_id"]
     readonly_fields = fields

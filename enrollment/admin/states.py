@@ -1,4 +1,4 @@
-"""How far pictures are copied to Milvus: as SQL expressions for lists, and as badges."""
+"""The indexing state of pictures and persons, as SQL annotations and as badges."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Status = FaceEmbedding.Status
 
 
 class SyncState(TextChoices):
-    """A picture's state; a person's is the worst of their pictures'."""
+    """The indexing state of a picture; a person has the worst state of their pictures."""
 
     INDEXED = "indexed", _("all indexed")
     PENDING = "pending", _("pending")
@@ -34,12 +34,12 @@ class SyncState(TextChoices):
 
 
 def is_failed() -> Q:
-    """Of a picture: an embedding could not be made or copied."""
+    """Return a filter for pictures with a failed embedding."""
     return Q(Exists(_embeddings().filter(status=Status.FAILED)))
 
 
 def is_pending() -> Q:
-    """Of a picture: an embedding waits, or there is none yet for weights that are here."""
+    """Return a filter for pictures with a pending embedding, or without one of the current weights."""
     pending = ~Exists(_embeddings()) | Exists(_embeddings().filter(status=Status.PENDING))
     for model in usable_names():
         current = _embeddings().filter(model=model, fingerprint=find_weights(model).fingerprint)
@@ -48,7 +48,7 @@ def is_pending() -> Q:
 
 
 def is_doubtful() -> Q:
-    """Of a picture: something speaks against it."""
+    """Return a filter for pictures with an open doubt."""
     return Q(Exists(Doubt.objects.filter(face_image=OuterRef("pk"))))
 
 
@@ -57,7 +57,7 @@ def _embeddings() -> QuerySet[FaceEmbedding]:
 
 
 def sync_state() -> Case:
-    """The state of a picture, as an annotation."""
+    """Return an annotation with the state of a picture."""
     return Case(
         When(is_failed(), then=Value(SyncState.FAILED)),
         When(is_pending(), then=Value(SyncState.PENDING)),
@@ -66,7 +66,7 @@ def sync_state() -> Case:
 
 
 def person_sync_state() -> Case:
-    """The state of a person who has pictures, as an annotation."""
+    """Return an annotation with the state of a person; empty without pictures."""
     pictures = FaceImage.objects.filter(person=OuterRef("pk"))
     return Case(
         When(Exists(pictures.filter(is_failed())), then=Value(SyncState.FAILED)),
@@ -77,7 +77,7 @@ def person_sync_state() -> Case:
 
 
 def with_pictures(persons: QuerySet[Person]) -> QuerySet[Person]:
-    """Annotates `selectors.with_pictures`, and how many are doubtful, failed or pending."""
+    """Annotate `gallery.with_pictures`, and the numbers of doubtful, failed and pending pictures."""
     pictures = pictures_of_each()
     return gallery.with_pictures(persons).annotate(
         doubtful_count=count_of(pictures.filter(is_doubtful())),
@@ -87,17 +87,17 @@ def with_pictures(persons: QuerySet[Person]) -> QuerySet[Person]:
 
 
 def badge(state: str, text: str, title: str = "") -> SafeString:
-    """A coloured word; `title` is shown under the pointer."""
+    """Return a coloured badge with this text; `title` is its tooltip."""
     return format_html('<span class="sync-{}" title="{}">{}</span>', state, title, text)
 
 
 def decision_badge(entry: SearchEntry) -> SafeString:
-    """What became of a search, in the colours of the search page."""
+    """Return a badge for the decision of a search, in the colours of the search page."""
     return badge(entry.decision or "none", entry.get_decision_display() or gettext("No verdict"))
 
 
 def person_badges(person: Person) -> SafeString:
-    """The state of a person from `with_pictures`."""
+    """Return the badges of a person annotated by `with_pictures`."""
     failed, pending, doubtful = (
         person.failed_count,
         person.pending_count,
@@ -121,9 +121,10 @@ def person_badges(person: Person) -> SafeString:
 
 
 def picture_badges(picture: FaceImage) -> SafeString:
-    """The state of a picture's embeddings, each named only where they differ, and its doubts.
+    """Return the badges of a picture: the state of its embeddings, and its doubts.
 
-    Wants them prefetched.
+    If all are indexed one badge says so, else each model has its own. Prefetch embeddings and
+    doubts.
     """
     rows = picture.embeddings.all()
     if not rows:

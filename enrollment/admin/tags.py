@@ -1,4 +1,4 @@
-"""What the admin's first page shows of the gallery."""
+"""Template tags for the gallery figures on the admin's index page."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def gallery_state() -> GalleryState:
 
 @register.simple_tag
 def gallery_doubts() -> list[DoubtCount]:
-    """What speaks against pictures, and against how many; as the list of pictures can be filtered."""
+    """Return the number of pictures with each doubt, with the label of the list's filter."""
     labels = {**QUALITY_LABELS, **dict(Doubt.Resemblance.choices)}
     return [
         DoubtCount(code, str(labels.get(code, code)), count)
@@ -49,7 +49,7 @@ def service_health() -> Health:
 
 @register.simple_tag
 def last_searches() -> dict[str, Any]:
-    """The newest entries of the search log, and the figures of a week."""
+    """Return the newest entries of the search log and the figures of the last week."""
     figures = gallery.search_figures(DAYS)
     return {
         "days_kept": settings.SEARCH_LOG_DAYS,

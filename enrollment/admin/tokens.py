@@ -1,4 +1,4 @@
-"""Tokens in the admin: made, shown once, revoked; and what is left of those of version 1.0."""
+"""Access tokens in the admin: create, show once, revoke; and delete tokens of version 1.0."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ admin.site.unregister(TokenProxy)
 
 @admin.register(TokenProxy)
 class OldTokenAdmin(TokenAdmin):
-    """Shows no token: whoever has one goes on, nobody else gets it."""
+    """The tokens of version 1.0, without showing their secrets."""
 
     list_display = ["user", "created", "revoke"]
     list_display_links = None
-    actions = None  # whose ticks would name the tokens
+    actions = None  # the checkboxes of actions would contain the secrets
     list_select_related = ["user"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:

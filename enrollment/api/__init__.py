@@ -1,4 +1,4 @@
-"""The calls about the gallery; `recognition.api` has those that store nothing."""
+"""REST endpoints that use the gallery. `recognition.api` has the endpoints that store nothing."""
 
 from enrollment.api.paths import ENCODED_SLASH
 

@@ -1,4 +1,4 @@
-"""Which persons a list has, and in which order."""
+"""Filters and orderings of the list of persons."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ORDERINGS: Final = [f"{sign}{order}" for order in ORDERS for sign in ("", "-")]
 
 
 class KnownFilters(DjangoFilterBackend):
-    """Refuses what a list does not know: a misspelt filter would be answered with everything."""
+    """A filter backend that rejects unknown parameters: a misspelt filter would return everything."""
 
     def filter_queryset(
         self, request: Request, queryset: QuerySet[Any], view: Any
@@ -56,7 +56,7 @@ class OrderingField(forms.CharField):
 
 @extend_schema_field({"type": "string", "enum": ORDERINGS, "default": ORDERS[0]})
 class OrderingFilter(Filter):
-    """What a list is sorted by; the key last, so that equal names keep their order from page to page."""
+    """Sort the list; the primary key comes last, so that equal names keep their order across pages."""
 
     field_class = OrderingField
 

@@ -1,4 +1,4 @@
-"""Long lists, a page at a time."""
+"""Pagination of long lists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from recognition.api.fields import WholeNumberField
 
 
 class PageNumbers(PageNumberPagination):
-    """What `PageSerializer` tells of a list: a page beyond the last is empty, a senseless one refused."""
+    """Pagination by page number, answered by `PageSerializer`.
+
+    A page beyond the last one is empty; an invalid page number is rejected.
+    """
 
     page_size = 50
     page_size_query_param = "page_size"
@@ -54,9 +57,9 @@ class PageQuerySerializer(serializers.Serializer):
     )
 
 
-# Of `PageNumbers`.
+# Renders a `PageNumbers`.
 class PageSerializer(AnswerSerializer):
-    """A page of a list; `results` holds its entries."""
+    """One page of a list; `results` holds its entries."""
 
     success = serializers.BooleanField(read_only=True, default=True)
     count = serializers.IntegerField(

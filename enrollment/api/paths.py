@@ -1,4 +1,4 @@
-"""A person's id within an address, whatever it holds: slashes, quotes, percent signs."""
+"""Person ids in URLs: an id may contain slashes, quotes and percent signs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rest_framework.request import Request
 from enrollment.models import FaceImage
 from enrollment.web import picture_address
 
-# What an encoded slash in a path becomes before Django sees it; no id holds it.
+# Replaces an encoded slash in a path before Django decodes it; no id contains this character.
 ENCODED_SLASH: Final = "\0"
 
 
 class PersonIdConverter:
-    """Any text that does not end in a plain slash; an encoded one is part of the id."""
+    """Matches any text that does not end in a plain slash; an encoded slash is part of the id."""
 
     regex = "(?s:.*[^/])"
 
@@ -29,24 +29,24 @@ class PersonIdConverter:
 
 
 def person_url(request: Request, person_id: str) -> str:
-    """The address of the person in the API."""
+    """Return the absolute API URL of the person."""
     return request.build_absolute_uri(person_path(person_id))
 
 
 def person_path(person_id: str) -> str:
-    """The address of the person in the API, without the host."""
+    """Return the API URL of the person without scheme and host."""
     return f"{reverse('api-persons')}/{quote(person_id, safe='')}"
 
 
 class PersonUrlField(serializers.CharField):
-    """Of a person's id."""
+    """Renders a person id as the person's absolute API URL."""
 
     def to_representation(self, person_id: str) -> str:
         return person_url(self.context["request"], person_id)
 
 
 class PictureUrlField(serializers.CharField):
-    """Of a picture, or of its id: where those allowed to see it find it."""
+    """Renders a picture, or its id, as the absolute URL where the client may see it."""
 
     def to_representation(self, picture: FaceImage | int) -> str:
         if not isinstance(picture, FaceImage):

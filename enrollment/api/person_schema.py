@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of the calls about persons."""
+"""OpenAPI descriptions of the endpoints for persons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the calls about persons read, and what they answer."""
+"""Serializers of the endpoints for persons."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class MergeFormSerializer(serializers.Serializer):
 
 
 class PicturesFormSerializer(InsertFormSerializer):
-    """As of an insert; whose pictures they are stands in the address."""
+    """The fields of an insert without the person id, which is in the URL."""
 
     person_id = None
 
@@ -77,7 +77,7 @@ class PictureMoveSerializer(serializers.Serializer):
 # Answers
 
 
-# Of a person of `with_pictures`.
+# Renders a person annotated by `with_pictures`.
 class PersonSerializer(AnswerSerializer, serializers.ModelSerializer):
     picture_count = serializers.IntegerField()
     cover = serializers.IntegerField(
@@ -132,7 +132,7 @@ class DeletedSerializer(AnswerSerializer):
 
 
 class PictureStateSerializer(AnswerSerializer, serializers.ModelSerializer):
-    """What one model made of a picture."""
+    """The embedding of a picture by one model, and its state."""
 
     id = serializers.IntegerField(help_text=_("Of the embedding; what a search answers."))
     error = serializers.CharField(allow_blank=True, help_text=_("Why it failed, as a code."))
@@ -148,7 +148,7 @@ class PictureStateSerializer(AnswerSerializer, serializers.ModelSerializer):
         read_only_fields = ("model", "status", "face_detected")
 
 
-# Of a picture of `pictures_of`.
+# Renders a picture from `pictures_of`.
 class PictureSerializer(AnswerSerializer, serializers.ModelSerializer):
     person_id = serializers.CharField(source="person.person_id")
     url = serializers.SerializerMethodField(

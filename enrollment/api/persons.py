@@ -1,4 +1,4 @@
-"""Calls about persons and their pictures: they parse, call one function, and present."""
+"""Endpoints for persons and their pictures. Each view parses, calls one function and renders."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from recognition.api.views import UploadView
 
 
 class PersonCall(FormCall):
-    """A call with a JSON body or a form, which `serializer_class` reads."""
+    """A view that reads JSON or a form through its `serializer_class`."""
 
     parser_classes = [JSONParser, FormParser, MultiPartParser]
     throttle_scope = "persons"
 
 
 class PageCall(ListModelMixin, GenericAPIView):
-    """A call that answers a list, filtered and a page at a time."""
+    """A view that returns a filtered and paginated list."""
 
     filter_backends = [KnownFilters]
     pagination_class = PageNumbers
@@ -50,7 +50,7 @@ class PageCall(ListModelMixin, GenericAPIView):
 
 
 class PersonsView(PersonCall, PageCall):
-    """Who is enrolled, and one more of them."""
+    """List the enrolled persons, or enrol a person without pictures."""
 
     serializer_class = serializers.PersonFormSerializer
     page_serializer_class = serializers.PersonPageSerializer
@@ -74,7 +74,7 @@ class PersonsView(PersonCall, PageCall):
 
 
 class PersonView(PersonCall):
-    """One person."""
+    """Read, change or delete a person."""
 
     serializer_class = serializers.PersonChangeSerializer
     permissions = {"GET": Act.BROWSE, "PATCH": Act.CHANGE_PERSON, "DELETE": Act.DELETE_PERSON}
@@ -101,7 +101,7 @@ class PersonView(PersonCall):
 
 
 class PersonMergeView(PersonCall):
-    """Makes one person of two."""
+    """Merge another person into this one."""
 
     serializer_class = serializers.MergeFormSerializer
     permissions = {"POST": Act.DELETE_PERSON}
@@ -116,7 +116,7 @@ class PersonMergeView(PersonCall):
 
 
 class PersonImagesView(UploadView, PageCall):
-    """The pictures of a person."""
+    """List the pictures of a person, or add some."""
 
     serializer_class = serializers.PicturesFormSerializer
     page_serializer_class = serializers.PicturePageSerializer
@@ -138,7 +138,7 @@ class PersonImagesView(UploadView, PageCall):
 
 
 class PersonImageView(PersonCall):
-    """One picture: what it shows, whom it shows."""
+    """Read, move or delete a picture of a person."""
 
     serializer_class = serializers.PictureMoveSerializer
     permissions = {
@@ -148,7 +148,7 @@ class PersonImageView(PersonCall):
     }
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
-        # Who asks for image/jpeg gets it; the framework only knows what it renders itself.
+        # Accept `Accept: image/jpeg`, which DRF would refuse, as it does not render the picture itself.
         return super().perform_content_negotiation(request, force=True)
 
     @schema.persons_images_read

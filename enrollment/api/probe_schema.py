@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of the calls that ask who somebody is."""
+"""OpenAPI descriptions of search and verification."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the calls that ask who somebody is read, and what they answer."""
+"""Serializers of search and verification."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _refuse_number(text: str) -> None:
 
 @extend_schema_field({"type": "string", "example": "[0.0312, -0.0147, 0.0581, …]"})
 class EmbeddingField(serializers.CharField):
-    """A JSON array of 512 numbers within a form field; read as 512 float32, together of length 1."""
+    """A form field with a JSON array of 512 numbers, read as 512 float32 of length 1."""
 
     default_error_messages = {
         "not_json": _("This is not JSON. Send a JSON array of 512 numbers, as an embedding has."),
@@ -64,7 +64,7 @@ class EmbeddingField(serializers.CharField):
         largest = np.abs(vector).max()
         if not 0 < largest < np.inf:
             self.fail("not_numbers")
-        vector /= largest  # whose squares are then neither too large nor too small to add
+        vector /= largest  # so that the squares neither overflow nor underflow
         return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
@@ -149,7 +149,7 @@ class VerifyFormSerializer(ProbeOptionsSerializer):
 
 
 class DecisionField(serializers.ChoiceField):
-    """`match`, `review`, `unknown`; null where there is no verdict."""
+    """`match`, `review` or `unknown`; null when no decision is possible."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(choices=[*map(str, Decision)], allow_null=True, **kwargs)
@@ -165,7 +165,7 @@ class DecisionReasonField(serializers.ChoiceField):
         )
 
 
-# Of a `SearchHit`.
+# Renders a `SearchHit`.
 class SearchHitSerializer(AnswerSerializer):
     id = serializers.IntegerField()
     person_id = serializers.CharField(source="person.person_id")
@@ -188,7 +188,7 @@ class SearchHitSerializer(AnswerSerializer):
 
 
 class FaceHitsSerializer(FaceDescriptionSerializer):
-    """Whom one face resembles."""
+    """The enrolled pictures most similar to one face."""
 
     results = SearchHitSerializer(many=True, help_text=_("Best first."))
     total = serializers.SerializerMethodField()
@@ -222,7 +222,7 @@ class SearchResponseSerializer(FaceHitsSerializer):
 
 
 class EnrolledFaceSerializer(FaceDescriptionSerializer):
-    """The face that was compared; of a person, with the picture it is from."""
+    """The face that was compared; for an enrolled person, with the picture that it comes from."""
 
     id = serializers.IntegerField(
         source="crop.id", required=False, help_text=_("Of the embedding.")

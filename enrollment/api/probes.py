@@ -1,4 +1,4 @@
-"""Calls that ask who somebody is: they parse, call one function, and present."""
+"""Endpoints for search and verification. Each view parses, calls one function and renders."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from recognition.networks import find_weights, load_network
 
 
 class SearchView(UploadView):
-    """The enrolled pictures most similar to the largest face of one picture, or to every face."""
+    """Find the enrolled pictures most similar to the largest face of a picture, or to every face."""
 
     serializer_class = serializers.SearchFormSerializer
     throttle_scope = "search"
@@ -69,12 +69,12 @@ class SearchView(UploadView):
 
 
 def _probe(form: dict[str, Any]) -> tuple[list[Crop | None], Embeddings]:
-    """The faces that are asked about, and their embeddings; one at least, None for a ready embedding."""
+    """Return the crops and their embeddings. A given embedding has the crop None."""
     model = form["model"]
     if "embedding" in form:
         vectors = form["embedding"][None]
         return [None], Embeddings(vectors, model, find_weights(model).fingerprint)
-    load_network(model)  # a model that cannot answer says so before anything else
+    load_network(model)  # report an unusable model before reading the picture
     crops = crop_file(form["image"], form, all_faces=form["all_faces"])
     return list(crops), embed_crops([crop.pixels for crop in crops], model)
 
@@ -82,7 +82,7 @@ def _probe(form: dict[str, Any]) -> tuple[list[Crop | None], Embeddings]:
 def _decided(
     similarity: float, thresholds: Thresholds | None, *crops: Crop | FaceEmbedding | None
 ) -> dict[str, Any]:
-    """What the similarity means, or why nothing is said."""
+    """Return the decision for the similarity, or None and the reason why there is none."""
     if any(isinstance(crop, Crop) and crop.lacks_face for crop in crops):
         return {"decision": None, "decision_reason": NoFaceDetected.code}
     if thresholds is None:
@@ -91,7 +91,7 @@ def _decided(
 
 
 class VerifyView(UploadView):
-    """Whether two pictures, or a picture and somebody who is enrolled, show the same person."""
+    """Decide whether two pictures, or a picture and an enrolled person, show the same person."""
 
     serializer_class = serializers.VerifyFormSerializer
     throttle_scope = "search"
@@ -99,7 +99,7 @@ class VerifyView(UploadView):
     @schema.verify
     def post(self, request: Request) -> Response:
         form = self.read_form(request)
-        load_network(form["model"])  # a model that cannot answer says so before anything else
+        load_network(form["model"])  # report an unusable model before reading the pictures
         person = get_person(form["person_id"]) if "person_id" in form else None
         source = _crop("source_image", form)
         target, similarity = _compare(source, person, form)
@@ -120,7 +120,10 @@ class VerifyView(UploadView):
         return Response(answer)
 
     def _may_know(self, similarity: float, form: dict[str, Any]) -> bool:
-        """An id alone, which can be guessed, shows nobody's name and face to who may not browse."""
+        """Return whether the user may see name and picture of the person.
+
+        Person ids can be guessed, so users who may not browse see them only for similar faces.
+        """
         thresholds = thresholds_in_force(form["model"])
         return may(self.request, Act.BROWSE) or is_found(similarity, thresholds)
 
@@ -128,7 +131,7 @@ class VerifyView(UploadView):
 def _compare(
     source: Crop, person: Person | None, form: dict[str, Any]
 ) -> tuple[Crop | FaceEmbedding, float]:
-    """What the face was compared with, and the cosine."""
+    """Return the face or embedding that the face was compared with, and the cosine."""
     if person:
         return best_of_person(embed_crops([source.pixels], form["model"]), person)
     target = _crop("target_image", form)
@@ -137,7 +140,7 @@ def _compare(
 
 
 def _crop(field: str, form: dict[str, Any]) -> Crop:
-    """The face of one of two pictures; an error says of which."""
+    """Return the crop of the picture in this form field; an error names the field."""
     file: UploadedFile = form[field]
     try:
         (crop,) = crop_file(file, form)

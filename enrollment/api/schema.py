@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of the calls about the gallery."""
+"""OpenAPI descriptions of the insert and statistics endpoints, and parts that others share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the calls about the gallery read, and what they answer."""
+"""Serializers of the insert and statistics endpoints, and fields that others share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recognition.vector_store import COLLECTION
 
 
 class ImagePathsField(serializers.CharField):
-    """A JSON array of strings within a form field."""
+    """A form field with a JSON array of strings."""
 
     default_error_messages = {
         "not_json": _(
@@ -45,12 +45,12 @@ class ImagePathsField(serializers.CharField):
         if any(len(path) > PATH_MAX_LENGTH for path in paths):
             self.fail("too_long")
         for path in paths:
-            self.run_validators(path)  # no null characters, no lone surrogates
+            self.run_validators(path)  # reject null characters and lone surrogates
         return paths
 
 
 class PersonIdField(serializers.CharField):
-    """An id as the gallery takes them; blanks around it are dropped."""
+    """A person id, cleaned as the gallery stores it; surrounding white space is removed."""
 
     default_error_messages = {
         "required": _("The person's id is missing. Give a CPF, a name, or any text."),
@@ -121,9 +121,9 @@ class InsertFormSerializer(ImageOptionsSerializer):
         return attrs
 
 
-# Of a `Doubt`.
+# Renders a `Doubt`.
 class WarningSerializer(AnswerSerializer):
-    """Why to look at a picture again; it is enrolled all the same."""
+    """A reason to check a picture again. The picture is enrolled all the same."""
 
     code = serializers.CharField(
         help_text=_(
@@ -162,7 +162,7 @@ class InsertResponseSerializer(AnswerSerializer):
 
 
 class InsertAcceptedSerializer(InsertResponseSerializer):
-    """Stored, not searchable yet."""
+    """The pictures are stored but not searchable yet."""
 
     status_url = serializers.CharField(
         help_text=_(
@@ -172,7 +172,7 @@ class InsertAcceptedSerializer(InsertResponseSerializer):
 
 
 class InsertFailureSerializer(ErrorSerializer):
-    """Nothing was inserted, or what was stored cannot be found yet: then `results` tells."""
+    """No picture was inserted, or some were stored but cannot be found yet; `results` says which."""
 
     inserted_count = serializers.IntegerField(required=False)
     collection = serializers.CharField(required=False)

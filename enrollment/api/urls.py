@@ -1,4 +1,4 @@
-"""The calls about the gallery."""
+"""URLs of the endpoints that use the gallery."""
 
 from django.urls import register_converter
 
@@ -14,7 +14,7 @@ urlpatterns = [
     *call("verify", probes.VerifyView.as_view(), "api-verify"),
     *call("milvus/stats", views.StatsView.as_view(), "api-milvus-stats"),
     *call("persons", persons.PersonsView.as_view(), "api-persons"),
-    # The longer ones first: an id may hold slashes.
+    # Longer paths first, because a person id may contain slashes.
     *call(
         "persons/<person_id:person_id>/images/<int:image_id>",
         persons.PersonImageView.as_view(),

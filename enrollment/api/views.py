@@ -1,4 +1,4 @@
-"""Calls about the gallery: they parse, call the one service or selector, and present."""
+"""The insert and statistics endpoints. Each view parses, calls one service or selector and renders."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NOT_JUDGED_YET: Final = "not_judged_yet"
 
 
 class InsertView(UploadView):
-    """Adds pictures to a person, who is made when new. A search finds them once this has answered."""
+    """Enrol pictures of a person, who is created when new. Searches find them on return."""
 
     serializer_class = serializers.InsertFormSerializer
     permissions = {"POST": Act.ADD_PICTURES}
@@ -52,7 +52,10 @@ class InsertView(UploadView):
 
 
 def insert_pictures(request: Request, form: dict[str, Any]) -> Response:
-    """Enrols the pictures of the checked form and answers what became of each; once for each key."""
+    """Enrol the pictures of the validated form and return the result of each.
+
+    A request that is repeated with the same `Idempotency-Key` is carried out once.
+    """
     person = Person.objects.filter(person_id=form["person_id"])
     is_new = not person.exists()
     response = _insert_once(request, form)
@@ -93,7 +96,7 @@ def _insert_once(request: Request, form: dict[str, Any]) -> Response:
 
 def _insert(form: dict[str, Any], uploads: list[Upload]) -> Response:
     wait = not form.get("async")
-    load_network(form["model"])  # what cannot be made searchable is not stored
+    load_network(form["model"])  # do not store what cannot be made searchable
     if wait:
         get_vector_store().ping()
     outcomes = enroll_pictures(
@@ -154,7 +157,11 @@ def _insert_result(outcome: Outcome, model: str, wait: bool) -> dict[str, Any]:
 
 
 def _is_searchable(row: FaceEmbedding) -> bool:
-    """Also while Milvus is to be told that the person was renamed since: searches ask SQL for that."""
+    """Return whether a search finds the embedding.
+
+    It does so even while a new person id still has to be copied to Milvus, as searches read the id
+    from SQL.
+    """
     renamed = row.status == FaceEmbedding.Status.PENDING and row.indexed_at is not None
     return renamed or row.status == FaceEmbedding.Status.INDEXED
 
@@ -198,7 +205,7 @@ def _not_searchable_yet(count: int) -> str:
 
 
 class StatsView(APIView):
-    """How much the vector collection holds."""
+    """Return how many vectors the collection holds."""
 
     @schema.milvus_stats
     def get(self, request: Request) -> Response:

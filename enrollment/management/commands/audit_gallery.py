@@ -1,4 +1,4 @@
-"""`manage.py audit_gallery`: what in the gallery makes searches answer wrongly, or not at all."""
+"""`manage.py audit_gallery`: find what makes searches return wrong results or none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recognition.exceptions import WeightsUnavailable
 from recognition.management.progress import add_progress_argument, progress_bar
 from recognition.networks import NETWORKS
 
-EXAMPLES: Final = 5  # of each kind
+EXAMPLES: Final = 5  # cases printed for each kind
 
 
 class Command(BaseCommand):
@@ -28,7 +28,7 @@ class Command(BaseCommand):
         "something is wrong; persons with few or only doubtful pictures alone are not."
     )
 
-    requires_system_checks = ["recognition", "files"]  # without the notes: those stand in 'check'
+    requires_system_checks = ["recognition", "files"]  # 'check' shows the other warnings
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--model", choices=list(NETWORKS), help="Default: DEFAULT_MODEL.")
@@ -81,7 +81,7 @@ class Command(BaseCommand):
 
 
 def _names(diagnosis: Diagnosis, limit: int | None = None) -> dict[int, str]:
-    """The ids by which clients call the persons of the first cases of each kind."""
+    """Return the `person_id` by key of the persons in the first cases of each kind."""
     shown = {
         person
         for cases in diagnosis.cases.values()

@@ -1,4 +1,4 @@
-"""`manage.py backup FILE`: everything that must outlive this machine, in one file."""
+"""`manage.py backup FILE`: write all data that must survive the loss of this machine into one file."""
 
 from __future__ import annotations
 

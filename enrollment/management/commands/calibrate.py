@@ -1,4 +1,4 @@
-"""`manage.py calibrate`: thresholds measured on one's own gallery."""
+"""`manage.py calibrate`: measure decision thresholds on the own gallery."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Command(BaseCommand):
         "server may stay up: Milvus is not needed."
     )
 
-    requires_system_checks = ["recognition", "files"]  # without the notes: those stand in 'check'
+    requires_system_checks = ["recognition", "files"]  # 'check' shows the other warnings
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--model", choices=list(NETWORKS), help="Default: DEFAULT_MODEL.")

@@ -1,4 +1,4 @@
-"""`manage.py create_token`: a token for a program, shown once."""
+"""`manage.py create_token`: create an access token and print it once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py diagnose`: does it really work? One embedding, one search, versions, counts, drift."""
+"""`manage.py diagnose`: test embedding and search, and print versions, counts and differences."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PACKAGES: Final = ("torch", "opencv-python-headless", "numpy", "pillow", "pymilv
 
 @dataclass(slots=True)
 class _Probe:
-    """What the embedding leaves for the search."""
+    """The picture and embedding that one step leaves for the later ones."""
 
     picture: FaceImage | None = None
     embeddings: Embeddings | None = None
@@ -59,12 +59,12 @@ class Command(BaseCommand):
             raise CommandError(_("Does not work: %(names)s.") % {"names": ", ".join(failed)})
 
     def _try(self, name: str, step: Callable[[], str]) -> bool:
-        """Runs and reports a step; False when it failed."""
+        """Run one step and print its result. Return whether it succeeded."""
         begin = time.perf_counter()
         try:
             outcome, works = step(), True
         except VectorStoreLocked:
-            # The running server has it; that one is asked by its own calls.
+            # The running server holds the database; its health endpoint can check it.
             root = f"http://{settings.HOST}:{settings.PORT}"
             outcome, works = (
                 _("not now: the server has the vector database; ask %s/readyz") % root,

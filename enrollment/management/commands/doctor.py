@@ -1,4 +1,4 @@
-"""The name that `manage.py audit_gallery` had until version 1.0; it goes on working."""
+"""The former name of `manage.py audit_gallery`; it still works."""
 
 from enrollment.management.commands.audit_gallery import Command
 

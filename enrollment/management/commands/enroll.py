@@ -1,4 +1,4 @@
-"""`manage.py enroll FOLDER`: enrols pictures from disk, a folder for each person."""
+"""`manage.py enroll FOLDER`: enrol pictures from disk, one folder for each person."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Command(BaseCommand):
         "Pictures enrolled before are skipped, so it may be interrupted and run again."
     )
 
-    requires_system_checks = ["recognition", "files"]  # without the notes: those stand in 'check'
+    requires_system_checks = ["recognition", "files"]  # 'check' shows the other warnings
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("folder", type=Path, metavar="FOLDER")
         parser.add_argument("--person-id", help="Everything in FOLDER shows this one person.")
         parser.add_argument("--dry-run", action="store_true", help="Look at all, write nothing.")
         faces = parser.add_mutually_exclusive_group()
-        # What is always done now; scripts may name it.
+        # Always on now; kept because scripts may pass it.
         faces.add_argument("--require-face", action="store_true", help=SUPPRESS)
         faces.add_argument(
             "--no-face-detection",
@@ -147,7 +147,7 @@ def _report(path: Path | None) -> Iterator[Any]:
         yield None
         return
     try:
-        # By lines, so that a run that is cut off leaves what became of the files before.
+        # Line-buffered, so that an interrupted run still reports the files before.
         file = path.open("w", buffering=1, newline="", encoding="utf-8")
     except OSError as error:
         message = _("The report %(path)s cannot be written: %(error)s.")

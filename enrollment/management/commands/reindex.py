@@ -1,4 +1,4 @@
-"""`manage.py reindex`: makes Milvus and the picture storage equal to SQL, or says how they differ."""
+"""`manage.py reindex`: make Milvus and the picture storage match SQL, or report the differences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Command(BaseCommand):
         "what was made with replaced weights. May be interrupted and run again."
     )
 
-    requires_system_checks = ["recognition", "files"]  # without the notes: those stand in 'check'
+    requires_system_checks = ["recognition", "files"]  # 'check' shows the other warnings
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         mode = parser.add_mutually_exclusive_group()

@@ -1,4 +1,4 @@
-"""`manage.py restore FILE`: an installation out of a backup."""
+"""`manage.py restore FILE`: restore an installation from a backup."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Command(BaseCommand):
         "Puts what 'backup' wrote to FILE into this installation, which must be empty, and makes "
         "Milvus from the vectors in it. All of it or nothing. Stop the server first."
     )
-    requires_system_checks = ["recognition", "files"]  # without the notes: those stand in 'check'
+    requires_system_checks = ["recognition", "files"]  # 'check' shows the other warnings
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", type=Path, metavar="FILE")
