@@ -1,4 +1,4 @@
-"""Bring a face into the pose that the networks were trained on."""
+"""Face alignment: warp a face to the pose that the networks were trained on."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ TEMPLATE: Final = np.array(
     dtype=np.float64,
 )
 TEMPLATE_SIZE: Final = 112
-# Scale from picture to crop under which bilinear sampling would skip pixels.
+# Below this scale from picture to crop, bilinear sampling would skip pixels.
 _AVERAGED_BELOW: Final = 0.5
-# Root mean square distance from their centre below which five points are one point.
+# Landmarks whose root mean square distance from their centre is smaller count as one point.
 _MIN_SPREAD: Final = 0.5  # pixels
 
 
 def align_face(image: np.ndarray, landmarks: np.ndarray, size: int = 112) -> np.ndarray:
-    """The face as a size×size×3 uint8 RGB crop; its edge pixels go on outside the picture.
+    """Return the face as a size×size×3 uint8 RGB crop.
 
     `image` is H×W×3 uint8 RGB, `landmarks` 5×2 (x, y) in its pixels, in the order of TEMPLATE.
-    `ValueError` if the landmarks are not finite or practically one point: the caller treats that
-    as no face.
+    Outside the picture its edge pixels are repeated. Raise `ValueError` if the landmarks are not
+    finite or practically one point; the caller treats that as no face.
     """
     import cv2
 
@@ -41,13 +41,13 @@ def align_face(image: np.ndarray, landmarks: np.ndarray, size: int = 112) -> np.
         matrix,
         (size, size),
         flags=cv2.INTER_LINEAR,
-        # Of 314 tight photos 86.3 % found their person first this way, 82.5 % with black outside.
+        # Rank-1 rate of 314 tight photos: 86.3 % with replicated edges, 82.5 % with a black border.
         borderMode=cv2.BORDER_REPLICATE,
     )
 
 
 def is_enlarged(landmarks: np.ndarray, size: int = 112) -> bool:
-    """Whether a face with these 5×2 landmarks has fewer pixels than its crop would have."""
+    """Return whether the face with these 5×2 landmarks is smaller in the picture than in its crop."""
     spread, wanted = (
         np.ptp(np.asarray(points, np.float64), axis=0) for points in (landmarks, TEMPLATE)
     )
@@ -55,9 +55,10 @@ def is_enlarged(landmarks: np.ndarray, size: int = 112) -> bool:
 
 
 def similarity_transform(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """2×3 float64 matrix of rotation, one scale and shift that brings `source` nearest `target`.
+    """Return the 2×3 float64 similarity transform that maps `source` nearest to `target`.
 
-    Least squares over N×2 points, reflections excluded (Umeyama 1991, doi:10.1109/34.88573).
+    It is the least-squares solution over N×2 points, with rotation, one scale and translation but
+    no reflection (Umeyama 1991, doi:10.1109/34.88573). Raise `ValueError` for unusable points.
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     if source.shape != target.shape or not np.isfinite(source).all():
@@ -77,9 +78,10 @@ def similarity_transform(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 def _reduced_source(
     image: np.ndarray, matrix: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The part of `image` under the crop, averaged down where the warp would skip pixels.
+    """Return the part of `image` under the crop, and the matrix from this part to the crop.
 
-    Comes with the matrix to go with it. Only a part also keeps OpenCV below its 32,767 pixels.
+    Where the warp would skip pixels, the part is averaged down. Cutting it out also keeps it below
+    OpenCV's limit of 32,767 pixels a side.
     """
     import cv2
 
@@ -99,7 +101,10 @@ def _reduced_source(
 def _bounds_under_crop(
     matrix: np.ndarray, size: int, shape: tuple[int, ...]
 ) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of what the crop covers, two crop pixels wider, one pixel at least."""
+    """Return left, top, right, bottom of the area under the crop, with a margin of two crop pixels.
+
+    The area is at least one pixel wide and high.
+    """
     corners = np.array([[-2, -2], [size + 2, -2], [-2, size + 2], [size + 2, size + 2]])
     covered = np.linalg.solve(matrix[:, :2], (corners - matrix[:, 2]).T)
     limits = np.array([[shape[1]], [shape[0]]])
@@ -110,9 +115,9 @@ def _bounds_under_crop(
 
 
 def whole_picture(image: np.ndarray, size: int = 112) -> np.ndarray:
-    """The whole picture as if it were an aligned crop: size×size×3 uint8 RGB, antialiased.
+    """Return the whole picture as a crop: size×size×3 uint8 RGB, antialiased.
 
-    Width and height are scaled apart, as the system's ancestor did with crops.
+    Width and height are scaled independently, as the former system did.
     """
     resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
     return np.array(resized)

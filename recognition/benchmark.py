@@ -1,6 +1,6 @@
-"""How long this machine takes for each step from a picture to the nearest faces.
+"""Time each step from a picture to the nearest faces on this machine.
 
-Nothing of the installation is touched: searches go to a vector database made for it and thrown away.
+Nothing of the installation is changed: searches use a temporary vector database.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from recognition.imaging import read_image
 from recognition.networks.registry import EMBEDDING_DIM
 from recognition.vector_store import LiteVectorStore, VectorRow, configured_index
 
-MOST_PICTURES: Final = 20  # of a folder, evenly spread
+MOST_PICTURES: Final = 20  # taken from a folder at even distances
 DETECTED_SIDES: Final = (640, 1920)  # pixels of the longer side
 MADE_UP_SIZE: Final = (1920, 1440)
 LEAST_RUNS: Final = 3
@@ -41,11 +41,11 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One step: how long a run of it took, and how many things a second that makes at the median.
+    """The time of one step, and its throughput at the median.
 
-    `step` is `detect` (one picture of `size` pixels), `align` (one face), `embed` (`size` faces at
-    once by `model`), `picture_to_embedding` (one file, with everything) or `search` (one face among
-    `size` vectors).
+    `step` is `detect` (one picture of `size` pixels), `align` (one face), `embed` (a batch of
+    `size` faces by `model`), `picture_to_embedding` (one file, all steps) or `search` (one face
+    among `size` vectors).
     """
 
     step: str
@@ -59,7 +59,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What is measured with: files as they were given, their pixels, and their largest faces."""
+    """The pictures to measure with: their files, their pixels, and their largest faces."""
 
     files: list[bytes]
     images: list[np.ndarray]  # H×W×3 uint8 RGB
@@ -67,19 +67,19 @@ class Sample:
 
     @property
     def with_face(self) -> int:
-        """In how many of the pictures the detector finds a face."""
+        """The number of pictures with a detected face."""
         return sum(points is not None for points in self.landmarks)
 
     def face(self, run: int) -> tuple[np.ndarray, np.ndarray]:
-        """A picture and a face to align; where none was found, one half as wide as the picture."""
+        """Return a picture and 5×2 landmarks to align; made-up ones if no face was detected."""
         image, points = _nth(self.images, run), _nth(self.landmarks, run)
         return image, TEMPLATE * (image.shape[1] / 224) if points is None else points
 
 
 def read_sample(root: Path | None) -> Sample:
-    """Some pictures of a folder or zip archive; without one a made-up picture that shows nobody.
+    """Return some pictures of a folder or zip archive, or one synthetic picture without a face.
 
-    Raises `EvaluationError` or `RecognitionError` for what is no picture.
+    Raise `EvaluationError` or `RecognitionError` for unusable pictures.
     """
     if root is None:
         files = [_made_up_picture()]
@@ -103,7 +103,7 @@ def _made_up_picture() -> bytes:
 def measure(
     sample: Sample, models: Sequence[str], galleries: Sequence[int], seconds: float
 ) -> Iterator[Timing]:
-    """Every step in turn, each for about so many seconds; raises `RecognitionError`."""
+    """Time every step for about `seconds` each. Raise `RecognitionError` when a step fails."""
     yield from _detection(sample, seconds)
     yield _timing("align", seconds, lambda run: align_face(*sample.face(run)))
     for model in models:
@@ -159,7 +159,7 @@ def _embed_file(content: bytes, model: str) -> None:
 
 
 def _search(size: int, seconds: float) -> Timing:
-    """In an embedded database of made-up vectors, whatever `MILVUS_URI` is."""
+    """Time searches in a temporary embedded database of random vectors; `MILVUS_URI` is not used."""
     chance = np.random.default_rng(size)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         store = LiteVectorStore(Path(folder) / "vectors.db", index=configured_index())
@@ -197,7 +197,7 @@ def _timing(
     model: str | None = None,
     things: int = 1,
 ) -> Timing:
-    """Runs `action(0)`, `action(1)`, … for so long; what loads at the first run is not counted."""
+    """Time `action(0)`, `action(1)`, … for `seconds`, after one warm-up run."""
     action(0)
     taken: list[float] = []
     while len(taken) < LEAST_RUNS or sum(taken) < seconds:

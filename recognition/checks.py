@@ -1,4 +1,4 @@
-"""System checks of the recognition settings; they open no connection and import no torch."""
+"""System checks of the recognition settings. They open no connection and do not import torch."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ def check_weights(settings: RecognitionSettings) -> Iterator[CheckMessage]:
 
 @register("recognition_notes")
 def note_weights(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """What is no fault, but explains what the service does."""
+    """Return notes that explain which weights are used; they are no errors."""
     try:
         settings = get_settings()
-    except (ImproperlyConfigured, TypeError):  # check_recognition tells of it
+    except (ImproperlyConfigured, TypeError):  # reported by check_recognition
         return []
     notes: list[CheckMessage] = []
     for network in NETWORKS.values():
@@ -100,7 +100,7 @@ def note_weights(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def _weights_files(network: FaceNetwork, settings: RecognitionSettings) -> list[Path]:
-    """The files there are for a model; the first one is used."""
+    """Return the existing weights files of a model; the first one is used."""
     names = (f"{network.weights_stem}.ckpt", f"{network.weights_stem}.safetensors")
     return [path for name in names if (path := settings.weights_dir / name).exists()]
 
@@ -110,7 +110,7 @@ def _is_readable(path: Path) -> bool:
 
 
 def _missing_weights(network: FaceNetwork, settings: RecognitionSettings) -> tuple[str, str]:
-    """What is wrong, and what to do."""
+    """Return the message and the hint for a model without a weights file."""
     target = settings.weights_dir / f"{network.weights_stem}.ckpt"
     return (
         f"The model {network.name} has no weights file in {settings.weights_dir}.",
@@ -120,7 +120,7 @@ def _missing_weights(network: FaceNetwork, settings: RecognitionSettings) -> tup
 
 
 def check_detector(path: str) -> Iterator[CheckMessage]:
-    """Finds the class without importing its module, which may be a heavy one."""
+    """Check that the class exists, without importing its module, which may be heavy."""
     module, _dot, name = path.rpartition(".")
     spec = _find_module(module.split(".")) if module else None
     if spec is None or (_names_in(spec) and name not in _names_in(spec)):
@@ -153,7 +153,7 @@ def _find_module(parts: Sequence[str]) -> ModuleSpec | None:
 
 
 def _names_in(spec: ModuleSpec) -> set[str]:
-    """The names that a module's source defines or imports; empty when it cannot be told."""
+    """Return the names that a module's source defines or imports; empty if unknown."""
     if not spec.origin or not spec.origin.endswith(".py"):
         return set()
     names: set[str] = set()
@@ -183,14 +183,14 @@ def check_device(device: str) -> Iterator[CheckMessage]:
 
 
 def has_nvidia_driver() -> bool:
-    """Whether a driver has left its traces; asking torch would cost seconds."""
+    """Return whether an NVIDIA driver is installed, without the slow import of torch."""
     return bool(shutil.which("nvidia-smi")) or any(path.exists() for path in NVIDIA_TRACES)
 
 
 def check_values(
     declaration: type, value_of: Callable[[Setting], Any], identity: str
 ) -> Iterator[CheckMessage]:
-    """Whether each value is one of the choices, or within the limits, that its setting declares."""
+    """Check that each value is one of its setting's choices, or within its limits."""
     for item in settings_of(declaration):
         value = value_of(item)
         if not item.allows(value):
@@ -230,7 +230,7 @@ def _check_address(uri: str) -> Iterator[CheckMessage]:
     except ValueError:
         valid = False
     if not valid:
-        # The address may hold a password, so it is not repeated.
+        # Do not show the address: it may contain a password.
         yield Error(
             "MILVUS_URI is not the address of a server.",
             hint="Write it as http://host:19530 (https:// with TLS), or name a folder.",
@@ -258,6 +258,6 @@ def _check_folder(folder: Path) -> Iterator[CheckMessage]:
 
 
 def is_writable(folder: Path) -> bool:
-    """Whether the folder can be written to, or made."""
+    """Return whether the folder can be written to, or created."""
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)

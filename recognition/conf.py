@@ -1,4 +1,5 @@
-"""One typed, frozen view of `settings.RECOGNITION`; declares each with its default, meaning and limits."""
+"""The settings of recognition: defaults, meanings, limits, and typed access to
+`settings.RECOGNITION`."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecognitionSettings:
-    """What can be set; every field is an environment variable of the same name in capitals."""
+    """The settings; each field is the environment variable of the same name in upper case."""
 
     weights_dir: Path = setting(
         Path("weights"),
@@ -132,7 +133,7 @@ class RecognitionSettings:
 
 @lru_cache(maxsize=1)
 def get_settings() -> RecognitionSettings:
-    """The settings in force; built once, rebuilt when a test overrides `RECOGNITION`."""
+    """Return the current settings. They are cached until a test overrides `RECOGNITION`."""
     given: dict[str, Any] = {key.lower(): value for key, value in settings.RECOGNITION.items()}
     known = {item.name for item in fields(RecognitionSettings)}
     if unknown := sorted(set(given) - known):

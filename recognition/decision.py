@@ -1,4 +1,4 @@
-"""Is it the same person? What a similarity means, by thresholds measured with the very weights."""
+"""Decisions: what a similarity means, by thresholds measured with the same weights."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from recognition.networks.descriptor import Threshold, read_descriptor
 
 
 class Decision(StrEnum):
-    """`REVIEW` lies between: similar enough to look, not enough to say so."""
+    """The verdict on a similarity. `REVIEW` is similar enough for a person to look at it."""
 
     MATCH = "match"
     REVIEW = "review"
     UNKNOWN = "unknown"
 
 
-# Up to so many pictures a search decides as a comparison of two does.
+# A search among at most this many pictures uses the thresholds of a one-to-one comparison.
 PICTURES_WITHOUT_RISE: Final = 20
-HIGHEST_THRESHOLD: Final = 0.98  # the same picture, stored once more, is to match in any gallery
+HIGHEST_THRESHOLD: Final = 0.98  # identical pictures must match in a gallery of any size
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """From which similarity on two faces match, and from which on somebody should look.
+    """The similarities from which two faces match, and from which a person should look at them.
 
-    `curve` holds what else was measured: the similarities at other false-match rates.
+    `curve` holds the measured thresholds at other false-match rates.
     """
 
     match: Threshold
@@ -37,11 +37,12 @@ class Thresholds:
     curve: tuple[Threshold, ...] = ()
 
     def for_search(self, pictures: int) -> Thresholds:
-        """The thresholds of a search among so many pictures.
+        """Return the thresholds for a search among this many pictures.
 
-        A stranger is compared with every picture, so the chance that one of them is alike grows with
-        the gallery. Above `PICTURES_WITHOUT_RISE` the rate of each comparison is lowered in proportion,
-        which keeps the share of searches in which a stranger matches (ISO/IEC 19795-1: FPIR).
+        A search compares a stranger with every picture, so the chance of a false match grows with
+        the gallery. Above `PICTURES_WITHOUT_RISE` the false-match rate of each comparison is
+        lowered in proportion, which keeps the false-positive identification rate constant (FPIR,
+        ISO/IEC 19795-1).
         """
         rise = pictures / PICTURES_WITHOUT_RISE
         if rise <= 1:
@@ -49,7 +50,7 @@ class Thresholds:
         return Thresholds(self._at(self.match, rise), self._at(self.review, rise), self.curve)
 
     def _at(self, threshold: Threshold, rise: float) -> Threshold:
-        """The threshold at its rate divided by `rise`."""
+        """Return the threshold at its false-match rate divided by `rise`."""
         fmr = threshold.fmr / rise
         measured = {point.fmr: point for point in (self.match, self.review, *self.curve)}
         points = [measured[rate] for rate in sorted(measured)]
@@ -57,8 +58,8 @@ class Thresholds:
         similarities = np.array([point.similarity for point in points])
         wanted = np.log10(fmr)
         if wanted < rates[0] and len(points) > 1:
-            # Beyond what was measured the line through the last two points goes on; it errs upwards,
-            # because the tail of impostor scores gets steeper.
+            # Below the measured rates, extrapolate the line through the two lowest. The result is too high
+            # rather than too low, because the tail of impostor scores gets steeper.
             slope = (similarities[1] - similarities[0]) / (rates[1] - rates[0])
             similarity = similarities[0] + slope * (wanted - rates[0])
         else:
@@ -69,9 +70,9 @@ class Thresholds:
 
 
 def thresholds_of(model: str) -> Thresholds | None:
-    """The thresholds measured with the model's weights; None when nobody measured those in use.
+    """Return the thresholds stored with the model's weights, or None when none were measured.
 
-    Then there is no honest decision. A gallery's own calibration wins over these: see
+    A gallery's own calibration takes precedence; see
     `enrollment.gallery.selectors.thresholds_in_force`.
     """
     known = read_descriptor(find_weights(model))
@@ -81,7 +82,7 @@ def thresholds_of(model: str) -> Thresholds | None:
 
 
 def decide(similarity: float, thresholds: Thresholds | None) -> Decision | None:
-    """What a cosine similarity (-1 to 1) means; None without thresholds."""
+    """Return the decision for a cosine similarity (-1 to 1); None without thresholds."""
     if thresholds is None:
         return None
     if similarity >= thresholds.match.similarity:

@@ -1,4 +1,5 @@
-"""Brings a published checkpoint into the weights folder: whole, verified, or not at all."""
+"""Download published checkpoints into the weights folder. Files are verified before they replace
+others."""
 
 from __future__ import annotations
 
@@ -20,22 +21,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CHUNK_BYTES: Final = 64 * 1024  # what a cut can cost
+CHUNK_BYTES: Final = 64 * 1024  # at most this much is lost when a connection breaks
 CONNECT_SECONDS: Final = 10
-READ_SECONDS: Final = 30  # without a byte
+READ_SECONDS: Final = 30  # timeout between two received bytes
 ATTEMPTS: Final = 4
 MAX_BYTES: Final = 2 * 1024**3
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
-Progress = Callable[[int, int | None], None]  # bytes there, bytes in all (None: not said)
+Progress = Callable[[int, int | None], None]  # bytes received, bytes in total (None: unknown)
 
 
 def _ignore(done: int, total: int | None) -> None:
-    """Shows nothing."""
+    """Show no progress."""
 
 
 class DownloadError(RecognitionError):
-    """The checkpoint could not be fetched or is not what was expected; nothing was replaced."""
+    """The checkpoint could not be downloaded or is not the expected one; nothing was replaced."""
 
     code = "download_failed"
     status = 503
@@ -44,9 +45,9 @@ class DownloadError(RecognitionError):
 def install_network(
     network: FaceNetwork, url: str, folder: Path, *, sha256: str = "", progress: Progress = _ignore
 ) -> tuple[Path, str]:
-    """Puts a checkpoint in place as the network's `.ckpt`; returns its path and SHA-256.
+    """Install a checkpoint as the network's `.ckpt`; return its path and SHA-256.
 
-    It replaces the old file only after every tensor was loaded. Raises `DownloadError`.
+    It replaces the old file only after all its tensors were loaded. Raise `DownloadError`.
     """
 
     def check(partial: Path) -> None:
@@ -74,11 +75,11 @@ def install(
     check: Callable[[Path], None] = lambda partial: None,
     progress: Progress = _ignore,
 ) -> tuple[Path, str]:
-    """Downloads `url` to `target`; returns the path and the file's SHA-256.
+    """Download `url` to `target`; return the path and the SHA-256 of the file.
 
-    A download that broke off goes on where it stopped, also in a later run. The file replaces the
-    old one only after its hash was compared and `check` had nothing against it; on any failure the
-    old file stays. Raises `DownloadError`.
+    An interrupted download continues where it stopped, also in a later run. The old file is
+    replaced only after the hash matched and `check` raised nothing; on any failure it stays. Raise
+    `DownloadError`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.stem}.{_short_hash(url)}.part")
@@ -104,9 +105,10 @@ def install(
 
 
 def download(url: str, partial: Path, progress: Progress) -> None:
-    """Fetches `url` into `partial`, going on from what is there, trying a few times.
+    """Download `url` into `partial`, continuing what is there, with several attempts.
 
-    Only over HTTPS, wherever it is redirected to; plain HTTP from this machine alone.
+    Only HTTPS is allowed, also for redirects; plain HTTP only to this machine. Raise
+    `DownloadError`.
     """
     import requests
 
@@ -137,7 +139,7 @@ def download(url: str, partial: Path, progress: Progress) -> None:
 
 
 def _fetch(url: str, partial: Path, progress: Progress) -> bool:
-    """One attempt; whether the file is whole afterwards."""
+    """Make one attempt; return whether the file is complete."""
     import requests
 
     have = partial.stat().st_size if partial.exists() else 0
@@ -150,7 +152,7 @@ def _fetch(url: str, partial: Path, progress: Progress) -> bool:
             url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)
         ) as response,
     ):
-        if response.status_code == 416:  # nothing after what we have, or it has become shorter
+        if response.status_code == 416:  # the file is complete, or it became shorter on the server
             if _total(response, 0) == have:
                 return True
             partial.unlink()
@@ -177,7 +179,7 @@ def _fetch(url: str, partial: Path, progress: Progress) -> bool:
 
 
 def _https_only() -> type[HTTPAdapter]:
-    """What answers plain HTTP in a session: no, also where a server redirects to it."""
+    """Return an adapter that rejects plain HTTP, also after redirects."""
     from requests.adapters import HTTPAdapter
 
     class HttpsOnly(HTTPAdapter):
@@ -196,7 +198,7 @@ def _https_only() -> type[HTTPAdapter]:
 
 
 def _total(response: Response, start: int) -> int | None:
-    """How long the whole file is, as the server says."""
+    """Return the size of the whole file in bytes, as the server states it, or None."""
     whole = response.headers.get("Content-Range", "").rpartition("/")[2]
     if whole.isdigit():
         return int(whole)

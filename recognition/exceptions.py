@@ -1,8 +1,8 @@
-"""Everything that recognition can refuse or fail at, as one family.
+"""Errors of recognition.
 
-Each class carries a machine-readable `code` and the HTTP status a caller outside should see.
-The message is written for that caller: what was given, what was expected, what to do next;
-never a server path, a traceback or a vector.
+Each class has a machine-readable `code` and the HTTP status for a client. The message is written
+for that client: what was given, what was expected, what to do next. It never contains a server
+path, a traceback or a vector.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import ClassVar
 
 
 class RecognitionError(Exception):
-    """Base of all announced failures; `str(error)` is fit to be shown to a user."""
+    """The base class of all expected errors. `str(error)` can be shown to a user."""
 
     code: ClassVar[str] = "recognition_error"
     status: ClassVar[int] = 500
@@ -22,21 +22,21 @@ class RecognitionError(Exception):
 
 
 class InvalidImage(RecognitionError):
-    """The bytes are not a picture that we read: wrong type, damaged, too small, too many pixels."""
+    """The bytes are not a readable picture: wrong type, damaged, too small, or too many pixels."""
 
     code = "invalid_image"
     status = 400
 
 
 class ImageTooLarge(RecognitionError):
-    """The file is larger than an upload may be."""
+    """The file is larger than the upload limit."""
 
     code = "image_too_large"
     status = 413
 
 
 class UnknownModel(RecognitionError):
-    """No model of that name is registered."""
+    """No model with this name is registered."""
 
     code = "unknown_model"
     status = 400
@@ -50,28 +50,28 @@ class NoFaceDetected(RecognitionError):
 
 
 class SeveralFaces(RecognitionError):
-    """There are several faces where one was expected, and nobody said which is meant."""
+    """There are several faces, one was expected, and the request does not choose one."""
 
     code = "several_faces"
     status = 422
 
 
 class NoSuchFace(RecognitionError):
-    """The face that was named by its number is not in the picture."""
+    """The picture has no face with this index."""
 
     code = "no_such_face"
     status = 422
 
 
 class WeightsUnavailable(RecognitionError):
-    """The weights file of a model is missing, damaged, or of another network."""
+    """The weights file of a model is missing, damaged, or belongs to another network."""
 
     code = "weights_unavailable"
     status = 503
 
 
 class DetectorUnavailable(RecognitionError):
-    """The chosen detector is not installed, or its weights are not to be had."""
+    """The configured face detector is not installed, or its weights cannot be loaded."""
 
     code = "detector_unavailable"
     status = 503
@@ -85,7 +85,7 @@ class OutOfDeviceMemory(RecognitionError):
 
 
 class VectorStoreUnavailable(RecognitionError):
-    """Milvus cannot be reached, or answered with a failure."""
+    """Milvus cannot be reached, or it returned an error."""
 
     code = "vector_store_unavailable"
     status = 503

@@ -1,4 +1,4 @@
-"""Published files beside the networks: what else `manage.py fetch_weights` installs, by name."""
+"""Published files other than networks that `manage.py fetch_weights` can install, by name."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ _LIVENESS_LICENCE: Final = "Apache-2.0 (minivision-ai)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extra:
-    """Files of one purpose, by their names in the weights folder.
+    """The files of one purpose, by their names in the weights folder.
 
-    Of each publisher all files are needed; the first publisher is the one that is fetched when
-    nobody says otherwise.
+    A publisher's files are needed together. The first publisher is the default.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Whether the service can do its work: what a monitor, an orchestrator and an administrator ask."""
+"""The health of the service, for monitoring, orchestration and administrators."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from recognition.vector_store import get_vector_store
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
-# Asked for a sentence about what is wrong, or None: what other applications know of.
+# Further checks, added by other applications. Each returns a sentence about a problem, or None.
 further_questions: list[Callable[[], str | None]] = []
 
 
 @dataclass(slots=True)
 class Health:
-    """`errors` keep it from answering; `warnings` are about what it can answer without."""
+    """The result of a health check. `errors` stop the service from working; `warnings` do not."""
 
     milvus_connected: bool = False
     device: str = "unavailable"
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    loading: list[str] = field(default_factory=list)  # models of PRELOAD_MODELS on their way
+    loading: list[str] = field(default_factory=list)  # models of PRELOAD_MODELS not loaded yet
 
     @property
     def problems(self) -> list[str]:
@@ -45,7 +45,7 @@ class Health:
 
 
 def examine() -> Health:
-    """Asks SQL, Milvus, the device and the weights; loads no model."""
+    """Check SQL, Milvus, the device and the weights. Loads no model."""
     settings = get_settings()
     health = Health()
     _note(health.errors, _ask_sql)
@@ -66,7 +66,10 @@ def examine() -> Health:
 
 
 def _lack_of_space() -> str | None:
-    """Searches go on when the disk is full; nothing can be enrolled or deleted."""
+    """Return a warning if the disk is nearly full, else None.
+
+    Searches still work on a full disk, but nothing can be enrolled or deleted.
+    """
     try:
         free = shutil.disk_usage(project.DATA_DIR).free
     except OSError:

@@ -1,4 +1,4 @@
-"""How well similarities tell people apart: verification and identification, in NumPy alone.
+"""Metrics of verification and identification, in NumPy only.
 
 `similarities` are N floats, higher for more alike; `same` are N booleans, true where both pictures
 show one person. A pair is accepted when its similarity reaches the threshold.
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 class Accuracy(NamedTuple):
-    """Mean over the folds, standard error of that mean, and the mean threshold."""
+    """The mean over the folds, the standard error of that mean, and the mean threshold."""
 
     mean: float
     standard_error: float
@@ -21,18 +21,18 @@ class Accuracy(NamedTuple):
 
 
 class EqualError(NamedTuple):
-    """Where as many impostors are accepted as genuine pairs are rejected."""
+    """The rate and threshold at which the false-match rate equals the false-non-match rate."""
 
     rate: float
     threshold: float
 
 
 def verification_accuracy(similarities: ArrayLike, same: ArrayLike, folds: int = 10) -> Accuracy:
-    """Share of pairs judged rightly, each fold at the threshold that is best on the others.
+    """Return the share of correct decisions, each fold at the threshold best for the others.
 
-    The protocol of Labeled Faces in the Wild (Huang et al. 2007), which has as many genuine pairs as
-    impostors; where there are more of one kind, both kinds count the same. They are dealt to the
-    folds in turn, so every fold has its share of both.
+    This is the protocol of Labeled Faces in the Wild (Huang et al. 2007), which has as many genuine
+    pairs as impostor pairs; otherwise both kinds are weighted equally. Each fold gets its share of
+    both kinds. Raise `ValueError` when there are fewer pairs of a kind than folds.
     """
     scores, genuine = _pairs(similarities, same)
     fold = np.empty(len(scores), int)
@@ -55,15 +55,15 @@ def verification_accuracy(similarities: ArrayLike, same: ArrayLike, folds: int =
 
 
 def best_threshold(similarities: ArrayLike, same: ArrayLike) -> float:
-    """The threshold that judges most pairs rightly: half-way between the two scores it parts.
+    """Return the threshold with the highest accuracy, midway between the two adjacent scores.
 
-    Genuine pairs and impostors count the same, however many there are of each.
+    Genuine and impostor pairs are weighted equally.
     """
     scores, genuine = _pairs(similarities, same)
     of_genuine, of_impostor = int((~genuine).sum()), -int(genuine.sum())
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
-    # After k accepted pairs, the right ones are the genuine among them and the impostors outside.
+    # With k accepted pairs, the accepted genuine and the rejected impostor pairs are correct.
     right = np.cumsum(np.where(genuine[order], of_genuine, of_impostor))
     cuts = np.flatnonzero(np.diff(ranked, append=-np.inf))
     cut = cuts[np.argmax(right[cuts])]
@@ -72,7 +72,7 @@ def best_threshold(similarities: ArrayLike, same: ArrayLike) -> float:
 
 
 def threshold_at_fmr(similarities: ArrayLike, same: ArrayLike, fmr: float) -> float:
-    """The lowest threshold that accepts at most the share `fmr` of the impostor pairs."""
+    """Return the lowest threshold that accepts at most the share `fmr` of the impostor pairs."""
     scores, genuine = _pairs(similarities, same)
     impostors = np.sort(scores[~genuine])[::-1]
     allowed = int(np.floor(fmr * len(impostors) + 1e-9))
@@ -82,13 +82,13 @@ def threshold_at_fmr(similarities: ArrayLike, same: ArrayLike, fmr: float) -> fl
 
 
 def tar_at_fmr(similarities: ArrayLike, same: ArrayLike, fmr: float) -> float:
-    """Share of the genuine pairs accepted at `threshold_at_fmr`."""
+    """Return the share of genuine pairs accepted at `threshold_at_fmr`, 0 to 1."""
     scores, genuine = _pairs(similarities, same)
     return float((scores[genuine] >= threshold_at_fmr(scores, genuine, fmr)).mean())
 
 
 def equal_error_rate(similarities: ArrayLike, same: ArrayLike) -> EqualError:
-    """The error where false accepts and false rejects are nearest, as the mean of the two."""
+    """Return the error where false-match and false-non-match rate are nearest, as their mean."""
     scores, genuine = _pairs(similarities, same)
     thresholds = np.unique(scores)
     accepted = 1 - np.searchsorted(np.sort(scores[~genuine]), thresholds) / (~genuine).sum()
@@ -100,9 +100,9 @@ def equal_error_rate(similarities: ArrayLike, same: ArrayLike) -> EqualError:
 def rank_k_rate(
     similarities: ArrayLike, probe_people: ArrayLike, gallery_people: ArrayLike, k: int = 1
 ) -> float:
-    """Share of probes with their own person among the k most similar *people* of the gallery.
+    """Return the share of probes whose person is among the k most similar people of the gallery.
 
-    `similarities` is probes × gallery pictures; a person counts once, by the best picture.
+    `similarities` is probes × gallery pictures. A person counts once, by the most similar picture.
     """
     scores = np.asarray(similarities, float)
     gallery, probes = np.asarray(gallery_people), np.asarray(probe_people)

@@ -1,6 +1,6 @@
-"""The nearest neighbours within a gallery: exact, all vectors against all, in NumPy blocks.
+"""Exact nearest neighbours within a gallery, by comparing all vectors with NumPy in blocks.
 
-Of 10,000 vectors on 2 cores this takes 1.3 s, and a batched search by Milvus Lite 34 s (measured).
+Measured on 2 cores, 10,000 vectors take 1.3 s; batched searches in Milvus Lite take 34 s.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-NOWHERE: Final = -1  # the place of a neighbour that there is none of
-_CELLS: Final = 16_000_000  # similarities held at once, 4 bytes each
+NOWHERE: Final = -1  # index of a neighbour that does not exist
+_CELLS: Final = 16_000_000  # similarities in memory at a time, 4 bytes each
 
 
 class Neighbours(NamedTuple):
-    """For each of N vectors: the nearest of its own label, and the nearest of another.
+    """For each of N vectors, the nearest with the same label and the nearest with another label.
 
-    The places are N int64 (`NOWHERE` without such a neighbour), the similarities N float32 cosines.
+    `own` and `other` are N int64 indices (`NOWHERE` if there is no such neighbour), the
+    similarities N float32 cosines.
     """
 
     own: np.ndarray
@@ -31,9 +32,9 @@ def nearest_neighbours(
     labels: np.ndarray,
     track: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
 ) -> Neighbours:
-    """Compares N×512 float32 vectors of length 1 with each other; `labels` are N sorted integers.
+    """Compare N×512 float32 vectors of length 1 with each other; `labels` are N sorted integers.
 
-    A vector is no neighbour of itself. `track` wraps the loop: its items, and how many there are.
+    A vector is not its own neighbour. `track` wraps the loop, with its items and their number.
     """
     count = len(vectors)
     found = Neighbours(
@@ -53,7 +54,7 @@ def _compare_block(
     vectors: np.ndarray, labels: np.ndarray, block: slice, found: Neighbours
 ) -> None:
     similarities = vectors[block] @ vectors.T
-    # Labels are sorted, so whatever shares one with the block lies in one stretch around it.
+    # Labels are sorted, so all vectors with a label of the block are one contiguous range.
     first = int(np.searchsorted(labels, labels[block.start], "left"))
     last = int(np.searchsorted(labels, labels[block.stop - 1], "right"))
     nearby = similarities[:, first:last]

@@ -1,6 +1,6 @@
-"""How fit a face is to be recognised, with the reasons against it.
+"""Face quality: how suitable a face is for recognition, and the reasons against it.
 
-Measured on the aligned crop and the five landmarks; a reason is a doubt and refuses nothing by itself.
+It is measured on the aligned crop and the five landmarks. A reason by itself rejects nothing.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from django.utils.translation import gettext_lazy as _
 
 from recognition.detection import Face
 
-# Of 108 photos, degraded step by step and embedded by our MobileNetV3-Large, none passes a limit
-# untouched. One passes it when degraded so far that its embedding's cosine to that of the untouched
-# photo falls to about 0.9 on average (which 2 in 3 do at 0.85), or that faces are overlooked: a tenth
-# at a roll of 20 degrees, two in five at 35. Blur by motion costs as much and is not seen.
-MIN_SCORE: Final = 0.95  # 1st percentile untouched: 0.973
+# The limits were chosen with 108 photos, degraded step by step and embedded by our MobileNetV3-Large.
+# No original photo exceeds a limit. A degraded photo exceeds one when the cosine between its embedding
+# and the original's falls to about 0.9 on average (two of three photos do at 0.85), or when the
+# detector misses faces: a tenth at a roll of 20 degrees, 40 % at 35. Motion blur is not detected.
+MIN_SCORE: Final = 0.95  # 1st percentile of the originals: 0.973
 MIN_WIDTH: Final = 40  # pixels; cosine 0.976 at 40, 0.956 at 30, 0.850 at 20
-MIN_SHARPNESS: Final = 10.0  # 2nd percentile untouched: 42
-MIN_BRIGHTNESS: Final = 50.0  # 2nd percentile untouched: 87
-MAX_BRIGHTNESS: Final = 210.0  # 98th percentile untouched: 183
-MIN_CONTRAST: Final = 15.0  # 2nd percentile untouched: 24
-MAX_YAW: Final = 40.0  # degrees; 98th percentile untouched: 37
-MAX_ROLL: Final = 30.0  # degrees; 98th percentile untouched: 15
-MIN_SHARE: Final = 0.8  # not measured: another face of a quarter of the area may be the one meant
+MIN_SHARPNESS: Final = 10.0  # 2nd percentile of the originals: 42
+MIN_BRIGHTNESS: Final = 50.0  # 2nd percentile of the originals: 87
+MAX_BRIGHTNESS: Final = 210.0  # 98th percentile of the originals: 183
+MIN_CONTRAST: Final = 15.0  # 2nd percentile of the originals: 24
+MAX_YAW: Final = 40.0  # degrees; 98th percentile of the originals: 37
+MAX_ROLL: Final = 30.0  # degrees; 98th percentile of the originals: 15
+MIN_SHARE: Final = 0.8  # not measured; a second face a quarter as large may be the intended one
 
-# Of 36,000 aligned crops of faces the least has 12.1; black, white and even gradients have less than 0.5,
-# a round gradient 2.5, a gradient stored as a poor JPEG 5, noise with a standard deviation of 15 grey levels 8.
+# The lowest value of 36,000 aligned face crops is 12.1. Black, white and linear gradients have less than
+# 0.5, a radial gradient 2.5, a gradient in a poor JPEG 5, noise of 15 grey levels standard deviation 8.
 MIN_STRUCTURE: Final = 9.0
-_CELLS: Final = 14  # a side, of 8 pixels: about as large as an eye in a crop
+_CELLS: Final = 14  # cells a side; a cell has 8 pixels, about the size of an eye in a crop
 
 # Rows and columns of a 112×112 crop that show skin in every pose, not hair or background.
 _INNER: Final = (slice(24, 104), slice(20, 92))
-# How far the tip of the nose stands out from the plane of eyes and mouth, in distances of the eyes.
+# Distance of the nose tip from the plane of eyes and mouth, in eye distances.
 _NOSE_DEPTH: Final = 0.48
 
 
 @dataclass(frozen=True, slots=True)
 class QualityReason:
-    """One doubt: a stable code, the number that was measured, and the limit it passed."""
+    """One reason against a face: a stable code, the measured value, and the limit."""
 
     code: str
     given: float = 0.0
@@ -50,7 +50,7 @@ class QualityReason:
 
     @property
     def message(self) -> str:
-        """What was given, what was expected, what to do; in the language in force."""
+        """The reason in the active language: measured value, expected value, what to do."""
         return reason_message(self.code, self.as_record())
 
     def as_record(self) -> dict[str, Any]:
@@ -59,12 +59,13 @@ class QualityReason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaceQuality:
-    """What was measured of a face, and the reasons to doubt it; None where there was no face.
+    """The measured quality of a face and the reasons against it.
 
-    `width` and `eye_distance` are pixels of the picture. `sharpness` is the variance of the Laplacian,
-    `brightness` the mean and `contrast` the standard deviation of the crop's inner part, in grey
-    levels of 0 to 255. `yaw` and `roll` are degrees, see `head_pose`. `faces` is how many there are in
-    the picture and `share` the face's part of their area; None where each face counts for itself.
+    `width` and `eye_distance` are pixels of the picture. `sharpness` is the variance of the
+    Laplacian, `brightness` the mean and `contrast` the standard deviation of the crop's inner part,
+    in grey levels of 0 to 255. `yaw` and `roll` are degrees, see `head_pose`. `faces` is the number
+    of faces in the picture and `share` the face's part of their total area, both None when each
+    face is judged alone. Values that need a face are None without one.
     """
 
     score: float | None = None
@@ -84,19 +85,19 @@ class FaceQuality:
         return not self.reasons
 
     def as_record(self) -> dict[str, Any]:
-        """What is stored: numbers and codes, no sentences; `from_record` reads it."""
+        """Return the values and reason codes for storing as JSON; see `from_record`."""
         numbers = {item.name: getattr(self, item.name) for item in fields(self)[:-1]}
         return numbers | {"reasons": [reason.as_record() for reason in self.reasons]}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> FaceQuality:
-        """The quality that `as_record` described; fields it does not know are passed over."""
+        """Return the quality from what `as_record` returned; unknown fields are ignored."""
         known = {item.name for item in fields(cls)}
         values = {name: value for name, value in record.items() if name in known}
         return cls(**values | {"reasons": tuple(QualityReason(**r) for r in record["reasons"])})
 
 
-# What a reason says; `given` and `expected` are whole numbers, the score's in percent.
+# The messages; `given` and `expected` are integers, percentages for the score.
 _SENTENCES: Final[dict[str, str | Promise]] = {
     "no_face": _(
         "No face was found in the picture, and one was expected. Send a picture in which a face is "
@@ -142,14 +143,18 @@ _SENTENCES: Final[dict[str, str | Promise]] = {
 
 
 def reason_message(code: str, numbers: Mapping[str, float]) -> str:
-    """The sentence of a stored reason, in the language in force; `numbers`: `given`, `expected`."""
+    """Return the sentence for a reason code in the active language.
+
+    `numbers` has `given` and `expected`.
+    """
     return str(_SENTENCES[code]) % {name: round(numbers[name]) for name in ("given", "expected")}
 
 
 def face_quality(crop: np.ndarray, face: Face, among: Sequence[Face] = ()) -> FaceQuality:
-    """Judges an aligned face: `crop` is 112×112×3 uint8 RGB, `face` where it was cut from.
+    """Judge an aligned face.
 
-    `among` is every face of the picture; leave it out where each face counts for itself.
+    `crop` is 112×112×3 uint8 RGB, `face` its place in the picture. `among` holds all faces of the
+    picture; leave it out to judge the face alone.
     """
     yaw, roll = head_pose(face.landmarks)
     roll = (roll + face.rotation + 180) % 360 - 180
@@ -166,7 +171,10 @@ def face_quality(crop: np.ndarray, face: Face, among: Sequence[Face] = ()) -> Fa
 
 
 def crop_quality(crop: np.ndarray, *, looked_for_face: bool) -> FaceQuality:
-    """Judges a 112×112×3 uint8 RGB crop in which no face was found, or none looked for."""
+    """Judge a 112×112×3 uint8 RGB crop without a detected face.
+
+    `looked_for_face` says whether detection ran and found none, which is a reason against the crop.
+    """
     quality = _judged(**_light(crop))
     if not looked_for_face:
         return quality
@@ -174,10 +182,10 @@ def crop_quality(crop: np.ndarray, *, looked_for_face: bool) -> FaceQuality:
 
 
 def has_structure(crop: np.ndarray) -> bool:
-    """Whether a 112×112×3 uint8 RGB crop shows anything of the size of an eye or a mouth.
+    """Return whether a 112×112×3 uint8 RGB crop has details of the size of an eye or a mouth.
 
-    The grey levels are averaged in 14×14 cells, which leaves little of noise, and the Laplacian of
-    these is taken, which leaves nothing of a gradient. A quarter of the cells must stand out.
+    The grey levels are averaged in 14×14 cells, which suppresses noise. The Laplacian of the cells
+    removes gradients. At least a quarter of the cells must differ clearly.
     """
     import cv2
 
@@ -188,12 +196,12 @@ def has_structure(crop: np.ndarray) -> bool:
 
 
 def head_pose(landmarks: np.ndarray) -> tuple[float, float]:
-    """Yaw and roll in degrees, from 5×2 landmarks (x, y): an approximation.
+    """Return approximate yaw and roll in degrees from 5×2 landmarks (x, y).
 
-    Roll is the slope of the line between the eyes, positive clockwise as seen in the picture. Yaw is
-    what moves the tip of a nose that stands out 0.48 eye distances (30 of 63 mm) so far from the line
-    between the middles of eyes and mouth; positive when the face looks to the right of the picture.
-    Landmarks of a detector that sees only one eye give too small a yaw.
+    Roll is the slope of the line between the eyes, positive clockwise in the picture. Yaw follows
+    from the offset of the nose tip from the line between the middles of eyes and mouth, for a nose
+    that stands out 0.48 eye distances (30 of 63 mm); positive when the face looks to the right of
+    the picture. It is too small for landmarks of a detector that sees only one eye.
     """
     points = np.asarray(landmarks, np.float64)
     across = points[1] - points[0]
@@ -229,7 +237,7 @@ def _judged(**numbers: Any) -> FaceQuality:
 
 
 def _face_reasons(quality: FaceQuality) -> Iterator[QualityReason]:
-    """Of a face that was found; a crop has nothing but its light."""
+    """Yield the reasons that need a detected face."""
     if quality.score is not None and quality.score < MIN_SCORE:
         yield QualityReason("low_score", 100 * quality.score, 100 * MIN_SCORE)
     if quality.width is not None and quality.width < MIN_WIDTH:
@@ -243,7 +251,7 @@ def _face_reasons(quality: FaceQuality) -> Iterator[QualityReason]:
 
 
 def _light_reasons(quality: FaceQuality) -> Iterator[QualityReason]:
-    """One reason at most: what is dark or hazy is also smooth, and focusing would not mend it."""
+    """Yield at most one reason about light or focus: dark and hazy crops also measure as blurred."""
     is_small = quality.width is not None and quality.width < MIN_WIDTH
     if quality.brightness < MIN_BRIGHTNESS:
         yield QualityReason("too_dark", quality.brightness, MIN_BRIGHTNESS)

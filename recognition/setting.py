@@ -1,10 +1,10 @@
-"""How a setting is declared: once, as a field of a frozen dataclass, and everything else follows from it.
+"""Declare each setting once, as a field of a frozen dataclass.
 
     threads: int = setting(8, "Requests that are worked on at the same time.", least=1, most=256)
 
-The field's name in capitals is the environment variable. Its type says how the variable is read, `Literal`
-which values there are; a number says its limits. Whoever reads the environment, writes the
-documentation or checks the values asks `settings_of` for what was declared.
+The field's name in upper case is the environment variable. The type says how the variable is parsed,
+`Literal` lists the choices, and a number has limits. Code that reads the environment, writes the
+documentation or checks the values gets the declarations from `settings_of`.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ def setting(
     shown: str = "",
     is_secret: bool = False,
 ) -> Value:
-    """Declares a field of a settings dataclass.
+    """Declare a field of a settings dataclass.
 
-    `meaning` is Markdown, and its first sentence says enough by itself; `section` is where it is
-    described, that of the field before when empty. `least` and `most` are the limits of a number, which is
-    given in the environment in multiples of `unit`; `variable` is the environment variable where it is not
-    the field's name. `read` makes the value of a type that has no reading of its own, or raises
-    ValueError, and `takes` says in words what it expects. `shown` stands in the documentation for a
-    default that each installation finds itself. What `is_secret` is repeated in no message.
+    `meaning` is Markdown; its first sentence must be enough by itself. `section` is its heading in
+    the documentation; empty repeats the previous field's. `least` and `most` limit a number, which
+    the environment gives in multiples of `unit`. `variable` is the environment variable if it is
+    not the field's name. `read` parses the text for types without a parser here, or raises
+    `ValueError`, and `takes` describes what it expects. The documentation shows `shown` for a
+    default that depends on the installation. The value of a setting that `is_secret` appears in no
+    message.
     """
     declared = {
         "meaning": meaning,
@@ -63,7 +64,7 @@ def setting(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One declared setting."""
+    """A declared setting."""
 
     field: str
     kind: Any  # int, float, bool, str, Path, a Literal, a tuple of str
@@ -81,17 +82,17 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """The environment variable."""
+        """The name of the environment variable."""
         return self.variable or self.field.upper()
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values there are, or none where any is taken."""
+        """The allowed values; empty if any value is allowed."""
         return get_args(self.kind) if get_origin(self.kind) is Literal else ()
 
     @property
     def expected(self) -> str:
-        """What it takes, in words."""
+        """A description of the expected value."""
         if self.takes:
             return self.takes
         if self.choices:
@@ -109,7 +110,8 @@ class Setting:
         return f"{expected} from {self.written(self.least)} to {self.written(self.most)}"
 
     def parse(self, text: str) -> Any:
-        """The value that is written as `text`; ValueError when it is none, or beyond the limits."""
+        """Return the value written as `text`. Raise `ValueError` if it is invalid or beyond the
+        limits."""
         if self.read:
             return self.read(text)
         value = self._parse(text)
@@ -131,7 +133,7 @@ class Setting:
         return tuple(part.strip() for part in text.split(",") if part.strip())
 
     def allows(self, value: Any) -> bool:
-        """Whether a value is one of the choices, or within the limits."""
+        """Return whether the value is one of the choices, or within the limits."""
         if self.choices:
             return value in self.choices
         if self.least is None or self.most is None:
@@ -139,7 +141,7 @@ class Setting:
         return isinstance(value, int | float) and self.least <= value <= self.most
 
     def written(self, value: Any) -> str:
-        """A value as one would write it into the environment; empty when there is none."""
+        """Return the value as written in the environment; empty for None."""
         if isinstance(value, tuple):
             return ",".join(value)
         if isinstance(value, bool):
@@ -151,7 +153,7 @@ class Setting:
 
 
 def settings_of(declaration: type) -> list[Setting]:
-    """What a settings dataclass declares, in its order."""
+    """Return the settings that a dataclass declares, in its order."""
     kinds = get_type_hints(declaration)
     found: list[Setting] = []
     for item in fields(declaration):

@@ -1,10 +1,9 @@
-"""Who may ask: open to the server's own user, closed to everybody else, unless the administrator
-says otherwise.
+"""Access control: which requests need an account, and what an account may do.
 
-A first try and the existing clients need no account as long as they are programs of the user who runs the
-server, on the same machine, connected straight to it: who could read the database's file anyway. What
-the kernel says of the connection decides (`recognition.api.peer`); a reverse proxy on the same machine
-must not open the gallery to the world.
+Programs of the user who runs the server need no account when they connect directly from the same
+machine: they could read the database file anyway. The kernel's socket table decides this (see
+`recognition.api.peer`), so a reverse proxy on the same machine does not open the gallery to
+everybody.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ FORWARDING_PREFIXES = ("X-Forwarded-", "X-Original-", "Cf-")
 
 
 def is_loopback_name(host: str) -> bool:
-    """Whether a host name or address (no port) can only mean this machine."""
+    """Return whether a host name or address (without port) can only mean this machine."""
     if host == "localhost":
         return True
     try:
@@ -52,7 +51,7 @@ def is_loopback_name(host: str) -> bool:
 
 
 def is_forwarded(request: HttpRequest) -> bool:
-    """Whether a proxy says that it passes on somebody else's request."""
+    """Return whether a header says that a proxy forwarded the request."""
     return any(
         name in FORWARDING_HEADERS or name.startswith(FORWARDING_PREFIXES)
         for name in request.headers
@@ -60,7 +59,7 @@ def is_forwarded(request: HttpRequest) -> bool:
 
 
 def is_own(request: HttpRequest) -> bool:
-    """Whether a program of the server's own user made the request, straight to this server."""
+    """Return whether a program of the server's own user sent the request directly to this server."""
     if not is_loopback_name(settings.HOST) or is_forwarded(request):
         return False
     try:
@@ -68,13 +67,13 @@ def is_own(request: HttpRequest) -> bool:
     except DisallowedHost:
         return False
     if not is_loopback_name(domain):
-        return False  # a name that another site made mean this machine (DNS rebinding)
+        return False  # DNS rebinding: another site's name that resolves to this machine
     peer = request.META.get(PEER)
     return peer is not None and peer.is_own
 
 
 def is_cross_site(request: HttpRequest) -> bool:
-    """Whether a browser says that another site's page sent this request."""
+    """Return whether a page of another site sent this request, as its browser says."""
     origin = request.headers.get("Origin")
     if origin in settings.CSRF_TRUSTED_ORIGINS:
         return False
@@ -84,14 +83,14 @@ def is_cross_site(request: HttpRequest) -> bool:
 
 
 def needs_account(request: HttpRequest) -> bool:
-    """Whether this request must name a user (API: token; pages: session)."""
+    """Return whether this request must be authenticated (API: token; pages: session)."""
     if settings.API_AUTH_REQUIRED is not None:
         return settings.API_AUTH_REQUIRED
     return not is_own(request)
 
 
 def is_let_in(request: HttpRequest) -> bool:
-    """Whether who sends this may do more than log in. Looks at no body."""
+    """Return whether the sender may do more than log in. Does not read the body."""
     try:
         if not needs_account(request):
             return True
@@ -109,7 +108,7 @@ def is_let_in(request: HttpRequest) -> bool:
 
 
 def open_to() -> str:
-    """To whom the server is open without an account, in a sentence; empty when to nobody."""
+    """Return a sentence that says who needs no account; empty if everybody needs one."""
     if settings.API_AUTH_REQUIRED is False:
         return gettext("Open without an account to everybody who reaches it (API_AUTH_REQUIRED=0).")
     if settings.API_AUTH_REQUIRED or not is_loopback_name(settings.HOST) or not is_supported():
@@ -121,10 +120,10 @@ def open_to() -> str:
 
 
 def may(request: Any, permission: str) -> bool:
-    """Whether who was let in may do this: a user what their groups allow, who needs no account all.
+    """Return whether the request has the permission.
 
-    Logging in can so take rights away on the machine itself: a user is held to what they are. A token
-    with a scope allows no more than that.
+    A user has the permissions of their groups, within the scope of their token. Anonymous requests
+    that need no account have all permissions, so logging in may take permissions away.
     """
     user = request.user
     if not user.is_authenticated:
@@ -134,13 +133,13 @@ def may(request: Any, permission: str) -> bool:
 
 
 def require(request: Any, permission: str) -> None:
-    """Refuses the call, in a sentence, when who was let in may not do this."""
+    """Raise `PermissionDenied` unless the request has the permission."""
     if not may(request, permission):
         raise PermissionDenied(lacking_permission(permission))
 
 
 def lacking_permission(permission: str) -> str:
-    """The sentence for one who may not do this."""
+    """Return the message for a user without this permission."""
     return gettext(
         "Your account lacks the permission %(permission)s. The administrator gives it, best by putting "
         "the account into the group Operator or Administrator."
@@ -148,10 +147,10 @@ def lacking_permission(permission: str) -> str:
 
 
 class OpenOnLoopback(BasePermission):
-    """Lets users in, and everybody where no account is needed, but no other site's page.
+    """Allow users, and requests that need no account unless another site's page sent them.
 
-    (A user's session is guarded by its CSRF token, and no other site can send a user's token.)
-    A view's `permissions` name what a user needs for each method; without one, any account will do.
+    Sessions are protected by the CSRF token, and other sites cannot send a user's token. A view's
+    `permissions` name the permission for each method; without one, any account is enough.
     """
 
     message = _(
@@ -168,7 +167,7 @@ class OpenOnLoopback(BasePermission):
             return True
         if needs_account(request):
             return False
-        # What is only read stays unreadable to other sites: no answer carries a CORS header.
+        # Other sites cannot read answers to safe methods, as no answer has a CORS header.
         if request.method not in SAFE_METHODS and is_cross_site(request):
             raise PermissionDenied(
                 gettext(
@@ -180,7 +179,7 @@ class OpenOnLoopback(BasePermission):
 
 
 def page_access(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Sends those who need an account and have none to the login page."""
+    """Redirect requests that need an account but have none to the login page."""
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -192,7 +191,7 @@ def page_access(view: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def page_permission(permission: str) -> Callable[..., Any]:
-    """As `page_access`; a user without the permission gets the page that says so (403)."""
+    """Like `page_access`, and answer 403 to users without the permission."""
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
         @page_access

@@ -1,4 +1,4 @@
-"""What answers are made of."""
+"""Base classes and fields of the serializers that render answers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from recognition.networks.registry import EMBEDDING_DIM
 _of_this_thread = threading.local()
 
 
-# A docstring of a serializer is what the OpenAPI document says of the answer; whom it is of says a comment.
+# The docstring of a serializer appears in the OpenAPI document, so a comment
+# says what it renders.
 class AnswerSerializer(serializers.Serializer):
     @classmethod
     def answer(cls, instance: Any, request: Request | None = None) -> dict[str, Any]:
-        """The answer about `instance`; of the `request` where addresses are part of it.
+        """Return the rendered `instance`; pass the `request` if the answer has absolute URLs.
 
-        One serializer a thread answers again and again: to make one takes longer (0.3 ms for an
-        embedding) than all that it does then.
+        Each thread reuses one serializer, because creating one (0.3 ms for an embedding) takes
+        longer than rendering.
         """
         made: dict[Any, AnswerSerializer] = vars(_of_this_thread)
         serializer = made[cls] = made.get(cls) or cls(context={"request": None})
@@ -36,7 +37,7 @@ class AnswerSerializer(serializers.Serializer):
             context.clear()
 
     def to_representation(self, instance: Any) -> dict[str, Any]:
-        """Without what is None, unless the field is said to be null then."""
+        """Leave out fields that are None, unless the field allows null."""
         answer = super().to_representation(instance)
         return {
             name: value
@@ -46,28 +47,28 @@ class AnswerSerializer(serializers.Serializer):
 
 
 def _numbers(length: int) -> dict[str, Any]:
-    """An array of so many numbers, as the OpenAPI document has it."""
+    """Return the OpenAPI schema of an array of `length` numbers."""
     number = {"type": "number", "format": "double"}
     return {"type": "array", "items": number, "minItems": length, "maxItems": length}
 
 
 @extend_schema_field(_numbers(EMBEDDING_DIM))
 class VectorField(serializers.Field):
-    """512 float32 of a NumPy array, together of length 1; they are not looked at one by one."""
+    """A vector of 512 float32 of length 1, rendered without validating each number."""
 
     def to_representation(self, value: np.ndarray) -> list[float]:
         return value.tolist()
 
 
 class ScoreField(serializers.FloatField):
-    """A share of 1, to four digits."""
+    """A share between 0 and 1, rounded to four digits."""
 
     def to_representation(self, value: Any) -> float:
         return round(float(value), 4)
 
 
 class PixelsField(serializers.Field):
-    """Places in a picture, to a hundredth of a pixel."""
+    """Coordinates in a picture, rounded to 0.01 pixels."""
 
     def to_representation(self, value: Sequence[Any] | np.ndarray) -> list[Any]:
         if isinstance(value, np.ndarray):
@@ -80,16 +81,16 @@ class PixelsField(serializers.Field):
 
 @extend_schema_field(_numbers(4))
 class BoxField(PixelsField):
-    """x, y, width, height."""
+    """x, y, width, height in pixels."""
 
 
 @extend_schema_field({"type": "array", "items": _numbers(2), "minItems": 5, "maxItems": 5})
 class LandmarksField(PixelsField):
-    """Five times x, y."""
+    """Five points (x, y) in pixels."""
 
 
 class InstantField(serializers.DateTimeField):
-    """ISO 8601, with microseconds and the offset."""
+    """A time in ISO 8601 with microseconds and UTC offset."""
 
     def to_representation(self, value: datetime) -> str:
         return value.isoformat()

@@ -1,4 +1,4 @@
-"""The one shape of every error that the API answers, and what becomes of a request before any view."""
+"""The body of every API error, also for requests that reach no view."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class ErrorSerializer(AnswerSerializer):
 def error_body(
     code: str, message: str, fields: dict[str, list[str]] | None = None
 ) -> dict[str, object]:
-    """The one shape of every error that the API answers."""
+    """Return the body of an error."""
     return ErrorSerializer.answer({"error": code, "message": message, "fields": fields})
 
 
 def status_error(request: HttpRequest, status: int) -> dict[str, object]:
-    """The error body for a failure that never reached a view of ours."""
+    """Return the error body for a request that failed before or outside an API view."""
     match status:
         case 400:
             code, message = (

@@ -1,4 +1,4 @@
-"""Every failure of a call as one JSON body: the only place that knows which answer belongs to what."""
+"""The exception handler of the API, which maps every exception to a status and a JSON body."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS: Final = 30
 
-# What Django throws while it reads a request. The first class that fits decides.
+# Exceptions that Django raises while it reads a request; the first matching class decides.
 _STATUS_OF_DJANGO: Final = (
     (Http404, HTTPStatus.NOT_FOUND),
     (PermissionDenied, HTTPStatus.FORBIDDEN),
     (RequestDataTooBig, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     ((SuspiciousOperation, BadRequest, UnreadablePostError), HTTPStatus.BAD_REQUEST),
 )
-# A field's own code that is also worth being the code of the whole answer.
+# Error codes of fields that become the code of the whole answer.
 TOO_MANY_IMAGES: Final = "too_many_images"
-WHOLE_REQUEST: Final = api_settings.NON_FIELD_ERRORS_KEY  # in `fields`: of no field in particular
+WHOLE_REQUEST: Final = api_settings.NON_FIELD_ERRORS_KEY  # key in `fields` for the whole request
 _OWN_CODES: Final = {UnknownModel.code, TOO_MANY_IMAGES}
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
-    """The answer to a failed call; what nobody announced is logged and answered with 500."""
+    """Return the response to an exception. Unexpected ones are logged and answered with 500."""
     set_rollback()
     if isinstance(error, DjangoValidationError):
         error = exceptions.ValidationError(as_serializer_error(error))
@@ -69,7 +69,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
 
 
 def validation_body(error: exceptions.ValidationError) -> dict[str, object]:
-    """What is wrong with each field, under `fields` and once more as one message."""
+    """Return the body of a validation error: by field under `fields`, and joined in one message."""
     detail = error.detail if isinstance(error.detail, dict) else {"request": error.detail}
     problems = {name: _problems(value) for name, value in detail.items()}
     codes = {problem.code for items in problems.values() for problem in items}
@@ -83,7 +83,7 @@ def validation_body(error: exceptions.ValidationError) -> dict[str, object]:
 
 
 def too_many_images(given: int | None = None) -> str:
-    """The sentence for a request with more pictures than one may have."""
+    """Return the message for a request with too many pictures."""
     limit = get_settings().max_batch_size
     if given is None:
         return gettext(
@@ -156,7 +156,7 @@ def _answer(
 
 
 def _database_unavailable(error: OperationalError, context: dict[str, Any]) -> Response:
-    """Without `Retry-After`: part of the work may be done, which must not be done twice."""
+    """Return 503 without `Retry-After`: part of the work may be done and must not be repeated."""
     request = context["request"]
     logger.error("SQL failed at %s %s", request.method, request.path, exc_info=error)
     message = gettext(

@@ -1,4 +1,4 @@
-"""The form fields that the image calls share."""
+"""Form fields that several endpoints use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recognition.conf import get_settings
 from recognition.exceptions import UnknownModel
 from recognition.networks import NETWORKS, get_network
 
-GIVEN_SHOWN: Final = 50  # characters of a wrong value
+GIVEN_SHOWN: Final = 50  # characters of a wrong value that an error shows
 
 
 def default_model() -> str:
@@ -25,7 +25,7 @@ def default_model() -> str:
 
 @extend_schema_field({"type": "string", "enum": [*NETWORKS], "default": "mobilenetv3_large"})
 class ModelField(serializers.ChoiceField):
-    """The name of a model; an unknown one is answered with the names of the known ones."""
+    """The name of a model. The error for an unknown name lists the known ones."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
@@ -44,13 +44,13 @@ class ModelField(serializers.ChoiceField):
 
 
 class FlagField(serializers.BooleanField):
-    """`true` or `false` in a form; a field that is not sent has its default, not `false`."""
+    """`true` or `false` in a form. A missing field has its default, which need not be `false`."""
 
     default_empty_html = empty
     default_error_messages = {"neither": _("'{given}' was given; true or false is expected.")}
 
     def __init__(self, **kwargs: Any) -> None:
-        # A page shows the default; where there is none, that nothing is chosen.
+        # The browsable API preselects the default, or nothing if there is none.
         kwargs.setdefault("initial", kwargs.get("default"))
         super().__init__(style={"template": "api/flag.html"}, **kwargs)
 
@@ -62,7 +62,7 @@ class FlagField(serializers.BooleanField):
 
 
 class NumberField(serializers.FloatField):
-    """A number within its limits; not NaN or infinity, which no limit would stop."""
+    """A finite number within its limits."""
 
     default_error_messages = {
         "between": _("'{given}' was given; a number from {least:g} to {most:g} is expected."),
@@ -80,7 +80,7 @@ class NumberField(serializers.FloatField):
 
 
 class WholeNumberField(serializers.IntegerField):
-    """A whole number within its limits."""
+    """An integer within its limits."""
 
     default_error_messages = {
         "between": _("'{given}' was given; a whole number from {least} to {most} is expected."),
@@ -92,7 +92,7 @@ class WholeNumberField(serializers.IntegerField):
 
 
 def _within_limits(field: Any, validate: Callable[[Any], Any], data: Any) -> Any:
-    """What `validate` makes of the data; one sentence for all that can be wrong with a number."""
+    """Return what `validate` returns; its errors become one message that names the limits."""
     try:
         return validate(data)
     except serializers.ValidationError:
@@ -103,13 +103,13 @@ def _within_limits(field: Any, validate: Callable[[Any], Any], data: Any) -> Any
 
 
 def shortened(data: Any) -> str:
-    """What a client sent, short enough to be shown in an answer."""
+    """Return a client's value, shortened for an error message."""
     text = str(data)
     return text if len(text) <= GIVEN_SHOWN else f"{text[:GIVEN_SHOWN]}…"
 
 
 class ImageField(serializers.FileField):
-    """One uploaded picture. Whether it is one is found out when it is decoded."""
+    """An uploaded file. Decoding finds out later whether it is a picture."""
 
     default_error_messages = {
         "required": _("The picture is missing. Send it as a file of a multipart/form-data form."),
@@ -121,7 +121,7 @@ class ImageField(serializers.FileField):
 
 
 class ImagesField(serializers.ListField):
-    """Uploaded pictures: the field is repeated, once for each file."""
+    """Uploaded pictures, sent by repeating the field for each file."""
 
     child = ImageField()
     default_error_messages = {

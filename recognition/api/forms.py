@@ -1,4 +1,5 @@
-"""How calls read their fields: each once, and those that are not known are named in the answer."""
+"""Reading of form fields: repeated fields are rejected, unknown fields give a warning in the
+answer."""
 
 from __future__ import annotations
 
@@ -15,17 +16,17 @@ from recognition.api.fields import shortened
 
 FIELDS_TOLD: Final = 20
 NOTICE: Final = "notice"
-# What the pages to try a call by hand send along.
+# Fields that the browsable API adds.
 _OF_THE_PAGE: Final = frozenset({"csrfmiddlewaretoken", "_content_type", "_content"})
 
 
 class FormCall(APIView):
-    """A call with fields, which `serializer_class` reads; `warnings` stand beside whatever it answers."""
+    """A view that reads its fields with `serializer_class`. `warnings` are added to its answer."""
 
     serializer_class: Any = None
 
     def read_form(self, request: Request) -> dict[str, Any]:
-        """The checked fields; `ValidationError` otherwise."""
+        """Return the validated fields. Raise `ValidationError`."""
         form = self.serializer_class(data=request.data)
         if isinstance(request.data, Mapping):
             self.warn(request, _unknown(request.data, form.fields))
@@ -36,7 +37,7 @@ class FormCall(APIView):
 
     @staticmethod
     def warn(request: Request, sentences: Iterable[str]) -> None:
-        """Has the answer to this request say these sentences."""
+        """Add warnings to the answer to this request."""
         request.warnings = [*getattr(request, "warnings", []), *sentences]
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
@@ -49,7 +50,7 @@ class FormCall(APIView):
 def _with_warnings(body: dict[str, Any], sentences: list[str]) -> dict[str, Any]:
     if "warnings" not in body:
         return body | {"warnings": sentences}
-    # Of a picture, whose doubts have codes.
+    # The answer has warnings about a picture, which have codes: use the same form.
     more = [{"code": NOTICE, "message": sentence} for sentence in sentences]
     return body | {"warnings": [*body["warnings"], *more]}
 

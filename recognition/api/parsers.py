@@ -1,4 +1,4 @@
-"""How bodies are read, where the framework's way leaves a failure to us."""
+"""Parsers of request bodies, for failures that DRF does not handle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recognition.api.text import not_utf8
 
 
 class JSONParser(FrameworkJSONParser):
-    """JSON in UTF-8; one that is nested deeper than the interpreter can follow is refused as unreadable."""
+    """Parse JSON in UTF-8. JSON that is nested too deeply for the interpreter raises `ParseError`."""
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         try:

@@ -1,8 +1,8 @@
-"""Whose program is at the other end of a connection: what Linux says about it, not what it says itself.
+"""Find out from the Linux kernel which program is at the other end of a local connection.
 
-A connection within the machine has two ends, and the kernel lists both with their owners in
-`/proc/net/tcp` and `tcp6`. Headers, protocol versions and addresses cannot tell a proxy from a person;
-the owner can, and so can what else the program at the other end has open.
+The kernel lists both ends of a connection within the machine, with their owners, in `/proc/net/tcp`
+and `tcp6`. Headers, protocol versions and addresses cannot tell a proxy from a person; the owner
+and the other sockets of the program at the other end can.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 logger = logging.getLogger(__name__)
 
-# The key of a request's META under which the server puts the `Peer`. No header can become it.
+# The key of the `Peer` in a request's META. No header can set it.
 PEER: Final = "recognition.peer"
 PROC: Final = Path("/proc")
 LISTENING: Final = "0A"
@@ -28,28 +28,29 @@ SOCKET_LINK: Final = "socket:["
 
 
 class Row(NamedTuple):
-    """One end of a connection, as `/proc/net/tcp` writes it: addresses in hexadecimal, with ports."""
+    """One end of a connection as in `/proc/net/tcp`: hexadecimal addresses with ports."""
 
     local: str
     remote: str
     state: str
     uid: int
-    inode: str  # "0": nobody's any more
+    inode: str  # "0": no process owns the socket any more
 
 
 class Peer:
-    """The program at the other end of a TCP connection that this process has accepted."""
+    """The program at the other end of a TCP connection that this process accepted."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
 
     @cached_property
     def is_own(self) -> bool:
-        """Whether it is a program of this process's own user, on this machine, that serves nobody else.
+        """Whether a program of this process's user opened the connection, and serves nobody else.
 
-        False whenever that is not certain: off Linux, across containers, for a program that cannot be
-        looked at, and for one that has a listening socket or a connection taken from one, since it may
-        pass on what others ask (nginx, haproxy and socat run by the same user).
+        False when this is uncertain: not on Linux, across containers, or for a program that cannot
+        be inspected. False also for a program that has a listening socket or a connection accepted
+        from one, since it may forward requests of others (nginx, haproxy or socat run by the same
+        user).
         """
         try:
             return self._examine()
@@ -63,10 +64,10 @@ class Peer:
             return False
         own = os.geteuid()
         if own == int((PROC / "sys/kernel/overflowuid").read_text()):
-            return False  # the user that stands for all that are unknown here
+            return False  # the overflow uid stands for all users unknown in this namespace
         rows = list(_rows())
         ends = [row for row in rows if row.local in _hex(*far) and row.remote in _hex(*near)]
-        # While our end is open no other connection can have these addresses: the row is this one's.
+        # While our end is open, no other connection can have these addresses, so the row is ours.
         info = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
         if len(ends) != 1 or info[0] not in BOTH_ENDS_OPEN:
             return False
@@ -77,17 +78,17 @@ class Peer:
 
 
 def is_supported() -> bool:
-    """Whether this system tells who is at the other end of a connection."""
+    """Return whether this system can tell who is at the other end of a connection."""
     return sys.platform == "linux" and (PROC / "net/tcp").exists()
 
 
 def own_user() -> str:
-    """The name of the user who runs this process."""
+    """Return the name of the user who runs this process."""
     try:
         import pwd
 
         return pwd.getpwuid(os.geteuid()).pw_name
-    except (ImportError, KeyError):  # not Unix; a user without a name, as in some containers
+    except (ImportError, KeyError):  # not Unix, or a user without a name, as in some containers
         return str(getattr(os, "geteuid", str)())
 
 
@@ -120,7 +121,8 @@ def _rows() -> Iterator[Row]:
 
 
 def _hex(host: str, port: int) -> set[str]:
-    """An address as the tables write it: in 32-bit words of the machine's byte order; IPv4 both ways."""
+    """Return the address as the tables write it: 32-bit words in native byte order, IPv4 in both
+    forms."""
     address = ipaddress.ip_address(host.partition("%")[0])
     version_4 = address if address.version == 4 else address.ipv4_mapped
     written = {address.packed}
@@ -139,7 +141,7 @@ def _port(address: str) -> str:
 
 
 def _processes(uid: int) -> Iterator[Path]:
-    """The folders of a user's processes that this process may look into."""
+    """Yield the folders of the user's processes that this process may inspect."""
     for entry in os.scandir(PROC):
         try:
             if entry.name.isdigit() and entry.stat().st_uid == uid:

@@ -1,4 +1,4 @@
-"""The pages on which every call can be tried by hand: templates/rest_framework/api.html."""
+"""The pages of the browsable API (templates/rest_framework/api.html)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from rest_framework.renderers import BrowsableAPIRenderer
 
 
 class ApiPageRenderer(BrowsableAPIRenderer):
-    """Adds what each method does, as the OpenAPI document says it, and what a PATCH may hold."""
+    """Add the OpenAPI description of each method and the fields of a PATCH to the page."""
 
     def get_filter_form(self, data: Any, view: Any, request: Any) -> None:
-        """None: the page shows an answer as it is; filters are parameters of the address."""
+        """Return None: the page has no filter form, as filters are URL parameters."""
 
     def get_context(self, data: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         context = super().get_context(data, *args, **kwargs)
@@ -26,7 +26,7 @@ class ApiPageRenderer(BrowsableAPIRenderer):
             values = {name: known.get(name, field.get_initial()) for name, field in fields.items()}
             context["patch_fields"] = fields.items()
             context["patch_body"] = json.dumps(values, indent=2, ensure_ascii=False)
-        # A browser's first visit to a call without GET is answered with 405; that is no trouble.
+        # Opening an endpoint without GET in a browser gives 405; show only its form, not an error.
         context["is_only_form"] = (
             context["response"].status_code == 405 and context["request"].method == "GET"
         )
@@ -34,7 +34,7 @@ class ApiPageRenderer(BrowsableAPIRenderer):
 
 
 def _description(view: Any, method: str) -> str:
-    """In the language in force."""
+    """Return the description of the method in the active language."""
     described = getattr(getattr(view, method.lower(), None), "kwargs", {}).get("schema")
     if described is None:
         return ""

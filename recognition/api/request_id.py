@@ -1,4 +1,4 @@
-"""One name for a request in its answer and in every line that the log has about it."""
+"""Request ids, in the answer and in every log line about the request."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
 HEADER: Final = "X-Request-ID"
-# What a client or proxy may call its request: nothing that could forge a line of the log.
+# Ids accepted from a client or proxy; they cannot forge a log line.
 _ACCEPTED: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-# What ends a line somewhere, or turns the writing on a terminal around.
+# Control characters, line separators and bidirectional controls.
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _current: ContextVar[str] = ContextVar("request_id", default="-")
 
 
 class RequestIdMiddleware:
-    """Takes the id that came with the request, or makes one, and sends it back."""
+    """Accept the request's id, or create one, and return it in the response."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -39,12 +39,12 @@ class RequestIdMiddleware:
 
 
 def current_request_id() -> str:
-    """The id of the request in hand; "-" outside of any."""
+    """Return the id of the current request; "-" outside a request."""
     return _current.get()
 
 
 class RequestIdFilter(logging.Filter):
-    """Gives a line of the log the `request_id` of the request it is about; "-" outside of any."""
+    """Add the `request_id` of the current request to a log record; "-" outside a request."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = current_request_id()
@@ -52,10 +52,10 @@ class RequestIdFilter(logging.Filter):
 
 
 class LineFormatter(logging.Formatter):
-    """One line of the log a message, whatever a path, a name or a file puts into it.
+    """Format each log message as one line, whatever text it contains.
 
-    Control characters are written as escapes; the lines of a traceback are indented, so that none of them
-    looks like a line of the log.
+    Control characters are escaped. The lines of a traceback are indented, so none looks like a log
+    line.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
@@ -74,5 +74,5 @@ def _forget(**kwargs: Any) -> None:
     _current.set("-")
 
 
-# Not at the middleware's end: Django logs a failed answer after it.
+# Not in the middleware, because Django logs failed responses after it returns.
 request_finished.connect(_forget, dispatch_uid="request_id")

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond what the serializers do: names, errors and examples."""
+"""OpenAPI descriptions of the endpoints that store nothing, and helpers for all endpoints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from recognition.api.errors import ErrorSerializer
 
 
 def read_examples(module: str) -> dict[str, Any]:
-    """The real answers recorded beside a module, by name; tests/test_api_examples.py records them."""
+    """Return the real answers recorded beside a module, by name.
+
+    tests/test_api_examples.py records them.
+    """
     recorded = Path(module).with_name("examples.json").read_text("utf-8")
     return defaultdict(dict, json.loads(recorded))
 
@@ -39,25 +42,25 @@ _ERRORS: Final = {
 
 
 def errors(*statuses: int) -> dict[int, OpenApiResponse]:
-    """The error answers of an operation, each with its example."""
+    """Return the error responses with these statuses, each with its example."""
     return {status: failure(f"error_{status}", EXAMPLES, _ERRORS[status]) for status in statuses}
 
 
 def failure(name: str, examples: dict[str, Any], description: str) -> OpenApiResponse:
-    """An error answer with the example of this name."""
+    """Return an error response with the example of this name."""
     example = OpenApiExample(name, examples[name])
     return OpenApiResponse(ErrorSerializer, description=description, examples=[example])
 
 
 def answer(serializer: Any, example: dict[str, Any], description: str = "") -> OpenApiResponse:
-    """An answer with its example; embeddings are shortened in it."""
+    """Return a response with its example, in which embeddings are shortened."""
     return OpenApiResponse(
         serializer, description=description, examples=[OpenApiExample("answer", example)]
     )
 
 
 def request_example(value: dict[str, Any]) -> OpenApiExample:
-    """What the fields of a form can hold."""
+    """Return an example of a form request."""
     return OpenApiExample("request", value, request_only=True, media_type="multipart/form-data")
 
 
@@ -65,12 +68,12 @@ UPLOAD_ERRORS: Final = (400, 401, 403, 413, 415, 429)
 
 
 def without_trailing_slash(endpoints: list[Any], **kwargs: Any) -> list[Any]:
-    """Every call answers with and without trailing slash; the document lists it once."""
+    """Drop the duplicate URLs with a trailing slash from the document."""
     return [endpoint for endpoint in endpoints if not endpoint[0].endswith("/")]
 
 
 def with_summaries(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-    """The first sentence of what a call does stands beside its address, the others below it."""
+    """Make the first sentence of each description the summary of the operation."""
     for methods in result["paths"].values():
         for operation in methods.values():
             summary, _dot, rest = operation.pop("description").partition(". ")

@@ -1,4 +1,4 @@
-"""What the calls about pictures and models read, and what they answer."""
+"""Serializers of the endpoints for pictures and models."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from recognition.networks.registry import EMBEDDING_DIM
 
 
 class _OptionsLast(serializers.Serializer):
-    """A form in which what the call is about stands before the options that many calls share."""
+    """A form whose own fields stand before the options that several forms share."""
 
     def get_fields(self) -> dict[str, serializers.Field]:
         options = ImageOptionsSerializer._declared_fields | FaceOptionsSerializer._declared_fields
@@ -50,7 +50,7 @@ class ImageOptionsSerializer(_OptionsLast):
 
 
 class FaceOptionsSerializer(_OptionsLast):
-    """Which faces of a picture count; what is left out is as the settings say."""
+    """Which faces of a picture count. Omitted fields have the configured defaults."""
 
     min_score = NumberField(
         required=False,
@@ -70,7 +70,7 @@ class DetectFormSerializer(FaceOptionsSerializer):
 
 
 class ProbeOptionsSerializer(ImageOptionsSerializer, FaceOptionsSerializer):
-    """How a picture is read that is asked about and not kept."""
+    """Options for reading a picture that is not stored."""
 
 
 class EmbeddingFormSerializer(ProbeOptionsSerializer):
@@ -92,7 +92,7 @@ class QualityReasonSerializer(serializers.Serializer):
 
 
 class QualitySerializer(serializers.Serializer):
-    """How fit a face is to be recognised; null where there was no face to measure."""
+    """How suitable a face is for recognition; null where there was no face to measure."""
 
     score = serializers.FloatField(
         allow_null=True, help_text=_("How sure the detector is, 0 to 1.")
@@ -118,13 +118,13 @@ class QualitySerializer(serializers.Serializer):
 
 
 def _crop_of(instance: Any) -> Any:
-    """What was cut out of a picture: None for a vector without one; of a refused file nothing."""
+    """Return the crop of a result; None for a given vector. Skip the field for a rejected file."""
     if "crop" not in instance:
         raise SkipField
     return instance["crop"]
 
 
-# Of a `Crop`, or of a `FaceEmbedding` that is stored; null where it has no face.
+# Renders a `Crop` or a stored `FaceEmbedding`; null where it has no face.
 class FaceSerializer(AnswerSerializer):
     box = BoxField(
         source="face.box", help_text=_("x, y, width, height in pixels of the upright picture")
@@ -157,7 +157,7 @@ class FaceDetectedField(serializers.BooleanField):
 
 
 class PictureQualitySerializer(QualitySerializer):
-    """How fit a picture without a face is; where there is one, its quality stands within the face."""
+    """The quality of a picture without a face. With a face, the face has the quality."""
 
     def get_attribute(self, instance: Any) -> Any:
         crop = _crop_of(instance)
@@ -166,7 +166,7 @@ class PictureQualitySerializer(QualitySerializer):
         return crop.quality
 
 
-# Of the `crop` that an embedding was computed from.
+# Renders the `crop` that an embedding was computed from.
 class FaceDescriptionSerializer(AnswerSerializer):
     face_detected = FaceDetectedField(
         help_text=_("False: no face was found or looked for, and the whole picture was embedded.")
@@ -177,12 +177,12 @@ class FaceDescriptionSerializer(AnswerSerializer):
     )
 
     def get_fields(self) -> dict[str, serializers.Field]:
-        """What it stands beside first."""
+        """Put the fields of subclasses first."""
         last = FaceDescriptionSerializer._declared_fields
         return dict(sorted(super().get_fields().items(), key=lambda item: item[0] in last))
 
 
-# Of the `image` that was sent and the `crops` of its faces.
+# Renders the uploaded `image` and the `crops` of its faces.
 class DetectResponseSerializer(AnswerSerializer):
     success = serializers.BooleanField(read_only=True, default=True)
     faces = FaceSerializer(many=True, source="crops", help_text=_("Largest first."))
@@ -204,7 +204,7 @@ class EmbeddingResponseSerializer(FaceDescriptionSerializer):
 
 
 class FileResultSerializer(FaceDescriptionSerializer):
-    """What became of one file; `error` and `message` say why it failed."""
+    """The result for one file. If it failed, `error` and `message` say why."""
 
     filename = serializers.CharField()
     success = serializers.SerializerMethodField()
@@ -221,7 +221,7 @@ class EmbeddingResultSerializer(FileResultSerializer):
     embedding = VectorField(required=False)
 
 
-# Of `results`: each a file's name with its crop and vector, or with its error.
+# Renders `results`, each with a file name and either its crop and vector or its error.
 class _BatchSerializer(AnswerSerializer):
     model = serializers.CharField()
     results = EmbeddingResultSerializer(many=True, help_text=_("In the order of the upload."))
@@ -244,10 +244,10 @@ class EmbeddingsBatchResponseSerializer(_BatchSerializer):
 
 
 class EmbeddingsBatchFailureSerializer(ErrorSerializer, _BatchSerializer):
-    """Every picture failed; `results` tells why."""
+    """Every picture failed; `results` says why."""
 
 
-# Of a `Health`.
+# Renders a `Health`.
 class HealthResponseSerializer(AnswerSerializer):
     status = serializers.ChoiceField(choices=["healthy", "degraded"])
     models_loaded = serializers.SerializerMethodField()
@@ -267,7 +267,7 @@ class HealthResponseSerializer(AnswerSerializer):
         return usable_names()
 
 
-# Of a `FaceNetwork`.
+# Renders a `FaceNetwork`.
 class ModelSerializer(serializers.Serializer):
     name = serializers.CharField()
     embedding_dim = serializers.IntegerField(read_only=True, default=EMBEDDING_DIM)

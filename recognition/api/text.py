@@ -1,7 +1,7 @@
-"""Text that comes in: UTF-8 and nothing else, whichever part of a request holds it.
+"""Accept only UTF-8 in every part of a request.
 
-Django replaces what it cannot read by U+FFFD and passes over parts of a form whose head it cannot read;
-here both are refused, so that nobody is enrolled under half a name and no picture is lost.
+Django replaces undecodable text with U+FFFD and skips parts of a form with an undecodable header.
+Here both are rejected, so that no person gets a damaged name and no picture is lost.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from django.utils.translation import gettext
 
 from recognition.exceptions import RecognitionError
 
-STRICT: Final = "strict_utf_8"  # UTF-8 that replaces nothing, whatever it is told
-UNNAMED: Final = "unnamed"  # a file whose name is none, such as '..'
+STRICT: Final = "strict_utf_8"  # a codec that is strict whatever error handler is given
+UNNAMED: Final = "unnamed"  # the name of a file without a usable name, such as '..'
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
 
 class NotUtf8(BadRequest, RecognitionError):
-    """A field's value or name, or a file's name, is not UTF-8; 400 in the API and on pages alike."""
+    """A field's name or value, or a file's name, is not UTF-8; 400 in the API and on pages."""
 
     code = "not_utf8"
     status = 400
 
 
 def not_utf8(given: bytes) -> NotUtf8:
-    """The refusal of these bytes, which it shows."""
+    """Return the error for these bytes; its message shows them."""
     shown = given.strip()[-100:].decode("utf-8", "backslashreplace")
     return NotUtf8(
         gettext("This text is not UTF-8: '%(given)s'. Send fields and file names in UTF-8.")
@@ -55,7 +55,7 @@ codecs.register(_find_codec)
 
 
 class Utf8UploadHandler(FileUploadHandler):
-    """Has Django read a form of several parts, strictly; the handlers after it take the files."""
+    """Parse a multipart form strictly as UTF-8; the following handlers take the files."""
 
     def handle_raw_input(
         self,
@@ -84,16 +84,16 @@ class Utf8UploadHandler(FileUploadHandler):
 
 class _Parser(MultiPartParser):
     def sanitize_file_name(self, file_name: str) -> str:
-        # Django passes over a file without a name.
+        # Django would skip a file without a name.
         return super().sanitize_file_name(file_name) or UNNAMED
 
 
 class _CheckedHeads:
-    """The body of a form as it comes, once the heads of its parts were found to be UTF-8."""
+    """A multipart body that checks, while it is read, that the part headers are UTF-8."""
 
     def __init__(self, source: IO[bytes], boundary: bytes) -> None:
         self.source, self.mark = source, b"--" + boundary
-        self.left = b""  # not looked at yet
+        self.left = b""  # not checked yet
         self.in_head = False
 
     def read(self, size: int = -1) -> bytes:
@@ -104,7 +104,7 @@ class _CheckedHeads:
         return data
 
     def _advance(self) -> bool:
-        """Whether something was found, so that what follows is to be looked at."""
+        """Look for the next boundary or end of a header; return whether one was found."""
         before, found, after = self.left.partition(_END_OF_HEAD if self.in_head else self.mark)
         if found:
             if self.in_head:
@@ -112,7 +112,7 @@ class _CheckedHeads:
             self.in_head, self.left = not self.in_head, after
         elif not self.in_head:
             self.left = self.left[-len(self.mark) :]
-        elif self.left.startswith(b"--"):  # the last boundary: what follows is no part
+        elif self.left.startswith(b"--"):  # the last boundary: no part follows
             self.in_head, self.left = False, b""
         elif len(self.left) > MAX_TOTAL_HEADER_SIZE:  # Django refuses it
             self.in_head = False
@@ -125,12 +125,12 @@ def _check_head(head: bytes) -> None:
     except UnicodeDecodeError as error:
         raise not_utf8(head) from error
     _before, found, name = head.lower().partition(b"filename*=utf-8''")
-    if found:  # by percent signs and two digits each
+    if found:  # a percent-encoded file name
         check_encoded(name.partition(b";")[0])
 
 
 def check_encoded(given: bytes) -> None:
-    """Raises `NotUtf8` unless these percent-encoded bytes of an address or a form are UTF-8."""
+    """Raise `NotUtf8` unless these percent-encoded bytes of a URL or a form are UTF-8."""
     text = unquote_to_bytes(given)
     try:
         text.decode()

@@ -1,4 +1,4 @@
-"""The calls about pictures and models, and the document that describes all calls."""
+"""URLs of the endpoints that store nothing, and of the OpenAPI document."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from recognition.api import views
 
 
 def call(route: str, view: Callable[..., Any], name: str) -> list[URLPattern]:
-    """Answers with and without a trailing slash, without a redirect that would lose a POST's body."""
+    """Return URLs with and without a trailing slash: a redirect would lose a POST's body."""
     return [path(route, view, name=name), path(f"{route}/", view)]
 
 

@@ -1,4 +1,4 @@
-"""Calls about pictures and models: they parse, call one function, and present."""
+"""Endpoints for pictures and models. Each view parses, calls one function and renders."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ from recognition.networks import NETWORKS, load_network
 
 
 def root(request: HttpRequest) -> HttpResponse:
-    """No call, but where people who look for the calls begin."""
+    """Redirect browsers from the API's root to its documentation; 404 for other clients."""
     if request.get_preferred_type(["application/json", "text/html"]) != "text/html":
         raise Http404
     return redirect("api-docs")
 
 
 class UploadView(FormCall):
-    """A call that reads a form with pictures; `serializer_class` is also what a browser fills in."""
+    """A view that reads a form with pictures through its `serializer_class`."""
 
     parser_classes = [MultiPartParser, FormParser]
     throttle_scope: str | dict[str, str] = "embed"
 
 
 def crop_options(form: dict[str, Any]) -> CropOptions:
-    """Which faces count, as the form asks for."""
+    """Return the options of the form that choose faces."""
     return {
         "use_face_detection": form["use_face_detection"],
         "require_face": form["require_face"],
@@ -57,13 +57,13 @@ def crop_options(form: dict[str, Any]) -> CropOptions:
 
 
 def crop_file(file: UploadedFile, form: dict[str, Any], *, all_faces: bool = False) -> list[Crop]:
-    """What is cut out of one file of the form, largest first; raises what is wrong with it."""
+    """Return the crops of an uploaded file, largest face first. Raise what is wrong with the file."""
     options = crop_options(form) | {"all_faces": all_faces}
     return crop_upload(file.read(), **options)
 
 
 def every_image_failed(results: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The error of a request of which nothing came; what was wrong stands with each file."""
+    """Return the error code and message for a request whose pictures all failed."""
     message = ngettext(
         "The picture could not be used: %(reason)s",
         "None of the %(count)d pictures could be used. The first: %(reason)s",
@@ -73,9 +73,9 @@ def every_image_failed(results: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 class HealthView(APIView):
-    """Whether the service can do its work. Open to all, so that what watches it needs no account."""
+    """Report the health of the service. Needs no account, so that any monitor can ask."""
 
-    authentication_classes = ()  # also when the database of accounts is away
+    authentication_classes = ()  # so that it answers while the SQL database is down
     permission_classes = [AllowAny]
 
     @schema.health
@@ -84,7 +84,7 @@ class HealthView(APIView):
 
 
 class ModelsView(APIView):
-    """The models that turn a face into an embedding."""
+    """List the models that compute embeddings."""
 
     @schema.models
     def get(self, request: Request) -> Response:
@@ -93,7 +93,7 @@ class ModelsView(APIView):
 
 
 class DetectView(UploadView):
-    """Every face in one picture."""
+    """Find every face in a picture."""
 
     serializer_class = serializers.DetectFormSerializer
 
@@ -111,14 +111,14 @@ class DetectView(UploadView):
 
 
 class EmbeddingView(UploadView):
-    """The embedding of the largest face in one picture."""
+    """Return the embedding of the largest face in a picture."""
 
     serializer_class = serializers.EmbeddingFormSerializer
 
     @schema.embedding
     def post(self, request: Request) -> Response:
         form = self.read_form(request)
-        load_network(form["model"])  # a model that cannot answer says so before anything else
+        load_network(form["model"])  # report an unusable model before reading the picture
         (crop,) = crop_file(form["image"], form)
         embeddings = embed_crops([crop.pixels], form["model"])
         result = {"model": embeddings.model, "embedding": embeddings.vectors[0], "crop": crop}
@@ -126,7 +126,7 @@ class EmbeddingView(UploadView):
 
 
 class EmbeddingsBatchView(UploadView):
-    """The embeddings of many pictures. A picture that fails does not stop the others."""
+    """Return the embeddings of many pictures. A picture that fails does not stop the others."""
 
     serializer_class = serializers.EmbeddingsBatchFormSerializer
 
@@ -150,7 +150,7 @@ class EmbeddingsBatchView(UploadView):
 def _batch_results(
     names: Iterable[str], outcomes: Iterable[Crop | RecognitionError], vectors: np.ndarray
 ) -> Iterator[dict[str, Any]]:
-    """One result for each file; `vectors` (N×512 float32) are those of the N crops, in order."""
+    """Yield one result for each file; `vectors` (N×512 float32) belong to the N crops, in order."""
     remaining = iter(vectors)
     for name, outcome in zip(names, outcomes, strict=True):
         if isinstance(outcome, RecognitionError):

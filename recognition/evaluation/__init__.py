@@ -1,7 +1,7 @@
-"""Measures models on labelled pictures: verification of pairs, and identification of people.
+"""Evaluate models on labelled pictures: verification of pairs, and identification of people.
 
-The pictures take the same path as everybody's: read, detect, align, embed. The arithmetic of the
-figures is in `recognition.metrics`.
+The pictures take the same path as in the service: decode, detect, align, embed.
+`recognition.metrics` has the arithmetic.
 """
 
 from recognition.evaluation.conditions import ConditionFigures, measure_conditions

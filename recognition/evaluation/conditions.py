@@ -1,6 +1,6 @@
-"""What pictures go through before they are searched: poor copies of crops, made here.
+"""Degraded copies of crops, to measure recognition under poor conditions.
 
-Each condition is made on the aligned crop, so it measures the network and not the detector.
+They are made from the aligned crops, so they measure the network and not the detector.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from recognition.evaluation.verification import verify_all, verify_between
 from recognition.metrics import tar_at_fmr, threshold_at_fmr
 
 BLUR_PIXELS: Final = 2.0  # standard deviation
-DARK_SHARE: Final = 0.25  # of the light
+DARK_SHARE: Final = 0.25  # factor of the pixel values
 TURNED_DEGREES: Final = 10
 JPEG_QUALITY: Final = 20
-COVER: Final = 128  # the grey of what covers eyes or mouth
+COVER: Final = 128  # grey level of the rectangle over eyes or mouth
 
 
 def _grey(crop: np.ndarray) -> np.ndarray:
@@ -56,7 +56,7 @@ def _turned(crop: np.ndarray) -> np.ndarray:
 
 
 def _covered(points: Sequence[int], margin: tuple[int, int]) -> Callable[[np.ndarray], np.ndarray]:
-    """Covers a rectangle around these points of the template, `margin` (x, y) pixels wider."""
+    """Return a function that covers these template points, with `margin` (x, y) pixels around them."""
     left, top = (TEMPLATE[points].min(0) - margin).round().astype(int)
     right, bottom = (TEMPLATE[points].max(0) + margin).round().astype(int)
 
@@ -76,7 +76,7 @@ def _jpeg(crop: np.ndarray) -> np.ndarray:
     return np.asarray(Image.open(file).convert("RGB"))
 
 
-# Each takes and gives 112×112×3 uint8 RGB.
+# Each function takes and returns 112×112×3 uint8 RGB.
 CONDITIONS: Final[Mapping[str, Callable[[np.ndarray], np.ndarray]]] = {
     "grey": _grey,
     "half size": _half_size,
@@ -91,11 +91,12 @@ CONDITIONS: Final[Mapping[str, Callable[[np.ndarray], np.ndarray]]] = {
 
 @dataclass(frozen=True, slots=True)
 class ConditionFigures:
-    """How well people are told apart when pictures are in a condition; shares.
+    """How well people are told apart when pictures are in a condition; all values are shares.
 
-    `tar_both`: both pictures are so; `tar_one`: one is so and the other as it came, each at the
-    threshold that has the false-match rate there. `tar_kept` and `fmr_kept`: one is so, at the
-    threshold of the pictures as they came, which is what a service does.
+    `tar_both`: both pictures are in the condition. `tar_one`: one is, and the other is unchanged.
+    Both are at the threshold with the given false-match rate for such pairs. `tar_kept` and
+    `fmr_kept`: one picture is in the condition, at the threshold of unchanged pictures, as a
+    service uses it.
     """
 
     tar_both: float
@@ -112,10 +113,10 @@ def measure_conditions(
     fmr: float,
     track: Callable[[Any], Any] = lambda items: items,
 ) -> dict[str, ConditionFigures]:
-    """The figures of each condition, and of the crops as they came under "none".
+    """Return the figures of each condition, and of the unchanged crops under "none".
 
-    `crops` are N×112×112×3 uint8 RGB, `embed` gives N×D float32 of length 1 for such, and `plain`
-    is what it gave for these.
+    `crops` are N×112×112×3 uint8 RGB. `embed` returns N×D float32 of length 1 for crops, and
+    `plain` is its result for these crops.
     """
     pairs = verify_all(plain, people)
     threshold = threshold_at_fmr(pairs.similarities, pairs.same, fmr)

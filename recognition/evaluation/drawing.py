@@ -1,4 +1,4 @@
-"""What was measured, as a picture."""
+"""Plots of the measured figures."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEAST_FMR: Final = 1e-5
-LEAST_RATE: Final = 1e-3  # of genuine pairs that are missed, as far as it is drawn
-POINTS: Final = 400  # of a curve
+LEAST_RATE: Final = 1e-3  # lower end of the axis of the false non-match rate
+POINTS: Final = 400  # points of a curve
 
 
 def plot(
@@ -25,10 +25,10 @@ def plot(
     thresholds: Mapping[str, Mapping[str, float]] | None = None,
     conditions: Mapping[str, Mapping[str, ConditionFigures]] | None = None,
 ) -> None:
-    """Draws ROC and DET curves, histograms of the similarities, and bars by condition, as a PNG.
+    """Draw ROC and DET curves, histograms of the similarities, and bars by condition, as a PNG.
 
     `thresholds` are similarities to mark in the histogram of each result, `conditions` the figures
-    of each model by condition; both by the names of the results.
+    of each model by condition. Both have the keys of `results`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -55,7 +55,7 @@ def plot(
 
 
 def _curve(result: Verification) -> tuple[np.ndarray, np.ndarray]:
-    """FMR and TAR at `POINTS` thresholds, evenly spread over the logarithm of the FMR."""
+    """Return FMR and TAR at up to `POINTS` thresholds, evenly spaced in the logarithm of the FMR."""
     impostors = np.sort(result.similarities[~result.same])[::-1]
     genuine = np.sort(result.similarities[result.same])
     places = np.unique(np.geomspace(1, len(impostors), POINTS).astype(int)) - 1
@@ -68,7 +68,7 @@ def _draw_histogram(
 ) -> None:
     scores, same = result.similarities, result.same
     bins = np.linspace(scores.min(), scores.max(), 60).tolist()
-    # By shares: there are many more pairs of different people than of the same person.
+    # Densities, because there are many more pairs of different people than of the same person.
     axes.hist(scores[~same], bins, density=True, alpha=0.6, label="different people")
     axes.hist(scores[same], bins, density=True, alpha=0.6, label="same person")
     for label, value in thresholds.items():

@@ -1,4 +1,4 @@
-"""Embeddings of the pictures that are measured, by every model at once."""
+"""Embed the pictures of an evaluation with several models."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from recognition.embedding import crop_upload, embed_crops
 from recognition.evaluation.pictures import EvaluationError, PictureSet
 from recognition.exceptions import RecognitionError
 
-CHUNK: Final = 256  # crops held before they are embedded
+CHUNK: Final = 256  # crops collected for one call of the networks
 
 Wrapper = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """Embeddings of pictures by every model: N×512 float32 each, rows in the order of `stems`.
+    """Embeddings of N pictures by every model: N×512 float32 each, rows in the order of `stems`.
 
-    `stems` are the names that `PictureSet` gives; `unusable` says by file why it is left out;
-    `crops` are the N×112×112×3 uint8 RGB that were embedded, where they were to be kept.
+    `stems` are names of the `PictureSet`. `unusable` gives the reason for each file left out.
+    `crops` are the N×112×112×3 uint8 RGB that were embedded, if they were to be kept.
     """
 
     stems: list[str]
@@ -47,9 +47,9 @@ def embed_pictures(
     keep_crops: bool = False,
     track: Wrapper = lambda items, total: items,
 ) -> Gallery:
-    """Embeds the pictures by each of the models; faces are looked for once for all of them.
+    """Embed the pictures with each model; faces are detected only once.
 
-    Raises `EvaluationError` when none of them can be used.
+    Raise `EvaluationError` when no picture can be used.
     """
     used: list[str] = []
     unusable: dict[str, str] = {}
@@ -89,9 +89,10 @@ def embed_pictures(
 
 
 def read_descriptors(path: Path) -> tuple[dict[str, int], np.ndarray]:
-    """Ready-made vectors to measure beside the models: an .npz of `names` and `embedding` (N×D).
+    """Return the rows by name and the N×D float32 vectors of another system.
 
-    They are centred on their mean and normalised, as their cosine is compared.
+    The .npz has `names` and `embedding` (N×D). The vectors are centred on their mean and
+    normalised, as their cosine is compared.
     """
     with np.load(path) as content:
         names, vectors = content["names"], content["embedding"].astype(np.float32)

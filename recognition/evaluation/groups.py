@@ -1,4 +1,4 @@
-"""False matches by group: how often strangers of one group are taken for one person."""
+"""False matches by group: how often strangers of one group match each other."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ EVERYBODY: Final = ("all", "")
 SAME_LABELS: Final = ("alike in all labels", "")
 REPLICATES: Final = 200
 BLOCK: Final = 1024  # rows compared at a time
-# What spreadsheets have made of two age groups in copies of FairFace's list.
+# Age groups that spreadsheets turned into dates in copies of FairFace's list.
 DATES: Final = {"03-Sep": "3-9", "Oct-19": "10-19"}
 
 
 @dataclass(frozen=True, slots=True)
 class GroupRate:
-    """Pairs of different people within one group, and how many reach the threshold."""
+    """The pairs of different people within one group, and how many of them reach the threshold."""
 
     column: str
     value: str
     pictures: int
     pairs: int
     false_matches: int
-    interval: tuple[float, float]  # of the rate, 95 %, by bootstrap over the pictures
+    interval: tuple[float, float]  # 95 % interval of the rate, by bootstrap over the pictures
 
     @property
     def fmr(self) -> float:
@@ -39,9 +39,9 @@ class GroupRate:
 
 
 def read_labels(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
-    """By column of a CSV, the label of each picture; the first column names the picture.
+    """Return the label of each picture, by column of a CSV whose first column names the picture.
 
-    Raises `EvaluationError` where a picture has no row or there is no column of labels.
+    Raise `EvaluationError` when a picture has no row or there is no column of labels.
     """
     with path.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
@@ -68,7 +68,7 @@ def read_labels(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
 def group_rates(
     vectors: np.ndarray, labels: Mapping[str, Sequence[str]], threshold: float
 ) -> list[GroupRate]:
-    """The false-match rate among everybody, within each group, and among those alike in all labels.
+    """Return the false-match rates among everybody, in each group, and with all labels equal.
 
     `vectors` are N×D float32 of length 1, each of another person. Groups with one picture are left
     out.
@@ -89,7 +89,7 @@ def group_rates(
 def _rate(
     column: str, value: str, first: np.ndarray, second: np.ndarray, group: np.ndarray
 ) -> GroupRate:
-    """Pairs within one group; `group` are N numbers, -1 for who does not belong to any."""
+    """Return the rate of pairs with the same number in `group` (N integers, -1 for no group)."""
     members = np.flatnonzero(group >= 0)
     same = (group[first] == group[second]) & (group[first] >= 0)
     place = np.searchsorted(members, np.stack([first[same], second[same]]))
@@ -108,7 +108,8 @@ def _rate(
 
 
 def _matches(vectors: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs whose similarity reaches the threshold: two arrays of places, the smaller first."""
+    """Return the indices of the pairs that reach the threshold as two arrays, the smaller index
+    first."""
     found = [np.empty((0, 2), int)]
     for start in range(0, len(vectors), BLOCK):
         scores = vectors[start : start + BLOCK] @ vectors[start:].T
@@ -118,6 +119,6 @@ def _matches(vectors: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndar
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
-    """Sorts "3-9" before "10-19", and words after numbers."""
+    """Return a sort key that puts "3-9" before "10-19", and words after numbers."""
     digits = text.split("-")[0]
     return [(int(digits), text)] if digits.isdigit() else [(10**6, text)]

@@ -1,4 +1,4 @@
-"""Identification: who is it, and is it anybody of the gallery at all? (ISO/IEC 19795-1)"""
+"""Identification: who is it, and is the person in the gallery at all? (ISO/IEC 19795-1)"""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ FPIRS: Final = (0.1, 0.01)
 
 @dataclass(frozen=True, slots=True)
 class Identification:
-    """Searches in a gallery that holds each person's first picture; all other pictures are probes.
+    """Searches in a gallery of each person's first picture; all N other pictures are probes.
 
-    Each probe is searched twice: with its person in the gallery (a mated search), and with its
-    person taken out, as a stranger's (non-mated). `own` is the similarity to the person's
-    picture, `other` the highest to anybody else's, `people` whose probe it is: N each.
+    Each probe is searched with its person in the gallery (mated) and without (non-mated). For each
+    probe, `own` is the similarity to its person's picture, `other` the highest similarity to
+    another person, and `people` the number of its person.
     """
 
     own: np.ndarray
@@ -32,10 +32,10 @@ class Identification:
     ranks: dict[str, float]
 
     def figures(self) -> dict[str, Any]:
-        """Shares: rank-k rates, and the FNIR where the FPIR is at most each of `FPIRS`.
+        """Return rank-k rates, and the FNIR at an FPIR of at most each of `FPIRS`, as shares.
 
-        FPIR is the share of strangers' searches that return anybody; FNIR that of the searches for
-        somebody enrolled that do not return them first, at or above the threshold.
+        FPIR is the share of non-mated searches that return anybody. FNIR is the share of mated
+        searches that do not return the right person first at or above the threshold.
         """
         rates = [rate for rate in FPIRS if rate * len(self.other) >= 1]
         return {
@@ -46,7 +46,7 @@ class Identification:
         }
 
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """95 % intervals of the `fnir_at_fpir_…` figures, by bootstrap over the probes' people."""
+        """Return 95 % intervals of the `fnir_at_fpir_…` figures, by bootstrap over the people."""
         rates = [rate for rate in FPIRS if rate * len(self.other) >= 1]
         order = np.argsort(-self.other, kind="stable")
 
@@ -62,7 +62,7 @@ class Identification:
         return {f"fnir_at_fpir_{rate:g}": interval(rate) for rate in rates}
 
     def at(self, similarity: float) -> tuple[float, float]:
-        """FPIR and FNIR with that threshold."""
+        """Return FPIR and FNIR at this threshold."""
         exact = np.float64(similarity)  # not rounded to float32
         return float((self.other >= exact).mean()), float(self._missed(exact).mean())
 
@@ -76,9 +76,9 @@ class Identification:
 
 
 def identification(vectors: np.ndarray, people: Sequence[str]) -> Identification:
-    """Searches among the people; `vectors` is N×D float32 of length 1.
+    """Search each probe among the people; `vectors` is N×D float32 of length 1.
 
-    Raises `EvaluationError` when nobody has two pictures, or there is only one person.
+    Raise `EvaluationError` when no person has two pictures, or there is only one person.
     """
     labels = np.asarray(people)
     names, first, numbers = np.unique(labels, return_index=True, return_inverse=True)

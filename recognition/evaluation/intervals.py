@@ -1,7 +1,7 @@
-"""How sure a rate is: bootstrap over people, because pictures of one person are not independent.
+"""Confidence intervals by bootstrap over people, as pictures of one person are not independent.
 
-Each of the replicates draws as many people as there are, with repetition. A genuine pair then counts
-as often as its person was drawn, a pair of different people as often as both were, multiplied
+Each replicate draws as many people as there are, with replacement. A genuine pair then counts as
+often as its person was drawn, a pair of different people as often as the product of both counts
 (Bolle, Ratha and Pankanti 2004, "Error analysis of pattern recognition systems").
 """
 
@@ -14,8 +14,10 @@ import numpy as np
 
 REPLICATES: Final = 1000
 LEVEL: Final = (2.5, 97.5)  # percentiles: an interval of 95 %
-MOST_PEOPLE: Final = 5000  # the table of all their pairs has 100 MB; more people vary little
-TAIL: Final = 4  # so many times the impostor pairs that a rate lets through are looked at
+MOST_PEOPLE: Final = (
+    5000  # their table of pairs takes 100 MB; with more people intervals are narrow
+)
+TAIL: Final = 4  # examine this many times the impostor pairs that a rate accepts
 
 Interval = tuple[float, float]
 
@@ -27,10 +29,10 @@ def tar_intervals(
     rates: Sequence[float],
     replicates: int = REPLICATES,
 ) -> dict[float, Interval]:
-    """The 95 % interval of the TAR at each false-match rate.
+    """Return the 95 % interval of the TAR at each false-match rate.
 
-    `similarities` are M floats, `same` M booleans, `people` M×2 numbers from 0. Empty where there
-    are more than `MOST_PEOPLE`.
+    `similarities` are M floats, `same` M booleans, `people` M×2 integers from 0. Empty for more
+    than `MOST_PEOPLE` people.
     """
     count = int(people.max()) + 1
     if not rates or count > MOST_PEOPLE:
@@ -61,9 +63,9 @@ def tar_intervals(
 def share_interval(
     share: Callable[[np.ndarray], float], people: np.ndarray, replicates: int = REPLICATES
 ) -> Interval:
-    """The 95 % interval of `share`, a function of how much each of the N items counts.
+    """Return the 95 % interval of `share`, a function of the weights of N items.
 
-    `people` are N numbers from 0: whose items they are.
+    `people` are N integers from 0 that say to whom each item belongs.
     """
     found = [share(drawn[people]) for drawn in draws(int(people.max()) + 1, replicates)]
     low, high = np.nanpercentile(found, LEVEL)
@@ -71,7 +73,7 @@ def share_interval(
 
 
 def draws(count: int, replicates: int) -> Iterator[np.ndarray]:
-    """How often each of `count` people is drawn: float32, always the same draws."""
+    """Yield float32 counts of how often each of `count` people is drawn, always the same sequence."""
     chance = np.random.default_rng(0)
     for _replicate in range(replicates):
         yield np.bincount(chance.integers(count, size=count), minlength=count).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What is measured: pictures of folders and zip archives by name, and pairs of them."""
+"""The pictures of an evaluation, from folders and zip archives, and pairs of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from recognition.imaging import EXTENSIONS
 
 
 class EvaluationError(Exception):
-    """The pictures or pairs given cannot be measured; the text says why and what to give."""
+    """The given pictures or pairs cannot be evaluated; the message says why and what to give."""
 
 
 class Pair(NamedTuple):
-    """Two pictures by name, and whether they show one person."""
+    """Two pictures by name, and whether they show the same person."""
 
     first: str
     second: str
@@ -31,14 +31,16 @@ class Pair(NamedTuple):
 class _File(NamedTuple):
     root: Path  # the folder or zip archive
     path: PurePath  # inside it
-    inside: PurePath  # below what was asked for, which may be a folder of the archive
+    inside: PurePath  # relative to the source, which may be a folder inside the archive
 
 
 @dataclass(frozen=True, slots=True)
 class PictureSet:
-    """Pictures of folders and zip archives, by name; the person is the folder one is in.
+    """Pictures of folders and zip archives, by name. The person is the name of the picture's
+    folder.
 
-    A picture's name is its file's stem, or, where several files have that one, `folder/stem`.
+    A picture's name is the stem of its file, or `folder/stem` where several files have the same
+    stem.
     """
 
     roots: dict[str, Path]  # name → the folder or zip archive it is in
@@ -46,7 +48,7 @@ class PictureSet:
     people: dict[str, str]  # name → person
 
     def read(self, stems: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """File name and bytes of each picture, in order."""
+        """Yield file name and bytes of each picture, in order."""
         with ExitStack() as stack:
             archives: dict[Path, zipfile.ZipFile] = {}
             for stem in stems:
@@ -61,7 +63,10 @@ class PictureSet:
 
 
 def open_pictures(*sources: Path) -> PictureSet:
-    """The pictures of folders (searched deeply), zip archives, and folders inside those."""
+    """Return the pictures of folders (recursively), zip archives, and folders inside archives.
+
+    Raise `EvaluationError` for a source without pictures and for duplicate names.
+    """
     files = [file for source in sources for file in _files(source)]
     stems = Counter(file.path.stem for file in files)
     found = PictureSet({}, {}, {})
@@ -79,7 +84,7 @@ def open_pictures(*sources: Path) -> PictureSet:
 
 
 def _files(source: Path) -> list[_File]:
-    """The pictures of one source; raises `EvaluationError` when there is none."""
+    """Return the pictures of one source. Raise `EvaluationError` when there is none."""
     if source.is_dir():
         root, inside = source, PurePath()
         names = [str(p.relative_to(root)) for p in sorted(root.rglob("*")) if p.is_file()]
@@ -104,7 +109,10 @@ def _files(source: Path) -> list[_File]:
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """Pairs of a CSV (image_a, image_b, same: 1 or 0) or of LFW's `pairs.txt`."""
+    """Return the pairs of a CSV (image_a, image_b, same: 1 or 0) or of LFW's `pairs.txt`.
+
+    Raise `EvaluationError` for lines that are no pairs.
+    """
     lines = path.read_text("utf-8").splitlines()
     if lines and lines[0].replace(" ", "").lower().startswith("image_a,"):
         pairs = [
@@ -136,5 +144,5 @@ def _lfw_pair(line: str, number: int) -> Pair:
 
 
 def missing_pictures(pairs: Iterable[Pair], known: Iterable[str]) -> list[str]:
-    """The pictures that pairs name and nobody has."""
+    """Return the names in pairs that are not among the known pictures."""
     return sorted({stem for pair in pairs for stem in pair[:2]} - set(known))

@@ -1,4 +1,4 @@
-"""What was measured, in words: for a terminal, and as Markdown for a document."""
+"""Format the measured figures as text for a terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ pose and camera, and a pair of one person that nobody knows of counts as a false
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose first column is to the left and whose others are to the right."""
+    """Return a table with the first column left-aligned and the others right-aligned."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)) + "\n"
 
 
 def markdown_figures(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """The figures of each model, with their 95 % intervals."""
+    """Return a table of the figures of each model, with their 95 % intervals."""
     found = {name for values in figures.values() for name in values}
     rows = [
         [label, *(_figure(name, values) for values in figures.values())]
@@ -53,7 +53,7 @@ def markdown_figures(figures: Mapping[str, Mapping[str, Any]]) -> str:
 def markdown_conditions(
     conditions: Mapping[str, Mapping[str, ConditionFigures]], fmr: float
 ) -> str:
-    """TAR of each model by condition."""
+    """Return a table of the TAR of each model by condition."""
     rate = f"{fmr * 100:g} %"
     headings = ("both so", "one so", "one so, threshold kept (its FMR)")
     header = [
@@ -78,7 +78,7 @@ def markdown_conditions(
 def markdown_groups(
     rates: Mapping[str, Sequence[GroupRate]], thresholds: Mapping[str, float]
 ) -> str:
-    """The false-match rate of each group by each model, and how many times that of everybody."""
+    """Return a table of the false-match rate of each group, absolute and relative to everybody's."""
     first = next(iter(rates.values()))
     header = ["Pairs within", "pictures", "pairs"]
     header += [f"`{model}` from {thresholds[model]:g}: FMR" for model in rates]
@@ -96,7 +96,7 @@ def markdown_groups(
 
 
 def text_figures(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """The figures of each model as a table of fixed width, by their names in the JSON."""
+    """Return a fixed-width table of the figures of each model, with their JSON names."""
     scalars = {
         name: {key: value for key, value in values.items() if not isinstance(value, dict)}
         for name, values in figures.items()
@@ -111,7 +111,7 @@ def text_figures(figures: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def without_folders(argument: str) -> str:
-    """What a path says of this machine is left out: its folders, but not those inside a zip."""
+    """Remove the folders of this machine from a path, but not those inside a zip archive."""
     return re.sub(r"^.*/(?=[^/]+\.zip/)|^(?!.*\.zip/).*/(?=[^/])", "", argument)
 
 

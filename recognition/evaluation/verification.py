@@ -1,4 +1,4 @@
-"""Verification: are two pictures of one person? Scores of pairs, their figures and thresholds."""
+"""Verification: do two pictures show the same person? Scores of pairs, figures and thresholds."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ FOLDS: Final = 10
 FMRS: Final = (0.01, 0.001, 0.0001)
 CURVE_FMRS: Final = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 REVIEW_FMR_FACTOR: Final = 10
-FALSE_MATCHES: Final = 10  # that a threshold must stand on: fewer are chance
+FALSE_MATCHES: Final = 10  # least number of false matches for a reliable threshold
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """Scores of pairs and the figures drawn from them; rates are shares, thresholds cosines.
+    """Scores of M pairs and figures computed from them; rates are shares, thresholds cosines.
 
-    `similarities` are M float32, `same` M booleans, and `people`, where known, M×2 numbers of whom
-    the two pictures show: intervals need them.
+    `similarities` are M float32, `same` M booleans, and `people`, if known, M×2 integers for the
+    two persons of each pair, which intervals need.
     """
 
     similarities: np.ndarray
@@ -41,11 +41,14 @@ class Verification:
 
     @property
     def is_enough(self) -> bool:
-        """Whether each of the folds gets a pair of one person and one of different people."""
+        """Whether each fold gets at least one genuine and one impostor pair."""
         return bool(min(self.same.sum(), (~self.same).sum()) >= FOLDS)
 
     def figures(self, fmr: float) -> dict[str, Any]:
-        """Raises `EvaluationError` when there are fewer pairs of a kind than folds."""
+        """Return the figures; `fmr` is the false-match rate of `threshold_at_fmr`.
+
+        Raise `EvaluationError` when there are fewer pairs of a kind than folds.
+        """
         if not self.is_enough:
             raise EvaluationError(
                 gettext(
@@ -78,19 +81,19 @@ class Verification:
 
     @property
     def rates(self) -> list[float]:
-        """The false-match rates of `FMRS` at which at least one of so many impostor pairs passes."""
+        """The rates of `FMRS` at which at least one impostor pair is accepted."""
         impostors = (~self.same).sum()
         return [rate for rate in FMRS if impostors * rate >= 1]
 
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """95 % intervals of the `tar_at_fmr_…` figures, by bootstrap over the people."""
+        """Return 95 % intervals of the `tar_at_fmr_…` figures, by bootstrap over the people."""
         if self.people is None:
             return {}
         found = tar_intervals(self.similarities, self.same, self.people, self.rates)
         return {f"tar_at_fmr_{rate:g}": interval for rate, interval in found.items()}
 
     def at(self, similarity: float) -> tuple[float, float]:
-        """FMR and TAR: the shares of the pairs of different people, and of one, that reach it."""
+        """Return FMR and TAR: the shares of impostor and of genuine pairs that reach the threshold."""
         reached = self.similarities >= np.float64(similarity)  # not rounded to float32
         return float(reached[~self.same].mean()), float(reached[self.same].mean())
 
@@ -98,9 +101,9 @@ class Verification:
 def verify_pairs(
     vectors: np.ndarray, places: dict[str, int], pairs: Sequence[Pair], people: dict[str, str]
 ) -> Verification:
-    """The similarity of every pair; vectors are N×D of length 1.
+    """Return the similarities of the pairs; `vectors` is N×D float32 of length 1.
 
-    `places` finds the row of a picture's name, `people` whom it shows.
+    `places` gives the row, and `people` the person, of each picture's name.
     """
     rows = np.array([[places[pair.first], places[pair.second]] for pair in pairs])
     names = [[people[pair.first], people[pair.second]] for pair in pairs]
@@ -112,7 +115,7 @@ def verify_pairs(
 
 
 def verify_all(vectors: np.ndarray, people: Sequence[str]) -> Verification:
-    """The similarity of every picture with every other; vectors are N×D float32 of length 1."""
+    """Return the similarities of all pairs of pictures; `vectors` is N×D float32 of length 1."""
     numbers = np.unique(np.asarray(people), return_inverse=True)[1].astype(np.int32)
     following = range(1, len(numbers))
     scores = [vectors[place:] @ vectors[place - 1] for place in following]
@@ -127,9 +130,10 @@ def verify_all(vectors: np.ndarray, people: Sequence[str]) -> Verification:
 def verify_between(
     probes: np.ndarray, references: np.ndarray, people: Sequence[str]
 ) -> Verification:
-    """The similarity of every picture in one state with every *other* picture in another.
+    """Return the similarities of each probe with every reference of another picture.
 
-    `probes` and `references` are N×D float32 of length 1, of the same pictures in the same order.
+    `probes` and `references` are N×D float32 of length 1, of the same pictures in the same order,
+    such as degraded and unchanged ones.
     """
     numbers = np.unique(np.asarray(people), return_inverse=True)[1].astype(np.int32)
     other = ~np.eye(len(numbers), dtype=bool)
@@ -139,24 +143,30 @@ def verify_between(
 
 
 def review_fmr(fmr: float) -> float:
-    """`review` starts where ten times as many strangers would come through as at `match`."""
+    """Return the false-match rate of the `review` threshold: ten times that of `match`."""
     return min(fmr * REVIEW_FMR_FACTOR, 0.5)
 
 
 def impostor_scores(vectors: np.ndarray, people: Sequence[str]) -> np.ndarray:
-    """The similarities of all pairs of different people; `vectors` is N×D float32 of length 1."""
+    """Return the similarities of all pairs of different people.
+
+    `vectors` is N×D float32 of length 1.
+    """
     pairs = verify_all(vectors, people)
     return np.asarray(pairs.similarities[~pairs.same])
 
 
 def impostor_curve(scores: np.ndarray) -> list[Threshold]:
-    """The thresholds at the rates of `CURVE_FMRS` that so many scores can tell."""
+    """Return the thresholds at those `CURVE_FMRS` that this many scores can measure."""
     measurable = [fmr for fmr in CURVE_FMRS if len(scores) * fmr >= FALSE_MATCHES]
     return [threshold_of_impostors(scores, fmr) for fmr in measurable]
 
 
 def threshold_of_impostors(scores: np.ndarray, fmr: float) -> Threshold:
-    """The lowest similarity, in steps of 0.0001, that at most the share `fmr` of the scores reach."""
+    """Return the lowest threshold that at most the share `fmr` of the impostor scores reach.
+
+    It is rounded to 0.0001. Raise `EvaluationError` when there are too few scores for this rate.
+    """
     if len(scores) * fmr < FALSE_MATCHES:
         raise EvaluationError(
             gettext(
@@ -171,7 +181,10 @@ def threshold_of_impostors(scores: np.ndarray, fmr: float) -> Threshold:
 
 
 def propose_thresholds(vectors: np.ndarray, people: Sequence[str], fmr: float) -> Thresholds:
-    """The thresholds that follow from all pairs of different people, `match` at the rate `fmr`."""
+    """Return thresholds from all pairs of different people, with `match` at the rate `fmr`.
+
+    `vectors` is N×D float32 of length 1.
+    """
     scores = impostor_scores(vectors, people)
     return Thresholds(
         threshold_of_impostors(scores, fmr),

@@ -17,7 +17,7 @@ def add_progress_argument(parser: ArgumentParser) -> None:
 
 
 class ProgressBar(Protocol):
-    """Wraps a loop: the items, what is being done, how many there are (None: not known)."""
+    """A wrapper that shows the progress of a loop: items, label, and their number (None: unknown)."""
 
     def __call__(
         self, items: Iterable[Item], label: str, total: int | None, /
@@ -25,11 +25,11 @@ class ProgressBar(Protocol):
 
 
 def progress_bar(hidden: bool) -> ProgressBar:
-    """A bar on stderr, when that is a terminal and it is not `hidden`."""
+    """Return a progress bar on stderr, which is silent when `hidden` or without a terminal."""
     from tqdm import tqdm
 
     def track(items: Iterable[Item], label: str, total: int | None) -> Iterable[Item]:
-        # None: hidden unless stderr is a terminal.
+        # disable=None hides the bar unless stderr is a terminal.
         bar: Iterable[Item] = tqdm(
             items, label, total, file=sys.stderr, disable=hidden or None, leave=False
         )

@@ -1,4 +1,4 @@
-"""`manage.py benchmark`: how fast this machine finds, aligns, embeds and searches faces."""
+"""`manage.py benchmark`: time detection, alignment, embedding and search on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from recognition.exceptions import RecognitionError
 from recognition.networks import NETWORKS, load_network, usable_names
 
 GALLERIES: Final = (1_000, 10_000)
-WIDTH: Final = 50  # of the labels
+WIDTH: Final = 50  # characters of the label column
 
 
 class Command(BaseCommand):
@@ -31,7 +31,7 @@ class Command(BaseCommand):
         "of its own. Changes nothing; the running server may stay up, but slows it down."
     )
 
-    requires_system_checks = ["recognition"]  # without the notes: those stand in 'check'
+    requires_system_checks = ["recognition"]  # 'check' shows the other notes
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -132,13 +132,13 @@ def _label(timing: Timing) -> str:
 
 
 def _machine(devices: dict[str, str]) -> dict[str, Any]:
-    """What the figures depend on; `devices` are those of the models."""
+    """Return the conditions of the measurement; `devices` gives the device of each model."""
     settings = get_settings()
     return {
         "system": platform.platform(),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],  # 1.0 for each program that was kept busy
+        "load": os.getloadavg()[0],  # 1.0 for each busy core
         "devices": devices,
         "detector": settings.detector,
         "detection_max_side": settings.detection_max_side,

@@ -1,4 +1,4 @@
-"""Measures the models on labelled pictures, and stores the thresholds that follow from it."""
+"""`manage.py evaluate`: measure the models on labelled pictures, and store the thresholds."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Command(BaseCommand):
         "identification in a gallery, of strangers too. Intervals are of 95 %, by bootstrap over people."
     )
 
-    requires_system_checks = ["recognition"]  # without the notes: those stand in 'check'
+    requires_system_checks = ["recognition"]  # 'check' shows the other notes
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -229,7 +229,7 @@ class Command(BaseCommand):
     def _vectors(
         self, options: dict[str, Any], gallery: Gallery, needed: set[str]
     ) -> dict[str, tuple[dict[str, int], np.ndarray]]:
-        """By model, and by the name of what is compared: the row of each picture, and the rows."""
+        """Return, by model and for the compared system, the row of each picture and the vectors."""
         vectors = {name: (gallery.places, rows) for name, rows in gallery.vectors.items()}
         if options["compare"]:
             places, rows = read_descriptors(options["compare"])
@@ -250,7 +250,7 @@ class Command(BaseCommand):
         people: dict[str, str],
         pairs: list[Pair],
     ) -> dict[str, Verification]:
-        """The pairs of the file, or all there are; none when those are too few."""
+        """Verify the pairs of the file, or all pairs; return nothing when there are too few."""
         whom = [people[stem] for stem in gallery.stems]
         results = {
             name: verify_pairs(rows, places, pairs, people) if pairs else verify_all(rows, whom)
@@ -371,7 +371,7 @@ class Command(BaseCommand):
             options["json"].write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
     def _thresholds(self, models: Iterable[str]) -> dict[str, float]:
-        """From which similarity on each model's weights say that two faces match."""
+        """Return the stored match threshold of each model's weights."""
         found = {}
         for model in models:
             if (known := thresholds_of(model)) is None:

@@ -1,4 +1,4 @@
-"""Installs published checkpoints, and lists them."""
+"""`manage.py fetch_weights`: install published checkpoints, or list them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recognition.networks import KNOWN_NETWORKS, NETWORKS, PublishedWeights
 
 
 class _Wanted(NamedTuple):
-    """One file to fetch, and what puts it in place."""
+    """A published file and the function that installs it."""
 
     file: str  # in the weights folder
     published: PublishedWeights
@@ -128,13 +128,13 @@ class Command(BaseCommand):
 
 
 def _sources() -> list[str]:
-    """Everybody who publishes something."""
+    """Return the names of all publishers."""
     names = [*KNOWN_NETWORKS, *EXTRAS]
     return sorted({wanted.published.name for name in names for wanted in _files(name)})
 
 
 def _files(name: str) -> list[_Wanted]:
-    """Every published file of a model or an extra, the best first."""
+    """Return every published file of a model or an extra, the best first."""
     if network := KNOWN_NETWORKS.get(name):
         put = partial(_put_network, name)
         return [_Wanted(f"{network.weights_stem}.ckpt", item, put) for item in network.published]
@@ -153,7 +153,10 @@ def _put_extra(file: str, url: str, **options: Any) -> tuple[Path, str]:
 
 
 def _wanted(name: str, options: dict[str, Any]) -> list[_Wanted]:
-    """What the options ask for: one checkpoint of a model, all files of one publisher of an extra."""
+    """Return the files that the options choose.
+
+    This is one checkpoint of a model, or all files of one publisher of an extra.
+    """
     files = _files(name)
     if options["url"]:
         own = PublishedWeights("url", options["url"], _("see its publisher"), "", "")

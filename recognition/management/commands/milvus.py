@@ -1,4 +1,4 @@
-"""`manage.py milvus`: the embedded vector database as a server, for several processes."""
+"""`manage.py milvus`: serve the embedded vector database to several processes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Command(BaseCommand):
 
 
 def _check_free(folder: Path) -> None:
-    """Makes the folder, readable by its owner only; refuses one that another process has open."""
+    """Create the folder for its owner only. Raise `CommandError` if another process has it open."""
     store = LiteVectorStore(folder)
     try:
         store.ping()
@@ -65,7 +65,7 @@ def _check_free(folder: Path) -> None:
 
 def _become_server(folder: Path, port: int) -> None:
     program = Path(sys.executable).with_name("milvus-lite")
-    # One worker: writes side by side lose rows.
+    # Only one worker: concurrent writes would lose rows.
     words = [
         "server",
         "--data-dir",

@@ -1,4 +1,4 @@
-"""Lists every weights file: what it is, whether it loads, how well it recognises."""
+"""`manage.py verify_weights`: list every weights file, whether it loads, and its accuracy."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Command(BaseCommand):
             )
 
     def _list(self, network: FaceNetwork) -> int:
-        """Prints the network's files; returns how many of them do not load."""
+        """Print the network's files; return how many of them do not load."""
         files = weights_files(network.name)
         self.stdout.write(self.style.MIGRATE_HEADING(network.name))
         if not files:
@@ -60,7 +60,7 @@ class Command(BaseCommand):
         return broken
 
     def _list_extra(self, extra: Extra) -> int:
-        """Prints the files of an extra that are there; returns how many are not as published."""
+        """Print the existing files of an extra; return how many differ from the published ones."""
         self.stdout.write(self.style.MIGRATE_HEADING(extra.name))
         folder = get_settings().weights_dir
         there = {file: item for file, item in extra.published.items() if (folder / file).exists()}
