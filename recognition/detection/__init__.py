@@ -1,4 +1,4 @@
-"""Find faces: a detector chosen by `settings.RECOGNITION["DETECTOR"]`, one a process."""
+"""Face detection with the detector that `settings.RECOGNITION["DETECTOR"]` names, one a process."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from recognition.detection.scaling import scaled
 __all__ = ["Face", "FaceDetector", "detect_faces", "get_detector", "looks_for_faces"]
 
 
-# Of faces that lie on their side the detectors find some, less surely and with landmarks that are off.
+# Detectors find some faces that lie on their side, with a lower score and inaccurate landmarks.
 SURE_SCORE: Final = 0.95
 
 
 def get_detector() -> FaceDetector:
-    """The configured detector; `ImproperlyConfigured` if its dotted path leads nowhere."""
+    """Return the configured detector. Raise `ImproperlyConfigured` for an unusable dotted path."""
     return _detector(get_settings().detector)
 
 
 def looks_for_faces() -> bool:
-    """False where the settings say that every picture is a crop of a face already."""
+    """Return False if the settings disable detection, because all pictures are crops."""
     return not isinstance(get_detector(), NoDetector)
 
 
@@ -55,14 +55,15 @@ def detect_faces(
     min_face_size: float | None = None,
     scale: float = 1.0,
 ) -> list[Face]:
-    """The faces of an H×W×3 uint8 RGB picture, largest first.
+    """Return the faces of an H×W×3 uint8 RGB picture, largest first.
 
-    Faces below `min_score` (0 to 1), or whose box has a side shorter than `min_face_size` (pixels of the
-    picture), are left out; None takes `DETECTION_MIN_SCORE` and `DETECTION_MIN_SIZE`. `scale` says that
-    the picture was read at so much of its size: the faces are in pixels of its full size all the same.
+    Faces with a score below `min_score` (0 to 1) or a side below `min_face_size` (pixels of the
+    full picture) are left out; None stands for `DETECTION_MIN_SCORE` and `DETECTION_MIN_SIZE`.
+    `scale` is the size of `image` relative to the full picture; faces are returned in pixels of the
+    full picture.
 
-    When no face is surely upright the picture is also looked at turned by 90, 180 and 270 degrees; the
-    turn that shows the surest faces counts, and they say by `rotation` which it was.
+    If no face is clearly upright, the picture is also searched turned by 90, 180 and 270 degrees.
+    The turn with the highest score wins, and `rotation` of its faces says which one it was.
     """
     settings = get_settings()
     score = settings.detection_min_score if min_score is None else min_score
@@ -76,14 +77,14 @@ def detect_faces(
 
 
 def _is_sure(face: Face) -> bool:
-    """Whether it is a face at all, and nearer to upright than to lying on its side."""
+    """Return whether this is surely a face, and more upright than lying on its side."""
     (left, right), mouth = face.landmarks[:2], face.landmarks[3:].mean(0)
     across, down = right - left, mouth - (left + right) / 2
     return face.score >= SURE_SCORE and across[0] > abs(across[1]) and down[1] > abs(down[0])
 
 
 def _turned_faces(image: np.ndarray, min_score: float) -> list[Face]:
-    """The faces of the picture at the turn that shows the surest; none where none is sure."""
+    """Return the faces of the turn with the highest score; empty if no face is sure."""
     scale = min(1.0, get_settings().detection_max_side / max(image.shape[:2]))
     seen = scaled(image, scale)
     height, width = seen.shape[:2]
@@ -98,7 +99,7 @@ def _turned_faces(image: np.ndarray, min_score: float) -> list[Face]:
 
 
 def _turned_back(face: Face, quarters: int, width: int, height: int) -> Face:
-    """A face found after `quarters` clockwise, in pixels of the picture of this size before."""
+    """Map a face found after `quarters` clockwise quarter turns to the original width × height."""
     (x, y, w, h), points = face.box, face.landmarks
     if quarters == 1:
         box, points = (

@@ -1,4 +1,4 @@
-"""What a detector finds, and what it must be able to do."""
+"""The interface of face detectors, and the faces that they return."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Face:
-    """One face, in pixels of the upright picture it was found in.
+    """A detected face, in pixels of the upright picture.
 
-    `box` is (x, y, width, height), clipped to the picture. `landmarks` is 5×2 float32 (x, y):
-    left eye, right eye, nose, left and right mouth corner, left and right as seen in the
-    picture; they are not clipped, so they may lie outside. `rotation` is by how many degrees (0, 90,
-    180, 270) the picture must be turned clockwise for the face to stand upright; then left and right
-    are as seen in the picture so turned.
+    `box` is (x, y, width, height), clipped to the picture. `landmarks` is 5×2 float32 (x, y): left
+    eye, right eye, nose, left and right mouth corner, left and right as seen in the picture; they
+    are not clipped. `rotation` (0, 90, 180 or 270 degrees) is how far the picture must be turned
+    clockwise for the face to be upright; left and right then refer to the turned picture.
     """
 
     box: tuple[float, float, float, float]
@@ -25,7 +24,7 @@ class Face:
     rotation: int = 0  # degrees
 
     def scaled(self, factor: float) -> Face:
-        """The same face in a picture with `factor` times as many pixels a side."""
+        """Return the same face in a picture scaled by `factor`."""
         left, top, width, height = self.box
         return replace(
             self,
@@ -38,7 +37,8 @@ class Face:
         return self.box[2] * self.box[3]
 
     def as_dict(self) -> dict[str, Any]:
-        """The face as JSON has it: box [x, y, w, h], score, five landmarks [x, y]; pixels; degrees."""
+        """Return the face for JSON: box [x, y, w, h] and five landmarks [x, y] in pixels, score,
+        degrees."""
         return {
             "box": [round(float(value), 2) for value in self.box],
             "score": round(float(self.score), 4),
@@ -49,11 +49,11 @@ class Face:
 
 @runtime_checkable
 class FaceDetector(Protocol):
-    """Used by several threads at once; must never fail on a valid picture.
+    """A face detector. Several threads use it at once, and it must not fail on a valid picture.
 
-    What it needs and does not have is a `DetectorUnavailable`.
+    If something it needs is missing, it raises `DetectorUnavailable`.
     """
 
     def detect(self, image: np.ndarray, min_score: float) -> list[Face]:
-        """Every face of at least `min_score` in an H×W×3 uint8 RGB picture, largest first."""
+        """Return every face of at least `min_score` in an H×W×3 uint8 RGB picture, largest first."""
         ...

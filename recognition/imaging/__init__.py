@@ -1,7 +1,7 @@
-"""Uploaded bytes in, upright RGB pixels out; and the bytes of a picture that are fit to keep.
+"""Decode uploaded bytes to upright RGB pixels, and prepare the bytes to store.
 
-Only the formats of `FORMATS` are ever decoded, whatever a file is called. Everything that an upload can
-do wrong ends in `InvalidImage`: limits are looked at before the work, metadata never fails a picture.
+Only the formats of `FORMATS` are decoded, whatever the file name. Every problem of an upload raises
+`InvalidImage`. Limits are checked before the work, and metadata never makes a picture fail.
 """
 
 from recognition.imaging.formats import ACCEPT, EXTENSIONS, FORMATS, FORMATS_TEXT

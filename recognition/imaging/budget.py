@@ -1,4 +1,4 @@
-"""How many pixels all requests together hold decoded: whoever would go over it waits for its turn."""
+"""A limit on the pixels that all requests together hold decoded; others wait."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from recognition.conf import get_settings
 
 
 class PixelBudget:
-    """First come, first served, so that a large picture is not passed by small ones for ever.
+    """A counter of decoded pixels, first come, first served, so that small pictures cannot starve a
+    large one.
 
-    A thread that holds pixels already gets more at once: if it waited for others, they might wait for it.
+    A thread that already holds pixels never waits, because others might be waiting for it.
     """
 
     def __init__(self) -> None:
@@ -24,14 +25,14 @@ class PixelBudget:
 
     @property
     def used(self) -> int:
-        """Pixels that are reserved now."""
+        """The number of pixels reserved at present."""
         return self._used
 
     @contextmanager
     def reserved(self, pixels: int) -> Iterator[None]:
-        """Holds so many of `MAX_DECODED_PIXELS` until the block ends; waits until they are free.
+        """Reserve pixels of `MAX_DECODED_PIXELS` until the block ends; wait until they are free.
 
-        A picture of more than there are in all gets all of them.
+        A picture larger than the whole budget reserves all of it.
         """
         total = get_settings().max_decoded_pixels
         pixels = min(pixels, total)

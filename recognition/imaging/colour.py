@@ -1,4 +1,4 @@
-"""From what a decoder gives to 8-bit sRGB, as an image viewer shows it."""
+"""Convert decoded pictures to 8-bit sRGB, as an image viewer shows them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ logger = logging.getLogger(__name__)
 _BAND_PIXELS: Final = 2_000_000  # converted at a time
 _LARGEST_PROFILE: Final = 4_000_000  # bytes
 _PROFILE_MODES: Final = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-_SAME_COLOUR: Final = 2  # levels of 255 by which a profile that is sRGB itself may be off
+_SAME_COLOUR: Final = 2  # largest difference, in levels of 255, of a profile that equals sRGB
 _SRGB_GAMMA: Final = 1 / 2.2
 _SAME_GAMMA: Final = 0.05
-# Full scales of pictures whose bits a channel are fewer than the file has room for.
+# Maximum values of 8, 10, 12, 14 and 16 bits a channel, for values stored in larger types.
 _FULL_SCALES: Final = (255, 1023, 4095, 16383, 65535)
 _OTHER_ORDER: Final = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
@@ -36,13 +36,13 @@ def rgb_pixels(
     dark_is_high: bool = False,
     low_bytes: Callable[[], Image.Image | None] = lambda: None,
 ) -> np.ndarray:
-    """H×W×3 uint8 sRGB of a decoded picture.
+    """Return a decoded picture as H×W×3 uint8 sRGB.
 
-    Transparency is laid over white, unless no pixel at all is visible: then it is a mistake of the
-    program that wrote it. A colour `profile` (ICC), or else the exponent `gamma` of a PNG, is applied;
-    one that is broken or of other colours than the picture is passed over. `dark_is_high` says that 0
-    is white where the decoder leaves that to us. Where fewer than 16 bits are used of 16, `low_bytes`
-    gives the same picture's lower bytes.
+    Transparency is blended over white, unless the whole picture is transparent, which is taken for
+    an error of the program that wrote it. A colour `profile` (ICC), or else the exponent `gamma` of
+    a PNG, is applied; a broken or unsuitable one is ignored. `dark_is_high` says that 0 is white in
+    a grey picture. `low_bytes` returns the lower bytes of a picture of 16 bits a channel, for those
+    that use fewer bits.
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _deep_grey_to_8_bits(image, dark_is_high)
@@ -60,7 +60,7 @@ def rgb_pixels(
 
 
 def _bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
-    """Boxes (left, top, right, bottom) that cover the picture: what is converted at a time."""
+    """Yield boxes (left, top, right, bottom) of the bands that are converted one at a time."""
     rows = max(1, _BAND_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield 0, top, image.width, min(top + rows, image.height)
@@ -85,7 +85,7 @@ def _over_white(band: Image.Image) -> Image.Image:
 
 
 def _profile_conversion(mode: str, content: bytes) -> _Conversion | None:
-    """What an ICC profile makes of a picture of this mode; None where it says nothing of use."""
+    """Return the conversion by an ICC profile for this mode; None if it is useless."""
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(content[:_LARGEST_PROFILE]))
         space = _PROFILE_MODES.get(profile.profile.xcolor_space.strip())
@@ -99,11 +99,11 @@ def _profile_conversion(mode: str, content: bytes) -> _Conversion | None:
         if space == "RGB":
             seen = np.asarray(convert(_COLOURS)).astype(int)
             if np.abs(seen - np.asarray(_COLOURS)).max() <= _SAME_COLOUR:
-                return None  # sRGB under some name
+                return None  # the profile is sRGB itself
             return lambda band: convert(_over_white(band))
         convert(Image.new(space, (1, 1)))
         return convert
-    except Exception:  # noqa: BLE001 (a profile is metadata: broken, it is as none)
+    except Exception:  # noqa: BLE001 (a broken profile is ignored, like all metadata)
         logger.debug("Unusable colour profile, sRGB assumed", exc_info=True)
         return None
 
@@ -125,10 +125,10 @@ _COLOURS: Final = _colour_samples()
 
 
 def _deep_grey_to_8_bits(image: Image.Image, dark_is_high: bool) -> Image.Image:
-    """Grey of 16 or 32 bits as 8 bits, brightness kept relative to the full scale.
+    """Convert grey of 16 or 32 bits to 8 bits, relative to its full scale.
 
-    The full scale is the smallest that holds every value: of 8, 10, 12, 14 or 16 bits, 1 for fractions,
-    else the maximum itself; negative values are black.
+    The full scale is the smallest of 8, 10, 12, 14 or 16 bits that holds every value, 1 for
+    fractions, else the maximum itself. Negative values become black.
     """
     values = np.asarray(image)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -152,9 +152,9 @@ def _scales(mode: str) -> tuple[int, ...]:
 def _shallow_colour(
     image: Image.Image, low_bytes: Callable[[], Image.Image | None]
 ) -> Image.Image | None:
-    """A colour picture of 16 bits a channel that uses 14 or fewer, in 8 bits; None for every other.
+    """Convert a picture of 16 bits a channel that uses 14 or fewer to 8 bits; None for others.
 
-    Of 16 bits Pillow keeps the upper 8, which hold little or nothing of such a picture.
+    Pillow keeps only the upper 8 of 16 bits, which hold little or nothing of such a picture.
     """
     if image.mode not in ("RGB", "RGBA"):
         return None
@@ -176,7 +176,7 @@ def _shallow_colour(
 
 
 def _of_16_bits(upper: Image.Image, lower: Image.Image) -> np.ndarray:
-    """H×W×3 uint16 of the upper and the lower bytes of a picture's colours."""
+    """Return H×W×3 uint16 from the upper and the lower bytes of a picture's colours."""
     values = np.asarray(upper)[..., :3].astype(np.uint16)
     values <<= 8
     values |= np.asarray(lower)[..., :3]
@@ -184,6 +184,6 @@ def _of_16_bits(upper: Image.Image, lower: Image.Image) -> np.ndarray:
 
 
 def other_byte(rawmode: str) -> str | None:
-    """Pillow's raw mode for the lower bytes of what this one reads the upper bytes of."""
+    """Return Pillow's raw mode for the lower bytes, given the raw mode for the upper bytes."""
     layout, found, order = rawmode.partition(";16")
     return f"{layout};16{_OTHER_ORDER[order]}" if found and order in _OTHER_ORDER else None

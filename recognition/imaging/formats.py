@@ -1,4 +1,4 @@
-"""What kind of file some bytes are, told by the bytes alone."""
+"""Recognise file types by their content."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 FORMATS: Final = ("JPEG", "PNG", "WebP", "HEIC", "AVIF", "BMP", "TIFF")
 FORMATS_TEXT: Final = ", ".join(FORMATS)
 
-# By which names pictures are looked for in a folder; what a file is its content decides.
+# File names that count as pictures in a folder; the content decides about the type.
 EXTENSIONS: Final = (
     *("jpg", "jpeg", "jpe", "jfif", "mpo", "png", "webp", "heic", "heif", "hif", "avif"),
     *("bmp", "tif", "tiff"),
 )
-# What a browser offers when pictures are to be chosen.
+# The `accept` attribute of file inputs for pictures.
 ACCEPT: Final = ",".join(
     [
         *(
@@ -29,7 +29,7 @@ _SIGNATURES: Final = (
     ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
     ("WebP", re.compile(rb"RIFF....WEBP", re.DOTALL)),
     ("TIFF", re.compile(rb"II(?:\*\0|\+\0)|MM(?:\0\*|\0\+)")),
-    # The size of the second header is that of one of its known versions.
+    # The size of the second header must be that of a known version.
     ("BMP", re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL)),
     ("GIF", re.compile(rb"GIF8[79]a")),
     ("JPEG XL", re.compile(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n")),
@@ -48,14 +48,14 @@ _MOST_BRANDS: Final = 32
 
 
 def file_kind(data: bytes) -> str | None:
-    """One of `FORMATS`, the name of what people send instead, or None."""
+    """Return one of `FORMATS`, the name of another known type, or None."""
     if data[4:8] == b"ftyp":
         return _media_kind(data)
     return next((kind for kind, signature in _SIGNATURES if signature.match(data)), None)
 
 
 def _media_kind(data: bytes) -> str:
-    """AVIF, HEIC and videos share a container that begins with the list of what it is to be read as."""
+    """Return AVIF, HEIC or MP4 by the list of brands at the beginning of their common container."""
     size = min(int.from_bytes(data[:4], "big"), 16 + 4 * _MOST_BRANDS)
     brands = [data[start : start + 4] for start in (8, *range(16, size, 4))]
     if _AVIF_BRANDS.intersection(brands):

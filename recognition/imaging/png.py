@@ -1,4 +1,4 @@
-"""The chunks of a PNG that its pixels need, and what its metadata says of them."""
+"""Parse a PNG into the chunks that its pixels need and the metadata about them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from recognition.imaging.tiff import orientation_of
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _MOST_CHUNKS: Final = 100_000
 _LARGEST_PROFILE: Final = 4_000_000  # bytes
-# Bytes of a tRNS chunk by the colour type of IHDR: grey, RGB; of a palette up to 256.
+# Length of a tRNS chunk by the colour type of IHDR: grey, RGB, palette.
 _TRANSPARENCY: Final = {0: range(2, 3), 2: range(6, 7), 3: range(1, 257)}
 _END: Final = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
 
 
 @dataclass(frozen=True, slots=True)
 class Png:
-    """A PNG without metadata, and what was in it about the picture.
+    """A PNG without metadata, and the metadata that its pixels need.
 
-    `gamma` is the exponent of gAMA where nothing says more about the colours.
+    `gamma` is the exponent of gAMA, None if the file says more about its colours.
     """
 
     content: bytes
@@ -32,10 +32,10 @@ class Png:
 
 
 def read_png(data: bytes) -> Png:
-    """Reads the chunks of a PNG; ancillary ones that are broken, large or of no use are left out.
+    """Parse the chunks of a PNG; leave out ancillary chunks that are broken, large or useless.
 
-    Text of any length and any wrong checksum outside the pixels do not matter; a file that lacks
-    only its end is whole.
+    Wrong checksums and long texts outside the pixels are ignored, and a missing end is no error.
+    Raise `InvalidImage` for damaged or too complex files.
     """
     kept: list[bytes] = [_SIGNATURE]
     notes: dict[bytes, bytes] = {}
@@ -51,7 +51,7 @@ def read_png(data: bytes) -> Png:
         end = position + 12 + length
         if kind == b"IEND":
             break
-        if kind == b"CgBI":  # Apple's own variant, for its own devices
+        if kind == b"CgBI":  # Apple's proprietary variant
             raise unsupported("PNG")
         if kind == b"IHDR" and len(content) == 13:
             colour_type = content[9]
@@ -81,14 +81,15 @@ def read_png(data: bytes) -> Png:
 
 
 def _is_sound(data: bytes, start: int, end: int) -> bool:
-    """Whether a chunk is there to its end, and its checksum is right."""
+    """Return whether a chunk is complete and its checksum is right."""
     return end <= len(data) and data[end - 4 : end] == struct.pack(
         ">I", zlib.crc32(memoryview(data)[start + 4 : end - 4])
     )
 
 
 def _profile(content: bytes) -> bytes | None:
-    """The colour profile of an iCCP chunk: a name, a zero, the method (zero), deflated bytes."""
+    """Return the colour profile of an iCCP chunk (name, zero, method zero, deflated bytes), or
+    None."""
     _name, found, packed = content.partition(b"\0")
     if not found or packed[:1] != b"\0":
         return None

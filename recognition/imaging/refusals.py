@@ -1,4 +1,4 @@
-"""What is said of a file that is not taken: what was given, what was expected, what to do."""
+"""The errors for rejected pictures: what was given, what was expected, what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recognition.conf import get_settings
 from recognition.exceptions import InvalidImage
 from recognition.imaging.formats import FORMATS_TEXT
 
-MIN_SIDE: Final = 16  # pixels; nothing smaller shows a face that could be told from another
+MIN_SIDE: Final = 16  # pixels; faces in smaller pictures cannot be recognised
 
 
 def empty() -> InvalidImage:
@@ -18,7 +18,7 @@ def empty() -> InvalidImage:
 
 
 def unrecognised(kind: str | None) -> InvalidImage:
-    """Of bytes that are no picture that is taken; `kind` says what they are, if that is known."""
+    """Return the error for bytes that are no supported picture; `kind` is their type, if known."""
     if kind:
         message = _(
             "The file is of type %(given)s; a picture in one of these formats was expected: "
@@ -42,7 +42,7 @@ def damaged() -> InvalidImage:
 
 
 def unsupported(kind: str) -> InvalidImage:
-    """Of a whole picture in a variant of its format that is not decoded here."""
+    """Return the error for a valid picture in an unsupported variant of its format."""
     message = _(
         "The picture is of a rare kind of %(given)s that is not supported. Convert it to an ordinary "
         "JPEG or PNG and send it again."
@@ -68,7 +68,7 @@ def too_many_pixels() -> InvalidImage:
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuses a picture of more pixels than the settings allow, or too small to show a face."""
+    """Raise `InvalidImage` for a picture with too many pixels, or too small to show a face."""
     most = get_settings().max_image_pixels
     size = {"width": width, "height": height}
     if width * height > most:

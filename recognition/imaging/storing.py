@@ -1,4 +1,4 @@
-"""The bytes of a picture that are fit to keep."""
+"""The bytes of a picture that are stored."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from PIL import Image
 from recognition.imaging.jpeg import read_jpeg, with_orientation
 from recognition.imaging.reading import DecodedImage, read_image
 
-_LOSSY: Final = ("WebP", "HEIC", "AVIF")  # what they hold was rounded already
+_LOSSY: Final = ("WebP", "HEIC", "AVIF")  # lossy formats
 _JPEG_QUALITY: Final = 95
 
 
 def storable_bytes(data: bytes, image: DecodedImage) -> tuple[bytes, str]:
-    """What of an upload is kept on disk, and its extension without a dot (`jpg` or `png`).
+    """Return what is stored of an upload, and its extension without a dot (`jpg` or `png`).
 
-    Holds no metadata except a JPEG's colour profile and orientation. A JPEG keeps its compressed data
-    untouched; WebP, HEIC and AVIF become a JPEG of the upright pixels, of quality 95 and full colour
-    resolution; everything else becomes a PNG of the upright pixels, and so does a JPEG of unusual
-    structure or number of scans. But for the second, what is kept decodes to exactly the same pixels.
+    No metadata is kept except the colour profile and orientation of a JPEG. A regular JPEG keeps
+    its compressed data. WebP, HEIC and AVIF become a JPEG of the upright pixels, with quality 95
+    and full colour resolution. Everything else, and a JPEG of unusual structure or number of scans,
+    becomes a PNG of the upright pixels. Except for WebP, HEIC and AVIF, the result decodes to
+    exactly the same pixels.
     """
     if image.format == "JPEG":
         jpeg = read_jpeg(data)

@@ -1,4 +1,4 @@
-"""The first directory of a TIFF, or of EXIF metadata, which is one; read without decoding anything."""
+"""Parse the first directory of a TIFF or of EXIF metadata, without decoding anything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recognition.imaging.refusals import damaged, too_complex, too_many_pixels, 
 
 _MOST_ENTRIES: Final = 4_096
 _MOST_PIECES: Final = 100_000  # tiles or strips
-# struct's letter for each TIFF type of numbers; a fraction is read by its numerator's letter.
+# The struct format of each numeric TIFF type; for a fraction, that of its numerator.
 _NUMBERS: Final = {
     1: "B", 3: "H", 4: "L", 5: "L", 6: "b", 8: "h", 9: "l", 10: "l", 11: "f", 12: "d", 16: "Q", 17: "q",
 }  # fmt: skip
@@ -20,16 +20,16 @@ _FRACTIONS: Final = frozenset({5, 10})
 _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = 256, 257, 259, 262, 274
 _STRIPS, _SAMPLES, _ROWS_PER_STRIP, _PLANES = 273, 277, 278, 284
 _TILE_WIDTH, _TILE_HEIGHT, _TILES = 322, 323, 324
-# What decoding needs: size, layout, predictor, palette, samples, tables of JPEG, YCbCr, colour profile.
+# Tags for decoding: size, layout, predictor, palette, samples, JPEG tables, YCbCr, colour profile.
 _DECODING: Final = frozenset(
     {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325,
      332, 338, 339, 347, 512, 513, 514, 519, 520, 521, 529, 530, 531, 532, 34675}
 )  # fmt: skip
 _UNUSED_TAG: Final = 0xFFFE
-_OLD_JPEG: Final = 6  # says in other tags where its data are
-# None, CCITT, LZW, JPEG, deflate, PackBits: what every reader of TIFF knows.
+_OLD_JPEG: Final = 6  # old-style JPEG, whose data offsets are in other tags
+# Compressions that every TIFF reader supports: none, CCITT, LZW, JPEG, deflate, PackBits.
 _COMMON_COMPRESSIONS: Final = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946})
-# Bytes of the header and the counts, in ordinary and in big TIFF files.
+# The layout of headers and counts in ordinary and in big TIFF files.
 _Layout = tuple[int, str, str, str, int]  # offset of the pointer, its letter, count, entry, inline
 _ORDINARY: Final[_Layout] = (4, "L", "H", "HHL4s", 4)
 _BIG: Final[_Layout] = (8, "Q", "Q", "HHQ8s", 8)
@@ -37,17 +37,17 @@ _BIG: Final[_Layout] = (8, "Q", "Q", "HHQ8s", 8)
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    place: int  # where it stands in the file
+    place: int  # offset in the file
     count: int
-    value: float | None  # the first number; None for text and what cannot be read
+    value: float | None  # the first number; None for text and unreadable values
 
 
 @dataclass(frozen=True, slots=True)
 class Tiff:
-    """A TIFF whose metadata decoders no longer see, and what was read of it.
+    """A TIFF whose metadata is hidden from decoders, and what was read from it.
 
-    `decoded_pixels` is how many come out of its tiles or strips, which may be more than are shown;
-    `common` is False for a compression that not every reader knows.
+    `decoded_pixels` counts the pixels of its tiles or strips, which may be more than the picture
+    has. `common` is False for a compression that not every reader supports.
     """
 
     content: bytes
@@ -58,7 +58,7 @@ class Tiff:
 
 
 def orientation_of(block: bytes) -> int:
-    """EXIF orientation 1 to 8 of a metadata block, whatever type it is written in; else 1."""
+    """Return the EXIF orientation (1 to 8) of a metadata block; 1 if there is none."""
     try:
         entries, _end = _first_directory(block.removeprefix(b"Exif\0\0"))
     except (struct.error, ValueError, OverflowError):
@@ -72,7 +72,7 @@ def _orientation(entries: dict[int, _Entry]) -> int:
 
 
 def read_tiff(data: bytes) -> Tiff:
-    """Reads the first picture's directory; `InvalidImage` for what is damaged or too much work."""
+    """Parse the first picture's directory. Raise `InvalidImage` for damaged or too complex files."""
     try:
         entries, end = _first_directory(data)
     except (struct.error, ValueError, OverflowError) as error:
@@ -90,7 +90,7 @@ def read_tiff(data: bytes) -> Tiff:
 
 
 def _first_directory(data: bytes) -> tuple[dict[int, _Entry], int]:
-    """Its entries by tag, and where they end."""
+    """Return the entries of the first directory by tag, and the offset of their end."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         raise ValueError("no TIFF header")
@@ -130,11 +130,11 @@ def _first_number(
 
 
 def _number(entries: dict[int, _Entry], tag: int, default: int) -> int:
-    """The first value of a tag as a whole number; the default when it is absent or none."""
+    """Return the first value of a tag as an integer; the default when it is missing or no number."""
     value = entries[tag].value if tag in entries else None
     try:
         return default if value is None else int(value)
-    except (ValueError, OverflowError):  # not a number, infinite
+    except (ValueError, OverflowError):  # NaN or infinity
         return default
 
 
@@ -156,7 +156,7 @@ def _decoded_pixels(entries: dict[int, _Entry]) -> int:
         raise unsupported("TIFF")
     if stored < pieces and _number(entries, _COMPRESSION, 1) != _OLD_JPEG:
         raise damaged()
-    # Pillow makes a piece of work of each that is listed, needed or not.
+    # Pillow creates a tile for each listed piece, whether it is needed or not.
     if max(pieces * planes, stored) > _MOST_PIECES or stored > 2 * pieces * planes:
         raise too_complex()
     pixels = pieces * across * down

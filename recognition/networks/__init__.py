@@ -1,4 +1,4 @@
-"""The networks that turn an aligned face into an embedding: which there are, and how they load."""
+"""The networks that compute embeddings from aligned faces, and how they are loaded."""
 
 from recognition.networks.loader import (
     LoadedNetwork,

@@ -1,7 +1,7 @@
-"""What is known of a weights file: where it is from, how well it recognises, when a match is one.
+"""Descriptors of weights files: origin, measured accuracy and decision thresholds.
 
-It stands beside the file as `<file name>.json`, and speaks only for the contents whose SHA-256 it
-names: other weights under the same name have no descriptor until they are measured.
+A descriptor is stored beside its file as `<file name>.json` and is valid only for the contents with
+its SHA-256. Other weights under the same name have no descriptor until they are measured.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from recognition.networks.loader import DIGEST_LENGTH, WeightsFile
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A cosine similarity, and the false-match rate it was measured to have."""
+    """A cosine similarity and its measured false-match rate."""
 
     similarity: float
     fmr: float  # share of impostor pairs at or above it
-    impostor_pairs: int  # on how many it was measured
+    impostor_pairs: int  # number of impostor pairs measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsDescriptor:
-    """`match` and `review` part hits into match, review and unknown; None where not measured.
+    """What is known of a weights file.
 
-    `flip_tta` says how they were measured, and `measured` with them.
+    `match` and `review` are the decision thresholds, None if not measured. `flip_tta` says whether
+    they and `measured` were measured with mirror images.
     """
 
     sha256: str
@@ -37,27 +38,27 @@ class WeightsDescriptor:
     licence: str = ""
     match: Threshold | None = None
     review: Threshold | None = None
-    curve: list[Threshold] = field(default_factory=list)  # at other rates, for larger galleries
+    curve: list[Threshold] = field(default_factory=list)  # at further rates, for larger galleries
     measured: dict[str, Any] = field(default_factory=dict)  # figures, data and command
     flip_tta: bool = False
 
 
 def full_hash(weights: WeightsFile) -> str:
-    """The SHA-256 of a weights file, whole; the digest is its beginning."""
+    """Return the full SHA-256 of a weights file; `digest` is its beginning."""
     with weights.path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def descriptor_path(weights_path: Path) -> Path:
-    """Where the descriptor of a weights file stands."""
+    """Return the path of the descriptor of a weights file."""
     return weights_path.with_name(f"{weights_path.name}.json")
 
 
 def read_descriptor(weights: WeightsFile) -> WeightsDescriptor | None:
-    """The descriptor of exactly these weights; None when there is none, or it speaks of others.
+    """Return the descriptor of exactly these weights, or None.
 
-    What was measured with another `FLIP_TTA` than the one in force is left out: the mean of two
-    embeddings has other similarities.
+    Thresholds measured with another `FLIP_TTA` than the current one are left out, because averaging
+    two embeddings changes the similarities.
     """
     try:
         content = json.loads(descriptor_path(weights.path).read_text("utf-8"))
@@ -81,12 +82,13 @@ def read_descriptor(weights: WeightsFile) -> WeightsDescriptor | None:
 
 
 def _threshold(stored: dict[str, Any]) -> Threshold:
-    """As it is stored; version 1.0 wrote the rate as `far`."""
+    """Return a stored threshold; version 1.0 stored the rate as `far`."""
     return Threshold(**{"fmr" if key == "far" else key: value for key, value in stored.items()})
 
 
 def write_descriptor(weights: WeightsFile, descriptor: WeightsDescriptor) -> Path:
-    """Puts the descriptor beside its file, whole or not at all, as measured with this `FLIP_TTA`."""
+    """Write the descriptor beside its file atomically, with the current `FLIP_TTA`; return its
+    path."""
     descriptor = replace(descriptor, flip_tta=weights.flip_tta)
     path = descriptor_path(weights.path)
     fresh = path.with_name(f"{path.name}.part")
@@ -96,7 +98,7 @@ def write_descriptor(weights: WeightsFile, descriptor: WeightsDescriptor) -> Pat
 
 
 def update_descriptor(weights: WeightsFile, **changes: Any) -> tuple[WeightsDescriptor, Path]:
-    """Writes what has become known of a file beside what is known already."""
+    """Change fields of the descriptor, or create it; return it and its path."""
     known = read_descriptor(weights) or WeightsDescriptor(sha256=full_hash(weights))
     descriptor = replace(known, **changes)
     return descriptor, write_descriptor(weights, descriptor)

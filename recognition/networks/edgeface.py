@@ -1,6 +1,7 @@
-"""EdgeFace-XS (George et al. 2023, arXiv:2307.01838): EdgeNeXt for faces, its matrices in two factors.
+"""EdgeFace-XS (George et al. 2023, arXiv:2307.01838): EdgeNeXt for faces with low-rank linear
+layers.
 
-EdgeNeXt (Maaz et al. 2022, arXiv:2206.10589) mixes depthwise convolutions with attention across
+EdgeNeXt (Maaz et al. 2022, arXiv:2206.10589) combines depthwise convolutions with attention across
 channels. Names and shapes are those of the published checkpoint `edgeface_xs_gamma_06.pt`.
 """
 
@@ -13,15 +14,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-RANK_SHARE = 0.6  # of the smaller side of a matrix: the inner size of its two factors
+RANK_SHARE = 0.6  # rank of a linear layer, as a share of its smaller dimension
 HEADS = 4
 EXPANSION = 4
-FREQUENCIES = 32  # of the positional encoding, for each axis
+FREQUENCIES = 32  # channels of the positional encoding for each axis
 EPSILON = 1e-6
 
 
 class Stage(NamedTuple):
-    """Blocks of one width; the last is one of attention where `scales` is not 0."""
+    """Blocks of one width. With `scales` above 0 the last block is an attention block."""
 
     channels: int
     depth: int
@@ -39,7 +40,7 @@ STAGES = (
 
 
 class LowRank(nn.Module):
-    """A linear layer as the product of two thin ones."""
+    """A linear layer factorised into two smaller ones."""
 
     def __init__(self, inputs: int, outputs: int, rank_share: float) -> None:
         super().__init__()
@@ -63,7 +64,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class Mlp(nn.Module):
-    """Expand, GELU, project; over the last axis."""
+    """Expansion, GELU and projection over the last axis."""
 
     def __init__(self, channels: int, rank_share: float | None) -> None:
         super().__init__()
@@ -75,7 +76,7 @@ class Mlp(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Convolve each channel alone, mix them, and add the input."""
+    """A depthwise convolution and an MLP, with a residual connection."""
 
     def __init__(self, channels: int, kernel: int, rank_share: float | None) -> None:
         super().__init__()
@@ -90,7 +91,7 @@ class ConvBlock(nn.Module):
 
 
 class CrossCovarianceAttention(nn.Module):
-    """Attention among channels instead of places (El-Nouby et al. 2021); N×L×C to the same."""
+    """Attention across channels instead of positions (El-Nouby et al. 2021); N×L×C to N×L×C."""
 
     def __init__(self, channels: int, rank_share: float | None) -> None:
         super().__init__()
@@ -108,7 +109,7 @@ class CrossCovarianceAttention(nn.Module):
 
 
 class Positions(nn.Module):
-    """Sines and cosines of where a place is, projected: 1×C×H×W for a height and a width."""
+    """A projected sinusoidal position encoding: height and width to 1×C×H×W."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -130,7 +131,8 @@ class Positions(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Convolve parts of the channels one after the other, attend across all, mix, add the input."""
+    """Depthwise convolutions over parts of the channels in sequence, attention, and an MLP;
+    residual."""
 
     def __init__(self, stage: Stage, rank_share: float | None) -> None:
         super().__init__()
@@ -160,7 +162,7 @@ class AttentionBlock(nn.Module):
 
 
 class Section(nn.Module):
-    """Halve the resolution, except at the start, and run the blocks of a stage."""
+    """Downsampling by 2, except at the start, followed by the blocks of a stage."""
 
     def __init__(self, inputs: int, stage: Stage, rank_share: float | None) -> None:
         super().__init__()
@@ -181,7 +183,7 @@ class Section(nn.Module):
 
 
 class Head(nn.Module):
-    """The mean over all places, normalised, to N×D."""
+    """The mean over all positions, normalised, projected to N×D."""
 
     def __init__(self, channels: int, embedding_dim: int, rank_share: float | None) -> None:
         super().__init__()
@@ -193,7 +195,8 @@ class Head(nn.Module):
 
 
 class EdgeNeXt(nn.Module):
-    """N×3×112×112 float32 RGB in [-1, 1] to N×D embeddings; whole matrices without `rank_share`."""
+    """N×3×112×112 float32 RGB in [-1, 1] to N×D embeddings; full linear layers without
+    `rank_share`."""
 
     def __init__(self, embedding_dim: int, rank_share: float | None) -> None:
         super().__init__()
@@ -209,7 +212,7 @@ class EdgeNeXt(nn.Module):
 
 
 class EdgeFace(nn.Module):
-    """The published checkpoints keep their network under `model`."""
+    """The network inside an attribute `model`, as in the published checkpoints."""
 
     def __init__(self, embedding_dim: int, rank_share: float | None) -> None:
         super().__init__()
@@ -224,5 +227,5 @@ def _depthwise(channels: int, kernel: int) -> nn.Conv2d:
 
 
 def edgeface_xs(embedding_dim: int = 512) -> nn.Module:
-    """EdgeFace-XS (γ = 0.6) for 112×112 faces, untrained; 1.8 million parameters."""
+    """Return an untrained EdgeFace-XS (γ = 0.6) for 112×112 faces; 1.8 million parameters."""
     return EdgeFace(embedding_dim, RANK_SHARE)

@@ -1,9 +1,9 @@
 """MobileNetV3-Large for aligned faces (Howard et al. 2019, arXiv:1905.02244).
 
-The body is the published one with three changes common in face recognition: the stem keeps the
-full resolution (stride 1), PReLU stands where the paper has ReLU, and a global depthwise
-convolution (Chen et al. 2018, MobileFaceNets, arXiv:1804.07573) takes the place of pooling.
-Attribute names follow the published checkpoints, which load with ``strict=True``.
+The body is the published one with three changes common in face recognition: the stem keeps the full
+resolution (stride 1), PReLU replaces ReLU, and a global depthwise convolution (Chen et al. 2018,
+MobileFaceNets, arXiv:1804.07573) replaces pooling. Attribute names follow the published
+checkpoints, which load with ``strict=True``.
 """
 
 from typing import NamedTuple
@@ -58,7 +58,7 @@ def _conv_norm(
 
 
 def _squeezed(channels: int) -> int:
-    """A quarter of the channels as the nearest multiple of 8, never below 90 % of the quarter."""
+    """Return a quarter of the channels, rounded to a multiple of 8 that is at least 90 % of it."""
     quarter = channels // 4
     rounded = max(8, (quarter + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * quarter else rounded + 8
@@ -78,7 +78,8 @@ class SqueezeExcitation(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve each channel alone, project; add the input where shapes agree."""
+    """Expansion, depthwise convolution and projection, with a residual connection where shapes
+    agree."""
 
     def __init__(self, channels: int, stage: Stage) -> None:
         super().__init__()
@@ -102,7 +103,7 @@ class InvertedResidual(nn.Module):
 
 
 class GlobalDepthwise(nn.Module):
-    """One learned 7×7 weighting for each channel instead of the mean."""
+    """One learned 7×7 weighting for each channel, instead of average pooling."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -145,5 +146,5 @@ class MobileNetV3Large(nn.Module):
 
 
 def mobilenetv3_large(embedding_dim: int = 512) -> nn.Module:
-    """MobileNetV3-Large for 112×112 faces, untrained; 3.5 million parameters."""
+    """Return an untrained MobileNetV3-Large for 112×112 faces; 3.5 million parameters."""
     return MobileNetV3Large(embedding_dim)

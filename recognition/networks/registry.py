@@ -1,8 +1,7 @@
-"""Every network the service knows. A new one is one file with a builder, and one entry here.
+"""The registry of all networks. A new network needs one file with a builder, and one entry here.
 
-`edgeface.py` is the shortest example of one that does not come along: `is_extra`.
-
-Descriptors name their builder by dotted path, so that listing the networks costs no torch import.
+`edgeface.py` is an example of a network without bundled weights (`is_extra`). Entries name their
+builder by dotted path, so that listing the networks does not import torch.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from django.utils.translation import gettext_lazy as _
 from recognition.conf import get_settings
 from recognition.exceptions import UnknownModel
 
-EMBEDDING_DIM: Final = 512  # numbers an embedding has, in every network and in the collection
-CROP_SIZE: Final = 112  # pixels a side of the aligned crop that every network reads
+EMBEDDING_DIM: Final = 512  # length of an embedding, in every network and in the collection
+CROP_SIZE: Final = 112  # side of the aligned crop that every network reads, in pixels
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedWeights:
-    """A file that somebody else publishes; `name` says who.
+    """A weights file that somebody else publishes; `name` is the publisher.
 
-    Without `sha256` nobody here has seen the file: it is fetched only when its user gives the hash,
-    or says that they trust whatever is at the address.
+    An empty `sha256` means that nobody here has seen the file. It is downloaded only when the user
+    gives the hash, or accepts whatever the URL returns.
     """
 
     name: str
@@ -41,20 +40,20 @@ class PublishedWeights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaceNetwork:
-    """One network: what it is called, who builds it, which files hold its weights.
+    """A network: its name, its builder, and its weights files.
 
-    All read N×3×112×112 float32 RGB, (value/255 - 0.5) / 0.5, and give N×512 float32.
+    Every network reads N×3×112×112 float32 RGB, (value/255 - 0.5) / 0.5, and returns N×512 float32.
     """
 
     name: str
     description: str | Promise
     builder: str  # dotted path of a function that returns the torch module, untrained
-    weights_stem: str  # <stem>.ckpt is the user's, <stem>.safetensors comes with the project
-    paper: str  # where the architecture and its loss are described
+    weights_stem: str  # <stem>.ckpt is the user's file, <stem>.safetensors the bundled one
+    paper: str  # URL of the paper about the architecture and its loss
     published: tuple[
         PublishedWeights, ...
     ]  # what `manage.py fetch_weights` can install, best first
-    is_extra: bool = False  # nothing comes with the project, and `EXTRA_NETWORKS` must name it
+    is_extra: bool = False  # no bundled weights; used only if `EXTRA_NETWORKS` names it
 
 
 KNOWN_NETWORKS: Final[dict[str, FaceNetwork]] = {
@@ -123,7 +122,7 @@ KNOWN_NETWORKS: Final[dict[str, FaceNetwork]] = {
     )
 }
 
-# Those that this service uses: what it lists, loads and embeds with. Training needs no settings.
+# The networks in use. Training imports this module without Django settings.
 _EXTRA = get_settings().extra_networks if settings.configured else ()
 NETWORKS: Final[dict[str, FaceNetwork]] = {
     name: network
@@ -133,7 +132,7 @@ NETWORKS: Final[dict[str, FaceNetwork]] = {
 
 
 def get_network(name: str) -> FaceNetwork:
-    """The network of that name; `UnknownModel` lists the known ones and the likeliest meant."""
+    """Return the network with this name. Raise `UnknownModel`, which lists the known names."""
     if network := NETWORKS.get(name):
         return network
     message = gettext("There is no model '%(name)s'. Known models: %(known)s.") % {

@@ -1,8 +1,8 @@
-"""The whole of what Milvus is asked to do: keep vectors by integer id, find the nearest, forget.
+"""The vector store: keep vectors by integer id in Milvus, search them, delete them.
 
-SQL is the truth; all of this can be rebuilt. `MILVUS_URI` is a folder (`LiteVectorStore`: embedded,
-belongs to one process) or a server's address (`ServerVectorStore`); both keep the contract of
-`VectorStore`, which one suite of tests holds both to.
+SQL is the source of truth; everything here can be rebuilt. `MILVUS_URI` is a folder
+(`LiteVectorStore`, embedded, for one process) or the address of a server (`ServerVectorStore`).
+Both fulfil the contract of `VectorStore`, which one test suite checks.
 """
 
 from __future__ import annotations
@@ -60,20 +60,23 @@ def vector_store_at(
     timeout: float = 10.0,
     index: VectorIndex = VectorIndex(),  # noqa: B008 (frozen)
 ) -> VectorStore:
-    """The store at an address or in a folder; `token` and `timeout` (seconds a call) are a server's."""
+    """Return the store at an address or in a folder.
+
+    `token` and `timeout` (seconds a call) apply to servers only.
+    """
     if re.match(r"(https?|tcp|unix):", uri):
         return ServerVectorStore(uri, token, timeout, index)
     return LiteVectorStore(uri, index)
 
 
 def configured_index() -> VectorIndex:
-    """How the settings say that the nearest are found."""
+    """Return the index that the settings choose."""
     settings = get_settings()
     return VectorIndex(settings.milvus_index, ef=settings.milvus_hnsw_ef)
 
 
 def get_vector_store() -> VectorStore:
-    """The store of this process; a new one when the Milvus settings have changed."""
+    """Return the store of this process; a new one after the Milvus settings changed."""
     global _store, _store_key
     settings = get_settings()
     address = str(settings.milvus_uri)
@@ -97,7 +100,10 @@ def reset_vector_store() -> None:
 
 
 def _forget_after_fork() -> None:
-    """A child cannot use its parent's threads; it opens its own, or is told that it is locked."""
+    """Drop the store after a fork: a child process cannot use its parent's threads.
+
+    The child opens its own store, or gets `VectorStoreLocked`.
+    """
     global _store, _store_lock
     _store, _store_lock = None, threading.Lock()
 

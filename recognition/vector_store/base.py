@@ -1,8 +1,8 @@
-"""The contract that every engine keeps, and the values that go in and out.
+"""The contract of a vector store, and its data types.
 
-One collection of one fixed schema; each pair of model and weights fingerprint has its own
-partition, so that vectors of different networks never meet. Lookups and deletes go by integer ids
-only: nothing that a person typed ever reaches a filter expression.
+There is one collection with a fixed schema. Each pair of model and weights fingerprint has its own
+partition, so vectors of different networks are never compared. Rows are found and deleted by
+integer id only, so no text from a user ever reaches a filter expression.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ import numpy as np
 Item = TypeVar("Item")
 
 COLLECTION: Final = "face_embeddings"
-DEFAULT_PARTITION: Final = "_default"  # Milvus's own; we write nothing there: strays
+DEFAULT_PARTITION: Final = "_default"  # created by Milvus; we never write there
 EMBEDDING_DIM: Final = 512
 # Milvus counts bytes: 200 characters of person_id and 4,096 of image_path, 4 bytes each at most.
 VARCHAR_BYTES: Final = {"person_id": 800, "image_path": 16_384, "created_at": 64}
-MAX_HITS: Final = 16_384  # a server's window of results ends there
+MAX_HITS: Final = 16_384  # the most hits that a server returns
 
-BATCH_ROWS = 1_000  # rows an upsert or delete sends at once
-PAGE_ROWS = 10_000  # rows read at once; at most MAX_HITS
-FLUSH_ROWS = 256  # Milvus Lite searches unflushed rows one by one, about 50 µs each
-BULK_FLUSH_ROWS = 10_000  # within one upsert: a flush for every batch doubles its time
+BATCH_ROWS = 1_000  # rows in one upsert or delete call
+PAGE_ROWS = 10_000  # rows in one page of a read; at most MAX_HITS
+FLUSH_ROWS = 256  # Milvus Lite scans unflushed rows one by one, about 50 µs each
+BULK_FLUSH_ROWS = 10_000  # within one upsert; flushing after every batch would double its time
 
 
 @dataclass(frozen=True, slots=True)
 class VectorRow:
-    """What is stored; `embedding` is 512 float32, L2-normalised."""
+    """A row to store; `embedding` is 512 float32, L2-normalised."""
 
     id: int
     embedding: np.ndarray = field(repr=False)
@@ -45,7 +45,7 @@ class VectorRow:
 
 @dataclass(frozen=True, slots=True)
 class VectorHit:
-    """One found row; `similarity` is the cosine, -1 to 1, higher is nearer."""
+    """A row that a search found; `similarity` is the cosine, -1 to 1, higher is nearer."""
 
     id: int
     similarity: float
@@ -53,7 +53,7 @@ class VectorHit:
 
 @dataclass(frozen=True, slots=True)
 class StoredRow:
-    """What is stored beside the vector, to compare with SQL."""
+    """What is stored beside the vector, for comparison with SQL."""
 
     id: int
     person_id: str
@@ -62,10 +62,10 @@ class StoredRow:
 
 @dataclass(frozen=True, slots=True)
 class VectorIndex:
-    """How a new collection finds the nearest; `m`, `ef_construction` and `ef` are of HNSW alone.
+    """The index of a new collection; `m`, `ef_construction` and `ef` apply to HNSW only.
 
-    `FLAT` compares with every vector: exact. `HNSW` (Malkov and Yashunin 2018) walks a graph: at
-    hundreds of thousands quicker, at the price of some neighbours that it misses.
+    `FLAT` compares with every vector and is exact. `HNSW` (Malkov and Yashunin 2018) searches a
+    graph: it is faster with hundreds of thousands of vectors but misses some neighbours.
     """
 
     kind: str = "FLAT"
@@ -74,17 +74,19 @@ class VectorIndex:
     ef: int = 256
 
     def build_params(self, *, is_lite: bool) -> tuple[str, dict[str, int]]:
-        """Type and parameters to create the index with.
+        """Return the index type and the parameters to create it with.
 
-        FLAT of Milvus Lite computes in NumPy and normalises all vectors again for each search: 31 ms
-        among 20,000 and 360 ms among 100,000, where FAISS over one cell with all takes 10 and 50 ms.
+        The FLAT index of Milvus Lite normalises all vectors again in each search: 31 ms among
+        20,000 vectors and 360 ms among 100,000. IVF_FLAT with one cell finds the same with FAISS in
+        10 and 50 ms.
         """
         if self.kind == "HNSW":
             return "HNSW", {"M": self.m, "efConstruction": self.ef_construction}
         return ("IVF_FLAT", {"nlist": 1}) if is_lite else ("FLAT", {})
 
     def search_params(self, kind: str, built_with: Mapping[str, Any], limit: int) -> dict[str, int]:
-        """What to search the index with that is there, which may be older than the settings."""
+        """Return the search parameters for the existing index, which may be older than the
+        settings."""
         if kind == "HNSW":
             return {"ef": max(self.ef, limit)}
         if kind == "IVF_FLAT":
@@ -93,7 +95,10 @@ class VectorIndex:
 
 
 def partition_name(model: str, fingerprint: str) -> str:
-    """The partition of one model with one weights file; both of word characters (ValueError)."""
+    """Return the name of the partition for one model with one weights file.
+
+    Raise `ValueError` unless both consist of word characters.
+    """
     name = f"{model}_{fingerprint}"
     if not re.fullmatch(r"[A-Za-z_]\w{1,254}", name, re.ASCII):
         raise ValueError(f"{name!r} cannot name a partition: letters, digits and _ are expected.")
@@ -101,17 +106,18 @@ def partition_name(model: str, fingerprint: str) -> str:
 
 
 class VectorStore(ABC):
-    """Vectors by integer id. Thread-safe; opens at the first call.
+    """Vectors by integer id. Thread-safe; connects at the first call.
 
-    Every failure of the engine is a VectorStoreUnavailable; values that cannot be stored are a
-    ValueError. An id lives in one partition: Milvus Lite keeps one row and one tombstone per id. To
-    move an id, delete it from the old partition before the upsert into the new one.
+    Every failure of the engine raises `VectorStoreUnavailable`; values that cannot be stored raise
+    `ValueError`. An id may be in one partition only, because Milvus Lite keeps one row and one
+    tombstone an id. To move an id, delete it from the old partition before the upsert into the new
+    one.
     """
 
-    is_embedded: ClassVar[bool]  # whether this process alone can write, as long as it is open
+    is_embedded: ClassVar[bool]  # whether only this process can write while the store is open
 
     def upsert(self, partition: str, rows: Sequence[VectorRow]) -> None:
-        """Write rows, replacing those of the same id; the next search finds them."""
+        """Write rows, replacing rows with the same id; the next search finds them."""
         unique = list({row.id: row for row in rows}.values())
         for row in unique:
             _check_row(row)
@@ -121,7 +127,7 @@ class VectorStore(ABC):
             self._make_visible()
 
     def delete(self, partition: str, ids: Iterable[int]) -> None:
-        """Forget these ids; absent ones and an absent partition are fine."""
+        """Delete these ids. Missing ids and a missing partition are no error."""
         wanted = [int(id_) for id_ in ids]
         for batch in _batches(wanted):
             self._delete_batch(partition, batch)
@@ -130,13 +136,13 @@ class VectorStore(ABC):
 
     @abstractmethod
     def erase(self, partition: str, ids: Iterable[int]) -> None:
-        """Have the files hold nothing more of these ids, which were deleted before.
+        """Remove the data of already deleted ids from the files.
 
-        A server does so when its own time for it has come; it is asked to merge its segments.
+        A server is only asked to compact its segments, which it does at its own time.
         """
 
     def search(self, partition: str, vectors: np.ndarray, limit: int) -> list[list[VectorHit]]:
-        """The `limit` nearest rows to each of (N, 512) float32 vectors, best first."""
+        """Return the `limit` nearest rows for each of (N, 512) float32 vectors, best first."""
         queries = as_matrix(vectors)
         if limit < 1 or not len(queries):
             return [[] for _query in queries]
@@ -145,56 +151,56 @@ class VectorStore(ABC):
 
     @abstractmethod
     def iterate(self, partition: str) -> Iterator[StoredRow]:
-        """Every row of a partition, by pages; `DEFAULT_PARTITION` shows what is in none of ours."""
+        """Yield every row of a partition; `DEFAULT_PARTITION` has rows outside our partitions."""
 
     @abstractmethod
     def partitions(self) -> list[str]:
-        """The names of our partitions, sorted; Milvus's own `_default` is left out."""
+        """Return the names of our partitions, sorted, without Milvus's own `_default`."""
 
     @abstractmethod
     def drop_partition(self, partition: str) -> None:
-        """Forget a partition with all its rows; an absent one is fine. Not for `_default`."""
+        """Drop a partition with its rows; a missing one is no error. Not for `_default`."""
 
     @abstractmethod
     def clear(self) -> None:
-        """Drop the collection, whatever its schema or state; the next call makes an empty one."""
+        """Drop the collection, whatever its schema or state; the next call creates an empty one."""
 
     @abstractmethod
     def row_count(self) -> int:
-        """Live rows of the whole collection: replaced and deleted ones are not counted."""
+        """Return the number of live rows in all partitions, without replaced and deleted ones."""
 
     @abstractmethod
     def flush(self) -> None:
-        """Write what is in memory to disk and index it."""
+        """Write rows in memory to disk and index them."""
 
     @abstractmethod
     def ping(self) -> bool:
-        """True when the collection is open and answers; VectorStoreUnavailable otherwise."""
+        """Return True if the collection is open and answers. Raise `VectorStoreUnavailable`."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the database or the connection; the next call opens it again."""
+        """Close the database or the connection; the next call opens it again."""
 
     @abstractmethod
     def _upsert_batch(self, partition: str, rows: list[VectorRow]) -> None:
-        """Write at most `BATCH_ROWS` rows of different ids, making the partition if need be."""
+        """Write at most `BATCH_ROWS` rows of different ids; create the partition if needed."""
 
     @abstractmethod
     def _delete_batch(self, partition: str, ids: list[int]) -> None: ...
 
     @abstractmethod
     def _make_visible(self) -> None:
-        """Have what was written found by the next search, quickly, by every client."""
+        """Ensure that the next search of every client finds what was written, without delay."""
 
     @abstractmethod
     def _search(
         self, partition: str, queries: np.ndarray, limit: int
     ) -> list[list[tuple[int, float]]]:
-        """Ids and cosines for each of at least one query; 1 ≤ `limit` ≤ `MAX_HITS`."""
+        """Return ids and cosines for each query. Called with N ≥ 1 and 1 ≤ `limit` ≤ `MAX_HITS`."""
 
 
 class FairLock:
-    """A lock that whoever waits gets next: who lets it go cannot take it back before them."""
+    """A first-come lock: a thread that releases it cannot take it again before those that wait."""
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
@@ -214,7 +220,10 @@ class FairLock:
 
 
 def as_matrix(vectors: np.ndarray) -> np.ndarray:
-    """The vectors as (N, 512) float32 in one block; ValueError where they are not, or not finite."""
+    """Return the vectors as contiguous (N, 512) float32.
+
+    Raise `ValueError` for another shape or values that are not finite.
+    """
     matrix = np.ascontiguousarray(vectors, dtype=np.float32)
     if matrix.ndim != 2 or matrix.shape[1] != EMBEDDING_DIM or not np.isfinite(matrix).all():
         raise ValueError(f"Expected finite vectors of shape (N, 512), not {matrix.shape}.")
@@ -222,7 +231,7 @@ def as_matrix(vectors: np.ndarray) -> np.ndarray:
 
 
 def as_entity(row: VectorRow, vector: Any) -> dict[str, Any]:
-    """The row as Milvus takes it, with its vector in the form that the engine takes."""
+    """Return the row as a Milvus entity; `vector` is in the form that the engine accepts."""
     return {
         "id": row.id,
         "embedding": vector,
@@ -233,7 +242,7 @@ def as_entity(row: VectorRow, vector: Any) -> dict[str, Any]:
 
 
 def as_stored(entity: Mapping[str, Any]) -> StoredRow:
-    """The row out of an answer of Milvus."""
+    """Return the row from an entity that Milvus returned."""
     return StoredRow(int(entity["id"]), entity["person_id"], entity["image_path"])
 
 
@@ -250,5 +259,5 @@ def _batches(items: list[Item]) -> Iterator[list[Item]]:
 
 
 def _as_cosine(value: float) -> float:
-    """FAISS gives 1.0000002 for a vector and itself."""
+    """Clip to [-1, 1]: FAISS returns 1.0000002 for identical vectors."""
     return max(-1.0, min(1.0, float(value)))

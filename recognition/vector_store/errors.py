@@ -1,4 +1,4 @@
-"""What a user is told when an engine fails: what happened, and what mends it."""
+"""The errors of the vector store: what failed, and what the user can do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def database_locked() -> VectorStoreLocked:
-    """Another process has the embedded database open."""
+    """Return the error for an embedded database that another process has open."""
     return VectorStoreLocked(
         _(
             "The embedded vector database is open in another process, usually the running "
@@ -23,7 +23,7 @@ def database_locked() -> VectorStoreLocked:
 
 
 def folder_is_file(error: OSError) -> VectorStoreUnavailable:
-    """Where the folder of the embedded database should be, `error` found a file."""
+    """Return the error for a file in place of the embedded database's folder; log `error`."""
     _log(error)
     return VectorStoreUnavailable(
         _(
@@ -34,7 +34,7 @@ def folder_is_file(error: OSError) -> VectorStoreUnavailable:
 
 
 def database_failed(error: Exception) -> VectorStoreUnavailable:
-    """The embedded database failed with `error`, which is logged."""
+    """Return the error for a failure of the embedded database; log `error`."""
     _log(error)
     return VectorStoreUnavailable(
         _(
@@ -46,7 +46,7 @@ def database_failed(error: Exception) -> VectorStoreUnavailable:
 
 
 def server_failed(error: Exception) -> VectorStoreUnavailable:
-    """The Milvus server did not do what it was asked; `error` is logged."""
+    """Return the error for a failure of the Milvus server; log `error`."""
     _log(error)
     return VectorStoreUnavailable(
         _(
@@ -57,7 +57,7 @@ def server_failed(error: Exception) -> VectorStoreUnavailable:
 
 
 def other_schema() -> VectorStoreUnavailable:
-    """A collection of our name has fields that are not ours."""
+    """Return the error for a collection of our name with another schema."""
     return VectorStoreUnavailable(
         _(
             "The collection face_embeddings in the vector database has other fields than this "

@@ -1,7 +1,7 @@
-"""The embedded database: Milvus Lite on a folder, within this process, which it belongs to.
+"""The embedded database: Milvus Lite on a folder, inside this process.
 
-It is asked through its engine, which its documentation calls the embedded engine API: no port or
-socket that somebody else could open, and neither gRPC nor pymilvus in between.
+It is used through its documented engine API, so no port or socket is open to others, and no gRPC or
+pymilvus is involved.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
 
 
 class LiteVectorStore(VectorStore):
-    """A folder that one process can open at a time; a second one gets a VectorStoreLocked."""
+    """A folder that one process can open at a time; others get `VectorStoreLocked`."""
 
     is_embedded = True
 
     def __init__(self, folder: str | Path, index: VectorIndex = VectorIndex()) -> None:  # noqa: B008 (frozen)
         self._folder = Path(folder)
         self._index = index
-        # Milvus Lite allows one writer, and a search during a flush would miss the moving rows.
+        # Milvus Lite allows one writer, and a search during a flush would miss the rows being flushed.
         self._lock = FairLock()
         self._database: MilvusLite | None = None
         self._collection: Collection | None = None
@@ -75,9 +75,9 @@ class LiteVectorStore(VectorStore):
     def clear(self) -> None:
         with self._lock, _failures_translated():
             self._open_database().drop_collection(COLLECTION)
-            # Where its schema is gone, Milvus Lite overlooks a collection, and then cannot make a new
-            # one in its place: so its folder goes too, which is a detail of how Milvus Lite stores.
-            # test_damaged_folder_is_refused_until_cleared fails when an upgrade stores otherwise.
+            # Without its schema file, Milvus Lite does not see a collection, and then fails to create a
+            # new one in its place. So remove its folder too, which depends on Milvus Lite's file layout.
+            # test_damaged_folder_is_refused_until_cleared fails when an upgrade changes the layout.
             shutil.rmtree(self._folder / "collections" / COLLECTION, ignore_errors=True)
             self._collection = None
             self._unflushed = 0
@@ -126,7 +126,7 @@ class LiteVectorStore(VectorStore):
                 self._unflushed += len(ids)
 
     def _make_visible(self) -> None:
-        """What is written is visible at once; many unflushed rows would make searches slow."""
+        """Flush when many rows are unflushed: these are visible but slow to search."""
         with self._opened() as collection:
             if self._unflushed >= base.FLUSH_ROWS:
                 self._flush(collection)
@@ -152,7 +152,7 @@ class LiteVectorStore(VectorStore):
         return [[(int(hit["id"]), hit["distance"]) for hit in hits] for hits in found]
 
     def _page(self, partition: str, after: int | None) -> list[StoredRow]:
-        """The next rows by ascending id; none where the partition or its rows end."""
+        """Return the next rows by ascending id; empty at the end or without the partition."""
         with self._opened() as collection:
             if not collection.has_partition(partition):
                 return []
@@ -167,7 +167,7 @@ class LiteVectorStore(VectorStore):
 
     @contextmanager
     def _opened(self) -> Iterator[Collection]:
-        """The collection, for this thread alone; what goes wrong with it becomes our own error."""
+        """Yield the collection while holding the lock; translate the engine's errors."""
         with self._lock, _failures_translated():
             if self._collection is None:
                 self._collection = self._open_collection(self._open_database())
@@ -195,7 +195,7 @@ class LiteVectorStore(VectorStore):
             index = {"index_type": kind, "metric_type": "COSINE", "params": build}
             collection.create_index("embedding", index)
         collection.load()
-        # Rows recovered from the write-ahead log are searched one by one until flushed.
+        # Rows recovered from the write-ahead log are slow to search until they are flushed.
         self._flush(collection)
         return collection
 
@@ -206,7 +206,7 @@ class LiteVectorStore(VectorStore):
 
 @contextmanager
 def _failures_translated() -> Iterator[None]:
-    """A damaged file or a full disk shows as whatever Python, Arrow and FAISS throw then."""
+    """Raise our errors for any exception of the engine, Python, Arrow or FAISS."""
     try:
         yield
     except VectorStoreUnavailable:
@@ -218,11 +218,11 @@ def _failures_translated() -> Iterator[None]:
 
 
 def _rewrite_files(collection: Collection, partition: str, ids: set[int]) -> None:
-    """Has the files of the partition that hold rows of these ids written anew, without them.
+    """Rewrite the files of the partition that hold rows of these ids, without these rows.
 
-    Milvus Lite does so by itself, but only once it has four files of a size, and has no public call for
-    it; so this asks what it asks itself in the background, while searches go on.
-    test_erased_rows_are_in_no_file fails when an upgrade does it otherwise.
+    Milvus Lite does this by itself only when it has four files of a similar size, and has no public
+    call for it. So this calls what its background compaction calls; searches can go on meanwhile.
+    test_erased_rows_are_in_no_file fails when an upgrade changes it.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -254,7 +254,7 @@ def _our_schema() -> CollectionSchema:
 
 
 def _is_ours(schema: CollectionSchema) -> bool:
-    """Whether the fields are ours; texts may be longer than those that we write."""
+    """Return whether the schema has our fields; text fields may be longer than ours."""
     expected = {field.name: field for field in _our_schema().fields}
     return {field.name for field in schema.fields} == expected.keys() and all(
         field.dtype == expected[field.name].dtype
@@ -268,13 +268,13 @@ def _is_ours(schema: CollectionSchema) -> bool:
 
 @lru_cache(maxsize=1)
 def _engine() -> ModuleType:
-    """Milvus Lite, imported at the first call (0.2 s)."""
+    """Return Milvus Lite, imported at the first call (0.2 s)."""
     import faiss
     import milvus_lite
 
-    # FAISS writes to standard error that a cell has few vectors, and ours is one cell with all. Neither
-    # it nor Milvus Lite can be told not to, so this relies on Milvus Lite taking the class out of the
-    # module when it builds an index: test_few_vectors_are_indexed_without_a_word fails when it does not.
+    # FAISS warns on standard error about cells with few vectors, and our index is a single cell. Neither
+    # FAISS nor Milvus Lite has an option against it. So we replace the class in FAISS's module, where
+    # Milvus Lite looks it up: test_few_vectors_are_indexed_without_a_word fails when that changes.
     class QuietIVFFlat(faiss.IndexIVFFlat):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)

@@ -1,4 +1,4 @@
-"""A Milvus server, asked through pymilvus; also Milvus Lite when it serves several processes."""
+"""A Milvus server, through pymilvus; also Milvus Lite when it serves several processes."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ SLOW_SECONDS: Final = 120.0  # loading, flushing, index building
 PING_SECONDS: Final = 3.0
 LOCAL_HOSTS: Final = (None, "127.0.0.1", "localhost", "::1")  # None: a Unix socket
 NEVER_MS: Final = 2**31 - 1
-# Milvus's codes for a collection or partition that is gone or not loaded (any more).
+# Milvus's error codes for a collection or partition that is missing or not loaded.
 STALE_CODES: Final = {100, 101, 103, 200, 201, 202}
 
 
 class ServerVectorStore(VectorStore):
-    """A server at an http, https, tcp or unix address, which other processes may use as well."""
+    """A server at an http, https, tcp or unix address. Other processes may use it too."""
 
     is_embedded = False
 
@@ -62,7 +62,7 @@ class ServerVectorStore(VectorStore):
         self._index = index
         self._index_there: dict[str, Any] = {}
         self._opening = threading.Lock()
-        # Milvus Lite allows one writer, and a search during a flush would miss the moving rows.
+        # Milvus Lite allows one writer, and a search during a flush would miss the rows being flushed.
         self._turns_at_lite = FairLock()
         self._client: MilvusClient | None = None
         self._is_lite = False
@@ -82,7 +82,7 @@ class ServerVectorStore(VectorStore):
         def action(client: MilvusClient) -> None:
             if not self._has_partition(client, partition):
                 return
-            if not self._is_lite:  # a server wants it released; Milvus Lite cannot release one
+            if not self._is_lite:  # a server requires a release first; Milvus Lite has no release
                 client.release_partitions(COLLECTION, [partition], timeout=SLOW_SECONDS)
             client.drop_partition(COLLECTION, partition, timeout=self._timeout)
 
@@ -116,7 +116,7 @@ class ServerVectorStore(VectorStore):
 
     def erase(self, partition: str, ids: Iterable[int]) -> None:
         def action(client: MilvusClient) -> None:
-            if not self._is_lite:  # which merges by itself when it has four files of a size
+            if not self._is_lite:  # Milvus Lite merges four files of a similar size by itself
                 self._flush(client)
                 client.compact(COLLECTION, timeout=SLOW_SECONDS)
 
@@ -145,9 +145,10 @@ class ServerVectorStore(VectorStore):
         self._run(action)
 
     def _make_visible(self) -> None:
-        """A server shows a write up to 0.4 s later; waiting here once spares every search the wait.
+        """Wait until the server shows the write, up to 0.4 s, so that searches need not wait.
 
-        It also indexes by itself: flushing it often would cut it into small segments.
+        A server indexes by itself, and frequent flushes would create many small segments. Milvus
+        Lite is flushed.
         """
 
         def action(client: MilvusClient) -> None:
@@ -176,7 +177,7 @@ class ServerVectorStore(VectorStore):
                 partition_names=[partition],
                 output_fields=[],
                 search_params={"metric_type": "COSINE", "params": params},
-                consistency_level="Bounded",  # writes waited already (_make_visible)
+                consistency_level="Bounded",  # writes already waited (_make_visible)
                 timeout=self._timeout,
             )
             return [[(int(hit["id"]), hit["distance"]) for hit in hits] for hits in found]
@@ -186,7 +187,10 @@ class ServerVectorStore(VectorStore):
     # One call
 
     def _run(self, action: Callable[[MilvusClient], Answer], *, prepare: bool = True) -> Answer:
-        """`action` on an open collection; what the vendor throws becomes our own error."""
+        """Call `action` with an open client; raise our errors for those of pymilvus and gRPC.
+
+        A missing collection is created again once, because another process may have dropped it.
+        """
         vendor = _vendor()
         with self._turns_at_lite if self._is_lite else nullcontext():
             try:
@@ -217,8 +221,8 @@ class ServerVectorStore(VectorStore):
     def _connect(self) -> MilvusClient:
         options = {}
         if urlsplit(self._address).hostname in LOCAL_HOSTS:
-            # A peer on this machine that ends is noticed. Milvus Lite takes the pings of pymilvus,
-            # one each 10 s, for an attack, and hangs up.
+            # A closed local connection is noticed anyway. Milvus Lite takes pymilvus's keepalive pings,
+            # one every 10 s, for an attack, and disconnects.
             options["grpc.keepalive_time_ms"] = NEVER_MS
         return _vendor().MilvusClient(
             uri=self._address,
@@ -242,12 +246,12 @@ class ServerVectorStore(VectorStore):
         self._index_there = client.describe_index(COLLECTION, "embedding", timeout=self._timeout)
         client.load_collection(COLLECTION, timeout=SLOW_SECONDS)
         if self._is_lite:
-            # Rows recovered from the write-ahead log are searched one by one until flushed.
+            # Rows recovered from the write-ahead log are slow to search until they are flushed.
             self._flush(client)
 
     @contextmanager
     def _unless_made(self, exists: Callable[..., bool], *names: str) -> Iterator[None]:
-        """Another process may make the same thing at the same moment; that is as good."""
+        """Ignore an error of creation if another process created the same meanwhile."""
         try:
             yield
         except _vendor().MilvusException:
@@ -266,10 +270,10 @@ class ServerVectorStore(VectorStore):
         )
 
     def _create_index(self, client: MilvusClient) -> None:
-        """An index that someone else made is left as it is."""
+        """Create the index. It is only called when there is none."""
         kind, build = self._index.build_params(is_lite=self._is_lite)
         index = client.prepare_index_params()
-        # Nested, as Milvus Lite reads no others; pymilvus would flatten the outer one.
+        # Nested, because pymilvus flattens the outer level and Milvus Lite reads only the inner one.
         index.add_index(
             "embedding", index_type=kind, metric_type="COSINE", params={"params": build}
         )
@@ -306,7 +310,7 @@ class ServerVectorStore(VectorStore):
 
 
 def _is_ours(description: dict[str, Any]) -> bool:
-    """Whether the fields are ours; texts may be longer than those that we write."""
+    """Return whether the schema has our fields; text fields may be longer than ours."""
     fields = {item["name"]: item for item in description["fields"]}
     types = _vendor().DataType
     expected = {"id": types.INT64, "embedding": types.FLOAT_VECTOR}
@@ -323,7 +327,7 @@ def _is_ours(description: dict[str, Any]) -> bool:
 
 
 def _fail_at_once_if_nothing_listens(address: str, timeout: float) -> None:
-    """gRPC would go on trying until its time is up."""
+    """Raise `OSError` if nothing listens; gRPC would retry until its timeout."""
     parts = urlsplit(address)
     if parts.scheme != "unix":
         port = parts.port or (443 if parts.scheme == "https" else 19530)
@@ -337,16 +341,17 @@ _vendor_lock = threading.Lock()
 
 @lru_cache(maxsize=1)
 def _vendor() -> SimpleNamespace:
-    """pymilvus and what it throws, imported at the first call (0.7 s).
+    """Return pymilvus and its exceptions, imported at the first call (0.7 s).
 
-    On import it reads `.env` and connects its own default to `MILVUS_URI`, where it refuses a path.
+    On import pymilvus reads `.env` and connects to `MILVUS_URI`, where it rejects a path; both are
+    prevented.
     """
     quiet = {"MILVUS_URI": "", "PYTHON_DOTENV_DISABLED": "1"}
     with _vendor_lock, _environment(quiet):
         import grpc
         import pymilvus
 
-    # It logs a traceback for every error that it also raises.
+    # pymilvus logs a traceback for every error that it raises.
     for name in ("pymilvus", "pymilvus.milvus_client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return SimpleNamespace(
