@@ -1,4 +1,4 @@
-"""The admin as this service has it: its name, and what is used daily first."""
+"""The admin site: its name, and the order of its applications and models."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-FIRST: Final = ("enrollment", "auth", "authtoken")  # all others follow, by name
+FIRST: Final = ("enrollment", "auth", "authtoken")  # listed first; the others follow by name
 FIRST_MODELS: Final = ("Person", "FaceImage")
-QUEUE: Final = "django_tasks_database"  # stays empty unless work is left in SQL
+QUEUE: Final = "django_tasks_database"  # hidden unless tasks are queued in SQL
 
 
 class FaceAdminSite(admin.AdminSite):

@@ -7,7 +7,7 @@ class FaceAdminConfig(AdminConfig):
 
 
 class FaceProjectConfig(AppConfig):
-    """Brings the command that serves the whole: `manage.py serve`."""
+    """The project as an application, which provides `manage.py serve`."""
 
     name = "faceproject"
 

@@ -1,4 +1,4 @@
-"""The ASGI application; `faceproject.wsgi` is what `manage.py serve` runs."""
+"""The ASGI application. `manage.py serve` uses `faceproject.wsgi` instead."""
 
 import os
 

@@ -14,7 +14,7 @@ from recognition.checks import check_values
 @register("faceproject")
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     values = check_values(
-        # Some are composed into other settings of Django's, having been read within their limits.
+        # Some are only part of other Django settings; their limits were checked when they were read.
         ProjectSettings,
         lambda item: getattr(settings, item.name, item.default),
         "faceproject.E001",

@@ -1,4 +1,4 @@
-"""The settings of the service itself: where it keeps things, who may reach it, its language and log."""
+"""The settings of the service itself: storage, access, language and logging."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RATE: Final = "a number and a time such as 60/minute or 10/second"
 
 
 def rate(text: str) -> str:
-    """How often something may be done, as `60/minute`."""
+    """Parse a request rate such as `60/minute`. Raise `ValueError`."""
     number, _slash, period = text.partition("/")
     if int(number) < 1 or period.strip() not in ("second", "minute", "hour", "day"):
         raise ValueError(text)
@@ -23,14 +23,14 @@ def rate(text: str) -> str:
 
 
 def time_zone(text: str) -> str:
-    """The name of a time zone that this machine knows."""
+    """Return the name if this machine knows the time zone. Raise `ValueError`."""
     if text not in available_timezones():
         raise ValueError(text)
     return text
 
 
 def database(text: str) -> dict[str, Any]:
-    """Django's description of the database at an address."""
+    """Return Django's database settings for a URL. Raise `ValueError`."""
     if text.partition(":")[0] not in environ.Env.DB_SCHEMES:
         raise ValueError(text)
     return environ.Env.db_url_config(text)
@@ -38,9 +38,9 @@ def database(text: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectSettings:
-    """What can be set; every field is an environment variable of the same name in capitals.
+    """The settings; each field is the environment variable of the same name in upper case.
 
-    The account of `DJANGO_SUPERUSER_…` is read by Django itself, `ENV_FILE` before all others.
+    Django itself reads the account of `DJANGO_SUPERUSER_…`. `ENV_FILE` is read before all others.
     """
 
     data_dir: Path = setting(

@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md's tables and `.env.example` from what the settings declare.
+"""Write the tables of docs/configuration.md and `.env.example` from the declared settings.
 
 python -m faceproject.configuration
 """
@@ -25,7 +25,7 @@ SETTINGS = [
 
 
 def page() -> str:
-    """docs/configuration.md with its tables as the settings are."""
+    """Return docs/configuration.md with its tables generated from the settings."""
     return TABLE.sub(lambda match: match[1] + _table(match[2]) + match[3], PAGE.read_text())
 
 
@@ -39,7 +39,7 @@ def _table(section: str) -> str:
 
 
 def example() -> str:
-    """`.env.example`: every setting as a comment with its default."""
+    """Return `.env.example`: every setting as a comment with its default."""
     lines = [
         "# Every setting, with its default. Copy this file to .env and uncomment what you change; a variable",
         "# of the environment wins over this file. docs/configuration.md says more about each.",
@@ -47,7 +47,7 @@ def example() -> str:
     for _start, section, _end in TABLE.findall(PAGE.read_text()):
         lines += ["", f"# {section}"]
         for item in _described_in(section):
-            # What is shown instead of a default is no value that one could uncomment.
+            # Text shown instead of a default is no usable value.
             given = f"{item.name}={'' if item.shown else _default(item)}"
             lines.append(f"# {given:<36} {_brief(item.meaning)}")
     return "\n".join(lines) + "\n"
@@ -62,13 +62,13 @@ def _default(item: Setting) -> str:
 
 
 def _brief(meaning: str) -> str:
-    """The first sentence, without Markdown."""
+    """Return the first sentence, without Markdown."""
     text = re.sub(r"\[(.+?)\]\(\S+?\)", r"\1", meaning).replace("`", "")
     return text.split(". ")[0].rstrip(".")
 
 
 def write() -> None:
-    """Writes both files anew."""
+    """Write both files."""
     PAGE.write_text(page())
     EXAMPLE.write_text(example())
 

@@ -1,4 +1,4 @@
-"""What every page knows."""
+"""Template context for all pages."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ if TYPE_CHECKING:
 
 
 def door(request: HttpRequest) -> dict[str, str]:
-    """`open_to`: to whom the server is open without an account, for those who come in so."""
+    """Return `open_to`: who needs no account, for visitors who were let in without one."""
     return {"open_to": "" if needs_account(request) else open_to()}

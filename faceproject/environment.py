@@ -1,4 +1,4 @@
-"""Reads the settings; a value that makes no sense stops the start with a sentence, not a guess."""
+"""Read the settings from the environment; an invalid value stops the start with a message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Declaration = TypeVar("Declaration")
 
 
 class Environment:
-    """The environment over an optional `.env` file; an empty variable counts as not set."""
+    """The environment variables and an optional `.env` file; empty variables count as unset."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
@@ -23,9 +23,10 @@ class Environment:
         environ.Env.read_env(self.file)  # does not overwrite what the environment has
 
     def read(self, declaration: type[Declaration], **defaults: object) -> Declaration:
-        """The settings that a dataclass declares; `defaults` are those that only an installation knows.
+        """Return the settings that a dataclass declares; `defaults` replace declared defaults.
 
-        Relative paths start at the project's root.
+        Relative paths are relative to the project's root. Raise `ImproperlyConfigured` for an
+        invalid value.
         """
         values = {
             item.field: self._value(item, defaults.get(item.field, item.default))

@@ -1,8 +1,8 @@
-"""How often a password may be guessed, and how long a session lasts.
+"""Protection of logins against guessing, and the lifetime of sessions.
 
-django-axes keeps the wrong passwords of the last hour in SQL, by account and address. Here stands what
-follows from them: after a few, each has to be waited for twice as long as the one before, up to a
-quarter of an hour. What is sent meanwhile is refused unread, the right password, too.
+django-axes stores the wrong passwords of the last hour in SQL, by account and address. After a few
+of them, each further attempt must wait twice as long as the one before, up to a quarter of an hour.
+Attempts during the wait are rejected without checking, even with the right password.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from rest_framework.throttling import BaseThrottle
 
 logger = logging.getLogger(__name__)
 
-# How many wrong passwords cost nothing: of one account; from one address, which many may share.
+# Wrong passwords without a wait: for one account, and from one address, which many users may share.
 FREE: Final = {"username": 3, "ip_address": 12}
 NO_TIME: Final = timedelta(0)
 LONGEST_WAIT: Final = timedelta(minutes=15)
-SEEN: Final = "seen"  # in a session: when it was last renewed, in seconds
+SEEN: Final = "seen"  # session key: when it was last renewed, in seconds since the epoch
 RENEWED_EVERY: Final = 5 * 60
 
 
 def wait_after(failures: int, free: int) -> timedelta:
-    """How long nothing is read after so many wrong passwords: 2 s, 4 s, 8 s … 15 minutes."""
+    """Return how long logins are rejected after so many failures: 2 s, 4 s, 8 s … 15 minutes."""
     exponent = failures - free
     if exponent < 0:
         return NO_TIME
@@ -42,7 +42,7 @@ def wait_after(failures: int, free: int) -> timedelta:
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """Where a request comes from: by the last proxies' word where PROXIES says that there are some."""
+    """Return the client's address, as reported by the trusted proxies if PROXIES is set."""
     try:
         return str(ipaddress.ip_address(BaseThrottle().get_ident(request)))
     except ValueError:
@@ -50,14 +50,18 @@ def client_address(request: HttpRequest) -> str | None:
 
 
 def counted_by(request: Any, _credentials: dict[str, Any] | None = None) -> list[str]:
-    """By account, and by address; not by the machine's own, behind which a proxy has everybody."""
+    """Return the keys by which failures are counted: by account, and by address unless it is
+    loopback.
+
+    A proxy on this machine would put all clients at the loopback address.
+    """
     address = getattr(request, "axes_ip_address", None) or getattr(request, "ip_address", None)
     is_own = not address or ipaddress.ip_address(address).is_loopback
     return ["username"] if is_own else ["username", "ip_address"]
 
 
 def told_to_wait(request: HttpRequest, _response: Any, _credentials: Any) -> HttpResponse:
-    """The page for those who are refused unread."""
+    """Return the page (429) for an attempt that was rejected without checking."""
     context = {"seconds": request.login_wait}
     response = render(request, "registration/wait.html", context, status=429)
     response.headers["Retry-After"] = str(request.login_wait)
@@ -65,7 +69,7 @@ def told_to_wait(request: HttpRequest, _response: Any, _credentials: Any) -> Htt
 
 
 class LoginHandler(AxesDatabaseHandler):
-    """What django-axes asks and tells."""
+    """The django-axes handler with our waiting times."""
 
     def is_locked(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> bool:
         counted = zip(
@@ -94,13 +98,16 @@ class LoginHandler(AxesDatabaseHandler):
     def reset_user_attempts(
         self, request: HttpRequest, credentials: dict[str, Any] | None = None
     ) -> int:
-        """Forgets those of the account that logged in: not others' from the same address."""
+        """Delete the failures of the account that logged in, not others of its address."""
         name = (credentials or {}).get("username")
         return AccessAttempt.objects.filter(username=name).delete()[0]
 
 
 class SessionRenewalMiddleware:
-    """Has a session last `SESSION_COOKIE_AGE` from the last request, written every few minutes only."""
+    """Extend a session to `SESSION_COOKIE_AGE` from the last request.
+
+    It is written at most every few minutes.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

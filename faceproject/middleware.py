@@ -1,4 +1,4 @@
-"""What every answer owes its client, wherever in Django it was made."""
+"""Middleware that applies to all responses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PERSONS = "/api/persons/"
 API_DOCS = "/api/docs"
-# The key of META under which the server says why it kept a request's body from us.
+# The key in META where the server says why it withheld a request's body.
 REFUSAL = "faceproject.refusal"
 
 
@@ -35,17 +35,17 @@ def is_api(request: HttpRequest) -> bool:
 
 
 def refusal_by_length(content_length: str) -> HTTPStatus | None:
-    """Why a request is refused before any of its body is read; None when it is not."""
+    """Return the status to refuse a request with before reading its body, or None."""
     if not (content_length.isascii() and content_length.isdigit()):
         return HTTPStatus.BAD_REQUEST
-    # A number too long for int() is a number too large.
+    # A number of more digits than any allowed length is too large; int() need not parse it.
     if len(content_length) > 18 or int(content_length) > settings.MAX_REQUEST_BYTES:
         return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     return None
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Says what is wrong with the request where the exception is ours to tell; else the page for all."""
+    """Return the response to a bad request, with the message of `NotUtf8` errors."""
     if not isinstance(exception, NotUtf8):
         return defaults.bad_request(request, exception)
     with override(get_language_from_request(request)):
@@ -55,24 +55,24 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 class ContentSecurityPolicyMiddleware(CSPMiddleware):
-    """The policy of the settings; the page that describes the API may hold styles."""
+    """Apply the policy of the settings; the API documentation may use inline styles."""
 
     def get_policy_parts(
         self, request: HttpRequest, response: HttpResponse, report_only: bool = False
     ) -> PolicyParts:
         parts = super().get_policy_parts(request, response, report_only)
         if request.path_info.rstrip("/") == API_DOCS:
-            # Swagger UI does; scripts stay forbidden.
+            # Swagger UI needs inline styles; inline scripts stay forbidden.
             parts.update = {"style-src": ["'self'", "'unsafe-inline'"]}
         return parts
 
 
 class EncodedSlashMiddleware:
-    """Keeps a slash within an id apart from those between the parts of a path.
+    """Distinguish a slash inside a person id from slashes between path segments.
 
-    WSGI decodes a path before Django sees it, so `a%2Fimages` would be a call on the person `a`.
-    Where the server tells the path as it was sent, an encoded slash becomes `ENCODED_SLASH`, which
-    no id holds; otherwise it stays a slash.
+    WSGI decodes a path before Django sees it, so `a%2Fimages` would address the images of person
+    `a`. If the server provides the undecoded path, an encoded slash becomes `ENCODED_SLASH`, which
+    no id contains. Otherwise it stays a slash.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -87,9 +87,9 @@ class EncodedSlashMiddleware:
 
 
 class RefusedBodyMiddleware:
-    """Answers the requests whose body the server did not keep: too large, too slow, or a stranger's.
+    """Answer requests whose body the server refused: too large, too slow, or not authenticated.
 
-    A stranger's call of the API goes on, without its body, to be refused there for the lack of an account.
+    An unauthenticated API request goes on without its body, and the API refuses it with 401.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -107,10 +107,10 @@ class RefusedBodyMiddleware:
 
 
 class Utf8Middleware:
-    """Refuses an address or a form whose fields are not UTF-8; see `recognition.api.text`.
+    """Reject URLs and forms whose fields are not UTF-8; see `recognition.api.text`.
 
-    Forms with files are read here for the pages, whose token is among their fields; calls of the API read
-    their own.
+    Forms with files are parsed here for the pages, as their CSRF token is a form field. The API
+    parses its own.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -132,10 +132,10 @@ class Utf8Middleware:
 
 
 class JsonApiErrorMiddleware:
-    """Turns every failure under /api/ into the JSON error body, in the client's language.
+    """Turn every failure under /api/ into the JSON error body, in the client's language.
 
-    Stands before the middleware that can fail, so that a refused host, a broken upload or a URL
-    that leads nowhere is answered in the same shape as an error of a view.
+    It is placed before the middleware that can fail, so that a rejected host, a broken upload or an
+    unknown URL gets the same body as an error of a view.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:

@@ -1,4 +1,4 @@
-"""What orchestrators ask: `/livez` (does the process answer?) and `/readyz` (can it do its work?)."""
+"""Probes: `/livez` (does the process answer?) and `/readyz` (can it do its work?)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ProbeMiddleware:
-    """Answers before everything else: a probe calls by address, over plain HTTP, without an account."""
+    """Answer probes before all other middleware, by IP address, over HTTP and without an account."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

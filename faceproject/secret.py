@@ -1,4 +1,4 @@
-"""The folder that holds the faces, and the secret key of an installation that was given none."""
+"""The private data folder, and a generated secret key."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from django.core.management.utils import get_random_secret_key
 
 
 def private_folder(path: Path) -> Path:
-    """The folder at `path`, made for its owner only when it is not there.
+    """Return the folder at `path`, created for its owner only.
 
-    A fresh clone brings `data/` along, holding its README.md, as open as the umask left it: then it is
-    closed too. What somebody made and opened stays open.
+    A fresh clone contains `data/` with its README.md, readable by others as the umask allows; it is
+    then restricted too. A folder that somebody created and opened stays as it is.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.stat().st_uid == os.getuid() and [entry.name for entry in path.iterdir()] == [
@@ -23,9 +23,9 @@ def private_folder(path: Path) -> Path:
 
 
 def stored_secret_key(path: Path) -> str:
-    """The key in `path`, made there (readable by the owner only) when there is none yet.
+    """Return the key stored at `path`; generate it, readable by its owner only, if missing.
 
-    Two processes that start at once agree: the file appears whole, and the first one wins.
+    The file is created atomically, so two processes that start at once use the same key.
     """
     if not path.exists():
         fresh = path.with_name(f"{path.name}.{os.getpid()}")

@@ -1,4 +1,4 @@
-"""The production server: uvicorn, in one process, which ends only when its requests are answered."""
+"""The production server: uvicorn in one process, which answers open requests before it stops."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from faceproject.front import Application, Front
 from recognition.api.errors import error_body
 from recognition.api.peer import PEER, Peer
 
-DRAIN_SECONDS = 20.0  # what is not answered by then after SIGTERM is cut off
-HEAD_SECONDS = 30.0  # from a connection, or the answer before, to the end of a request's headers
+DRAIN_SECONDS = 20.0  # time after SIGTERM to answer open requests
+HEAD_SECONDS = 30.0  # from the connection, or the previous answer, to the end of the headers
 KEEP_ALIVE_SECONDS = 75
 HEAD_BYTES = 64 * 1024
 BACKLOG = 1024
@@ -30,11 +30,12 @@ ANY_ADDRESS = "*"
 
 
 class CannotListen(Exception):
-    """The address or port is not to be had; the message says why and what to do."""
+    """The address or port cannot be used; the message says why and what to do."""
 
 
 class Server:
-    """Listens at once (`CannotListen` when it cannot); answers while `run` runs."""
+    """The server. It listens from its creation on, or raises `CannotListen`; `run` answers
+    requests."""
 
     def __init__(self, application: Application, *, host: str, port: int, threads: int) -> None:
         self._sockets = list(_listen(host, port))
@@ -48,7 +49,7 @@ class Server:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # they are believed by nobody
+            proxy_headers=False,  # uvicorn must not trust them
             h11_max_incomplete_event_size=HEAD_BYTES,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -58,11 +59,11 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port in use: the one asked for, or the free one found when that was 0."""
+        """The port in use; if 0 was requested, the free port that was found."""
         return int(self._sockets[0].getsockname()[1])
 
     def run(self) -> None:
-        """Serves until SIGTERM or SIGINT, then finishes what was begun; a second signal kills."""
+        """Serve until SIGTERM or SIGINT, then finish open requests; a second signal kills."""
         _allow_many_connections()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
@@ -76,11 +77,11 @@ class Server:
 
 class _Uvicorn(Uvicorn):
     def capture_signals(self) -> Any:
-        return contextlib.nullcontext()  # uvicorn would end the process by the signal itself
+        return contextlib.nullcontext()  # otherwise uvicorn would raise the signal again at the end
 
 
 class _Connection(H11Protocol):
-    """One connection: says whose it is, ends where no request comes, refuses damaged ones in JSON."""
+    """A connection with its `Peer`, a timeout for headers, and JSON answers to invalid HTTP."""
 
     _head: asyncio.TimerHandle | None = None
 
@@ -103,12 +104,12 @@ class _Connection(H11Protocol):
 
     def shutdown(self) -> None:
         if self.cycle and not self.cycle.response_complete and self.cycle.more_body:
-            self.transport.close()  # what has not arrived cannot be answered
+            self.transport.close()  # an incomplete request cannot be answered
         else:
             super().shutdown()
 
     def _await_head(self) -> None:
-        """Gives a request's headers, once begun, their time; a silent connection its own."""
+        """Start or stop the timeout for the headers of the next request."""
         if self.cycle and not self.cycle.response_complete:
             self._forget_head()
         elif self._head is None and self.timeout_keep_alive_task is None:
@@ -141,7 +142,7 @@ class _Connection(H11Protocol):
 
 
 def _allow_many_connections() -> None:
-    """Each connection is an open file; the number that is usual for a user is soon used up."""
+    """Raise the limit of open files to its maximum, as each connection needs one."""
     try:
         import resource
     except ImportError:  # not Unix
@@ -152,7 +153,7 @@ def _allow_many_connections() -> None:
 
 
 def _listen(host: str, port: int) -> Iterator[socket.socket]:
-    """Listens at every address that the host's name has, all at one port."""
+    """Listen on every address of the host name, all with the same port. Raise `CannotListen`."""
     try:
         found = socket.getaddrinfo(
             None if host == ANY_ADDRESS else host,

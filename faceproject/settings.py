@@ -45,7 +45,7 @@ SECURE_HSTS_SECONDS = project.secure_hsts_seconds
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-# A browser runs and loads nothing but what this server sends; nothing stands within a page.
+# Browsers load scripts and styles from this server only, and none inside a page.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'self'"],
@@ -58,7 +58,7 @@ CONTENT_SECURITY_POLICY = {
 }
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "search"
-# A session ends when nothing was asked in it for so long; faceproject/logins.py renews it before.
+# A session ends after this long without a request; faceproject/logins.py renews it.
 SESSION_COOKIE_AGE = 12 * 60 * 60
 # Wrong passwords: django-axes counts them, faceproject/logins.py decides how long to wait.
 AUTHENTICATION_BACKENDS = [
@@ -150,17 +150,17 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# SQL: the truth
+# SQL, the source of truth
 
 SQLITE = {"ENGINE": "django.db.backends.sqlite3", "NAME": DATA_DIR / "db.sqlite3"}
 DATABASES = {"default": project.database_url or SQLITE}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # Readers go on while one writer writes; a transaction takes the write lock at its start, so it
-    # waits its turn (20 s) instead of failing half way.
+    # WAL lets readers continue while one writer writes. IMMEDIATE transactions take the write lock at
+    # the start, so they wait (20 s) instead of failing half way.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
-        # What is deleted is overwritten: its page would keep it until another row needs the space.
+        # secure_delete overwrites deleted rows, which would otherwise stay in the file for some time.
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON;",
     }
 else:
@@ -206,7 +206,7 @@ STORAGES: dict[str, dict[str, Any]] = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 
-# What this process remembers until it ends: about 15 kB a thumbnail, the rest is small.
+# Caches in this process's memory: about 15 kB a thumbnail, the rest is small.
 LOCAL_MEMORY = "django.core.cache.backends.locmem.LocMemCache"
 CACHES = {
     "default": {"BACKEND": LOCAL_MEMORY, "OPTIONS": {"MAX_ENTRIES": 10_000}},
@@ -243,7 +243,7 @@ ENROLL_IDENTITY = gallery.enroll_identity
 PERSON_KEEP_DAYS = gallery.person_keep_days
 SEARCH_LOG_DAYS = gallery.search_log_days
 
-# Uploads: the count is checked by the API, which can say it in a sentence; this is the backstop.
+# Uploads: the API checks the number of files first, with a clear message; this is the backstop.
 DATA_UPLOAD_MAX_NUMBER_FILES = 1000
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_REQUEST_BYTES
 FILE_UPLOAD_PERMISSIONS = 0o600
@@ -306,8 +306,8 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1.0.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
-    # JavaScript, for the sake of the plugin of api-docs.js. Links within the buttons that open a call
-    # would be beyond the reach of keyboards.
+    # JavaScript, to load the plugin of api-docs.js. Without deep linking: links inside the buttons that
+    # open an operation could not be reached by keyboard.
     "SWAGGER_UI_SETTINGS": (
         "{deepLinking: false, displayRequestDuration: true,"
         " presets: [SwaggerUIBundle.presets.apis, optionsStartEmpty]}"
@@ -351,13 +351,13 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": project.log_level},
     "loggers": {
         "django": {"level": "INFO", "handlers": ["console"], "propagate": False},
-        # Loud about what is in order: a search for the fastest build, a call of pymilvus that Milvus
-        # Lite does not know, its housekeeping.
+        # These log harmless events: the choice of a FAISS build, a call of pymilvus that Milvus Lite does
+        # not support, its housekeeping.
         "faiss.loader": {"level": "WARNING"},
         "uvicorn": {"level": "WARNING"},
         "grpc._server": {"level": "CRITICAL"},
         "milvus_lite": {"level": "WARNING"},
         "django_tasks": {"level": "WARNING"},
-        "axes": {"level": "ERROR"},  # faceproject.logins says it better
+        "axes": {"level": "ERROR"},  # faceproject.logins logs the same events
     },
 }

@@ -1,4 +1,4 @@
-"""How many requests of a kind one may make: `throttle_scope` of a view names the kind."""
+"""Rate limits by kind of request; a view's `throttle_scope` names the kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rest_framework.throttling import ScopedRateThrottle
 
 
 class ScopeThrottle(ScopedRateThrottle):
-    """Counts by user, or by address where there is none. `throttle_scope` may differ by method."""
+    """Count requests by user, or by address without one. `throttle_scope` may differ by method."""
 
     @property
     def THROTTLE_RATES(self) -> Any:  # noqa: N802 (the framework's name)

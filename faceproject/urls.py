@@ -1,4 +1,4 @@
-"""Every entrance to the system."""
+"""The URLs of the whole project."""
 
 from django.contrib import admin
 from django.templatetags.static import static

@@ -1,4 +1,4 @@
-"""The WSGI application; one process with threads when the vectors live in embedded Milvus."""
+"""The WSGI application. With embedded Milvus it must run in one process with threads."""
 
 import os
 

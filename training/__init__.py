@@ -1,1 +1,1 @@
-"""Training of the face networks on one's own crops: `python -m training.train --help`."""
+"""Train the face networks on your own crops: `python -m training.train --help`."""

@@ -1,4 +1,4 @@
-"""Cuts aligned crops out of photos for training: `python -m training.align photos crops`."""
+"""Cut aligned crops out of photos for training: `python -m training.align photos crops`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 
 def align(photos: Path, crops: Path) -> tuple[int, list[str]]:
-    """Writes the largest face of every picture below `photos` to the same place below `crops`.
+    """Write the largest face of every picture below `photos` to the same relative path below
+    `crops`.
 
-    The faces are found and aligned as the service does it. Returns how many crops were written, and
-    a line for each picture that gave none.
+    Faces are detected and aligned as in the service. Return the number of crops written, and a line
+    for each picture without one.
     """
     from recognition.embedding import crop_upload
     from recognition.exceptions import RecognitionError
@@ -36,7 +37,7 @@ def align(photos: Path, crops: Path) -> tuple[int, list[str]]:
 
 
 def main() -> None:
-    """Aligns from the command line."""
+    """Run the alignment from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", type=Path, help="a folder for each person")
     parser.add_argument("crops", type=Path, help="folder to write to, made when it is missing")

@@ -1,8 +1,8 @@
-"""Random changes of single crops on the processor: 0.5 ms for one at 64 pixels, 1 ms at 112.
+"""Random augmentation of single crops on the CPU: 0.5 ms a crop at 64 pixels, 1 ms at 112.
 
-Training pictures come from a good camera and a good detector; those of users are grey, badly lit,
-small, compressed, covered and not always well aligned. The ranges here hold for
-`training.gpu_augmentation` too, which does the same to a whole batch.
+Training pictures come from good cameras and good detectors. Users' pictures are grey, badly lit,
+small, compressed, occluded and not always well aligned. `training.gpu_augmentation` uses the same
+ranges for whole batches.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ import numpy as np
 
 from recognition.networks.registry import CROP_SIZE
 
-TURN = 4.0  # degrees, standard deviation: what a detector errs
-TURN_MOST, TURN_SHARE = 12.0, 0.2  # degrees, uniform, of this share
-ZOOM, STRETCH = 0.05, 0.02  # standard deviations of the logarithm
-SHIFT, SHIFT_MOST = 2.0, 7.0  # of 112 pixels: standard deviation, limit
+TURN = 4.0  # degrees, standard deviation, like the error of a detector
+TURN_MOST, TURN_SHARE = 12.0, 0.2  # uniform within these degrees, for this share of crops
+ZOOM, STRETCH = 0.05, 0.02  # standard deviations of the logarithms of the scale and aspect
+SHIFT, SHIFT_MOST = 2.0, 7.0  # pixels of 112: standard deviation, limit
 GREY_SHARE, SATURATION_SHARE, SATURATION = 0.2, 0.4, (0.4, 1.4)
 LIGHT_SHARE, GAMMA, CONTRAST, BRIGHTNESS = 0.8, 0.45, (0.65, 1.3), 0.12
-MIDDLE = 0.45  # the grey that contrast turns around
-TINT_SHARE, TINT = 0.6, 0.18  # a colour cast or a wrong white balance, of the lit
+MIDDLE = 0.45  # grey level that a change of contrast keeps
+TINT_SHARE, TINT = 0.6, 0.18  # a colour cast, for this share of crops with changed light
 SIDE_LIGHT_SHARE, SIDE_LIGHT = 0.12, ((0.35, 0.8), (1.0, 1.25))
-SMALL_SHARE, SMALL = 0.18, (22, 80)  # pixels of 112 that are left
-BLUR_SHARE, BLUR = 0.10, (0.5, 2.0)  # of 112 pixels, standard deviation
+SMALL_SHARE, SMALL = 0.18, (22, 80)  # side of the reduced crop, in pixels of 112
+BLUR_SHARE, BLUR = 0.10, (0.5, 2.0)  # pixels of 112, standard deviation
 MOTION_SHARE, MOTION = 0.05, (3, 8)  # pixels
-NOISE_SHARE, NOISE = 0.10, (2.0, 12.0)  # of 255, standard deviation
+NOISE_SHARE, NOISE = 0.10, (2.0, 12.0)  # grey levels of 255, standard deviation
 JPEG_SHARE, JPEG = 0.12, (12, 59)  # quality
-COVER_SHARE = 0.18  # of them 45 % a rectangle, 25 % a mask, 30 % glasses
+COVER_SHARE = 0.18  # 45 % of them by a rectangle, 25 % by a mask, 30 % by glasses
 RECTANGLE, MASK = 0.45, 0.25
 
 
 def augment(
     image: np.ndarray, rng: np.random.Generator, plain: float = 0.0, size: int = CROP_SIZE
 ) -> np.ndarray:
-    """112×112×3 uint8 RGB to size×size×3 uint8 RGB, changed at random.
+    """Augment a 112×112×3 uint8 RGB crop; return size×size×3 uint8 RGB.
 
-    With the probability `plain` it is mirrored at most: a network also has to know the pictures
-    that nothing is wrong with.
+    With probability `plain` it is only mirrored or left unchanged, so that the network also learns
+    good pictures.
     """
     mirror = rng.random() < 0.5
     if rng.random() < plain:
@@ -52,7 +52,7 @@ def augment(
 
 
 def _move(image: np.ndarray, rng: np.random.Generator, mirror: bool, size: int) -> np.ndarray:
-    """Turns, scales, stretches, shifts and mirrors, and brings to the size, all in one sampling."""
+    """Rotate, scale, stretch, shift and mirror, and resize, in a single resampling."""
     usual = rng.random() >= TURN_SHARE
     angle = math.radians(rng.normal(0, TURN) if usual else rng.uniform(-TURN_MOST, TURN_MOST))
     down = math.exp(rng.normal(0, ZOOM))
@@ -76,7 +76,7 @@ def _move(image: np.ndarray, rng: np.random.Generator, mirror: bool, size: int) 
 
 
 def _colour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Grey, or more or less saturated."""
+    """Convert to grey, or change the saturation."""
     chance = rng.random()
     if chance >= GREY_SHARE + SATURATION_SHARE:
         return image
@@ -88,7 +88,7 @@ def _colour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Gamma, contrast, brightness and tint by a table; sometimes light from one side."""
+    """Change gamma, contrast, brightness and tint; sometimes add light from one side."""
     if rng.random() < LIGHT_SHARE:
         level = np.arange(256, dtype=np.float32) / 255
         level = level ** math.exp(rng.uniform(-GAMMA, GAMMA))
@@ -107,7 +107,8 @@ def _light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _coarsen(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Low resolution, blur or shake; noise; JPEG."""
+    """Reduce the resolution, or blur; then add noise; then compress as JPEG. Each is applied at
+    random."""
     size, chance = len(image), rng.random()
     if chance < SMALL_SHARE:
         fewest, most = (math.log(side) for side in SMALL)
@@ -131,7 +132,7 @@ def _coarsen(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _cover(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Hides a rectangle, the mouth as by a mask, or the eyes as by glasses, in one colour."""
+    """Cover a rectangle, the mouth like a mask, or the eyes like glasses, with one colour."""
     if rng.random() >= COVER_SHARE:
         return image
     image, size, chance = np.array(image), len(image), rng.random()

@@ -1,6 +1,6 @@
-"""Training crops dealt in shuffled, augmented batches without end, on the processor or on the GPU.
+"""Endless shuffled and augmented batches of training crops, made on the CPU or on the GPU.
 
-Batch number `step` depends on the seed and the size alone, so a resumed run goes on the same.
+Batch number `step` depends only on the seed and the size, so a resumed run continues identically.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from recognition.networks.registry import CROP_SIZE
 from training import augmentation, gpu_augmentation
 from training.faces import Faces
 
-AHEAD = 4  # batches that are augmented before they are asked for
+AHEAD = 4  # batches that are prepared in advance
 TRANSFER = 4096  # crops copied to the GPU at a time
 
 
 class Batch(NamedTuple):
-    """Pictures N×3×S×S float32 in [-1, 1], channels last; their N rows of the pack."""
+    """N×3×S×S float32 pictures in [-1, 1], channels last, and their N row numbers in the pack."""
 
     images: torch.Tensor
     rows: torch.Tensor
 
 
 class _Dealer:
-    """Which crops a step takes: every one once, in a new order each time round."""
+    """The choice of crops for each step: every crop once an epoch, in a new order each time."""
 
     def __init__(self, rows: np.ndarray, batch: int, seed: int) -> None:
         if len(rows) < batch:
@@ -45,7 +45,7 @@ class _Dealer:
 
 
 class ProcessorBatches:
-    """Augments crop by crop in a thread of its own, beside the training."""
+    """Batches augmented crop by crop in a background thread."""
 
     def __init__(self, faces: Faces, rows: np.ndarray, batch: int, seed: int, plain: float) -> None:
         self.faces, self.seed, self.plain = faces, seed, plain
@@ -54,7 +54,10 @@ class ProcessorBatches:
         self.coming: deque[tuple[int, Future[Batch]]] = deque()
 
     def take(self, step: int, size: int) -> Batch:
-        """Batch number `step` at size×size pixels; a few of the next may still be of another size."""
+        """Return batch number `step` at size×size pixels.
+
+        After a change of size, the next few batches may still have the old size.
+        """
         while self.coming and self.coming[0][0] != step:
             self.coming.popleft()[1].cancel()
         while len(self.coming) < AHEAD:
@@ -72,7 +75,7 @@ class ProcessorBatches:
 
 
 class GpuBatches:
-    """Keeps every crop in the GPU's memory (38 kB each) and augments whole batches there."""
+    """Batches augmented on the GPU, which holds all crops in its memory (38 kB each)."""
 
     def __init__(
         self,
@@ -92,7 +95,7 @@ class GpuBatches:
             self.images[start : start + TRANSFER] = torch.from_numpy(part).to(device)
 
     def take(self, step: int, size: int) -> Batch:
-        """Batch number `step` at 112 pixels: nothing waits for the device, which runs behind."""
+        """Return batch number `step` at 112 pixels, without waiting for the GPU."""
         if size != CROP_SIZE:
             raise ValueError(f"Batches on the GPU have {CROP_SIZE} pixels, not {size}.")
         rows = torch.from_numpy(self.dealer.rows_of(step)).to(self.device)
@@ -103,5 +106,5 @@ class GpuBatches:
 
 
 def scale(images: torch.Tensor) -> torch.Tensor:
-    """N×3×H×W uint8 RGB to float32 in [-1, 1], as the networks read them."""
+    """Convert N×3×H×W uint8 RGB to float32 in [-1, 1], channels last, as the networks read them."""
     return images.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,5 @@
-"""Writes a run's averaged weights for the service: `python -m training.export run.pt out.safetensors`."""
+"""Write a run's averaged weights for the service: `python -m training.export run.pt
+out.safetensors`."""
 
 from __future__ import annotations
 
@@ -13,9 +14,10 @@ from training.layers import untrained
 
 
 def export(run: dict[str, Any], target: Path) -> None:
-    """Half-precision `.safetensors` of a checkpoint with the network's own tensor names.
+    """Write the averaged weights of a checkpoint as half-precision `.safetensors`.
 
-    Counters stay integers. An interrupted write leaves the file that was there.
+    Tensor names are those of the network, and integer counters stay integers. An interrupted write
+    leaves the old file.
     """
     network = untrained(run["model"])
     network.load_state_dict(run["average"], strict=True)
@@ -31,7 +33,7 @@ def export(run: dict[str, Any], target: Path) -> None:
 
 
 def main() -> None:
-    """Exports from the command line."""
+    """Run the export from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("target", type=Path)

@@ -1,4 +1,4 @@
-"""Aligned face crops: read from folders and zip archives, then kept decoded in one file on the disk."""
+"""Aligned face crops: read from folders and zip archives, and stored decoded in one file."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import numpy as np
 from recognition.networks.registry import CROP_SIZE
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
-NOBODY = -1  # the person of a crop whose identity is unknown
+NOBODY = -1  # person number of a crop whose identity is unknown
 IMAGES, INDEX = "images.u8", "index.npz"  # the files of a pack
 SHAPE = (CROP_SIZE, CROP_SIZE, 3)
 BYTES = CROP_SIZE * CROP_SIZE * 3
 
 
 class Crop(NamedTuple):
-    """One picture file: its stem, the folder that names its person ("" for nobody), its bytes."""
+    """A picture file: its stem, the folder that names its person ("" if unknown), suffix and bytes."""
 
     name: str
     folder: str
@@ -31,9 +31,9 @@ class Crop(NamedTuple):
 
 @dataclass(frozen=True)
 class Faces:
-    """N aligned crops; `people` indexes `names_of_people`, `NOBODY` where unknown.
+    """N aligned crops; `people` indexes `names_of_people`, or is `NOBODY`.
 
-    `images` lies in memory or, as a map of the pack's file, on the disk and in its cache.
+    `images` is in memory, or memory-mapped from the file of a pack.
     """
 
     names: np.ndarray  # N file stems
@@ -46,10 +46,10 @@ class Faces:
 
 
 def read_crops(source: str | Path) -> Iterator[Crop]:
-    """Every picture below the source, in order: a folder, a zip archive, or a folder inside one.
+    """Yield every picture of a folder, a zip archive, or a folder inside one, in order.
 
-    The folder a crop lies in names its person; crops directly in the source have no person.
-    Raises `SystemExit` when there is none.
+    The folder of a crop names its person; crops directly in the source have no person. Raise
+    `SystemExit` if there is none.
     """
     found = False
     for path, content in _files(Path(source)):
@@ -60,7 +60,7 @@ def read_crops(source: str | Path) -> Iterator[Crop]:
 
 
 def decode(content: bytes) -> np.ndarray:
-    """A picture file to 112×112×3 uint8 RGB; another size is scaled."""
+    """Decode a picture file to 112×112×3 uint8 RGB, resized if needed. Raise `SystemExit`."""
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise SystemExit("A picture could not be read. Take it out, and pack again.")
@@ -70,7 +70,7 @@ def decode(content: bytes) -> np.ndarray:
 
 
 def open_pack(folder: Path) -> Faces:
-    """The crops that `python -m training.pack decode` put there; read from the disk as needed."""
+    """Return the crops that `python -m training.pack decode` stored, memory-mapped."""
     if not (folder / INDEX).exists():
         raise SystemExit(f"{folder} holds no packed crops. Make it: python -m training.pack decode")
     with np.load(folder / INDEX) as index:
@@ -84,7 +84,7 @@ def open_pack(folder: Path) -> Faces:
 
 
 def people_with_several(people: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """N booleans, true for the crops of a random `share` of the people with two pictures or more."""
+    """Return N booleans: the crops of a random `share` of the people with two crops or more."""
     counts = np.bincount(people[people != NOBODY], minlength=1)
     several = np.flatnonzero(counts >= 2)
     chosen = np.random.default_rng(seed).choice(several, int(len(several) * share), replace=False)
@@ -92,10 +92,10 @@ def people_with_several(people: np.ndarray, share: float, seed: int) -> np.ndarr
 
 
 def read_teacher(files: Iterable[str | Path], names: Sequence[str]) -> np.ndarray:
-    """The teacher's N×D float32 vectors of the crops called `names`, each of length 1.
+    """Return the teacher's vectors of the crops called `names`, N×D float32 of length 1.
 
-    Each `.npz` holds `names` (file stems) and `embedding`. A crop that none of the files knows is
-    an error: training on a part of the teacher by accident would go unnoticed.
+    Each `.npz` has `names` (file stems) and `embedding`. Raise `SystemExit` if a crop is in none of
+    the files, so that nobody trains on part of the teacher by mistake.
     """
     known: dict[str, np.ndarray] = {}
     for file in files:
@@ -111,7 +111,7 @@ def read_teacher(files: Iterable[str | Path], names: Sequence[str]) -> np.ndarra
 
 
 def _files(source: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """Every picture's path inside the source, in order, with its bytes."""
+    """Yield every picture's path inside the source, in order, and its bytes."""
     archive = next(
         (p for p in (source, *source.parents) if p.suffix == ".zip" and p.is_file()), None
     )

@@ -1,6 +1,6 @@
-"""Every figure of `weights/README.md` in one run: `python -m training.figures FACES > figures.md`.
+"""Print every figure of `weights/README.md`: `python -m training.figures FACES > figures.md`.
 
-FACES is a folder with the pictures that were held out of the training, by the names below.
+FACES is a folder with the pictures that were held out of the training, with the file names below.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Measurement(NamedTuple):
-    """A heading, and what `manage.py evaluate` is called with; names of files are in FACES."""
+    """A heading and the arguments of `manage.py evaluate`; file names are relative to FACES."""
 
     title: str
     arguments: tuple[str, ...]
-    compare: bool = False  # with the teacher's vectors, where they are at hand
+    compare: bool = False  # also measure the teacher's vectors, if they are there
     note: str = ""
 
 
-# The thresholds are stored first, so that the others are judged by them.
+# The first measurement stores the thresholds that the others use.
 MEASUREMENTS = (
     Measurement(
         "LFW, crops in colour, every picture against every other",
@@ -51,7 +51,7 @@ TEACHER = "teacher_joint.npz"
 
 
 def main() -> None:
-    """Measures, and writes headings and tables to stdout; the pictures go to `--plots`."""
+    """Measure, print headings and tables, and write the plots to `--plots`."""
     options = _parser().parse_args()
     for number, measurement in enumerate(MEASUREMENTS):
         if options.only and number + 1 not in options.only:
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def measure(number: int, measurement: Measurement, options: argparse.Namespace) -> str:
-    """The Markdown tables of one measurement."""
+    """Return the Markdown tables of one measurement."""
     faces = options.faces
     words = [str(faces / word) if _is_file(word) else word for word in measurement.arguments]
     for model in options.model or ():

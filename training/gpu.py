@@ -1,7 +1,7 @@
-"""The prepared run on a GPU: `python -m training.gpu MODEL --sources PARTS … --into RUN`.
+"""A prepared training run on a GPU: `python -m training.gpu MODEL --sources PARTS … --into RUN`.
 
-Decodes the parts, trains with the settings below and exports after every minute; the same command
-again goes on where it stopped. What it does not know, it passes on to `training.train`.
+It decodes the parts, trains with the settings below and exports every minute. Repeating the command
+resumes the run. Unknown options are passed on to `training.train`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from recognition.networks.registry import NETWORKS, get_network
 from training import train
 from training.pack import decode_sources
 
-# For 5 minutes of an H100. What the bundled weights were made with stands in training/README.md.
+# For 5 minutes on an H100. training/README.md has the settings of the bundled weights.
 COMMON = [
     "--batch",
     "1024",
@@ -30,11 +30,11 @@ SETTINGS = {
     "mobilenetv3_large": [*COMMON, "--rate", "3e-3", "--sizes", "80:0.5", "112:0.5"],
     "cosface_resnet50": [*COMMON, "--rate", "2e-3", "--sizes", "80:0.5", "112:0.5"],
 }
-THREADS = 4  # PyTorch's own on the host, where little is left to compute
+THREADS = 4  # PyTorch's CPU threads; little is computed on the CPU
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Decodes, trains and exports from the command line."""
+    """Decode, train and export from the command line."""
     options, others = _parser().parse_known_args(arguments)
     pack, stem = options.into / "pack", get_network(options.model).weights_stem
     print(f"{decode_sources(options.sources, pack)} crops in {pack}", flush=True)

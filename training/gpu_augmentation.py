@@ -1,4 +1,4 @@
-"""What `training.augmentation` does to single crops, done to a whole batch at once on a GPU."""
+"""The augmentation of `training.augmentation` for whole batches on a GPU."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from torch.nn import functional
 from recognition.networks.registry import CROP_SIZE
 from training import augmentation as ranges
 
-GROUPS = 6  # low resolution, blur and JPEG take this many strengths in a batch
+GROUPS = 6  # different strengths of low resolution, blur and JPEG in a batch
 
 
 def augment(images: torch.Tensor, generator: torch.Generator, plain: float = 0.0) -> torch.Tensor:
-    """N×3×112×112 uint8 RGB to float32 in [-1, 1], each crop changed at random on its own.
+    """Augment N×3×112×112 uint8 RGB crops, each differently; return float32 in [-1, 1].
 
-    The share `plain` of them is mirrored at most. The generator is on the images' device.
+    The share `plain` of them is only mirrored or left unchanged. The generator must be on the same
+    device.
     """
     chance = Chance(len(images), generator, images.device)
     x = images.float() / 255
@@ -36,7 +37,7 @@ class Chance:
 
     def __init__(self, count: int, generator: torch.Generator, device: torch.device) -> None:
         self.count, self.generator, self.device = count, generator, device
-        # What shapes a kernel is drawn on the host, without waiting for the device.
+        # Numbers that determine shapes are drawn on the CPU, so that nothing waits for the device.
         self.host = torch.Generator().manual_seed(generator.initial_seed() + count)
 
     def uniform(self, low: float, high: float, channels: int = 1) -> torch.Tensor:
@@ -53,18 +54,19 @@ class Chance:
         return self.uniform(0, 1) < probability
 
     def some(self, probability: float) -> list[torch.Tensor]:
-        """Indices of about that share of the crops, no two alike, in `GROUPS` groups."""
+        """Return the indices of about this share of the crops, all different, in up to `GROUPS`
+        groups."""
         order = torch.randperm(self.count, generator=self.generator, device=self.device)
         groups = order[: round(probability * self.count)].chunk(GROUPS)
         return [group for group in groups if len(group)]
 
     def numbers(self, count: int, low: float, high: float) -> list[float]:
-        """A few uniform numbers for the host."""
+        """Return a few uniform random numbers on the CPU."""
         return (torch.rand(count, generator=self.host) * (high - low) + low).tolist()
 
 
 def _move(x: torch.Tensor, chance: Chance) -> torch.Tensor:
-    """Turns, scales, stretches and shifts, as a detector errs."""
+    """Rotate, scale, stretch and shift, like the errors of a detector."""
     usual = chance.happens(1 - ranges.TURN_SHARE)
     most = ranges.TURN_MOST
     angle = torch.where(usual, chance.normal(ranges.TURN), chance.uniform(-most, most)).deg2rad()
@@ -108,7 +110,8 @@ def _light(x: torch.Tensor, chance: Chance) -> torch.Tensor:
 
 
 def _coarsen(x: torch.Tensor, chance: Chance) -> torch.Tensor:
-    """Low resolution, blur and shake share out the batch; noise and JPEG come to any."""
+    """Apply low resolution, blur or motion blur to disjoint groups, then noise and JPEG to random
+    crops."""
     size = x.shape[-1]
     groups = chance.some(ranges.SMALL_SHARE + ranges.BLUR_SHARE + ranges.MOTION_SHARE)
     small = round(len(groups) * ranges.SMALL_SHARE / 0.33)
@@ -140,14 +143,14 @@ def _resize_twice(x: torch.Tensor, side: int) -> torch.Tensor:
 
 
 def _mean(x: torch.Tensor, window: tuple[int, int]) -> torch.Tensor:
-    """The mean over a window of rows×columns; the picture is continued by its edge."""
+    """Return the mean over a window of rows × columns, with replicated borders."""
     rows, columns = window
     padding = ((columns - 1) // 2, columns // 2, (rows - 1) // 2, rows // 2)
     return functional.avg_pool2d(functional.pad(x, padding, mode="replicate"), window, 1)
 
 
 def _blur(x: torch.Tensor, deviation: float) -> torch.Tensor:
-    """A Gaussian, rows first and then columns."""
+    """Apply a Gaussian blur, first along rows and then along columns."""
     reach = max(1, math.ceil(3 * deviation))
     places = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
     kernel = (-(places**2) / (2 * deviation**2)).exp()
@@ -158,7 +161,7 @@ def _blur(x: torch.Tensor, deviation: float) -> torch.Tensor:
 
 
 def _cover(x: torch.Tensor, chance: Chance) -> torch.Tensor:
-    """Hides a rectangle, the mouth as by a mask, or the eyes as by glasses, in one colour."""
+    """Cover a rectangle, the mouth like a mask, or the eyes like glasses, with one colour."""
     draw = chance.uniform(0, 1)
     mask = (draw >= ranges.RECTANGLE) & (draw < ranges.RECTANGLE + ranges.MASK)
     glasses = draw >= ranges.RECTANGLE + ranges.MASK
@@ -181,8 +184,8 @@ def _cover(x: torch.Tensor, chance: Chance) -> torch.Tensor:
     return torch.where(inside & chance.happens(ranges.COVER_SHARE), paint, x)
 
 
-# The quantisation table of luminance in Annex K of the JPEG standard (ITU-T T.81); that of colour is
-# half as fine again, and 99 where it is coarse.
+# The luminance quantisation table of Annex K of the JPEG standard (ITU-T T.81). The chrominance table
+# is approximated by 1.5 times these values, and 99 for values of 30 or more.
 LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),
@@ -219,7 +222,7 @@ def _jpeg_tables(device: torch.device) -> JpegTables:
 
 
 def compress(x: torch.Tensor, quality: float) -> torch.Tensor:
-    """What JPEG of that quality leaves of N×3×H×W in [0, 1]; H and W are multiples of 8."""
+    """Apply the loss of JPEG with this quality to N×3×H×W in [0, 1]; H and W are multiples of 8."""
     count, _, height, width = x.shape
     tables = _jpeg_tables(x.device)
     percent = 5000 / quality if quality < 50 else 200 - 2 * quality

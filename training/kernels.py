@@ -1,7 +1,7 @@
-"""`kernels.cpp` for PyTorch: built at first use, and with the gradients that training needs.
+"""PyTorch functions with gradients on top of `kernels.cpp`, which is compiled at first use.
 
-For processors with AVX-512 in bfloat16 and a C++ compiler; `unavailable` tells what is missing.
-Tensors are N×C×H×W in channels-last order, bfloat16; parameters are float32.
+They need a CPU with AVX-512 bfloat16 and a C++ compiler; `unavailable` says what is missing.
+Tensors are N×C×H×W bfloat16 in channels-last order; parameters are float32.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
-NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512_bf16")  # as /proc/cpuinfo calls them
+NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512_bf16")  # flags in /proc/cpuinfo
 FLAGS = ["-O3", "-std=c++17"]
 FLAGS += [f"-m{name.replace('_', '')}" for name in (*NEEDED, "fma")]
 ACTIVATIONS = {type(None): 0, nn.PReLU: 1, nn.Hardswish: 2}
@@ -24,7 +24,7 @@ ACTIVATIONS = {type(None): 0, nn.PReLU: 1, nn.Hardswish: 2}
 
 @cache
 def unavailable() -> str:
-    """Why the kernels cannot be used here; empty when they can. The first call builds them."""
+    """Return why the kernels cannot be used here; empty if they can. Compiles at the first call."""
     try:
         flags = Path("/proc/cpuinfo").read_text().split()
     except OSError:
@@ -49,7 +49,7 @@ def _library() -> ctypes.CDLL:
 
 
 def _call(name: str, *arguments: torch.Tensor | int | float | None) -> None:
-    """Calls a function of the library: tensors by their memory, whole numbers as int64."""
+    """Call a function of the library; tensors are passed as pointers, integers as int64."""
     given: list[Any] = []
     for argument in arguments:
         if argument is None:
@@ -64,17 +64,17 @@ def _call(name: str, *arguments: torch.Tensor | int | float | None) -> None:
 
 
 def _last(x: torch.Tensor) -> torch.Tensor:
-    """The same in channels-last order and bfloat16, as the kernels read it."""
+    """Return the tensor in channels-last order and bfloat16, as the kernels need it."""
     return x.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
 
 
 def _rows(x: torch.Tensor) -> torch.Tensor:
-    """N×C×H×W in channels-last order as N·H·W×C, the same memory."""
+    """Return N×C×H×W in channels-last order as a view of N·H·W×C."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
 def _like(x: torch.Tensor, channels: int) -> torch.Tensor:
-    """Room for a tensor of as many pixels with other channels."""
+    """Return an empty bfloat16 tensor of the same N, H and W with other channels."""
     count, _, height, width = x.shape
     shape = (count, channels, height, width)
     return torch.empty(shape, dtype=torch.bfloat16, memory_format=torch.channels_last)
@@ -178,10 +178,10 @@ class _Scale(torch.autograd.Function):
 def norm_activation(
     x: torch.Tensor, bias: torch.Tensor | None, norm: nn.BatchNorm2d, activation: nn.Module | None
 ) -> torch.Tensor:
-    """Batch norm over the batch and the activation after it; moves the running statistics.
+    """Apply batch norm over the batch and the activation; update the running statistics.
 
-    `bias` is what the convolution before would have added: the norm takes it away again, so only
-    the running mean is told.
+    `bias` is the bias of the convolution before. Batch norm removes it, so it only affects the
+    running mean.
     """
     learned = isinstance(activation, nn.PReLU)
     slope = activation.weight if learned else _zeros(norm.num_features)
@@ -201,20 +201,20 @@ def _zeros(count: int) -> torch.Tensor:
 
 
 def depthwise(x: torch.Tensor, weight: torch.Tensor, stride: int) -> torch.Tensor:
-    """Each channel convolved alone with C×1×K×K weights, K 3 or 5, padded to keep the size."""
+    """Apply a depthwise convolution with C×1×K×K weights (K 3 or 5), padded to keep the size."""
     return _Depthwise.apply(x, weight, stride)
 
 
 def pointwise(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """A 1×1 convolution with D×C×1×1 weights, as a product of matrices."""
+    """Apply a 1×1 convolution with D×C×1×1 weights as a matrix product."""
     return _Pointwise.apply(x, weight)
 
 
 def mean(x: torch.Tensor) -> torch.Tensor:
-    """Mean of every channel, N×C×1×1 float32."""
+    """Return the mean of every channel, N×C×1×1 float32."""
     return _Mean.apply(x)[:, :, None, None]
 
 
 def scale(x: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
-    """Every channel times its N×C×1×1 float32 gate."""
+    """Multiply every channel by its N×C×1×1 float32 gate."""
     return _Scale.apply(x, gate.flatten(1))

@@ -1,6 +1,6 @@
-"""The networks' layers as they are trained: at other sizes, and by kernels of our own.
+"""Variants of the networks' layers for training: for other picture sizes, and with our kernels.
 
-The layers keep their parameters and their names, so that what is learned is the published layout.
+They keep parameters and names, so that the trained weights have the published layout.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from training import kernels
 
 
 def untrained(model: str) -> nn.Module:
-    """The network that the service calls `model`, with random weights."""
+    """Return the network that the service calls `model`, with random weights."""
     return import_string(get_network(model).builder)()
 
 
 class AnySizeGlobalDepthwise(GlobalDepthwise):
-    """The 7×7 weighting, stretched over what is there: N×C×H×W to N×C×1×1.
+    """The 7×7 weighting interpolated to the size of the input: N×C×H×W to N×C×1×1.
 
-    So MobileNetV3 can be trained at 80 pixels too, where 5×5 are left. It is a weighted sum, which
-    is also faster than a convolution.
+    It allows training MobileNetV3 at 80 pixels, where 5×5 are left. It is a weighted sum, which is
+    faster than a convolution.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -42,7 +42,7 @@ class AnySizeGlobalDepthwise(GlobalDepthwise):
 class FusedConvNorm(nn.Sequential):
     """Convolution, batch norm and activation with the kernels; N×C×H×W channels-last bfloat16.
 
-    Only while it trains: measuring takes the network's own layers.
+    Only in training mode; evaluation uses the original layers.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -53,13 +53,13 @@ class FusedConvNorm(nn.Sequential):
             x = kernels.depthwise(x, conv.weight, conv.stride[0])
         elif conv.kernel_size == (1, 1):
             x = kernels.pointwise(x, conv.weight)
-        else:  # the stem; its bias is the norm's to add, as in the kernels
+        else:  # the stem; norm_activation takes its bias into account
             x = functional.conv2d(x, conv.weight, None, conv.stride, conv.padding)
         return kernels.norm_activation(x, conv.bias, norm, self[2] if len(self) > 2 else None)
 
 
 class FusedSqueezeExcitation(SqueezeExcitation):
-    """Means and scaling by the kernels; the two small layers between them in float32."""
+    """Means and scaling with the kernels; the two small layers between them in float32."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
@@ -70,7 +70,7 @@ class FusedSqueezeExcitation(SqueezeExcitation):
 
 
 def suit_sizes(network: nn.Module) -> nn.Module:
-    """Lets the network be trained at other sizes than 112 pixels; in place."""
+    """Let the network be trained at sizes other than 112 pixels, in place; return it."""
     for layer in network.modules():
         if type(layer) is GlobalDepthwise:
             layer.__class__ = AnySizeGlobalDepthwise
@@ -78,7 +78,7 @@ def suit_sizes(network: nn.Module) -> nn.Module:
 
 
 def suit_processor(network: nn.Module) -> str:
-    """Puts the kernels under a network with depthwise layers, in place; says what it did."""
+    """Use the kernels in a network with depthwise layers, in place; return what was done."""
     if not any(isinstance(layer, SqueezeExcitation) for layer in network.modules()):
         return "plain layers, whose convolutions are what takes the time"
     if reason := kernels.unavailable():

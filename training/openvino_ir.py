@@ -1,7 +1,7 @@
-"""Runs an OpenVINO model (IR version 11: an `.xml` beside a `.bin`) in PyTorch, on any device.
+"""Run an OpenVINO model (IR version 11: an `.xml` beside a `.bin`) in PyTorch, on any device.
 
-Knows the dozen operations that Open Model Zoo's small convolutional networks are made of, so that
-such a network can teach on a GPU, where OpenVINO does not run.
+It supports the dozen operations of Open Model Zoo's small convolutional networks, so that such a
+network can be a teacher on a GPU, where OpenVINO does not run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NUMBERS = {"f16": np.float16, "f32": np.float32, "i64": np.int64, "i32": np.int3
 
 
 class OpenVinoNetwork(nn.Module):
-    """One input and one output tensor; constants are buffers, not learned."""
+    """A network with one input and one output tensor; constants are buffers and not trained."""
 
     def __init__(self, xml: Path) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class OpenVinoNetwork(nn.Module):
                 )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """N×C×H×W in the numbers that the model was converted for, to its output."""
+        """Return the output for N×C×H×W in the value range that the model was converted for."""
         values = {name.removeprefix("constant_"): value for name, value in self.named_buffers()}
         values[self.input] = images
         for name, compute, inputs in self.steps:

@@ -11,7 +11,7 @@ from recognition.networks.registry import CROP_SIZE, NETWORKS
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every option of a run, with its default."""
+    """Return the parser with every option of a run and its default."""
     made = argparse.ArgumentParser(
         description="Trains a face network; see training/README.md.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -56,6 +56,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def phase(text: str) -> tuple[int, float]:
-    """`80:0.55` as 80 pixels and a share of 0.55; `80` alone is a share of 1."""
+    """Parse `80:0.55` as 80 pixels and a share of 0.55; `80` alone has a share of 1."""
     size, _, share = text.partition(":")
     return int(size), float(share or 1)

@@ -1,6 +1,6 @@
-"""Prepares crops for training: decoded into one file, or divided into parts that travel.
+"""Prepare crops for training: decode them into one file, or divide them into zip archives.
 
-python -m training.pack decode SOURCE ... --into DIR     what `training.train` reads
+python -m training.pack decode SOURCE ... --into DIR     a pack for `training.train`
 python -m training.pack divide SOURCE ... --into DIR     zip archives of at most --mib each
 """
 
@@ -19,17 +19,17 @@ from tqdm import tqdm
 
 from training.faces import BYTES, IMAGES, INDEX, Crop, decode, read_crops
 
-TOGETHER = 512  # crops decoded at a time
-ENTRY = 200  # bytes of a zip archive beside a file's content, at most, with a short name
+TOGETHER = 512  # crops decoded in one batch
+ENTRY = 200  # upper bound of the bytes that a zip archive adds to a file with a short name
 
 
 def decode_sources(sources: Sequence[str | Path], folder: Path) -> int:
-    """Decodes every crop of the sources into the pack in `folder`; returns how many it now holds.
+    """Decode every crop of the sources into the pack in `folder`; return how many it now holds.
 
     The pack is `images.u8`, N×112×112×3 uint8 RGB, and `index.npz` with each crop's name, its
-    person ("" for nobody) and the sources that are done. Those are left out when the same is asked
-    again, so an interrupted call goes on, and parts may come one by one. People of different
-    sources are different people, whatever their folders are called.
+    person ("" if unknown) and the finished sources. Finished sources are skipped, so an interrupted
+    call can be repeated, and sources can be added later. People of different sources are different
+    people, whatever their folders are called.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names, owners, done = _read_index(folder)
@@ -39,7 +39,7 @@ def decode_sources(sources: Sequence[str | Path], folder: Path) -> int:
             key = str(Path(source).resolve())
             if key in done:
                 continue
-            file.truncate(len(names) * BYTES)  # what an interrupted call left behind
+            file.truncate(len(names) * BYTES)  # remove what an interrupted call left
             crops = read_crops(source)
             bar = tqdm(desc=Path(source).name, unit=" crops", mininterval=5)
             while some := list(islice(crops, TOGETHER)):
@@ -56,9 +56,10 @@ def decode_sources(sources: Sequence[str | Path], folder: Path) -> int:
 
 
 def divide_sources(sources: Sequence[str | Path], folder: Path, mib: float) -> list[Path]:
-    """Copies the crops, as they are compressed, into archives `crops-1.zip` … of at most `mib` MiB.
+    """Copy the compressed crops into archives `crops-1.zip` … of at most `mib` MiB; return their
+    paths.
 
-    All of a person's crops are in one part, so that the parts are sources like any other.
+    All crops of a person are in one archive, so each archive is a source by itself.
     """
     folder.mkdir(parents=True, exist_ok=True)
     limit, parts, room = int(mib * 2**20), [], 0
@@ -85,7 +86,7 @@ def divide_sources(sources: Sequence[str | Path], folder: Path, mib: float) -> l
 
 
 def _people(source: str | Path) -> Iterator[list[Crop]]:
-    """The crops of one person after another; those of nobody one by one."""
+    """Yield the crops of one person after another; crops without a person one by one."""
     for folder, crops in groupby(read_crops(source), lambda crop: crop.folder):
         if folder:
             yield list(crops)
@@ -107,7 +108,7 @@ def _write_index(folder: Path, names: list[str], owners: list[str], done: list[s
 
 
 def main() -> None:
-    """Packs from the command line."""
+    """Run the packing from the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Where each crop's embedding should go: a teacher's direction, carried into the 512 dimensions."""
+"""Target embeddings of the crops: a teacher's directions mapped to 512 dimensions."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from training.faces import Faces, read_teacher
 from training.losses import fit_orthonormal_map, orthonormal_map
 from training.teachers import JointTeacher, Reidentification, edgeface
 
-CACHE = "joint_teacher.pt"  # beside the pack: the live teacher's means and its vectors of the crops
+CACHE = "joint_teacher.pt"  # in the pack: the live teacher's means and its vectors of the crops
 
 
 class Mix(NamedTuple):
-    """Picture i is `share` of itself and the rest of picture `partner[i]`; N×1 and N."""
+    """Mixup: picture i is `share` of itself and the rest of picture `partner[i]`; N×1 and N."""
 
     partner: torch.Tensor
     share: torch.Tensor
 
 
 class Targets:
-    """The directions of the whole pack, N×D, of clean crops; and the teacher, where it is live."""
+    """The teacher's directions of all clean crops, N×D, and the teacher itself if it is live."""
 
     def __init__(self, directions: torch.Tensor, teacher: JointTeacher | None) -> None:
         self.directions, self.teacher = directions, teacher
         self.map = torch.empty(0)
 
     def fit_map(self, rows: torch.Tensor, outputs: torch.Tensor | None, seed: int) -> float | None:
-        """Fixes the orthonormal map into the network's dimensions.
+        """Choose the orthonormal map to the network's dimensions.
 
-        With the network's `outputs` for the crops at `rows`, the one that agrees best with them:
-        what it knows is kept. Returns the mean cosine. Otherwise a random one.
+        With the network's `outputs` for the crops at `rows`, it is the map that agrees best with
+        them, so that their knowledge is kept; return the mean cosine. Without `outputs` it is
+        random; return None.
         """
         if outputs is None:
             generator = torch.Generator().manual_seed(seed)
@@ -48,10 +49,10 @@ class Targets:
         return float((given @ self.map * outputs.to(given.device)).sum(1).mean())
 
     def of(self, images: torch.Tensor, rows: torch.Tensor, mix: Mix | None) -> torch.Tensor:
-        """N×512 of length 1 for 112-pixel pictures as the network sees them.
+        """Return N×512 targets of length 1 for the augmented 112-pixel pictures.
 
-        A live teacher looks at the pictures themselves; a fixed one gives what it said of the clean
-        crops, mixed as the pictures are.
+        A live teacher embeds the pictures themselves. A fixed one gives its vectors of the clean
+        crops, mixed like the pictures.
         """
         if self.teacher:
             return self.teacher(images) @ self.map
@@ -63,7 +64,7 @@ class Targets:
 
 
 def fixed_targets(files: Sequence[str | Path], faces: Faces, device: torch.device) -> Targets:
-    """Targets from files of vectors that a teacher gave for the clean crops."""
+    """Return targets from files with a teacher's vectors of the clean crops."""
     vectors = torch.from_numpy(read_teacher(files, faces.names.tolist()))
     return Targets(vectors.to(device), None)
 
@@ -71,7 +72,7 @@ def fixed_targets(files: Sequence[str | Path], faces: Faces, device: torch.devic
 def live_targets(
     edgeface_file: Path, reidentification_file: Path, faces: Faces, pack: Path, device: torch.device
 ) -> Targets:
-    """Targets from both published networks; what they say of the clean crops is kept in the pack."""
+    """Return targets from both published networks; their vectors of the clean crops are cached."""
     teacher = JointTeacher([edgeface(edgeface_file), Reidentification(reidentification_file)])
     teacher = teacher.to(device)
     cache = pack / CACHE

@@ -1,7 +1,8 @@
-"""Two published networks as one teacher: EdgeFace-XS and Open Model Zoo's reidentification-0095.
+"""A joint teacher of two published networks: EdgeFace-XS and Open Model Zoo's
+reidentification-0095.
 
-Neither comes with the project. Each is trained on far more faces than there are here, and they err
-differently: together they are better than either (training/README.md).
+Neither is bundled. Each is trained on far more faces than we have, and their errors differ, so
+together they are better than either (training/README.md).
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from recognition.networks.edgeface import EdgeNeXt
 from recognition.networks.registry import EMBEDDING_DIM
 from training.openvino_ir import OpenVinoNetwork
 
-JOINT_DIM = 256  # strongest directions that are kept of both
+JOINT_DIM = 256  # principal directions kept of both together
 
 
 def edgeface(weights: Path) -> nn.Module:
-    """EdgeFace-XS with whole matrices (George et al. 2023, arXiv:2307.01838), from `.safetensors`."""
+    """Return EdgeFace-XS with full matrices (George et al. 2023, arXiv:2307.01838), from
+    `.safetensors`."""
     network = EdgeNeXt(EMBEDDING_DIM, rank_share=None)
     network.load_state_dict(load_file(weights), strict=True)
     return network
@@ -44,9 +46,9 @@ class Reidentification(nn.Module):
 
 
 class JointTeacher(nn.Module):
-    """Both networks' directions from their means, side by side, turned to the strongest 256.
+    """Both networks' centred vectors, concatenated and projected on the 256 principal directions.
 
-    Reads N×3×112×112 RGB in [-1, 1], gives N×256 float32 of length 1. `fit` comes first.
+    It maps N×3×112×112 RGB in [-1, 1] to N×256 float32 of length 1. Call `fit` first.
     """
 
     def __init__(self, members: list[nn.Module]) -> None:
@@ -57,7 +59,7 @@ class JointTeacher(nn.Module):
 
     @torch.no_grad()
     def _outputs(self, images: torch.Tensor, mirrored: bool) -> list[torch.Tensor]:
-        """Each member's normalised N×D vectors, as the mean of the crop's and its mirror image's."""
+        """Return each member's N×D vectors; with `mirrored`, summed over crop and mirror image."""
         views = [images, images.flip(3)] if mirrored else [images]
         views = [view.contiguous(memory_format=torch.channels_last) for view in views]
         with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
@@ -66,9 +68,9 @@ class JointTeacher(nn.Module):
 
     @torch.no_grad()
     def fit(self, crops: np.ndarray, batch: int = 1024) -> torch.Tensor:
-        """Takes means and strongest directions from N×112×112×3 uint8 RGB crops.
+        """Compute means and principal directions from N×112×112×3 uint8 RGB crops.
 
-        Returns what it then says of those crops, mirror images included: N×256, of length 1.
+        Return the teacher's vectors of these crops, mirror images included: N×256 of length 1.
         """
         device = next(self.parameters()).device
         rows = []
@@ -91,5 +93,5 @@ class JointTeacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor, mirrored: bool = False) -> torch.Tensor:
-        """The teacher's directions; `mirrored` also asks for the mirror image, at twice the cost."""
+        """Return the teacher's vectors; `mirrored` includes the mirror image, at twice the cost."""
         return functional.normalize(self._join(self._outputs(images, mirrored)) @ self.turn)

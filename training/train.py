@@ -1,4 +1,4 @@
-"""Trains a face network: `python -m training.train --help`, and training/README.md."""
+"""Train a face network: `python -m training.train --help`, and training/README.md."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from training.losses import CosFaceHead, centres_of_people, direction_loss, simi
 from training.options import parser
 from training.targets import Mix, Targets, fixed_targets, live_targets
 
-WARM_UP = 0.03  # of the schedule
-SAMPLE = 1500  # crops that the teacher's map is fitted on
-HELD_OUT = 1000  # crops of held-out people that are measured, at most
+WARM_UP = 0.03  # share of the schedule
+SAMPLE = 1500  # crops to fit the teacher's map with
+HELD_OUT = 1000  # most crops of held-out people to measure
 
 
 class Trainer:
-    """The network with all that changes while it trains."""
+    """The state of a training run: network, head, optimizer, batches and averaged weights."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         torch.manual_seed(options.seed)
@@ -90,7 +90,7 @@ class Trainer:
         return GpuBatches(*given, self.device)
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        """AdamW; norms, slopes and biases are not decayed."""
+        """Return AdamW without weight decay for norms, slopes and biases."""
         learned = [*self.network.parameters(), *self.head.parameters()]
         learned = [parameter for parameter in learned if parameter.requires_grad]
         groups = [
@@ -103,18 +103,18 @@ class Trainer:
         return torch.optim.AdamW(groups, lr=self.options.rate, fused=True)
 
     def progress(self) -> float:
-        """How much of the schedule is done, 0 to 1."""
+        """Return the finished share of the schedule, 0 to 1."""
         if self.options.steps:
             return min(self.step / self.options.steps, 1.0)
         return min(self.seconds / (60 * self.options.minutes), 1.0)
 
     def train_step(self) -> dict[str, torch.Tensor]:
-        """One batch; returns its losses, on the device."""
+        """Train on one batch; return its losses, on the device."""
         options, done = self.options, self.progress()
         size = size_at(done, options.sizes)
         for group in self.optimizer.param_groups:
             group["lr"] = options.rate * learning_rate(done)
-        # A live teacher looks at 112 pixels; a GPU augments at 112 and scales down afterwards.
+        # A live teacher needs 112 pixels, and the GPU augments at 112; both resize afterwards.
         whole = options.live or isinstance(self.batches, GpuBatches)
         batch = self.batches.take(self.step, CROP_SIZE if whole else size)
         images, mix = self._mix(batch.images)
@@ -134,7 +134,7 @@ class Trainer:
         return {name: value.detach() for name, value in losses.items()}
 
     def _mix(self, images: torch.Tensor) -> tuple[torch.Tensor, Mix | None]:
-        """Mixes some of the pictures with another of the batch (Zhang et al. 2018)."""
+        """Mix some pictures with another of the batch (mixup, Zhang et al. 2018)."""
         mixed = round(self.options.mixup * len(images))
         if not mixed:
             return images, None
@@ -160,13 +160,14 @@ class Trainer:
             losses["similarity"] = options.similarity * similarity_loss(embeddings, targets)
         if options.cosface:
             people = self.people[batch.rows]
-            if mix:  # a mixed picture is nobody's
+            if mix:  # a mixed picture has no single person
                 people = torch.where(mix.share[:, 0] < 1, NOBODY, people)
             losses["cosface"] = options.cosface * self.head(embeddings, people)
         return losses
 
     def report(self) -> str:
-        """How the averaged weights do on every pair of the people held out, at 112 pixels."""
+        """Return the figures of the averaged weights for all pairs of held-out people, at 112
+        pixels."""
         if not len(self.held_out):
             return ""
         network = untrained(self.options.model).to(self.device, memory_format=torch.channels_last)
@@ -179,7 +180,7 @@ class Trainer:
         return f"; held out: TAR {', '.join(rates)} FMR"
 
     def save(self) -> None:
-        """Writes the checkpoint and the weights; an interrupted write leaves those before."""
+        """Write the checkpoint and the weights; an interrupted write leaves the old files."""
         state = {
             name: getattr(self, name).state_dict() for name in ("network", "head", "optimizer")
         }
@@ -192,7 +193,7 @@ class Trainer:
             export(state, self.options.weights)
 
     def load(self) -> None:
-        """Takes up the run of the checkpoint: same options, same crops."""
+        """Continue from the checkpoint, which must have the same options and crops."""
         state = torch.load(self.options.checkpoint, map_location=self.device, weights_only=True)
         for name in ("network", "head", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
@@ -205,7 +206,7 @@ class Trainer:
 def embed(
     network: torch.nn.Module, images: np.ndarray, amp: bool, batch: int = 100
 ) -> torch.Tensor:
-    """N×112×112×3 uint8 RGB to N×512 normalised float32, on the network's device."""
+    """Embed N×112×112×3 uint8 RGB crops; return N×512 float32 of length 1 on the network's device."""
     device = next(network.parameters()).device
     network.eval()
     parts = []
@@ -217,14 +218,14 @@ def embed(
 
 
 def learning_rate(done: float) -> float:
-    """Share of the highest rate: linear warm-up, then half a cosine down to a hundredth."""
+    """Return the share of the highest rate: linear warm-up, then half a cosine down to 0.01."""
     if done < WARM_UP:
         return max(done / WARM_UP, 0.01)
     return 0.01 + 0.99 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
 
 
 def size_at(done: float, phases: list[tuple[int, float]]) -> int:
-    """The picture size at this part of the schedule."""
+    """Return the picture size at this point of the schedule."""
     end, whole = 0.0, sum(share for _, share in phases)
     for size, share in phases:
         end += share / whole
@@ -234,7 +235,7 @@ def size_at(done: float, phases: list[tuple[int, float]]) -> int:
 
 
 def resize(images: torch.Tensor, size: int) -> torch.Tensor:
-    """Scales N×3×H×W pictures to the size; small ones first make a deep network learn sooner."""
+    """Resize N×3×H×W pictures; a deep network learns faster when it starts with small ones."""
     if images.shape[-1] == size:
         return images
     return functional.interpolate(
@@ -246,7 +247,7 @@ def resize(images: torch.Tensor, size: int) -> torch.Tensor:
 def update_average(
     average: dict[str, torch.Tensor], network: torch.nn.Module, decay: float
 ) -> None:
-    """Moves the average a little towards the network, batch statistics included."""
+    """Move the averaged weights a little towards the network's, batch statistics included."""
     state = network.state_dict()
     floats = [name for name, value in state.items() if value.is_floating_point()]
     torch._foreach_lerp_([average[n] for n in floats], [state[n] for n in floats], 1 - decay)
@@ -255,7 +256,7 @@ def update_average(
 
 
 def train(trainer: Trainer) -> None:
-    """Runs the schedule to its end, with a checkpoint and a line of report every few minutes."""
+    """Run the schedule to its end, with a checkpoint and a report line every `--save-minutes`."""
     options, sums, steps = trainer.options, {}, 0
     now = saved = time.monotonic()
     while trainer.progress() < 1:
@@ -273,7 +274,7 @@ def train(trainer: Trainer) -> None:
 
 
 def _tell(trainer: Trainer, losses: dict[str, float], speed: float) -> None:
-    """One line of report; ends the run when it has diverged, before that is saved."""
+    """Print a report line. Raise `SystemExit` if the run has diverged, before that is saved."""
     done = trainer.progress()
     figures = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
     if not math.isfinite(sum(losses.values())):
@@ -287,7 +288,7 @@ def _tell(trainer: Trainer, losses: dict[str, float], speed: float) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to keep what is freed: otherwise a fifth of the time on a processor is page faults."""
+    """Tell glibc to keep freed memory; otherwise page faults cost a fifth of the time on a CPU."""
     trim, pad, map_most = -1, -2, -4  # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX of malloc.h
     with suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -296,7 +297,7 @@ def keep_freed_memory() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Trains from the command line."""
+    """Run the training from the command line."""
     options = parser().parse_args(arguments)
     if not (options.teacher or options.live or options.cosface):
         raise SystemExit(

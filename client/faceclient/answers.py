@@ -1,10 +1,10 @@
-"""What the API answers, as far as it is fixed. Further fields may stand beside these."""
+"""Types of the API's answers. Answers may contain further fields."""
 
 from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
-Decision = str | None  # match, review, unknown; None: the weights in use were never measured
+Decision = str | None  # match, review, unknown; None: no face, or weights without thresholds
 
 
 class Health(TypedDict):
@@ -31,10 +31,11 @@ class Models(TypedDict):
 
 
 class Face(TypedDict):
-    """`box` is x, y, width, height; `landmarks` are both eyes, nose, both corners of the mouth; pixels.
+    """A detected face, in pixels.
 
-    `rotation` is by how many degrees (0, 90, 180, 270) the picture must be turned clockwise for the face
-    to stand upright.
+    `box` is x, y, width, height; `landmarks` are both eyes, the nose and both mouth corners as x,
+    y. `rotation` (0, 90, 180 or 270 degrees) is how far the picture must be turned clockwise for
+    the face to be upright.
     """
 
     box: list[float]
@@ -53,7 +54,7 @@ class Detection(TypedDict):
 
 
 class Embedding(TypedDict):
-    """`embedding` has 512 numbers, together of length 1."""
+    """`embedding` has 512 numbers and length 1."""
 
     success: bool
     model: str
@@ -104,7 +105,7 @@ class Insertion(TypedDict):
 
 
 class Hit(TypedDict):
-    """`distance` is the cosine similarity, as `similarity`: higher is more similar."""
+    """`distance` is the cosine similarity, like `similarity`: higher is more similar."""
 
     id: int
     person_id: str
@@ -118,7 +119,7 @@ class Hit(TypedDict):
 
 
 class SearchResult(TypedDict):
-    """`faces` stands there when all faces were asked for; the rest is about the largest."""
+    """The result for the largest face; `faces` has every face if all were requested."""
 
     success: bool
     model: str
@@ -131,7 +132,7 @@ class SearchResult(TypedDict):
 
 
 class Verification(TypedDict):
-    """`threshold` and `verified` are None where the weights were never measured."""
+    """`threshold` and `verified` are None for weights without measured thresholds."""
 
     success: bool
     similarity: float

@@ -1,4 +1,4 @@
-"""One method for each call of the API."""
+"""The client, with one method for each endpoint of the API."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from faceclient.answers import (
 Image = str | Path | bytes | BinaryIO  # a path, the bytes of a file, or an open file
 
 MAX_WAIT_SECONDS: Final = 60.0
-# Asked again: too many requests; still being carried out; not ready yet.
+# Statuses that are tried again: still being carried out, too many requests, not ready yet.
 WAITED_FOR: Final = {409, 429, 503}
 _SUFFIXES: Final = {b"\x89PNG": ".png", b"BM": ".bmp", b"II*\0": ".tiff", b"MM\0*": ".tiff"}
 
@@ -38,7 +38,7 @@ _File = tuple[str, tuple[str, bytes]]
 
 
 class FaceApiError(Exception):
-    """An answer that is no success; `code` stays the same in every language, `message` does not."""
+    """An error answer. `code` is the same in every language, `message` is translated."""
 
     def __init__(self, response: requests.Response) -> None:
         try:
@@ -55,10 +55,10 @@ class FaceApiError(Exception):
 
 
 class FaceClient:
-    """Calls the API at `base_url`; usable as a context manager, and by one thread at a time.
+    """A client of the API at `base_url`, for one thread at a time; usable as a context manager.
 
-    `language` is what messages come in (`pt-BR`). `retries` says how often an answer that asks to wait
-    is waited for; calls that would do something twice are then not repeated.
+    `language` is the language of messages, such as `pt-BR`. `retries` is how often an answer that
+    asks to wait is tried again; requests that would have a second effect are not repeated.
     """
 
     def __init__(
@@ -103,17 +103,20 @@ class FaceClient:
     # Pictures
 
     def detect(self, image: Image, **options: Any) -> Detection:
-        """Every face, largest first. Options: `min_score`, `min_face_size`."""
+        """Return every face, largest first. Options: `min_score`, `min_face_size`."""
         files = _files(image=[image])
         return cast(Detection, self._call("POST", "/detect", files=files, form=options))
 
     def embedding(self, image: Image, **options: Any) -> Embedding:
-        """Options: `model`, `use_face_detection`, `require_face`."""
+        """Return the embedding of the largest face.
+
+        Options: `model`, `use_face_detection`, `require_face`.
+        """
         files = _files(image=[image])
         return cast(Embedding, self._call("POST", "/embedding", files=files, form=options))
 
     def embeddings(self, images: Sequence[Image], **options: Any) -> Embeddings:
-        """One result for each picture, in order; raises only when every one failed."""
+        """Return one result for each picture, in order. Raises only when every picture failed."""
         files = _files(images=images)
         return cast(Embeddings, self._call("POST", "/embeddings/batch", files=files, form=options))
 
@@ -125,7 +128,7 @@ class FaceClient:
         person_id: str | None = None,
         **options: Any,
     ) -> Verification:
-        """Whether `source` shows the same person as `target`, or somebody who is enrolled."""
+        """Return whether `source` shows the same person as `target` or the enrolled person."""
         files = _files(source_image=[source], target_image=[] if target is None else [target])
         form = options | {"person_id": person_id}
         return cast(Verification, self._call("POST", "/verify", files=files, form=form))
@@ -141,7 +144,7 @@ class FaceClient:
         idempotency_key: str | None = None,
         **options: Any,
     ) -> Insertion:
-        """Adds pictures to a person, who is made when new. Safe to repeat with the same key."""
+        """Enrol pictures of a person, who is created when new. Safe to repeat with the same key."""
         form = options | {"person_id": person_id}
         return self._insert("/milvus/insert", images, image_paths, idempotency_key, form)
 
@@ -152,7 +155,10 @@ class FaceClient:
         embedding: Sequence[float] | None = None,
         **options: Any,
     ) -> SearchResult:
-        """The most similar pictures. Options: `top_k`, `threshold`, `group_by_person`, `all_faces`, `model`."""
+        """Return the most similar enrolled pictures.
+
+        Options: `top_k`, `threshold`, `group_by_person`, `all_faces`, `model`.
+        """
         files = _files(image=[] if image is None else [image])
         form = options | {"embedding": None if embedding is None else json.dumps(list(embedding))}
         return cast(SearchResult, self._call("POST", "/milvus/search", files=files, form=form))
@@ -162,7 +168,7 @@ class FaceClient:
     def persons(
         self, q: str = "", *, ordering: str = "person_id", page_size: int = 100
     ) -> Iterator[Person]:
-        """Whoever's id or name holds every word of `q`; asks for page after page."""
+        """Yield the persons whose id or name contains every word of `q`, page by page."""
         query = {"q": q, "ordering": ordering, "page_size": page_size}
         return cast(Iterator[Person], self._pages("/persons", query))
 
@@ -170,27 +176,30 @@ class FaceClient:
         return cast(Person, self._call("GET", _path(person_id)))
 
     def create_person(self, person_id: str, **details: Any) -> Person:
-        """With `name`, `notes`, `legal_basis`, `keep_until` ("2027-12-31") as far as they are given."""
+        """Create a person. Details: `name`, `notes`, `legal_basis`, `keep_until` ("2027-12-31")."""
         body = {"person_id": person_id, **details}
         return cast(Person, self._call("POST", "/persons", body=body))
 
     def change_person(self, person_id: str, **changes: Any) -> Person:
-        """Changes what is given of `new_id`, `name`, `notes`, `legal_basis`, `keep_until` (None: no
-        end) and `cover` (a picture's id, None: the first)."""
+        """Change the given fields of a person.
+
+        Changes: `new_id`, `name`, `notes`, `legal_basis`, `keep_until` (None: no end) and `cover`
+        (a picture's id; None: the first).
+        """
         body = {"person_id" if name == "new_id" else name: it for name, it in changes.items()}
         return cast(Person, self._call("PATCH", _path(person_id), body=body))
 
     def merge_persons(self, kept: str, merged: str) -> Person:
-        """Gives `kept` every picture of `merged`, who is then deleted."""
+        """Move every picture of `merged` to `kept` and delete `merged`."""
         body = {"person_id": merged}
         return cast(Person, self._call("POST", _path(kept, "/merge"), body=body))
 
     def delete_person(self, person_id: str) -> int:
-        """Deletes the person; returns how many pictures went with them."""
+        """Delete the person; return the number of deleted pictures."""
         return int(self._call("DELETE", _path(person_id))["deleted_pictures"])
 
     def pictures(self, person_id: str, *, page_size: int = 100) -> Iterator[Picture]:
-        """The person's pictures, newest first; asks for page after page."""
+        """Yield the person's pictures, newest first, page by page."""
         pages = self._pages(_path(person_id, "/images"), {"page_size": page_size})
         return cast(Iterator[Picture], pages)
 
@@ -203,12 +212,12 @@ class FaceClient:
         idempotency_key: str | None = None,
         **options: Any,
     ) -> Insertion:
-        """As `insert`, for a person who must be there already."""
+        """Add pictures to an existing person; otherwise like `insert`."""
         path = _path(person_id, "/images")
         return self._insert(path, images, image_paths, idempotency_key, options)
 
     def picture(self, person_id: str, picture_id: int, *, thumbnail: bool = False) -> bytes:
-        """The stored file, or a JPEG of at most 320 pixels a side."""
+        """Return the stored file, or a JPEG of at most 320 pixels a side."""
         query = {"size": "thumb"} if thumbnail else {}
         path = _path(person_id, f"/images/{picture_id}")
         return self._send("GET", path, params=query).content
@@ -216,7 +225,7 @@ class FaceClient:
     def move_picture(
         self, person_id: str, picture_id: int, to: str, *, create_person: bool = False
     ) -> Picture:
-        """ "Not this person": gives the picture to whom it shows."""
+        """Move the picture to another person, for a picture that shows somebody else."""
         body = {"person_id": to, "create_person": create_person}
         path = _path(person_id, f"/images/{picture_id}")
         return cast(Picture, self._call("PATCH", path, body=body))
@@ -260,7 +269,7 @@ class FaceClient:
         headers: dict[str, str] | None = None,
         repeatable: bool | None = None,
     ) -> dict[str, Any]:
-        if repeatable is None:  # a POST with pictures and no key computes, and stores nothing
+        if repeatable is None:  # a POST with pictures and without a key stores nothing
             repeatable = method == "GET" or files is not None
         options = {"params": query, "json": body, "headers": headers}
         if files is not None:
@@ -278,7 +287,7 @@ class FaceClient:
             if response.ok:
                 return response
             wait = _seconds_to_wait(response)
-            # Over a limit, nothing was done: that may be repeated always.
+            # 429 means that nothing was done, so repeating is always safe.
             if wait is None or not left or not (repeatable or response.status_code == 429):
                 raise FaceApiError(response)
             left -= 1
@@ -297,7 +306,7 @@ def _path(person_id: str, rest: str = "") -> str:
 
 
 def _fields(form: dict[str, Any]) -> dict[str, str]:
-    """Form fields as text; those without a value are left out."""
+    """Return the form fields as text, without those that are None."""
     known = {name: value for name, value in form.items() if value is not None}
     return {
         name: str(value).lower() if isinstance(value, bool) else str(value)
@@ -306,7 +315,7 @@ def _fields(form: dict[str, Any]) -> dict[str, str]:
 
 
 def _files(**images: Sequence[Image]) -> list[_File]:
-    """The parts of the form, read whole: what is repeated must be sent again."""
+    """Return the file parts, fully read, so that a repeated request can send them again."""
     return [(field, _read(image)) for field, items in images.items() for image in items]
 
 

@@ -1,4 +1,4 @@
-"""`manage.py serve`: the production server, in one process."""
+"""`manage.py serve`: run the production server in one process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from recognition.vector_store import get_vector_store, reset_vector_store
 logger = logging.getLogger(__name__)
 
 ANY_ADDRESS = {"0.0.0.0", "::", "*"}  # noqa: S104 (names to compare with, not to listen at)
-NAMED_PICTURES = 5  # at the start, of those without a face
+NAMED_PICTURES = 5  # pictures without a face that the start message names
 
 
 class Command(BaseCommand):
@@ -79,7 +79,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _say_account(self) -> None:
-        """Makes the account that the environment names; says how when nobody has one."""
+        """Create the account that the environment names; if there is no admin, say how to make one."""
         users = get_user_model()
         name = os.environ.get("DJANGO_SUPERUSER_USERNAME")
         password = os.environ.get("DJANGO_SUPERUSER_PASSWORD")
@@ -115,7 +115,10 @@ class Command(BaseCommand):
             raise CommandError(f"DJANGO_SUPERUSER_PASSWORD: {reason}") from error
 
     def _open_store(self) -> None:
-        """A database that another process holds stops the start; a server that is away does not."""
+        """Open the vector store. Raise `CommandError` if another process holds it.
+
+        An unreachable server only gives a warning.
+        """
         try:
             get_vector_store().ping()
         except VectorStoreLocked as error:
@@ -125,7 +128,7 @@ class Command(BaseCommand):
             self.stderr.write(f"{error} {consequence}")
 
     def _say_faceless(self) -> None:
-        """Names pictures without a face, which earlier versions enrolled."""
+        """Warn of enrolled pictures without a face, which earlier versions accepted."""
         faceless = faceless_pictures().select_related("person").order_by("pk")
         if count := faceless.count():
             named = ", ".join(
@@ -175,7 +178,7 @@ class Command(BaseCommand):
 
 
 def preload() -> None:
-    """Loads the models of PRELOAD_MODELS, so that the first request need not wait for them."""
+    """Load the models of PRELOAD_MODELS, so that the first request need not wait."""
     for name in get_settings().preload_models:
         try:
             load_network(name)
