@@ -1,4 +1,4 @@
-"""Whose face a group photo is enrolled for, where that is not the largest."""
+"""Choose which face of a group photo a picture is enrolled for, if not the largest."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from recognition.networks import usable_names
 
 
 def faces_in(picture: FaceImage) -> list[Crop]:
-    """Every face of a stored picture, the largest first; `NoFaceDetected` where there is none."""
+    """Return the crop of every face in a stored picture, largest first. Raise `NoFaceDetected`."""
     return crop_upload(read_picture(picture), require_face=True, all_faces=True)
 
 
 def choose_face(picture: FaceImage, face_index: int) -> None:
-    """Has the picture stand for this of its faces, counted from 0, the largest first; `NoSuchFace`.
+    """Enrol the picture for this face (0 is the largest). Raise `NoSuchFace`.
 
-    The vectors of the face that it stood for go, and searches find it by the new ones on return.
+    The old vectors are deleted; searches find the new face on return.
     """
     crops = faces_in(picture)
     if not 0 <= face_index < len(crops):

@@ -1,4 +1,4 @@
-"""Enrols a folder of pictures, a folder for each person, batch by batch; may be run again."""
+"""Import a folder of pictures, one folder for each person, in batches. It can be run again."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from recognition.networks import find_weights, load_network, usable_names
 from recognition.vector_store import get_vector_store
 
 BATCH_PICTURES: Final = 64
-BATCH_BYTES: Final = 64 * 1024 * 1024  # of files, held in memory together
-# What operating systems and network drives leave in folders, in small letters.
+BATCH_BYTES: Final = 64 * 1024 * 1024  # total size of the files of a batch in memory
+# Files and folders of operating systems and network drives, in lower case.
 SYSTEM_FILES: Final = frozenset(
     {
         "thumbs.db",
@@ -50,15 +50,15 @@ class FileStatus(StrEnum):
     ENROLLED = "enrolled"
     SKIPPED = "skipped"  # enrolled before
     REFUSED = "refused"
-    IGNORED = "ignored"  # hidden, or the operating system's own
+    IGNORED = "ignored"  # hidden, or of the operating system
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file of the folder: whom it shows, or the reason why it is not enrolled."""
+    """A file of the folder, with its person or the reason why it is not enrolled."""
 
     path: Path
-    shown_path: str  # from the imported folder on
+    shown_path: str  # relative to the imported folder
     person_id: str = ""
     name: str = ""
     reason: str = ""
@@ -67,10 +67,10 @@ class FoundFile:
 
 @dataclass(slots=True)
 class FileResult:
-    """What became of a file; `searchable` is False when its vectors are still to be made.
+    """The result for a file; `searchable` is False while it has no vectors.
 
-    `face_detected` is None where none was looked for, or the file was not read; `doubts` say what speaks
-    against the picture.
+    `face_detected` is None if detection did not run or the file was not read. `doubts` are about
+    the picture.
     """
 
     shown_path: str
@@ -80,11 +80,11 @@ class FileResult:
     face_detected: bool | None = None
     searchable: bool = True
     doubts: list[Doubt] = field(default_factory=list)
-    waited: bool = False  # for what becomes of the same picture, which is met before
+    waited: bool = False  # an identical file comes first; if that is refused, this one is tried
 
 
 def check_readiness() -> None:
-    """Raises what would fail for every picture, before the first is stored."""
+    """Raise an error that would affect every picture, before the first is stored."""
     find_weights(get_settings().default_model)
     for name in usable_names():
         load_network(name)
@@ -92,10 +92,10 @@ def check_readiness() -> None:
 
 
 def find_files(folder: Path, person_id: str | None = None) -> list[FoundFile]:
-    """Every file below the folder, in the order of names; all of `person_id` when that is given.
+    """Return every file below the folder, ordered by name.
 
-    Otherwise the folders right below it are the persons: a folder's name is the person's id, and,
-    with spaces for underscores, the name.
+    With `person_id` all belong to that person. Otherwise each top-level folder is a person: its
+    name is the person's id and, with spaces for underscores, the person's name.
     """
     root = folder.resolve()
     return list(_scan(root, root, FoundFile(root, "", person_id or "")))
@@ -128,7 +128,7 @@ def _scan(folder: Path, root: Path, owner: FoundFile) -> Iterator[FoundFile]:
 
 
 def is_passed_over(path: Path) -> bool:
-    """Whether it is hidden or the system's own: nobody's picture, and nobody."""
+    """Return whether the file or folder is hidden or belongs to the operating system."""
     return path.name.startswith(".") or path.name.lower() in SYSTEM_FILES
 
 
@@ -144,12 +144,12 @@ def _refused(
 
 
 def _shown(path: Path, root: Path) -> str:
-    """The path below the root, as text that SQL can store; bytes that are no UTF-8 as `\\xe3`."""
+    """Return the path relative to the root as text for SQL; invalid UTF-8 appears as `\\xe3`."""
     return os.fsencode(path.relative_to(root)).decode("utf-8", "backslashreplace")
 
 
 def _person(folder: Path) -> FoundFile:
-    """Whom a person's folder stands for."""
+    """Return the person that a folder stands for."""
     try:
         folder.name.encode()
         person_id = clean_person_id(folder.name)
@@ -164,11 +164,10 @@ def _person(folder: Path) -> FoundFile:
 def import_files(
     files: Iterable[FoundFile], *, use_face_detection: bool = True, dry_run: bool = False
 ) -> Iterator[FileResult]:
-    """Enrols the files and tells of each, in order; with `dry_run` it only tells what it would do.
+    """Enrol the files and yield a result for each, in order; `dry_run` writes nothing.
 
-    A picture enrolled for the same person before is skipped, and gets what its vectors still lack.
-    One that is enrolled for another person is refused, since the same face cannot be two people's, and so
-    is one in which no face is found.
+    A picture already enrolled for the same person is skipped, and its missing vectors are computed.
+    A picture already enrolled for another person is refused, and so is one without a face.
     """
     run = _Import(use_face_detection, dry_run)
     for batch in _read(files):
@@ -194,7 +193,7 @@ class _Import:
             }
             self._enroll(left, judged)
             results |= judged
-            # A file that was refused stands in no other's way.
+            # If a file was refused, try the identical files that waited for it.
             left = {
                 number: upload
                 for number, upload in left.items()
@@ -206,7 +205,7 @@ class _Import:
         return outcomes
 
     def _enroll(self, uploads: dict[int, Upload], judged: dict[int, FileResult]) -> None:
-        """Has those that nothing speaks against enrolled; forgets those that were refused."""
+        """Enrol the files that were judged good, and update their results."""
         fresh = [
             (uploads[number], result)
             for number, result in judged.items()
@@ -242,7 +241,7 @@ class _Import:
 
 
 def _owners(uploads: list[Upload]) -> dict[str, set[str]]:
-    """The ids of the persons for whom each picture is enrolled, by digest."""
+    """Return, by digest, the ids of the persons for whom each picture is already enrolled."""
     owners: dict[str, set[str]] = defaultdict(set)
     rows = FaceImage.objects.filter(content_hash__in={upload.digest for upload in uploads})
     for digest, person_id in rows.values_list("content_hash", "person__person_id"):
@@ -260,7 +259,7 @@ def _apply(outcome: Outcome, result: FileResult) -> None:
 
 
 def _finish(uploads: list[Upload], results: list[FileResult]) -> None:
-    """Gives pictures of an earlier, interrupted run what they lack; notes what is not searchable."""
+    """Complete pictures of an interrupted run, and record which pictures are not searchable."""
     skipped = {
         upload.digest
         for upload, result in zip(uploads, results, strict=True)

@@ -1,4 +1,4 @@
-"""What a ZIP holds, written below a folder; what cannot be is told, entry by entry."""
+"""Unpack a ZIP archive safely; entries that cannot be unpacked are reported one by one."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from recognition.exceptions import RecognitionError
 MAX_FILES: Final = 10_000
 MAX_BYTES: Final = 2 * 1024**3  # unpacked
 _UTF8_FLAG: Final = 0x800
-_UNICODE_PATH: Final = 0x7075  # the extra field in which some programs write the name once more
-# What reading an entry can meet: damage, passwords, compressions that are not ours.
+_UNICODE_PATH: Final = 0x7075  # extra field with the name in UTF-8, which some programs add
+# Exceptions for damaged or encrypted entries and unsupported compression.
 _DAMAGE: Final = (
     zipfile.BadZipFile,
     zlib.error,
@@ -32,16 +32,16 @@ _DAMAGE: Final = (
 
 
 class BadArchive(RecognitionError):
-    """The file is no ZIP that can be unpacked here."""
+    """The file is not a ZIP archive that can be unpacked here."""
 
     code = "bad_archive"
     status = 400
 
 
 def unpack(file: IO[bytes], folder: Path) -> dict[str, str]:
-    """Writes the files of the ZIP below the folder; why some could not be, by their names.
+    """Write the files of the ZIP below the folder; return the reasons of failed entries, by name.
 
-    Raises `BadArchive` where nothing of it is to be trusted, or it holds too much.
+    Raise `BadArchive` when the archive as a whole is damaged, unsafe or too large.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -68,9 +68,9 @@ def unpack(file: IO[bytes], folder: Path) -> dict[str, str]:
 
 
 def _name(entry: zipfile.ZipInfo) -> str:
-    """The entry's name with slashes, however it is written.
+    """Return the entry's name with slashes.
 
-    Many programs write UTF-8 without saying so; others the letters of DOS (code page 850).
+    Many programs write UTF-8 without setting its flag; others write the DOS code page 850.
     """
     if entry.flag_bits & _UTF8_FLAG:
         return entry.orig_filename.replace("\\", "/")
@@ -85,7 +85,7 @@ def _name(entry: zipfile.ZipInfo) -> str:
 
 
 def _unicode_path(extra: bytes, written: bytes) -> str | None:
-    """The name of the extra field, as long as it belongs to the name that stands in the entry."""
+    """Return the name in the extra field if its checksum matches the entry's name, else None."""
     while len(extra) >= 4:
         kind, size = struct.unpack_from("<HH", extra)
         content, extra = extra[4 : 4 + size], extra[4 + size :]
@@ -119,7 +119,10 @@ def _check(files: list[tuple[str, zipfile.ZipInfo]]) -> None:
 
 
 def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, folder: Path) -> str:
-    """Below the folder, as a plain file; never more bytes than the entry says it has. Or why not."""
+    """Write the entry to a file below the folder; return the reason if that fails, else "".
+
+    zipfile reads no more bytes than the entry declares.
+    """
     inside = PurePosixPath(name)
     if not inside.parts:
         return gettext("The entry has no name. Give the file one and pack it again.")
@@ -133,7 +136,7 @@ def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, folder: 
                 shutil.copyfileobj(source, target)
         except (*_DAMAGE, OSError) as error:
             if isinstance(error, OSError) and error.errno:
-                raise  # of the disk; what bz2 cannot read has no number
+                raise  # a disk error; the OSError of bz2 for damaged data has no errno
             path.unlink()
             return gettext(
                 "The entry is damaged, or uses a compression or a password that is not supported. Pack "

@@ -1,7 +1,7 @@
-"""A ZIP of pictures, a folder for each person: unpacked, looked at, and enrolled once that was confirmed.
+"""Import of a ZIP with one folder for each person: unpack, preview, and enrol after confirmation.
 
-What is unpacked lies below `DATA_DIR/imports`, readable by the server's account only, until it was
-enrolled; what nobody confirmed goes after a day.
+The files are unpacked below `DATA_DIR/imports`, readable by the server's account only, and deleted
+once they are enrolled. Imports that nobody confirms are deleted after a day.
 """
 
 from __future__ import annotations
@@ -34,13 +34,12 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9_]{4,40}")
 _FOLDER: Final = "imports"
 _STATE: Final = "import.json"
 _FILES: Final = "files"
-_RUNNING: Final = (
-    "running"  # what the files are called while they are enrolled: by one request only
-)
+# The name of the files' folder while they are enrolled: only one request can rename it so.
+_RUNNING: Final = "running"
 
 
 class ImportGone(RecognitionError):
-    """There is no such import, or it is already being carried out."""
+    """The import does not exist, or it is already being carried out."""
 
     code = "import_gone"
     status = 404
@@ -48,7 +47,7 @@ class ImportGone(RecognitionError):
 
 @dataclass(slots=True)
 class FileReport:
-    """What will become, or became, of a file; see `FileResult`. `warnings` are sentences."""
+    """The planned or final result for a file; see `FileResult`. `warnings` are sentences."""
 
     path: str
     person_id: str
@@ -73,9 +72,9 @@ class FileReport:
 
 @dataclass(slots=True)
 class PictureImport:
-    """An import, before and after it is carried out; `results` tell what will be, or was, done.
+    """A staged import; `results` are planned results before, and final ones after it is done.
 
-    `left_out` are those of them that could not be unpacked.
+    `left_out` are the results of files that could not be unpacked.
     """
 
     token: str
@@ -91,12 +90,12 @@ class PictureImport:
 
     @property
     def persons(self) -> set[str]:
-        """Those who get pictures."""
+        """The ids of the persons who get pictures."""
         return {item.person_id for item in self.results if item.status is FileStatus.ENROLLED}
 
 
 def stage_import(file: IO[bytes], filename: str, owner: int, **options: bool) -> PictureImport:
-    """Unpacks the ZIP and looks at every picture; writes nothing to the gallery. Raises `BadArchive`."""
+    """Unpack the ZIP and check every picture without enrolling any. Raise `BadArchive`."""
     forget_old_imports()
     home = Path(tempfile.mkdtemp(prefix="", dir=imports_folder()))
     try:
@@ -117,7 +116,7 @@ def stage_import(file: IO[bytes], filename: str, owner: int, **options: bool) ->
 
 
 def load_import(token: str, owner: int) -> PictureImport:
-    """The import, for whom it belongs to; raises `ImportGone`."""
+    """Return the staged import of this owner. Raise `ImportGone`."""
     try:
         if not _TOKEN.fullmatch(token):
             raise FileNotFoundError
@@ -135,7 +134,7 @@ def load_import(token: str, owner: int) -> PictureImport:
 
 
 def carry_out_import(staged: PictureImport) -> None:
-    """Enrols what was staged and keeps the report. What a crash cuts off is skipped the next time."""
+    """Enrol the staged files and store the report. After a crash it can be repeated."""
     home = imports_folder() / staged.token
     try:
         (home / _FILES).rename(home / _RUNNING)
@@ -158,12 +157,12 @@ def carry_out_import(staged: PictureImport) -> None:
 
 
 def discard_import(staged: PictureImport) -> None:
-    """Forgets an import and deletes what was unpacked."""
+    """Delete a staged import and its files."""
     shutil.rmtree(imports_folder() / staged.token, ignore_errors=True)
 
 
 def forget_old_imports() -> None:
-    """Deletes what was uploaded, or reported, more than a day ago."""
+    """Delete staged files and reports that are older than a day."""
     folder = settings.DATA_DIR / _FOLDER
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.stat().st_mtime < time.time() - KEPT_SECONDS:
@@ -174,13 +173,13 @@ def forget_old_imports() -> None:
 
 
 def forget_imports_of(person_id: str) -> None:
-    """Deletes what was unpacked for the person, and reports that name them; not what is being enrolled."""
+    """Delete staged imports and reports that name the person, unless one is being carried out."""
     name = re.compile(rf"(?<!\w){re.escape(person_id)}(?!\w)")
     for home in imports_folder().iterdir():
         try:
             results = json.loads((home / _STATE).read_text())["results"]
         except (FileNotFoundError, NotADirectoryError, ValueError):
-            continue  # just being unpacked
+            continue  # still being unpacked
         named = any(
             item["person_id"] == person_id or any(map(name.search, item["warnings"]))
             for item in results
@@ -190,7 +189,7 @@ def forget_imports_of(person_id: str) -> None:
 
 
 def imports_folder() -> Path:
-    """Where uploads wait for somebody to confirm their import."""
+    """Return the folder of staged imports; create it if needed."""
     folder: Path = settings.DATA_DIR / _FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
@@ -203,7 +202,7 @@ def _save(staged: PictureImport) -> None:
 
 
 def _root(folder: Path) -> Path:
-    """The folder whose folders are the persons: many a ZIP wraps them all in one more."""
+    """Return the folder that contains the persons' folders; many ZIPs wrap them in one more folder."""
     inside = _shown(folder.iterdir())
     if len(inside) == 1 and inside[0].is_dir():
         below = _shown(inside[0].iterdir())

@@ -181,9 +181,9 @@ class Weights(NamedTuple):
 
 
 def compared_weights(model: str | None = None) -> Weights | None:
-    """Return the weights of `model`, or of the default model, or of the first usable model.
+    """Return the weights of `model`, or of the default or first usable model, or None without any.
 
-    Return None when no model has weights. Raise `WeightsUnavailable` when the named model has none.
+    Raise `WeightsUnavailable` when the named model has none.
     """
     if model:
         return Weights(model, find_weights(model).fingerprint)
@@ -194,10 +194,7 @@ def compared_weights(model: str | None = None) -> Weights | None:
 
 
 def thresholds_in_force(model: str) -> Thresholds | None:
-    """Return the gallery's own calibration of the model, or the thresholds of its weights.
-
-    Return None when neither was measured for the current weights.
-    """
+    """Return the gallery's own calibration, or the thresholds of the model's weights, or None."""
     fingerprint = find_weights(model).fingerprint
     own = Calibration.objects.filter(model=model, fingerprint=fingerprint).first()
     return own.thresholds if own else thresholds_of(model)
@@ -292,7 +289,7 @@ def doubt_counts() -> list[tuple[str, int]]:
 
 
 def pictures_of_each() -> QuerySet[FaceImage]:
-    """Return the subquery for the pictures of each person in an outer query for persons."""
+    """Return a subquery for the pictures of each person of the outer query."""
     return FaceImage.objects.filter(person=OuterRef("pk")).order_by()
 
 

@@ -1,1 +1,1 @@
-"""The pages: search, compare, persons, pictures, and the login for those who need one."""
+"""The HTML pages: search, compare, persons, pictures, and login."""

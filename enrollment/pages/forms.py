@@ -1,4 +1,4 @@
-"""What the pages about strangers ask for."""
+"""Forms of the search page and the compare page."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ModelOption:
 
 
 def model_options() -> list[ModelOption]:
-    """Every model there is, also those that cannot answer for want of weights."""
+    """Return every model, including those without weights."""
     return [
         ModelOption(network.name, network.description, _obstacle(network))
         for network in NETWORKS.values()
@@ -67,7 +67,7 @@ def _model_field() -> forms.ChoiceField:
 
 
 class SearchForm(forms.Form):
-    """Pictures to compare with the gallery; which model compares, and how many hits to show."""
+    """Pictures to search for, the model, and the number of results."""
 
     images = PicturesField(label=_("Pictures"), required=False, allow_empty_file=True)
     model = _model_field()
@@ -102,12 +102,12 @@ class SearchForm(forms.Form):
 
 
 class CompareForm(forms.Form):
-    """Two pictures, and the model that tells whether they show the same person."""
+    """Two pictures to compare, and the model."""
 
     source = forms.FileField(
         widget=forms.FileInput(attrs={"accept": ACCEPT}),
         label=_("First picture"),
-        allow_empty_file=True,  # reading the picture says it better
+        allow_empty_file=True,  # decoding gives a clearer error
         error_messages={"required": _("The first picture is missing. Choose it, then compare.")},
     )
     target = forms.FileField(
@@ -126,7 +126,7 @@ class CompareForm(forms.Form):
 
 
 def check_size(images: list[UploadedFile]) -> None:
-    """Refuses pictures that are together larger than a request may be."""
+    """Raise `ValidationError` if the pictures are larger in total than a request may be."""
     size, limit = sum(image.size or 0 for image in images), get_settings().max_request_bytes
     if size <= limit:
         return

@@ -1,4 +1,4 @@
-"""What the pages about persons ask for."""
+"""Forms of the pages about persons."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class GalleryForm(forms.Form):
-    """Which persons, in which order; what makes no sense is left out."""
+    """Search text and order of the list of persons; invalid values are ignored."""
 
     q = forms.CharField(label=_("Search"), required=False, max_length=200)
     order = forms.ChoiceField(
@@ -51,7 +51,7 @@ class AddPicturesForm(forms.Form):
 
 
 class NewOwnerForm(forms.ModelForm):
-    """A person to make for pictures that are nobody's yet."""
+    """A new person for pictures that are moved."""
 
     class Meta:
         model = Person

@@ -1,4 +1,4 @@
-"""The pictures that the pages are asked about: read, cut into faces, compared, shown; never stored."""
+"""Uploaded pictures on the search and compare pages: decode, crop, compare, show; never stored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from recognition.exceptions import NoFaceDetected, RecognitionError
 from recognition.imaging import DecodedImage
 from recognition.networks import find_weights
 
-COMPARED_FACES: Final = 8  # of each picture, where each face of two is compared with each
+COMPARED_FACES: Final = 8  # most faces of each picture that the compare page compares
 
 PROBLEM_TITLES: Final = {
     "invalid_image": _("This picture cannot be used"),
@@ -59,22 +59,22 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """A cosine similarity and what it means; the decision is None where nothing was measured."""
+    """A cosine similarity and its decision; None if no thresholds were measured."""
 
     similarity: float
     decision: Decision | None
 
     @property
     def percent(self) -> float:
-        """From 0 to 100; a negative cosine is no likeness at all."""
+        """The similarity from 0 to 100; negative cosines give 0."""
         return percent(self.similarity)
 
 
 @dataclass(frozen=True, slots=True)
 class ShownHit(Likeness):
     hit: SearchHit
-    picture: str  # its address
-    face: str  # of the picture of its face alone
+    picture: str  # URL of the picture
+    face: str  # URL of the face alone
 
     @classmethod
     def of(cls, hit: SearchHit, request: HttpRequest) -> ShownHit:
@@ -84,7 +84,7 @@ class ShownHit(Likeness):
 
 @dataclass(frozen=True, slots=True)
 class NumberMark:
-    """Where a face's number stands on its picture: a disc, in pixels of the picture."""
+    """The disc with a face's number on its picture, in pixels of the picture."""
 
     x: float
     y: float
@@ -92,7 +92,7 @@ class NumberMark:
 
     @classmethod
     def beside(cls, face: Face, width: int, height: int) -> NumberMark:
-        """At a corner of the face's box, outside it: small faces would else be hidden."""
+        """Return a disc outside a corner of the face's box, so that it does not hide a small face."""
         radius = (width * height) ** 0.5 / 28
         away = radius / 2**0.5
         places: list[float] = []
@@ -110,7 +110,7 @@ class NumberMark:
 
 @dataclass(frozen=True, slots=True)
 class ShownThresholds:
-    """From which likeness on faces match or are worth a look, in percent as `Likeness` has it."""
+    """The match and review thresholds in percent, like `Likeness.percent`."""
 
     thresholds: Thresholds
 
@@ -124,7 +124,7 @@ class ShownThresholds:
 
     @property
     def strangers_to_one_match(self) -> int | None:
-        """Of so many pairs of different persons about one reaches a match; None if none did."""
+        """How many impostor pairs there are for one false match; None if none matched."""
         fmr = self.thresholds.match.fmr
         return round(1 / fmr) if fmr else None
 
@@ -135,19 +135,19 @@ class ShownThresholds:
 
 @dataclass(slots=True)
 class QueryFace:
-    """A face of a picture asked about; `hits` are the enrolled pictures that it resembles most.
+    """A face of an uploaded picture; `hits` are the most similar enrolled pictures.
 
-    `box` is (x, y, width, height) in pixels of the picture; without one the whole picture is a crop of a
-    face.
+    `box` is (x, y, width, height) in pixels of the picture; None if the whole picture is a crop of
+    a face.
     """
 
-    number: int  # as on the picture, the largest first
+    number: int  # as shown on the picture; 1 is the largest
     crop: Crop
     uri: str
     mark: NumberMark | None
     hits: list[ShownHit] = field(default_factory=list)
-    is_unlike_all: bool = False  # of those that the asker may know of
-    key: str = field(default_factory=lambda: token_hex(4))  # other answers join the same page
+    is_unlike_all: bool = False  # no hit that the user may see
+    key: str = field(default_factory=lambda: token_hex(4))  # unique among results on the same page
 
     @property
     def box(self) -> tuple[float, float, float, float] | None:
@@ -155,7 +155,7 @@ class QueryFace:
 
     @property
     def doubts(self) -> list[str]:
-        """What speaks against the face."""
+        """The reasons against the face, as sentences."""
         return [reason.message for reason in self.crop.quality.reasons]
 
     @property
@@ -179,7 +179,7 @@ class QueryFace:
 
 @dataclass(frozen=True, slots=True)
 class QueryPicture:
-    """A picture asked about, as the page shows it; `width` and `height` in its own pixels."""
+    """An uploaded picture as the page shows it; `width` and `height` are its own pixels."""
 
     filename: str
     uri: str
@@ -211,14 +211,14 @@ class QueryPicture:
 
 
 def percent(similarity: float) -> float:
-    """A cosine similarity as the pages show it: 0 to 100."""
+    """Return a cosine similarity as shown on the pages: 0 to 100."""
     return 100 * min(max(similarity, 0.0), 1.0)
 
 
 def read_pictures(files: Iterable[UploadedFile]) -> list[QueryPicture | Problem]:
-    """Each picture with all its faces, or why it cannot be used; in the order given.
+    """Return each picture with all its faces, or its problem, in the given order.
 
-    One without a face cannot, unless the settings say that all pictures are crops of faces.
+    A picture without a face is a problem, unless detection is disabled in the settings.
     """
     return [_read_picture(file) for file in files]
 
@@ -234,7 +234,7 @@ def _read_picture(file: UploadedFile) -> QueryPicture | Problem:
 
 
 def asked_faces(pictures: Iterable[QueryPicture | Problem]) -> list[QueryFace]:
-    """The faces of those pictures that can be used."""
+    """Return the faces of all usable pictures."""
     return [face for item in pictures if isinstance(item, QueryPicture) for face in item.faces]
 
 
@@ -246,11 +246,12 @@ def identify(
     *,
     group_by_person: bool,
 ) -> dict[str, Any]:
-    """Compares every face of the pictures with the gallery; what the results part shows.
+    """Search the gallery for every face of the pictures; return the template context.
 
-    Raises `RecognitionError` for what sinks all pictures; what sinks one stands in its place.
+    Raise `RecognitionError` for an error that concerns all pictures; a problem of one picture is in
+    its place.
     """
-    find_weights(model)  # a model that cannot answer says so before a picture is looked at
+    find_weights(model)  # report an unusable model before reading the pictures
     pictures = read_pictures(files)
     faces = asked_faces(pictures)
     shown = {"pictures": pictures, "model": model}
@@ -279,7 +280,7 @@ class PairOfFaces(Likeness):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two pictures, their largest faces compared, and each face with each: a row for each of the first."""
+    """Two pictures and the comparison of each pair of faces, one row for each face of the first."""
 
     source: QueryPicture
     target: QueryPicture
@@ -295,7 +296,7 @@ class Comparison:
 
     @property
     def better(self) -> PairOfFaces | None:
-        """The most similar pair, where its decision is another than that of the largest faces."""
+        """The most similar pair, if its decision differs from that of the largest faces."""
         best = max((pair for row in self.rows for pair in row), key=lambda pair: pair.similarity)
         return best if best.decision != self.largest.decision else None
 
@@ -309,7 +310,7 @@ class Comparison:
 
 
 def compare_pictures(source: UploadedFile, target: UploadedFile, model: str) -> dict[str, Any]:
-    """Compares the faces of two pictures with each other; what the results part shows."""
+    """Compare the faces of two pictures with each other; return the template context."""
     find_weights(model)
     first, second = read_pictures([source, target])
     if isinstance(first, Problem) or isinstance(second, Problem):

@@ -1,4 +1,4 @@
-"""The pages: search, compare, persons, pictures, and the login for those who need one."""
+"""URLs of the HTML pages."""
 
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path

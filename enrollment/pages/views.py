@@ -1,4 +1,4 @@
-"""The pages of people who ask "who is this?", and the stored pictures they are shown."""
+"""The search page, the compare page, stored pictures, and the password page."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FRAGMENT_HEADER: Final = "X-Fragment"  # asked for by scripts: the results without the page
+FRAGMENT_HEADER: Final = "X-Fragment"  # sent by scripts that want only the results part
 
 
 @page_access
 @require_http_methods(["GET", "HEAD", "POST"])
 def search(request: HttpRequest) -> HttpResponse:
-    """The form; and, for pictures sent with it, whom every face on them resembles."""
+    """Show the search form; for uploaded pictures, also the persons that each face resembles."""
     if request.method != "POST":
         return _answer(request, "search", SearchForm(), {"gallery_is_empty": gallery_is_empty()})
     form = SearchForm(request.POST, request.FILES)
@@ -54,7 +54,7 @@ def search(request: HttpRequest) -> HttpResponse:
 @page_access
 @require_http_methods(["GET", "HEAD", "POST"])
 def compare(request: HttpRequest) -> HttpResponse:
-    """The form; and, for two pictures sent with it, whether they show the same person."""
+    """Show the form; for two uploaded pictures, also whether they show the same person."""
     if request.method != "POST":
         return _answer(request, "compare", CompareForm(), {})
     form = CompareForm(request.POST, request.FILES)
@@ -62,7 +62,7 @@ def compare(request: HttpRequest) -> HttpResponse:
 
 
 def _result(form: forms.Form, find: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    """What `find` finds for the form, or the problem that kept it from finding."""
+    """Return what `find` returns for the valid form, or the problem that prevented it."""
     if not form.is_valid():
         messages = [str(text) for errors in form.errors.values() for text in errors]
         return {"problems": [Problem(gettext("Nothing was compared"), messages)]}
@@ -83,14 +83,14 @@ def _identified(
     found = identify(request, images, model, top_k, group_by_person=group_by_person)
     pictures = found["pictures"]
     problems = [item for item in pictures if isinstance(item, Problem)]
-    # A picture that fails among others that do not is told in its place.
+    # A problem of some pictures is shown beside the others' results.
     return {"problems": problems} if len(problems) == len(pictures) else found
 
 
 def _answer(
     request: HttpRequest, page: str, form: forms.Form, context: dict[str, Any]
 ) -> HttpResponse:
-    """The results part alone for the page's script, the whole page for everybody else."""
+    """Render only the results part for the page's script, otherwise the whole page."""
     problems = context.get("problems")
     status = problems[0].status if problems else 200
     context |= {"may_view_persons": may(request, Act.BROWSE)}
@@ -105,7 +105,7 @@ def _answer(
 
 
 def with_token_user(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Lets programs in by the token that they use for the API, which names these addresses."""
+    """Also accept API tokens, because API answers contain the URLs of these views."""
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -124,7 +124,7 @@ def with_token_user(view: Callable[..., HttpResponse]) -> Callable[..., HttpResp
 @page_access
 @require_safe
 def picture(request: HttpRequest, pk: int) -> HttpResponse:
-    """A stored picture; with `?size=thumb` or `icon` a small JPEG of it, with `face` of its face."""
+    """Serve a stored picture; `?size=thumb` or `icon` gives a small JPEG, `face` one of its face."""
     if is_cross_site(request):
         raise PermissionDenied
     if not may_see(request, pk):
@@ -138,7 +138,7 @@ def picture(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 class ChangePasswordView(SuccessMessageMixin, PasswordChangeView):
-    """Everybody's own password; ends their sessions elsewhere."""
+    """Change the user's own password; this ends their other sessions."""
 
     template_name = "registration/password.html"
     success_url = reverse_lazy("password")

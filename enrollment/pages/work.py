@@ -1,4 +1,4 @@
-"""Pages for those who keep the gallery good: doubts, imports, the audit."""
+"""Pages for maintaining the gallery: doubts, imports, the audit."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HERE: Final = Place(
 @page_permission(Act.BROWSE)
 @require_http_methods(["GET", "HEAD", "POST"])
 def doubts(request: HttpRequest) -> HttpResponse:
-    """The pictures that something speaks against; a POST dismisses what speaks against the ticked ones."""
+    """List the pictures with open doubts; a POST dismisses the doubts of the ticked pictures."""
     if request.method == "POST":
         return _dismiss(request)
     pages = Paginator(with_doubts(), PICTURES_A_PAGE)

@@ -1,4 +1,4 @@
-"""The structure of a JPEG (ITU-T T.81), read without decoding it."""
+"""Parse the structure of a JPEG (ITU-T T.81) without decoding it."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from recognition.imaging.tiff import orientation_of
 
 MOST_SCANS: Final = 100
 MOST_SEGMENTS: Final = 5_000
-# Each scan of a progressive JPEG goes over the whole picture. 16 scans at 50 megapixels take about as
+# Each scan of a progressive JPEG covers the whole picture. 16 scans at 50 megapixels take about as
 # long as the largest PNG does.
 MOST_SCANNED_PIXELS: Final = 1_000_000_000
-USUAL_SCANS: Final = 20  # libjpeg writes 10 for colour, the optimisers that are known at most 18
+USUAL_SCANS: Final = 20  # libjpeg writes 10 for colour, known optimisers at most 18
 
 _EOI, _SOS, _APP0, _APP1, _APP2, _APP14, _COM = 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE, 0xFE
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _DECODED_FRAMES: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 _DECODING: Final = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, _SOS}  # DHT, DAC, DQT, DNL, DRI
 _METADATA: Final = frozenset(range(0xE0, 0xF0)) | {_COM}
-# Ends a run of entropy-coded data: any marker but a stuffed zero or a restart.
+# The end of entropy-coded data: any marker except a stuffed zero and a restart.
 _NEXT_MARKER: Final = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Jpeg:
-    """The first picture of a JPEG file without its metadata.
+    """The first picture of a JPEG file, without its metadata.
 
-    `content` lacks the end marker. `complete` is False where the file lacks it, too, or ends between two
-    scans; `regular` is False where decoders pass over something, or where the scans are more than any
+    `content` lacks the end marker. `complete` is False if the file lacks it too or ends between two
+    scans. `regular` is False if decoders would skip something, or if there are more scans than any
     program writes.
     """
 
@@ -49,14 +49,15 @@ class Jpeg:
 
 
 def read_jpeg(data: bytes) -> Jpeg:
-    """Reads the segments of a JPEG; `InvalidImage` for what is damaged, unsupported or too much work.
+    """Parse the segments of a JPEG. Raise `InvalidImage` if it is damaged, unsupported or too
+    complex.
 
-    What is kept is what decodes: frames, tables, scans, the colour profile, and how colours are coded.
+    What decoding needs is kept: frames, tables, scans, the colour profile, and the colour encoding.
     """
     head: list[bytes] = []
     body: list[bytes] = []
     size: tuple[int, int] | None = None
-    missing: set[int] = set()  # components that no scan has shown yet
+    missing: set[int] = set()  # components that are in no scan so far
     orientation, scans, regular, complete, position = 1, 0, True, False, 2
     for _count in range(MOST_SEGMENTS):
         found = _NEXT_MARKER.search(data, position)
@@ -67,7 +68,7 @@ def read_jpeg(data: bytes) -> Jpeg:
         if marker == _EOI:
             complete = True
             break
-        # A length that is cut off reads as longer than what is left.
+        # A truncated length is padded, so that it exceeds the rest of the file.
         end = position + int.from_bytes(data[position : position + 2].ljust(2, b"\xff"), "big")
         payload = data[position + 2 : end]
         if end < position + 2 or marker not in _DECODING | _METADATA:
@@ -89,7 +90,7 @@ def read_jpeg(data: bytes) -> Jpeg:
         elif marker in _DECODING:
             body.append(_segment(marker, payload))
         elif marker == _APP0 and payload.startswith(b"JFIF\0") and not head:
-            # The last two bytes are the size of the thumbnail, which is left out.
+            # The last two bytes are the size of the thumbnail, which is removed.
             head.append(_segment(_APP0, payload[:12].ljust(12, b"\0") + b"\0\0"))
         elif marker == _APP2 and payload.startswith(b"ICC_PROFILE\0") and len(payload) > 14:
             body.append(_segment(marker, payload))
@@ -108,7 +109,7 @@ def read_jpeg(data: bytes) -> Jpeg:
 
 
 def _frame_size(marker: int, payload: bytes) -> tuple[int, int]:
-    """(width, height) of a frame that can be decoded."""
+    """Return (width, height) of a decodable frame. Raise `InvalidImage`."""
     if len(payload) < 6:
         raise damaged()
     precision, height, width, components = struct.unpack_from(">BHHB", payload)
@@ -119,7 +120,7 @@ def _frame_size(marker: int, payload: bytes) -> tuple[int, int]:
 
 
 def with_orientation(jpeg: Jpeg) -> bytes:
-    """The picture with no metadata but its orientation (TIFF header, one directory entry)."""
+    """Return the JPEG with no metadata but its orientation (TIFF header, one directory entry)."""
     if jpeg.orientation == 1:
         return jpeg.whole
     directory = struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x0112, 3, 1, jpeg.orientation, 0, 0)
@@ -129,7 +130,7 @@ def with_orientation(jpeg: Jpeg) -> bytes:
 
 
 def _end_of_jfif(content: bytes) -> int:
-    """Where the first segment ends when it is the JFIF header, which must stay the first."""
+    """Return the end of the JFIF header, which must stay the first segment, or 2 without one."""
     return 4 + int.from_bytes(content[4:6], "big") if content[2:4] == b"\xff\xe0" else 2
 
 
