@@ -229,10 +229,22 @@ def _open_avif(data: bytes) -> _Source:
 
 
 def _open_heic(data: bytes) -> _Source:
-    import pi_heif
+    # What `pi_heif.open_heif` calls first. It then has metadata, thumbnails and more read, at which
+    # damaged files end the whole process (SIGSEGV, pi_heif 1.4.0).
+    import _pi_heif
 
-    file = pi_heif.open_heif(data, convert_hdr_to_8bit=True)
-    return _source("HEIC", lambda: _HeicImage(file[file.primary_index]))
+    threads, to_8_bits, as_bgr, without_stride, to_16_bits, unlimited = (
+        4,
+        True,
+        False,
+        True,
+        True,
+        False,
+    )
+    limits = (threads, to_8_bits, as_bgr, without_stride, to_16_bits, "", unlimited)
+    pictures = _pi_heif.load_file(data, *limits)
+    pictures = sorted(filter(None, pictures), key=lambda picture: not picture.primary)
+    return _source("HEIC", lambda: _HeicImage(pictures[0]))
 
 
 class _HeicImage(Image.Image):
@@ -241,16 +253,17 @@ class _HeicImage(Image.Image):
     def __init__(self, picture: Any) -> None:
         super().__init__()
         self._picture = picture
-        self._size, self._mode = picture.size, picture.mode
-        self.info = {"icc_profile": picture.info.get("icc_profile")}
+        self._size, self._mode = picture.size_mode
+        profile = picture.color_profile or {}
+        if profile.get("type") in ("rICC", "prof"):
+            self.info = {"icc_profile": profile["data"]}
 
     def load(self) -> Any:
         if self._picture is not None:
             picture, self._picture = self._picture, None
             data = picture.data  # only now the size is sure
-            whole = Image.frombuffer(
-                picture.mode, picture.size, data, "raw", picture.mode, picture.stride, 1
-            )
+            size, mode = picture.size_mode
+            whole = Image.frombuffer(mode, size, data, "raw", mode, picture.stride, 1)
             self._size, self.im = whole.size, whole.im
         return super().load()
 

@@ -1,4 +1,4 @@
-"""Decisions for one-to-one comparisons and for searches."""
+"""What a similarity means, in a comparison of two and in a search among many."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Pictures have the tones, colours and orientation that an image viewer shows."""
+"""A picture has the tones, the colours and the way up that an image viewer gives it."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def wide_gamut_profile() -> bytes:
     return bytes(content)
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIC"])
 def test_a_wide_gamut_profile_is_applied(format):
     image = Image.new("RGB", (32, 32), (200, 120, 90))
     options = {
@@ -139,7 +139,10 @@ def test_a_wide_gamut_profile_is_applied(format):
         ImageCms.createProfile("sRGB"),
     ).getpixel((0, 0))
 
-    data = encoded(image, format, icc_profile=wide_gamut_profile(), **options.get(format, {}))
+    if format == "HEIC":  # nothing here can write it
+        data = (CASES / "wide_gamut.heic").read_bytes()
+    else:
+        data = encoded(image, format, icc_profile=wide_gamut_profile(), **options.get(format, {}))
     picture = read_image(data)
 
     assert expected[0] > 215  # more saturated than the numbers say

@@ -1,10 +1,12 @@
-"""The cost of a picture is checked before the work, and metadata never makes a picture fail."""
+"""What a picture may cost is looked at before the work, and metadata never fails a picture."""
 
 from __future__ import annotations
 
 import gc
 import itertools
 import struct
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -30,7 +32,7 @@ def refusal(data: bytes) -> str:
 
 
 def tiff(entries: list[tuple[int, int, int, int]], pixels: bytes = b"", order: str = "<") -> bytes:
-    """Return a TIFF with these directory entries (tag, type, count, value), followed by its pixels."""
+    """A TIFF of these directory entries (tag, type, count, value), its pixels behind the directory."""
     head = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, 8)
     rows = b"".join(struct.pack(order + "HHII", *entry) for entry in sorted(entries))
     return head + struct.pack(order + "H", len(entries)) + rows + bytes(4) + pixels
@@ -59,7 +61,7 @@ def test_too_many_scans_are_refused_at_once():
 
 
 def repeated_scans(count: int, size: tuple[int, int] = (64, 64)) -> bytes:
-    """Return a progressive JPEG whose last scan is repeated `count` times."""
+    """A progressive JPEG whose last scan stands `count` times."""
     data = draw_picture(size, progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:last] + data[last:-2] * count + b"\xff\xd9"
@@ -165,7 +167,7 @@ def test_metadata_of_any_type_fails_no_picture(format):
 
 
 def with_metadata(jpeg: bytes, format: str, kind: int, value: bytes) -> bytes:
-    """Return a picture in this format with EXIF tags of this type and value."""
+    """A picture in this format whose EXIF holds known tags of this type, with this value."""
     tags = (0x0112, 0x011A, 0x8769, 0x8825, 0x02BC)
     rows = b"".join(
         struct.pack(">HHI", tag, kind, count) + value for tag in tags for count in (1, 7)
@@ -200,6 +202,18 @@ def test_metadata_of_a_tiff_fails_no_picture():
     picture = read_image(grey_tiff(64, 40, *odd))
 
     assert (picture.width, picture.height, picture.orientation) == (64, 40, 1)
+
+
+def test_metadata_of_a_heic_ends_no_process():
+    """At this one, which fuzzing made, pi_heif's reading of the metadata was a segmentation fault."""
+    script = (
+        "import django, sys; django.setup(); from recognition.imaging import read_image; "
+        "print(read_image(open(sys.argv[1], 'rb').read()).pixels.shape)"
+    )
+    command = [sys.executable, "-c", script, CASES / "heic_odd_metadata.heic"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, ended.stdout) == (0, "(96, 128, 3)\n"), ended.stderr
 
 
 def test_pixels_are_waited_for_in_order(settings):

@@ -1,4 +1,4 @@
-"""Nearest neighbours equal those of a direct comparison."""
+"""The nearest neighbours are those that a comparison one by one finds."""
 
 from __future__ import annotations
 

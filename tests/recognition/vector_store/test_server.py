@@ -1,4 +1,4 @@
-"""The server store: other clients, outages, and servers that do not answer."""
+"""What is special to a server: other clients, outages, silence."""
 
 from __future__ import annotations
 
