@@ -1,4 +1,4 @@
-"""Rate limits by kind of request, and request ids in answers and logs."""
+"""Limits by kind of call, and the name that a request has in its answer and in the log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rest_framework.throttling import SimpleRateThrottle
 
 from faceproject.conf import ProjectSettings
 from faceproject.environment import Environment
-from recognition.api.request_id import RequestIdFilter
+from recognition.api.request_id import LineFormatter, RequestIdFilter
 from tests.pictures import upload
 
 pytestmark = pytest.mark.django_db
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def limits(settings):
-    """Set the rates of some kinds of requests, and forget what was counted before."""
+    """Sets the rates of some kinds of calls; what was counted before is forgotten."""
 
     def limit(**rates: str) -> None:
         none = dict.fromkeys(settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"])
@@ -124,3 +124,13 @@ def test_the_log_names_the_request(api, caplog):
         logging.getLogger("outside").warning("between requests")
     named = {record.name: record.request_id for record in caplog.records}
     assert named == {"django.request": "gate-7", "outside": "-"}
+
+
+def test_a_refused_request_logs_one_line(api, caplog):
+    """Anybody can send one, and a traceback for each hid what the log is for."""
+    api.get("/api/health", headers={"host": "no host"})
+    (record,) = [each for each in caplog.records if each.name.startswith("django.security.")]
+
+    line = LineFormatter("%(message)s").format(record)
+
+    assert record.exc_info and "no host" in line and "\n" not in line

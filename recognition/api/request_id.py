@@ -6,6 +6,7 @@ import logging
 import re
 import uuid
 from contextvars import ContextVar
+from copy import copy
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.signals import request_finished
@@ -55,8 +56,15 @@ class LineFormatter(logging.Formatter):
     """Format each log message as one line, whatever text it contains.
 
     Control characters are escaped. The lines of a traceback are indented, so none looks like a log
-    line.
+    line. A request that Django refuses as suspicious is logged without a traceback, because anybody
+    can send one.
     """
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.name.startswith("django.security."):
+            record = copy(record)
+            record.exc_info = record.exc_text = None
+        return super().format(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return _CONTROLS.sub(_escape, super().formatMessage(record))
