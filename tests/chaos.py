@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
 import django
@@ -71,13 +72,15 @@ class Promises:
 class Server:
     """`manage.py serve` on a free port."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(
+        self, environment: dict[str, str], log: IO[bytes] | int = subprocess.DEVNULL
+    ) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", "serve"],
             cwd=ROOT,
             env=environment | {"PORT": "0", "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=log,
             text=True,
         )
         lines = iter(self.process.stdout.readline, "")

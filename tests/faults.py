@@ -1,8 +1,7 @@
-"""Faults around a server, each made on a small gallery, observed, and repaired.
+"""What breaks around a server: each fault is made on a small gallery, looked at, and mended.
 
-`script/chaos --faults` prints a line for each. A fault fails when an accepted picture is lost, a
-deleted person is found, an answer shows more than a message, or the repair command leaves a
-difference.
+`script/chaos --faults` prints a line for each. A fault fails when an accepted picture is lost, somebody
+deleted is found, an answer shows more than a sentence, or the one command leaves a difference.
 """
 
 from __future__ import annotations
@@ -44,12 +43,12 @@ REVEALING = re.compile(r"Traceback|File \"|/tmp|/home|sqlite|Errno", re.IGNORECA
 
 
 class Impossible(Exception):
-    """This machine cannot produce the fault."""
+    """This machine lacks what the fault is made with."""
 
 
 @dataclass
 class Trial:
-    """One gallery, what its users were promised, and what was observed."""
+    """One gallery, what its users were promised, and what was seen of the fault."""
 
     data: Path
     environment: dict[str, str]
@@ -61,7 +60,7 @@ class Trial:
 
     @contextmanager
     def serving(self, **knobs: str) -> Iterator[Client]:
-        """Run a server and yield a client; the server is killed at the end."""
+        """A server, and a client of it; killed at the end."""
         server = Server(self.environment | knobs)
         try:
             yield Client(server.url, "fault", self.promises)
@@ -69,13 +68,13 @@ class Trial:
             server.kill()
 
     def see(self, what: str, response: requests.Response) -> None:
-        """Record an answer, and whether it reveals too much."""
+        """Notes an answer, and whether it tells more than it should."""
         self.seen.append(f"{what} {response.status_code}")
         if not response.ok and (REVEALING.search(response.text) or str(self.data) in response.text):
             self.wrong.append(f"{what} answered {response.text[:200]}")
 
     def search(self, client: Client, path: str) -> list[str]:
-        """Return the persons found for the picture of this path."""
+        """The persons found for the picture of that path."""
         response = client.call(
             "post",
             "/api/milvus/search",
@@ -89,7 +88,7 @@ class Trial:
         return found if response.ok else []
 
     def await_copies(self, client: Client) -> None:
-        """Wait until the server has copied the missing vectors; the last one is copied last."""
+        """Until the server has copied by itself what its database lacked: the last comes last."""
         (*_others, (person, (path, *_more))) = self.promises.paths.items()
         deadline = time.monotonic() + START_SECONDS
         while person not in self.search(client, path):
@@ -98,7 +97,7 @@ class Trial:
         self.seen.clear()
 
     def search_all(self, client: Client) -> None:
-        """Search for all kept and all deleted pictures."""
+        """Searches for the kept and for the deleted."""
         for person in self.promises.deleted:
             self.search(client, f"{person}/0.jpg")
         kept = [
@@ -118,7 +117,7 @@ class Trial:
         )
 
     def check(self) -> None:
-        """Record what `reindex --check` reports."""
+        """Notes what `reindex --check` names."""
         output = self.reindex("--check")
         text = output.stdout + output.stderr
         names = re.findall(r"^(\d+ .+?):", text, re.MULTILINE)
@@ -129,7 +128,7 @@ class Trial:
         self.named += names
 
     def examine(self) -> None:
-        """Run the repair command and count what is still lost."""
+        """Mends with the one command and counts what is lost all the same."""
         self.check()
         if UNREADABLE in self.named:
             self.command = "reindex --rebuild"
@@ -159,7 +158,7 @@ def store_deleted(trial: Trial) -> None:
 
 
 def store_deleted_then_served(trial: Trial) -> None:
-    """Delete the vector store: the server copies the missing vectors by itself."""
+    """The server copies by itself what is missing."""
     shutil.rmtree(trial.data / STORE)
     with trial.serving() as client:
         trial.await_copies(client)
@@ -211,7 +210,7 @@ def sqlite_locked(trial: Trial) -> None:
 
 
 def insert(client: Client, person: str) -> requests.Response:
-    """Insert a picture and record the answer; it counts as promised on success."""
+    """One whose answer is of interest; it counts as promised when it succeeds."""
     paths = [f"{person}/0.jpg"]
     response = client.call(
         "post",
@@ -240,7 +239,7 @@ def picture_missing(trial: Trial) -> None:
 
 
 def weights_replaced(trial: Trial) -> None:
-    """Replace the weights while serving: by a damaged file, then by another network's."""
+    """First by a damaged file, then by another network's numbers, while it serves."""
     from safetensors.torch import load_file, save_file
 
     weights = trial.data / "weights"
@@ -262,14 +261,14 @@ def weights_replaced(trial: Trial) -> None:
 
 
 def replace(file: Path, content: bytes) -> None:
-    """Replace a file atomically, as a careful administrator does."""
+    """The way that a careful administrator does it."""
     new = file.with_suffix(".tmp")
     new.write_bytes(content)
     new.replace(file)
 
 
 def disk_full(trial: Trial) -> None:
-    """Fill the disk, on a tmpfs of its own."""
+    """On a tmpfs of its own, filled to the last block."""
     disk = trial.data.with_name("disk")
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={FULL_DISK}", "tmpfs", str(disk)]
@@ -313,7 +312,7 @@ def fill(path: Path) -> None:
 
 
 def milvus_killed_under_load(trial: Trial) -> None:
-    """Kill a real Milvus server and start it again while four clients write."""
+    """A real Milvus server, killed and started again while four clients write."""
     program = milvus_program()
     if program is None:
         raise Impossible("no Milvus server is installed (TEST_MILVUS_SERVER=1)")
@@ -356,7 +355,7 @@ FAULTS: list[Callable[[Trial], None]] = [
 
 
 def small_gallery(data: Path) -> Promises:
-    """Create a folder with some persons, and some deleted ones, to be copied."""
+    """Some persons, and some that were deleted, in a folder to be copied."""
     environment, promises = new_gallery(data), Promises()
     server = Server(environment)
     client = Client(server.url, "small", promises)
@@ -373,7 +372,7 @@ def small_gallery(data: Path) -> Promises:
 def try_fault(
     fault: Callable[[Trial], None], base: Path, folder: Path, promises: Promises
 ) -> Trial:
-    """Run the fault on a copy of the gallery."""
+    """The fault on a copy of the gallery."""
     data = Path(shutil.copytree(base, folder / fault.__name__ / "data"))
     own = Promises(paths=dict(promises.paths), deleted=set(promises.deleted))
     environment = os.environ | {
@@ -398,7 +397,7 @@ def try_fault(
 
 
 def run_faults(names: list[str]) -> bool:
-    """Print a line for each named fault, or for all; return whether one failed."""
+    """Prints a line for each fault (all of them without names); whether one failed."""
     failed = False
     with tempfile.TemporaryDirectory(prefix="faults") as folder:
         base = Path(folder) / "base"

@@ -1,4 +1,4 @@
-"""Pictures drawn at run time, so that the repository needs no binary test files."""
+"""Pictures drawn at run time, so that no test needs a binary file in the repository."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ def draw_picture(
     seed: int = 0,
     **options: Any,
 ) -> bytes:
-    """Draw an encoded picture that resembles a face but is not detected as one.
+    """An encoded picture of something face-like that no detector takes for a face.
 
-    Other colours and seeds give other pictures, and so other embeddings. `options` are passed to
-    Pillow.
+    Other colours and seeds give other pictures, and so other embeddings. `options` go to Pillow.
     """
     image = Image.new("RGB", size, colour)
     draw, shapes = ImageDraw.Draw(image), random.Random(f"{seed} {colour}")
@@ -38,5 +37,5 @@ def draw_picture(
 
 
 def upload(content: bytes | None = None, name: str = "face.jpg") -> SimpleUploadedFile:
-    """Return a file for a form; a drawn picture unless content is given."""
+    """A file to send in a form; a drawn picture unless its content is given."""
     return SimpleUploadedFile(name, draw_picture() if content is None else content, "image/jpeg")

@@ -1,4 +1,4 @@
-"""Access control by address, headers and account: open to this machine, closed to others."""
+"""Open to this machine, closed to every other: who is let in, by address, header and account."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def user(db):
 
 @pytest.fixture
 def request_with(rf, settings):
-    """Return a GET request with these headers from this address."""
+    """A GET with these headers, from this address."""
 
     def make(host: str = "localhost:8000", address: str = "127.0.0.1", **headers: str):
         settings.ALLOWED_HOSTS = ["*"]
@@ -90,7 +90,7 @@ def test_a_server_that_listens_to_others_is_local_to_nobody(request_with, settin
 
 
 def test_a_connection_of_which_nothing_is_known_is_nobodys(rf):
-    """Other servers, such as `runserver`, do not provide the `Peer`."""
+    """Another server than ours, such as `runserver`, does not say whose the connection is."""
     assert not is_own(rf.get(PATH, headers={"host": "localhost"}, REMOTE_ADDR="127.0.0.1"))
 
 

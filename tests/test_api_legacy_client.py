@@ -1,4 +1,4 @@
-"""Clients of the previous system work unchanged, over HTTP."""
+"""A client written for the predecessor of this service goes on working unchanged, over HTTP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIMEOUT_SECONDS = 120
 
 
 class LegacyClient:
-    """A typical old client: plain `requests`, form fields as text, a check of `success`."""
+    """What such clients do: plain `requests`, form fields as text, a look at `success`."""
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -1,4 +1,4 @@
-"""A fresh clone has both models, each with its own weights, thresholds and vectors."""
+"""A fresh clone answers with both models, each with weights, thresholds and vectors of its own."""
 
 from __future__ import annotations
 

@@ -20,13 +20,13 @@ make_groups = import_module("enrollment.migrations.0004_groups").make_groups
 
 @pytest.fixture(autouse=True)
 def _groups(db) -> None:
-    """Restore the groups of the migration: tests that commit empty the tables afterwards."""
+    """As after the migration; tests that commit empty the tables behind them."""
     make_groups(apps, None)
 
 
 @pytest.fixture
 def member(api):
-    """An API client on another machine, with the token of a new account in this group."""
+    """A program with the token of a new account of this group, calling from elsewhere."""
 
     def member(group: str):
         user = User.objects.create_user(f"a {group}")

@@ -1,4 +1,4 @@
-"""The pages about persons, in a browser without JavaScript."""
+"""The gallery and the persons' pages, as a browser without a script meets them."""
 
 from __future__ import annotations
 

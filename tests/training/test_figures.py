@@ -1,4 +1,4 @@
-"""One command prints all figures of the weights' README."""
+"""The figures of the weights' README come from one command."""
 
 import io
 import subprocess

@@ -1,5 +1,4 @@
-"""Archives contain every crop once and each person in one archive; decoding resumes after an
-interruption."""
+"""Parts hold everything once, a person in one part; decoding goes on where it stopped."""
 
 import numpy as np
 import pytest
