@@ -91,9 +91,9 @@ class LoginHandler(AxesDatabaseHandler):
         super().user_login_failed(sender, credentials, request, **kwargs)
         if request is None:
             return
-        said = "Not read, too many before" if request.axes_locked_out else "Wrong password"
+        reason = "Not read, too many before" if request.axes_locked_out else "Wrong password"
         name = credentials.get("username")
-        logger.warning("%s: account %r, from %s", said, name, request.axes_ip_address)
+        logger.warning("%s: account %r, from %s", reason, name, request.axes_ip_address)
 
     def reset_user_attempts(
         self, request: HttpRequest, credentials: dict[str, Any] | None = None

@@ -158,7 +158,7 @@ def face_quality(crop: np.ndarray, face: Face, among: Sequence[Face] = ()) -> Fa
     """
     yaw, roll = head_pose(face.landmarks)
     roll = (roll + face.rotation + 180) % 360 - 180
-    return _judged(
+    return _with_reasons(
         score=round(float(face.score), 4),
         width=round(float(face.box[2]), 1),
         eye_distance=round(_eye_distance(face.landmarks), 1),
@@ -166,7 +166,7 @@ def face_quality(crop: np.ndarray, face: Face, among: Sequence[Face] = ()) -> Fa
         roll=round(roll, 1),
         faces=len(among) or None,
         share=round(float(face.area / sum(f.area for f in among)), 3) if among else None,
-        **_light(crop),
+        **_light_figures(crop),
     )
 
 
@@ -175,7 +175,7 @@ def crop_quality(crop: np.ndarray, *, looked_for_face: bool) -> FaceQuality:
 
     `looked_for_face` says whether detection ran and found none, which is a reason against the crop.
     """
-    quality = _judged(**_light(crop))
+    quality = _with_reasons(**_light_figures(crop))
     if not looked_for_face:
         return quality
     return replace(quality, faces=0, reasons=(QualityReason("no_face"), *quality.reasons))
@@ -218,7 +218,7 @@ def _eye_distance(landmarks: np.ndarray) -> float:
     return float(np.hypot(*(landmarks[1] - landmarks[0])))
 
 
-def _light(crop: np.ndarray) -> dict[str, float]:
+def _light_figures(crop: np.ndarray) -> dict[str, float]:
     import cv2
 
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
@@ -231,7 +231,7 @@ def _light(crop: np.ndarray) -> dict[str, float]:
     }
 
 
-def _judged(**numbers: Any) -> FaceQuality:
+def _with_reasons(**numbers: Any) -> FaceQuality:
     quality = FaceQuality(**numbers)
     return replace(quality, reasons=(*_face_reasons(quality), *_light_reasons(quality)))
 

@@ -266,14 +266,14 @@ def train(trainer: Trainer) -> None:
         last, now = now, time.monotonic()
         trainer.seconds += now - last
         if now - saved > 60 * options.save_minutes or trainer.progress() >= 1:
-            _tell(trainer, {name: float(value) / steps for name, value in sums.items()},
+            _print_report(trainer, {name: float(value) / steps for name, value in sums.items()},
                   steps * options.batch / (time.monotonic() - saved))  # fmt: skip
             trainer.save()
             sums, steps, saved = {}, 0, time.monotonic()
     print(f"finished after {trainer.step} steps, {trainer.seconds / 60:.1f} min", flush=True)
 
 
-def _tell(trainer: Trainer, losses: dict[str, float], speed: float) -> None:
+def _print_report(trainer: Trainer, losses: dict[str, float], speed: float) -> None:
     """Print a report line. Raise `SystemExit` if the run has diverged, before that is saved."""
     done = trainer.progress()
     figures = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())

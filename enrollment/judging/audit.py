@@ -247,7 +247,7 @@ def _nearer_to_another(gallery: GalleryVectors, near: Neighbours) -> list[Case]:
             nearest[place] = gallery.persons[other]
     return [
         Case(
-            *_both(gallery, place, near.other[place]),
+            *_pair(gallery, place, near.other[place]),
             similarity=float(near.other_similarity[place]),
             own_similarity=float(near.own_similarity[place]),
         )
@@ -280,11 +280,11 @@ def _duplicate(gallery: GalleryVectors, first: int, second: int, limit: float) -
     if min(shares) <= DUPLICATE_SHARE:
         return None
     best = np.unravel_index(similarities.argmax(), similarities.shape)
-    both = _both(gallery, own.start + best[0], other.start + best[1])
+    both = _pair(gallery, own.start + best[0], other.start + best[1])
     return Case(*both, similarity=float(similarities[best]))
 
 
-def _both(
+def _pair(
     gallery: GalleryVectors, first: int, second: int
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return the persons and the pictures at two positions of the gallery arrays."""

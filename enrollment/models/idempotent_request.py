@@ -37,5 +37,5 @@ class IdempotentRequest(models.Model):
         It hashes the owner, the key, the request's content (`digest`) and its time. The row's id
         would not do: after a restore, another request may have the same id.
         """
-        said = "\n".join([self.owner, self.key, self.digest, self.created_at.isoformat()])
-        return f"{hashlib.sha256(said.encode()).hexdigest()[:32]}:{number}"
+        parts = "\n".join([self.owner, self.key, self.digest, self.created_at.isoformat()])
+        return f"{hashlib.sha256(parts.encode()).hexdigest()[:32]}:{number}"

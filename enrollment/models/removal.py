@@ -57,7 +57,7 @@ class DurablyDeletedQuerySet(models.QuerySet[Any]):
             ids = list(self.order_by("pk").values_list("pk", flat=True))
             for start in range(0, len(ids), ROWS_AT_A_TIME):
                 rows = self.model._base_manager.filter(pk__in=ids[start : start + ROWS_AT_A_TIME])
-                _note_what_goes_with(rows)
+                _record_removals_with(rows)
                 by_model.update(rows.delete()[1])
         return by_model.total(), dict(by_model)
 
@@ -75,11 +75,11 @@ class DurablyDeleted(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         with transaction.atomic():
-            _note_what_goes_with(type(self)._base_manager.filter(pk=self.pk))
+            _record_removals_with(type(self)._base_manager.filter(pk=self.pk))
             return super().delete(*args, **kwargs)
 
 
-def _note_what_goes_with(rows: models.QuerySet[Any]) -> None:
+def _record_removals_with(rows: models.QuerySet[Any]) -> None:
     """Lock rows of `Person`, `FaceImage` or `FaceEmbedding` and record their vectors and files."""
     list(rows.order_by("pk").select_for_update().values_list("pk"))
     name = rows.model.__name__

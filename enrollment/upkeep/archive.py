@@ -71,7 +71,7 @@ class Entry:
         return _line(self.name, digest)
 
 
-class _NoLongReads:
+class _BoundedReads:
     """A file that refuses to read more than `HELD_AT_MOST` bytes at once.
 
     Without this, a header with a forged size would make tarfile read more than the memory holds.
@@ -169,7 +169,7 @@ def _walk(path: Path) -> Iterator[tuple[Entry | None, IO[bytes]]]:
     with (
         _read_errors_translated(path),
         path.open("rb") as file,
-        tarfile.open(fileobj=cast(IO[bytes], _NoLongReads(file)), mode="r:") as tar,
+        tarfile.open(fileobj=cast(IO[bytes], _BoundedReads(file)), mode="r:") as tar,
     ):
         while info := tar.next():
             _forget_members(tar)

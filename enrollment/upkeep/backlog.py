@@ -151,7 +151,7 @@ def _slices(ids: list[int]) -> Iterator[list[int]]:
         yield ids[start : start + index.BATCH_SIZE]
 
 
-def _empty_log() -> None:
+def _truncate_wal() -> None:
     """Truncate SQLite's write-ahead log, which still holds the pages of deleted rows."""
     if connection.vendor != "sqlite" or connection.in_atomic_block:
         return
@@ -211,7 +211,7 @@ class BacklogThread(threading.Thread):
             self._remove_files,
             self._compare,
             partial(self._work_off, before),
-            _empty_log,
+            _truncate_wal,
         )
         done = [self._attempt(step) for step in steps]
         connections.close_all()

@@ -76,7 +76,7 @@ class _Run:
             if not (self.keep and self.mend):
                 raise
             return self._compute_beside_server()
-        self._look_at_rows()
+        self._check_rows()
         if self.mend:
             self.result.removed += index.apply_deletions()
             self.result.deleted_files += index.remove_files()[0]
@@ -124,7 +124,7 @@ class _Run:
             self.store.clear()
         self.rows.filter(status=Status.INDEXED).update(status=Status.PENDING)
 
-    def _look_at_rows(self) -> None:
+    def _check_rows(self) -> None:
         self._note_rows(Kind.DELETION_PENDING, Removal.objects.all())
         for model, fingerprint in self.fingerprints.items():
             self._note_rows(Kind.NO_EMBEDDING, _pictures_without(model=model))

@@ -86,11 +86,11 @@ def restore(path: Path, *, overwrite: bool = False, track: Track = untracked) ->
         _check_empty()
     get_vector_store().ping()
     report = RestoreReport(manifest.rows)
-    before = _files_here()
+    before = _known_files()
     with ExitStack() as undo:
         with transaction.atomic(durable=True):
             _replace_rows(track(read_entries(path), gettext("Restoring"), total), report, undo)
-            _note_files(before)
+            _record_unused_files(before)
             # Last: an old vector with the id of a restored row would be taken for that row's face.
             get_vector_store().clear()
         undo.pop_all()
@@ -189,14 +189,14 @@ def _replace_rows(entries: Iterable[Entry], report: RestoreReport, undo: ExitSta
     FaceImage.objects.filter(pk__in=deleted).delete()
     tidy_rows(Person.objects)
     Removal.objects.all().delete()
-    _settle_requests()
+    _release_requests()
     FaceEmbedding.objects.filter(status=FaceEmbedding.Status.INDEXED).update(
         status=FaceEmbedding.Status.PENDING
     )
     _reset_sequences()
 
 
-def _settle_requests() -> None:
+def _release_requests() -> None:
     """Delete idempotent requests of deleted accounts and release the unfinished ones.
 
     New accounts could get the keys of the deleted ones, and nobody here carries out unfinished
@@ -274,13 +274,13 @@ def _restore_weights(name: str, content: IO[bytes], report: RestoreReport, undo:
         report.notes.append(message % {"file": path.name, "reason": error.strerror})
 
 
-def _files_here() -> set[str]:
+def _known_files() -> set[str]:
     """Return the names of all picture files, including deleted ones that still wait for removal."""
     waiting = Removal.objects.exclude(file="").values_list("file", flat=True)
     return {*FaceImage.objects.values_list("image", flat=True), *waiting}
 
 
-def _note_files(names: set[str]) -> None:
+def _record_unused_files(names: set[str]) -> None:
     """Record files for removal that the restored rows do not use."""
     for batch in batches(sorted(names), ROWS_AN_ENTRY):
         kept = FaceImage.objects.filter(image__in=batch).values_list("image", flat=True)

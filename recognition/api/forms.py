@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 
 from recognition.api.fields import shortened
 
-FIELDS_TOLD: Final = 20
+MOST_UNKNOWN_FIELDS: Final = 20
 NOTICE: Final = "notice"
 # Fields that the browsable API adds.
 _OF_THE_PAGE: Final = frozenset({"csrfmiddlewaretoken", "_content_type", "_content"})
@@ -59,7 +59,9 @@ def _unknown(data: Mapping[str, Any], fields: Mapping[str, Any]) -> list[str]:
     message = gettext("There is no field '%(name)s', so it was passed over. Known ones: %(known)s.")
     names = [name for name in data if name not in fields and name not in _OF_THE_PAGE]
     known = ", ".join(fields)
-    return [message % {"name": shortened(name), "known": known} for name in names[:FIELDS_TOLD]]
+    return [
+        message % {"name": shortened(name), "known": known} for name in names[:MOST_UNKNOWN_FIELDS]
+    ]
 
 
 def _refuse_repeated(data: QueryDict, fields: Mapping[str, Any]) -> None:

@@ -47,7 +47,7 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps(_as_json(diagnosis), indent=1))
         else:
-            self._tell(diagnosis)
+            self._print(diagnosis)
         if diagnosis.faults:
             raise CommandError(
                 ngettext(
@@ -58,7 +58,7 @@ class Command(BaseCommand):
                 % {"count": diagnosis.faults}
             )
 
-    def _tell(self, diagnosis: Diagnosis) -> None:
+    def _print(self, diagnosis: Diagnosis) -> None:
         message = _("%(count)d pictures compared in %(seconds).1f s.")
         numbers = {"count": diagnosis.pictures, "seconds": diagnosis.seconds}
         self.stdout.write(message % numbers)

@@ -75,16 +75,16 @@ class Command(BaseCommand):
         measurement = measure_gallery(weights, options["fmr"], options["seed"])
         path = options["plot"] or settings.DATA_DIR / f"calibration-{weights.model}.png"
         _draw(measurement, path)
-        self._tell(measurement)
+        self._print_proposal(measurement)
         self.stdout.write(_("The similarities are drawn in %(path)s.") % {"path": path})
-        self._tell_in_force(weights)
+        self._print_in_force(weights)
         if options["save"]:
             save_calibration(measurement)
             self.stdout.write(_("Stored: the proposed thresholds decide from now on."))
         else:
             self.stdout.write(_("Nothing is stored. Add --save to have them decide."))
 
-    def _tell(self, measurement: Measurement) -> None:
+    def _print_proposal(self, measurement: Measurement) -> None:
         message = _(
             "%(model)s: %(genuine)d pairs of one person and %(impostors)d of different persons, from "
             "%(pictures)d pictures of %(persons)d persons."
@@ -124,7 +124,7 @@ class Command(BaseCommand):
             message = _("  pictures %(first)d and %(second)d: %(similarity).4f")
             self.stdout.write(message % pair._asdict())
 
-    def _tell_in_force(self, weights: Weights) -> None:
+    def _print_in_force(self, weights: Weights) -> None:
         thresholds = thresholds_in_force(weights.model)
         if thresholds is None:
             self.stdout.write(_("In force until now: none."))

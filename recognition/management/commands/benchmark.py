@@ -64,8 +64,8 @@ class Command(BaseCommand):
         try:
             sample = read_sample(options["pictures"])
             machine = _machine({model: str(load_network(model).device) for model in models})
-            self._tell_machine(machine)
-            self._tell_sample(sample, options["pictures"])
+            self._print_machine(machine)
+            self._print_sample(sample, options["pictures"])
             timings = []
             for timing in measure(sample, models, options["gallery"], options["seconds"]):
                 self.stdout.write(_line(timing))
@@ -75,14 +75,14 @@ class Command(BaseCommand):
                 options["json"].write_text(json.dumps(figures, indent=1) + "\n")
         except (EvaluationError, RecognitionError, OSError) as error:
             raise CommandError(str(error)) from error
-        self._tell_missing(options["model"] or list(NETWORKS), models)
+        self._print_missing(options["model"] or list(NETWORKS), models)
 
-    def _tell_machine(self, machine: dict[str, Any]) -> None:
+    def _print_machine(self, machine: dict[str, Any]) -> None:
         devices = ", ".join(sorted(set(machine["devices"].values()))) or "–"
         text = _("%(cores)d cores, load %(load).1f; networks on %(devices)s; Python %(python)s")
         self.stdout.write(text % (machine | {"devices": devices}))
 
-    def _tell_sample(self, sample: Sample, given: Path | None) -> None:
+    def _print_sample(self, sample: Sample, given: Path | None) -> None:
         if given is None:
             self.stdout.write(
                 _("With a made-up picture that shows nobody; give a folder of photos.")
@@ -98,7 +98,7 @@ class Command(BaseCommand):
         median, best, rate = _("median"), _("best"), _("a second")
         self.stdout.write(f"{'':<{WIDTH}}{median:>10} {best:>12} {rate:>10}")
 
-    def _tell_missing(self, wanted: list[str], measured: list[str]) -> None:
+    def _print_missing(self, wanted: list[str], measured: list[str]) -> None:
         for model in wanted:
             if model not in measured:
                 text = _("%(model)s has no weights here and was not measured.")
