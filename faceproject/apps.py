@@ -12,4 +12,9 @@ class FaceProjectConfig(AppConfig):
     name = "faceproject"
 
     def ready(self) -> None:
+        from prometheus_client import REGISTRY
+
         from faceproject import checks  # noqa: F401 (registers them)
+        from faceproject.metrics import ServiceCollector
+
+        REGISTRY.register(ServiceCollector())

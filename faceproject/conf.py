@@ -152,6 +152,14 @@ class ProjectSettings:
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = setting(
         "INFO", "How much is logged, to standard error."
     )
+    log_format: Literal["line", "json"] = setting(
+        "line",
+        "`json`: each line of the log is an object in JSON ([its fields](monitoring.md#the-log)).",
+    )
+    access_log: bool = setting(
+        True,
+        "`0`: no line about each request that was answered ([what it holds](monitoring.md#the-log)).",
+    )
     env_file: Path = setting(
         Path(".env"),
         "Another file to read the settings from (from the environment only).",

@@ -27,10 +27,12 @@ from django.conf import settings
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import connections
 from django.utils.translation import get_language_from_request, gettext, override
+from prometheus_client import Gauge
 
 from faceproject.middleware import REFUSAL, is_api
 from recognition.api.access import is_let_in
 from recognition.api.peer import PEER
+from recognition.observing import STAGES
 
 Environ = dict[str, Any]
 Scope = dict[str, Any]
@@ -44,6 +46,7 @@ IN_MEMORY = MIB
 READ_TO_REFUSE = 4  # times the limit: so much is read in order to be refused in a sentence
 IDLE_SECONDS = 60.0  # between two pieces of a body
 TRANSFER_SECONDS = 600.0  # for a whole body, and for a whole answer
+WAITING = Gauge("faces_http_requests_waiting", "Requests that wait for a free thread (THREADS).")
 READINESS_SECONDS = 0.8
 READINESS_KEPT_SECONDS = 15.0  # how long an examination speaks for one that does not end
 
@@ -63,18 +66,21 @@ class Workers:
     """Threads that work on requests. They end with the process, whatever they are at."""
 
     def __init__(self, count: int) -> None:
-        self._waiting: SimpleQueue[tuple[Future[Answer], Callable[[], Answer]]] = SimpleQueue()
+        self._waiting: SimpleQueue[tuple[Future[Answer], Callable[[], Answer], float]]
+        self._waiting = SimpleQueue()
+        WAITING.set_function(self._waiting.qsize)
         for number in range(count):
             threading.Thread(target=self._work, name=f"request-{number}", daemon=True).start()
 
     def submit(self, work: Callable[[], Answer]) -> Future[Answer]:
         future: Future[Answer] = Future()
-        self._waiting.put((future, work))
+        self._waiting.put((future, work, time.perf_counter()))
         return future
 
     def _work(self) -> None:
         while True:
-            future, work = self._waiting.get()
+            future, work, since = self._waiting.get()
+            STAGES.labels("thread").observe(time.perf_counter() - since)
             if not future.set_running_or_notify_cancel():
                 continue
             try:
@@ -90,6 +96,7 @@ class Front:
     def __init__(self, application: Application, *, threads: int) -> None:
         self._application = application
         self._workers = Workers(threads)
+        self._scrape = asyncio.Lock()  # one at a time
         self._examination: asyncio.Task[Answer] | None = None
         self._readiness: tuple[float, Answer] | None = None
 
@@ -111,6 +118,9 @@ class Front:
                     return call(self._application, environ)
                 case "/readyz":
                     return await self._probe(environ)
+                case "/metrics":  # told also when all threads are busy
+                    async with self._scrape:
+                        return await asyncio.to_thread(call, self._application, environ)
         future = self._workers.submit(lambda: call(self._application, environ))
         return await asyncio.wrap_future(future)
 

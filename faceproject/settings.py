@@ -43,6 +43,8 @@ PROXIES = project.proxies
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = project.secure_hsts_seconds
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+# A Prometheus on the same machine calls the server directly, not through the proxy.
+SECURE_REDIRECT_EXEMPT = [r"^metrics$"]
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 # Browsers load scripts and styles from this server only, and none inside a page.
@@ -101,6 +103,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "recognition.api.request_id.RequestIdMiddleware",
+    "faceproject.observing.ObservingMiddleware",
     "faceproject.probes.ProbeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -338,19 +341,24 @@ LOGGING = {
         "line": {
             "()": "recognition.api.request_id.LineFormatter",
             "format": "%(asctime)s %(levelname)s [%(request_id)s] %(name)s: %(message)s",
-        }
+        },
+        "json": {"()": "faceproject.logs.JsonFormatter"},
     },
-    "filters": {"request_id": {"()": "recognition.api.request_id.RequestIdFilter"}},
+    "filters": {
+        "request_id": {"()": "recognition.api.request_id.RequestIdFilter"},
+        "route": {"()": "faceproject.logs.RouteFilter"},
+    },
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
-            "formatter": "line",
-            "filters": ["request_id"],
+            "formatter": project.log_format,
+            "filters": ["request_id", "route"],
         }
     },
     "root": {"handlers": ["console"], "level": project.log_level},
     "loggers": {
         "django": {"level": "INFO", "handlers": ["console"], "propagate": False},
+        "faceproject.access": {"level": "NOTSET" if project.access_log else "CRITICAL"},
         # These log harmless events: the choice of a FAISS build, a call of pymilvus that Milvus Lite does
         # not support, its housekeeping.
         "faiss.loader": {"level": "WARNING"},

@@ -5,6 +5,7 @@ from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from faceproject.metrics import metrics
 from recognition.api.urls import call
 from recognition.api.views import root
 
@@ -14,6 +15,7 @@ urlpatterns = [
     path("", include("enrollment.pages.urls")),
     path("favicon.ico", RedirectView.as_view(url=static("faceproject/logo.svg"))),
     path("admin/", admin.site.urls),
+    path("metrics", metrics),
     path("i18n/", include("django.conf.urls.i18n")),
     *call("api", root, "api-root"),
     path("api/", include("recognition.api.urls")),

@@ -24,6 +24,7 @@ from recognition.exceptions import (
 from recognition.imaging import DecodedImage, opened_image, read_image
 from recognition.networks import load_network
 from recognition.networks.registry import EMBEDDING_DIM
+from recognition.observing import BATCHES, timed
 from recognition.quality import FaceQuality, crop_quality, face_quality, has_structure
 
 
@@ -252,9 +253,11 @@ def embed_crops(crops: Sequence[np.ndarray], model: str) -> Embeddings:
     return Embeddings(vectors, model, loaded.weights.fingerprint)
 
 
+@timed("embed")
 def _forward(loaded: Any, crops: Sequence[np.ndarray]) -> np.ndarray:
     import torch
 
+    BATCHES.observe(len(crops))
     try:
         with torch.inference_mode():
             # N×H×W×C in memory seen as N×C×H×W is what torch calls channels-last.

@@ -267,6 +267,7 @@ def test_probes_wait_for_no_thread_that_computes(connect, echo):
     time.sleep(0.1)
     start = time.monotonic()
     assert heard(connect(request(path="/livez")))["PATH_INFO"] == "/livez"
+    assert heard(connect(request(path="/metrics")))["PATH_INFO"] == "/metrics"
     assert heard(connect(request(path="/readyz")))["PATH_INFO"] == "/readyz"
     assert time.monotonic() - start < 1
     echo.go_on.set()

@@ -19,6 +19,7 @@ from enrollment.gallery.selectors import SearchHit
 from enrollment.models import Person, SearchEntry
 from recognition.api.request_id import current_request_id
 from recognition.decision import Decision
+from recognition.observing import DECISIONS
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ def note_verification(
 
 
 def _note(request: HttpRequest, entries: list[SearchEntry]) -> None:
+    for entry in entries:
+        DECISIONS.labels(entry.decision or "none").inc()
     if not settings.SEARCH_LOG_DAYS:
         return
     user = getattr(request, "user", None)

@@ -4,6 +4,7 @@ from enrollment.upkeep.archive import verify_archive
 from enrollment.upkeep.backing_up import backup
 from enrollment.upkeep.backlog import BacklogThread
 from enrollment.upkeep.drift import Finding, Kind, Reconciliation
+from enrollment.upkeep.figures import Waiting, waiting_work
 from enrollment.upkeep.reconciliation import known_models, reconcile
 from enrollment.upkeep.restoring import restore
 from enrollment.upkeep.retention import delete_due_persons
@@ -13,10 +14,12 @@ __all__ = [
     "Finding",
     "Kind",
     "Reconciliation",
+    "Waiting",
     "backup",
     "delete_due_persons",
     "known_models",
     "reconcile",
     "restore",
     "verify_archive",
+    "waiting_work",
 ]

@@ -25,6 +25,7 @@ from django_tasks_db.models import DBTaskResult
 
 from enrollment import enrolling, gallery, index, judging
 from enrollment.models import FaceEmbedding, FaceImage, Removal
+from enrollment.upkeep.figures import LAST_PASS
 from enrollment.upkeep.retention import delete_due_persons
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, usable_names
@@ -173,6 +174,7 @@ class BacklogThread(threading.Thread):
 
     def run(self) -> None:
         index.thread_runs.set()
+        LAST_PASS.set_to_current_time()
         before, due = timezone.now(), time.monotonic()
         while not self._stopping.is_set():
             # Alternate, so that neither a full queue nor a long pass starves the other.
@@ -218,6 +220,7 @@ class BacklogThread(threading.Thread):
         if not all(done):
             return self._retry()
         self._failures = 0
+        LAST_PASS.set_to_current_time()
         return 0.0 if self._cut_short else PAUSE
 
     def _attempt(self, step: Callable[[], object]) -> bool:

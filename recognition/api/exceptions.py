@@ -19,6 +19,7 @@ from django.db import OperationalError
 from django.http import Http404, UnreadablePostError
 from django.utils.translation import gettext
 from rest_framework import exceptions
+from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
 from rest_framework.settings import api_settings
@@ -158,7 +159,7 @@ def _answer(
 def _database_unavailable(error: OperationalError, context: dict[str, Any]) -> Response:
     """Return 503 without `Retry-After`: part of the work may be done and must not be repeated."""
     request = context["request"]
-    logger.error("SQL failed at %s %s", request.method, request.path, exc_info=error)
+    _log("SQL failed", request, error)
     message = gettext(
         "The SQL database could not do this: another program keeps it locked, its disk is full, or it "
         "does not run. Look whether it was done before you send it again."
@@ -168,5 +169,11 @@ def _database_unavailable(error: OperationalError, context: dict[str, Any]) -> R
 
 def _unexpected(error: Exception, context: dict[str, Any]) -> Response:
     request = context["request"]
-    logger.error("Failed at %s %s", request.method, request.path, exc_info=error)
+    _log("Failed", request, error)
     return _answer(500, status_error(request, 500))
+
+
+def _log(said: str, request: Request, error: Exception) -> None:
+    """Log a failure; the log names the request's route in the place of its path."""
+    extra = {"request": request}
+    logger.error("%s at %s %s", said, request.method, request.path, exc_info=error, extra=extra)

@@ -14,6 +14,7 @@ from recognition.conf import get_settings
 from recognition.detection.base import Face, FaceDetector
 from recognition.detection.none import NoDetector
 from recognition.detection.scaling import scaled
+from recognition.observing import timed
 
 __all__ = ["Face", "FaceDetector", "detect_faces", "get_detector", "looks_for_faces"]
 
@@ -48,6 +49,7 @@ def _detector(path: str) -> FaceDetector:
     return detector
 
 
+@timed("detect")
 def detect_faces(
     image: np.ndarray,
     *,

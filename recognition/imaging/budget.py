@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from recognition.conf import get_settings
+from recognition.observing import timed
 
 
 class PixelBudget:
@@ -38,7 +39,8 @@ class PixelBudget:
         pixels = min(pixels, total)
         with self._changed:
             if not self._held():
-                self._wait_for_turn(pixels, total)
+                with timed("pixels"):
+                    self._wait_for_turn(pixels, total)
             self._used += pixels
         self._own.pixels = self._held() + pixels
         try:

@@ -32,6 +32,7 @@ from recognition.imaging.formats import FORMATS, file_kind
 from recognition.imaging.jpeg import Jpeg, read_jpeg
 from recognition.imaging.png import read_png
 from recognition.imaging.tiff import orientation_of, read_tiff
+from recognition.observing import timed
 
 # How decoders say that a file may be whole and they cannot read it.
 _UNSUPPORTED: Final = re.compile(
@@ -129,7 +130,8 @@ def _decoded(data: bytes, side: int | None) -> Iterator[DecodedImage]:
         _reduce(source.image, side)
     pixels = source.image.width * source.image.height
     with budget.reserved(max(pixels, source.decoded_pixels)):
-        decoded = _guarded(kind, partial(_decode, source))
+        with timed("decode"):
+            decoded = _guarded(kind, partial(_decode, source))
         image = DecodedImage(decoded, kind, *upright_size, source.orientation)
         del decoded
         yield image

@@ -17,6 +17,8 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
 
+from recognition.observing import timed
+
 Item = TypeVar("Item")
 
 COLLECTION: Final = "face_embeddings"
@@ -146,7 +148,8 @@ class VectorStore(ABC):
         queries = as_matrix(vectors)
         if limit < 1 or not len(queries):
             return [[] for _query in queries]
-        found = self._search(partition, queries, min(limit, MAX_HITS))
+        with timed("search"):
+            found = self._search(partition, queries, min(limit, MAX_HITS))
         return [[VectorHit(id_, _as_cosine(value)) for id_, value in hits] for hits in found]
 
     @abstractmethod

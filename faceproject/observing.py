@@ -1,0 +1,74 @@
+"""What is counted and logged of every request: its route, never its path, for a path may hold an id."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+from django.utils.functional import LazyObject, empty
+from prometheus_client import Counter, Gauge, Histogram
+
+from faceproject.logins import client_address
+from faceproject.logs import PROBES, UNKNOWN, route_of
+from recognition.observing import SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.http import HttpRequest, HttpResponse
+
+access_log: Final = logging.getLogger("faceproject.access")
+
+METHODS: Final = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+REQUESTS: Final = Counter(
+    "faces_http_requests", "Requests answered.", ["method", "route", "status"]
+)
+REQUEST_SECONDS: Final = Histogram(
+    "faces_http_request_seconds",
+    "Time from a thread's beginning of a request to its answer.",
+    ["method", "route"],
+    buckets=SECONDS,
+)
+IN_PROGRESS: Final = Gauge("faces_http_requests_in_progress", "Requests that threads work on now.")
+
+
+class ObservingMiddleware:
+    """Counts and times each request, and writes a line of the access log about it."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        begin = time.perf_counter()
+        with IN_PROGRESS.track_inprogress():
+            response = self.get_response(request)
+        seconds = time.perf_counter() - begin
+        method = str(request.method) if request.method in METHODS else "other"
+        route = route_of(request)
+        REQUESTS.labels(method, route, str(response.status_code)).inc()
+        REQUEST_SECONDS.labels(method, route).observe(seconds)
+        level = logging.DEBUG if route in PROBES else logging.INFO
+        if access_log.isEnabledFor(level):
+            facts = {
+                "address": client_address(request) or UNKNOWN,
+                "user": _user(request),
+                "method": method,
+                "route": route,
+                "status": response.status_code,
+                "ms": round(1000 * seconds, 1),
+            }
+            line = "%(address)s %(user)s %(method)s %(route)s %(status)s %(ms)s ms"
+            access_log.log(level, line, facts, extra={"facts": facts})
+        return response
+
+
+def _user(request: HttpRequest) -> str:
+    """Return the token's name or the account's, as far as the request had to know it."""
+    if name := getattr(getattr(request, "auth", None), "name", None):
+        return f"token {name}"
+    user = getattr(request, "user", None)
+    if user is None or (isinstance(user, LazyObject) and user._wrapped is empty):
+        return UNKNOWN
+    return user.get_username() or UNKNOWN
