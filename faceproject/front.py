@@ -1,9 +1,10 @@
-"""What stands before Django: all that waits for the network, so that no thread that computes has to.
+"""An ASGI application in front of Django that waits for the network, so that no worker thread has
+to.
 
-An ASGI application around a WSGI one. It receives a request's body whole before one of the threads
-works on the request, and hands out the answer when that thread has gone on: half-open, trickling and
-slow connections cost a little memory each and stop nobody. A large body is taken only from who is let
-in. The probes never wait for a thread that computes.
+It receives the whole body of a request before a thread works on it, and sends the answer after that
+thread is free again. Half-open, slow and stalled connections cost a little memory each and block
+nobody. Large bodies are accepted from authenticated clients only. The probes never wait for a
+worker thread.
 """
 
 from __future__ import annotations
@@ -41,29 +42,29 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 KIB, MIB = 1024, 1024 * 1024
-SMALL_BODY = 64 * KIB  # of strangers, too: enough to log in with
+SMALL_BODY = 64 * KIB  # accepted without authentication: enough for a login
 IN_MEMORY = MIB
-READ_TO_REFUSE = 4  # times the limit: so much is read in order to be refused in a sentence
-IDLE_SECONDS = 60.0  # between two pieces of a body
+READ_TO_REFUSE = 4  # bodies up to this many times the limit are read, to answer with a message
+IDLE_SECONDS = 60.0  # longest pause between two pieces of a body
 TRANSFER_SECONDS = 600.0  # for a whole body, and for a whole answer
 WAITING = Gauge("faces_http_requests_waiting", "Requests that wait for a free thread (THREADS).")
 READINESS_SECONDS = 0.8
-READINESS_KEPT_SECONDS = 15.0  # how long an examination speaks for one that does not end
+READINESS_KEPT_SECONDS = 15.0  # how long an old result is returned while a new check runs
 
 
 class Gone(Exception):
-    """The client went away before its request was complete."""
+    """The client disconnected before its request was complete."""
 
 
 @dataclass(slots=True)
 class Answer:
     status: int
     headers: list[tuple[bytes, bytes]]
-    body: Any  # a binary file, read from its start
+    body: Any  # a binary file at its start
 
 
 class Workers:
-    """Threads that work on requests. They end with the process, whatever they are at."""
+    """Threads that work on requests. They are daemon threads, so they end with the process."""
 
     def __init__(self, count: int) -> None:
         self._waiting: SimpleQueue[tuple[Future[Answer], Callable[[], Answer], float]]
@@ -114,7 +115,7 @@ class Front:
     async def _ask(self, environ: Environ) -> Answer:
         if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
             match environ["PATH_INFO"]:
-                case "/livez":  # asks nothing, waits for nothing
+                case "/livez":  # never waits
                     return call(self._application, environ)
                 case "/readyz":
                     return await self._probe(environ)
@@ -125,9 +126,10 @@ class Front:
         return await asyncio.wrap_future(future)
 
     async def _probe(self, environ: Environ) -> Answer:
-        """One examination at a time answers all who ask; if it does not end soon, the last one does."""
+        """Answer all probes with one running health check; if it takes too long, with the last
+        result."""
         if self._examination is None or self._examination.done():
-            own = environ | {"wsgi.input": BytesIO()}  # it may outlive who asked
+            own = environ | {"wsgi.input": BytesIO()}  # it may outlive this request
             work = asyncio.to_thread(call, self._application, own)
             self._examination = asyncio.create_task(work)
         examination = self._examination
@@ -140,7 +142,7 @@ class Front:
         return _no_answer_in_time(environ)
 
     async def _body(self, environ: Environ, receive: Receive) -> BinaryIO:
-        """The request's body, from its start; empty, with `REFUSAL` set, when it is refused."""
+        """Return the request's body at its start; empty, with `REFUSAL` set, if it is refused."""
         declared = environ.get("CONTENT_LENGTH")
         if declared is None and "HTTP_TRANSFER_ENCODING" not in environ:
             return BytesIO()
@@ -159,7 +161,7 @@ class Front:
                     size += len(piece)
                     if size > limit:
                         refusal = refusal or HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-                    if refusal:  # read all the same: who still sends does not hear
+                    if refusal:  # keep reading: most clients read the answer only after sending
                         body.clear()
                         if size > most:
                             break
@@ -182,7 +184,7 @@ class Front:
 
 
 class _Body:
-    """What was received: in memory while it is short, then in a file that has no name."""
+    """A received body: in memory while it is short, then in a temporary file without a name."""
 
     def __init__(self) -> None:
         self._memory = bytearray()
@@ -195,7 +197,7 @@ class _Body:
 
     def _write(self) -> None:
         if self._file is None:
-            self._file = TemporaryFile()  # noqa: SIM115 (closed by who reads it)
+            self._file = TemporaryFile()  # noqa: SIM115 (closed by the reader)
         self._file.write(self._memory)
         self._memory = bytearray()
 
@@ -214,7 +216,7 @@ class _Body:
 
 
 async def _pieces(receive: Receive) -> Any:
-    """The pieces of a body as they come; `TimeoutError` when they come too slowly."""
+    """Yield the pieces of a body as they arrive. Raise `TimeoutError` if they are too slow."""
     clock = asyncio.get_running_loop().time
     end = clock() + TRANSFER_SECONDS
     more = True
@@ -228,12 +230,12 @@ async def _pieces(receive: Receive) -> Any:
 
 
 def _request(environ: Environ) -> WSGIRequest:
-    """The request as Django sees it, of a copy: Django writes the path that it decoded into what it is given."""
+    """Return a Django request for a copy of `environ`, because Django changes the path in it."""
     return WSGIRequest(dict(environ))
 
 
 def _limit(environ: Environ) -> int:
-    """How long a body may be. The pages take larger files than the API: galleries as ZIP."""
+    """Return the largest allowed body. Pages accept larger ones than the API, for ZIP imports."""
     times = 1 if is_api(_request(environ)) else READ_TO_REFUSE
     return times * settings.MAX_REQUEST_BYTES
 
@@ -261,7 +263,7 @@ def _no_answer_in_time(environ: Environ) -> Answer:
 
 
 def make_environ(scope: Scope) -> Environ:
-    """The WSGI environment of an ASGI request, but for its body."""
+    """Return the WSGI environment of an ASGI request, without its body."""
     target = scope["raw_path"]
     if not target.startswith(b"/"):  # GET http://localhost/path
         target = urlsplit(target).path or b"/"
@@ -288,7 +290,7 @@ def make_environ(scope: Scope) -> Environ:
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         if "_" in name:
-            continue  # could pass for another header
+            continue  # after conversion it could look like another header
         key = name.upper().replace("-", "_")
         key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
         separator = "; " if key == "HTTP_COOKIE" else ", "
@@ -297,7 +299,7 @@ def make_environ(scope: Scope) -> Environ:
 
 
 def call(application: Application, environ: Environ) -> Answer:
-    """The application's whole answer; a long one waits in a file for a slow reader."""
+    """Return the application's whole answer; a long one is in a file, for slow readers."""
     started: list[Any] = []
 
     def start_response(status: str, headers: list[tuple[str, str]], _error: Any = None) -> Any:
@@ -313,7 +315,7 @@ def call(application: Application, environ: Environ) -> Answer:
         if hasattr(result, "close"):
             result.close()
     status, headers = started
-    # Stripped: Django writes a cookie with a space before it.
+    # Stripped, because Django writes cookies with a leading space.
     raw = [
         (name.lower().encode("latin-1"), value.strip().encode("latin-1")) for name, value in headers
     ]
@@ -321,7 +323,7 @@ def call(application: Application, environ: Environ) -> Answer:
         raw.append((b"content-length", str(body.tell()).encode()))
     body.seek(0)
     if environ.get(REFUSAL):
-        raw.append((b"connection", b"close"))  # of its body, something may still be on its way
+        raw.append((b"connection", b"close"))  # more of its body may still arrive
     return Answer(int(status.split()[0]), raw, body)
 
 

@@ -27,7 +27,8 @@ LONGEST = ("benchmark", "crash", "documented_commands", "faults", "load", "postg
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
-    """Processes share the suite by files, the longest first: what a file starts is started once."""
+    """Group the tests by file, longest files first, so that each process starts a file's services
+    once."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
@@ -37,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Ends a run of several processes in which pytest-xdist does not keep the groups together."""
+    """Stop a run of several processes if pytest-xdist does not keep the groups together."""
     is_worker = hasattr(session.config, "workerinput")
     if is_worker and not all("@" in item.nodeid for item in session.items):
         raise pytest.UsageError(
@@ -48,7 +49,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_vector_store(settings, tmp_path: Path) -> Iterator[None]:
-    """An embedded Milvus that is made only when the test first asks for it."""
+    """Give each test its own embedded Milvus, created at first use."""
     from recognition.vector_store import reset_vector_store
 
     reset_vector_store()
@@ -59,7 +60,7 @@ def _own_vector_store(settings, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _own_language() -> Iterator[None]:
-    """A request leaves its language to the thread; the next test does not inherit it."""
+    """Reset the language: a request leaves its language set for the thread."""
     translation.deactivate()
     yield
     translation.deactivate()
@@ -67,7 +68,7 @@ def _own_language() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _own_pictures(settings, tmp_path: Path) -> None:
-    """Stored pictures go to a folder of the test's own."""
+    """Store pictures in a folder of the test's own."""
     settings.MEDIA_ROOT = tmp_path / "media"
     default = settings.STORAGES["default"]
     options = default["OPTIONS"] | {"location": settings.MEDIA_ROOT}
@@ -76,7 +77,8 @@ def _own_pictures(settings, tmp_path: Path) -> None:
 
 @pytest.fixture
 def draw_picture() -> Callable[..., bytes]:
-    """`tests.pictures.draw_picture(size, colour, format, *, mode, seed)`: an encoded picture."""
+    """`tests.pictures.draw_picture(size, colour, format, *, mode, seed)`, which draws an encoded
+    picture."""
     return pictures.draw_picture
 
 
@@ -88,7 +90,7 @@ def picture(draw_picture: Callable[..., bytes]) -> bytes:
 
 @pytest.fixture(scope="session")
 def faces() -> Path:
-    """The folder of real photos, one folder a person; they are not ours to commit."""
+    """The folder of real photos, one folder a person. They may not be committed."""
     photos = FACES_DIR / "photos"
     if not photos.is_dir():
         pytest.skip(f"Real photos are not at {photos}: set FACES_DIR to the folder above photos/.")
@@ -105,7 +107,7 @@ def weights() -> str:
 
 @pytest.fixture
 def api() -> APIClient:
-    """A program on this machine that calls the API; it is let in without an account."""
+    """An API client for a program on this machine, which needs no account."""
     from rest_framework.test import APIClient
 
     return APIClient(headers={"host": "localhost"})
@@ -113,7 +115,7 @@ def api() -> APIClient:
 
 @pytest.fixture
 def both_models(settings) -> Iterator[None]:
-    """A server with the weights that come with the project, and thus with both models."""
+    """A server with the bundled weights of both models."""
     from recognition.networks.loader import unload_networks
 
     settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": ROOT / "weights"}

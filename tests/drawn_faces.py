@@ -1,4 +1,4 @@
-"""Drawn people whom the detector takes for people: for tests without photos, and for pictures in the docs."""
+"""Drawn people that the detector accepts as faces, for tests without photos and for the docs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ LIPS = (190, 40, 50)
 
 
 class Person(NamedTuple):
-    """Shares of the picture's side, or of the face's half width (w) and half height (h)."""
+    """The proportions of a drawn person, as shares of the picture's side, or of half the face's
+    width (w) or height (h)."""
 
     skin: Colour
     hair: Colour
@@ -66,7 +67,7 @@ class Person(NamedTuple):
 
 
 class Brush:
-    """Draws round things by their middle and half size."""
+    """A brush that draws round shapes, given by their centre and half size."""
 
     def __init__(self, image: Image.Image) -> None:
         self.draw = ImageDraw.Draw(image)
@@ -79,7 +80,8 @@ class Brush:
 
 
 def draw_face(seed: int, shot: int = 0, side: int = 360) -> Image.Image:
-    """A person, the same for the same seed; other shots have another ground, light and tilt."""
+    """Draw a person, always the same for a seed. Other `shot`s differ in background, light and
+    tilt."""
     person, size = Person.of(seed), 2 * side
     image = Image.new("RGB", (size, size), GROUNDS[(seed + shot) % len(GROUNDS)])
     x, y, w, h = size / 2, size * 0.52, person.w * size, person.h * size
@@ -153,7 +155,7 @@ def _shade(colour: Colour, share: float) -> Colour:
 
 
 def draw_group() -> Image.Image:
-    """One picture of all `PEOPLE`, from left to right, not as they are when drawn alone."""
+    """Draw all `PEOPLE` in one picture, from left to right, in other shots than alone."""
     images = [draw_face(seed, shot) for shot, seed in enumerate(PEOPLE, 1)]
     whole = Image.new("RGB", (sum(i.width for i in images), max(i.height for i in images)))
     for at, image in enumerate(images):

@@ -1,7 +1,8 @@
-"""What breaks around a server: each fault is made on a small gallery, looked at, and mended.
+"""Faults around a server, each made on a small gallery, observed, and repaired.
 
-`script/chaos --faults` prints a line for each. A fault fails when an accepted picture is lost, somebody
-deleted is found, an answer shows more than a sentence, or the one command leaves a difference.
+`script/chaos --faults` prints a line for each. A fault fails when an accepted picture is lost, a
+deleted person is found, an answer shows more than a message, or the repair command leaves a
+difference.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ REVEALING = re.compile(r"Traceback|File \"|/tmp|/home|sqlite|Errno", re.IGNORECA
 
 
 class Impossible(Exception):
-    """This machine lacks what the fault is made with."""
+    """This machine cannot produce the fault."""
 
 
 @dataclass
 class Trial:
-    """One gallery, what its users were promised, and what was seen of the fault."""
+    """One gallery, what its users were promised, and what was observed."""
 
     data: Path
     environment: dict[str, str]
@@ -60,7 +61,7 @@ class Trial:
 
     @contextmanager
     def serving(self, **knobs: str) -> Iterator[Client]:
-        """A server, and a client of it; killed at the end."""
+        """Run a server and yield a client; the server is killed at the end."""
         server = Server(self.environment | knobs)
         try:
             yield Client(server.url, "fault", self.promises)
@@ -68,13 +69,13 @@ class Trial:
             server.kill()
 
     def see(self, what: str, response: requests.Response) -> None:
-        """Notes an answer, and whether it tells more than it should."""
+        """Record an answer, and whether it reveals too much."""
         self.seen.append(f"{what} {response.status_code}")
         if not response.ok and (REVEALING.search(response.text) or str(self.data) in response.text):
             self.wrong.append(f"{what} answered {response.text[:200]}")
 
     def search(self, client: Client, path: str) -> list[str]:
-        """The persons found for the picture of that path."""
+        """Return the persons found for the picture of this path."""
         response = client.call(
             "post",
             "/api/milvus/search",
@@ -88,7 +89,7 @@ class Trial:
         return found if response.ok else []
 
     def await_copies(self, client: Client) -> None:
-        """Until the server has copied by itself what its database lacked: the last comes last."""
+        """Wait until the server has copied the missing vectors; the last one is copied last."""
         (*_others, (person, (path, *_more))) = self.promises.paths.items()
         deadline = time.monotonic() + START_SECONDS
         while person not in self.search(client, path):
@@ -97,7 +98,7 @@ class Trial:
         self.seen.clear()
 
     def search_all(self, client: Client) -> None:
-        """Searches for the kept and for the deleted."""
+        """Search for all kept and all deleted pictures."""
         for person in self.promises.deleted:
             self.search(client, f"{person}/0.jpg")
         kept = [
@@ -117,7 +118,7 @@ class Trial:
         )
 
     def check(self) -> None:
-        """Notes what `reindex --check` names."""
+        """Record what `reindex --check` reports."""
         output = self.reindex("--check")
         text = output.stdout + output.stderr
         names = re.findall(r"^(\d+ .+?):", text, re.MULTILINE)
@@ -128,7 +129,7 @@ class Trial:
         self.named += names
 
     def examine(self) -> None:
-        """Mends with the one command and counts what is lost all the same."""
+        """Run the repair command and count what is still lost."""
         self.check()
         if UNREADABLE in self.named:
             self.command = "reindex --rebuild"
@@ -158,7 +159,7 @@ def store_deleted(trial: Trial) -> None:
 
 
 def store_deleted_then_served(trial: Trial) -> None:
-    """The server copies by itself what is missing."""
+    """Delete the vector store: the server copies the missing vectors by itself."""
     shutil.rmtree(trial.data / STORE)
     with trial.serving() as client:
         trial.await_copies(client)
@@ -210,7 +211,7 @@ def sqlite_locked(trial: Trial) -> None:
 
 
 def insert(client: Client, person: str) -> requests.Response:
-    """One whose answer is of interest; it counts as promised when it succeeds."""
+    """Insert a picture and record the answer; it counts as promised on success."""
     paths = [f"{person}/0.jpg"]
     response = client.call(
         "post",
@@ -239,7 +240,7 @@ def picture_missing(trial: Trial) -> None:
 
 
 def weights_replaced(trial: Trial) -> None:
-    """First by a damaged file, then by another network's numbers, while it serves."""
+    """Replace the weights while serving: by a damaged file, then by another network's."""
     from safetensors.torch import load_file, save_file
 
     weights = trial.data / "weights"
@@ -261,14 +262,14 @@ def weights_replaced(trial: Trial) -> None:
 
 
 def replace(file: Path, content: bytes) -> None:
-    """The way that a careful administrator does it."""
+    """Replace a file atomically, as a careful administrator does."""
     new = file.with_suffix(".tmp")
     new.write_bytes(content)
     new.replace(file)
 
 
 def disk_full(trial: Trial) -> None:
-    """On a tmpfs of its own, filled to the last block."""
+    """Fill the disk, on a tmpfs of its own."""
     disk = trial.data.with_name("disk")
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={FULL_DISK}", "tmpfs", str(disk)]
@@ -312,7 +313,7 @@ def fill(path: Path) -> None:
 
 
 def milvus_killed_under_load(trial: Trial) -> None:
-    """A real Milvus server, killed and started again while four clients write."""
+    """Kill a real Milvus server and start it again while four clients write."""
     program = milvus_program()
     if program is None:
         raise Impossible("no Milvus server is installed (TEST_MILVUS_SERVER=1)")
@@ -355,7 +356,7 @@ FAULTS: list[Callable[[Trial], None]] = [
 
 
 def small_gallery(data: Path) -> Promises:
-    """Some persons, and some that were deleted, in a folder to be copied."""
+    """Create a folder with some persons, and some deleted ones, to be copied."""
     environment, promises = new_gallery(data), Promises()
     server = Server(environment)
     client = Client(server.url, "small", promises)
@@ -372,7 +373,7 @@ def small_gallery(data: Path) -> Promises:
 def try_fault(
     fault: Callable[[Trial], None], base: Path, folder: Path, promises: Promises
 ) -> Trial:
-    """The fault on a copy of the gallery."""
+    """Run the fault on a copy of the gallery."""
     data = Path(shutil.copytree(base, folder / fault.__name__ / "data"))
     own = Promises(paths=dict(promises.paths), deleted=set(promises.deleted))
     environment = os.environ | {
@@ -397,7 +398,7 @@ def try_fault(
 
 
 def run_faults(names: list[str]) -> bool:
-    """Prints a line for each fault (all of them without names); whether one failed."""
+    """Print a line for each named fault, or for all; return whether one failed."""
     failed = False
     with tempfile.TemporaryDirectory(prefix="faults") as folder:
         base = Path(folder) / "base"

@@ -1,4 +1,4 @@
-"""A gallery in a folder of its own, and the commands that are run on it from outside."""
+"""A gallery in its own folder, and the commands that are run on it from outside."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ tell(
 
 
 def new_gallery(data: Path, **knobs: str) -> dict[str, str]:
-    """The environment of a gallery in `data`, empty and migrated."""
+    """Return the environment of an empty, migrated gallery in `data`."""
     environment = os.environ | {
         "DJANGO_SETTINGS_MODULE": "faceproject.settings",
         "ENV_FILE": os.devnull,
@@ -87,5 +87,5 @@ def run(environment: dict[str, str], script: str) -> str:
 
 
 def mend(environment: dict[str, str]) -> dict[str, Any]:
-    """Checks, mends and checks again; what each said, and what the gallery then holds."""
+    """Check, repair and check again; return the outputs and the final contents of the gallery."""
     return json.loads(run(environment, MENDER))

@@ -1,8 +1,8 @@
-"""Many clients at once: do they meet errors, lose a row, find somebody deleted; does memory grow?
+"""Load from many clients: errors, lost rows, deleted persons that are found, memory growth.
 
-`script/chaos --clients 32 --minutes 3` prints the figures, and ends with 1 when an answer was not an
-announced one, an accepted picture was lost or twice there, somebody deleted or a former id was found,
-or when `reindex` left a difference.
+`script/chaos --clients 32 --minutes 3` prints the figures. It exits with 1 when an answer was not a
+documented one, an accepted picture was lost or stored twice, a deleted person or a former id was
+found, or when `reindex` left a difference.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ANNOUNCED: Final = {
 
 @dataclass
 class Load:
-    """What is told of a run beside the promises."""
+    """What a run reports besides the promises."""
 
     promises: Promises = field(default_factory=Promises)
     unexpected: Counter[str] = field(default_factory=Counter)
@@ -57,7 +57,7 @@ class Load:
 
 
 class Visitor(Client):
-    """A client that goes on after an error, until `stop`."""
+    """A client that continues after errors, until `stop`."""
 
     def __init__(self, url: str, name: str, load: Load, stop: threading.Event) -> None:
         super().__init__(url, name, load.promises)
@@ -103,7 +103,7 @@ class Visitor(Client):
         self.contend(number)
 
     def insert_once(self, person: str) -> list[str]:
-        """As `insert`, sent again under its key, as after an answer that got lost."""
+        """Insert, and repeat with the same key as after a lost answer."""
         paths = [f"{person}/{number}.jpg" for number in range(2)]
         key = {"Idempotency-Key": person}
         first = self.send(person, paths, headers=key)
@@ -116,14 +116,14 @@ class Visitor(Client):
         return paths
 
     def share(self, number: int) -> None:
-        """A picture for somebody to whom others add at the same time."""
+        """Add a picture to a person to whom others add pictures at the same time."""
         person = f"shared-{number % SHARED}"
         paths = [f"{person}/{self.name}-{number}.jpg"]
         if self.promises.note("shared insert", self.send(person, paths)):
             self.promises.paths[paths[0]] = paths
 
     def contend(self, number: int) -> None:
-        """Anything, to somebody to whom others do anything as well."""
+        """Do anything with a person with whom others do anything at the same time."""
         one, other = self.random.sample([f"contested-{n}" for n in range(CONTESTED)], 2)
         address = f"/api/persons/{quote(one)}"
         calls: dict[str, Callable[[], requests.Response]] = {
@@ -137,7 +137,7 @@ class Visitor(Client):
 
 
 def load_server(clients: int, seconds: float, data: Path, **knobs: str) -> Load:
-    """So many clients for so long on a new gallery in `data`; then everything is compared."""
+    """Run this many clients for this long on a new gallery in `data`, then compare everything."""
     load, stop = Load(), threading.Event()
     environment = new_gallery(data, **knobs)
     server = Server(environment)
@@ -163,13 +163,13 @@ def load_server(clients: int, seconds: float, data: Path, **knobs: str) -> Load:
 
 
 def resident(process: int) -> float:
-    """Memory of the process in megabytes."""
+    """Return the memory of the process in megabytes."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def run_load(clients: int, seconds: float) -> bool:
-    """Prints the figures, with both models; whether something was wrong."""
+    """Print the figures with both models; return whether something was wrong."""
     weights = str(ROOT / "weights")
     with tempfile.TemporaryDirectory(prefix="load") as folder:
         load = load_server(clients, seconds, Path(folder) / "data", WEIGHTS_DIR=weights)

@@ -1,4 +1,4 @@
-"""Stands for the kernel where requests have no connection: Django's test client calls without a socket."""
+"""A stand-in for the kernel's socket table, because Django's test client has no socket."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recognition.api.peer import PEER
 
 
 class PeerMiddleware:
-    """Lets a request from a loopback address count as one of a program of the server's own user."""
+    """Treat requests from a loopback address as sent by a program of the server's user."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

@@ -1,4 +1,4 @@
-"""Pictures drawn at run time, so that no test needs a binary file in the repository."""
+"""Pictures drawn at run time, so that the repository needs no binary test files."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def draw_picture(
     seed: int = 0,
     **options: Any,
 ) -> bytes:
-    """An encoded picture of something face-like that no detector takes for a face.
+    """Draw an encoded picture that resembles a face but is not detected as one.
 
-    Other colours and seeds give other pictures, and so other embeddings. `options` go to Pillow.
+    Other colours and seeds give other pictures, and so other embeddings. `options` are passed to
+    Pillow.
     """
     image = Image.new("RGB", size, colour)
     draw, shapes = ImageDraw.Draw(image), random.Random(f"{seed} {colour}")
@@ -37,5 +38,5 @@ def draw_picture(
 
 
 def upload(content: bytes | None = None, name: str = "face.jpg") -> SimpleUploadedFile:
-    """A file to send in a form; a drawn picture unless its content is given."""
+    """Return a file for a form; a drawn picture unless content is given."""
     return SimpleUploadedFile(name, draw_picture() if content is None else content, "image/jpeg")

@@ -1,7 +1,7 @@
-"""The project's settings over a throw-away data folder; each test gets its own Milvus (conftest).
+"""The project's settings with a temporary data folder; conftest gives each test its own Milvus.
 
-Of the bundled models there is the default one, so that enrolling a face computes one embedding; the
-fixture `both_models` gives all that comes with the project.
+Only the default model has weights, so that enrolling a face computes one embedding. The fixture
+`both_models` provides all bundled weights.
 """
 
 import atexit

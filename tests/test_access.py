@@ -1,4 +1,4 @@
-"""Open to this machine, closed to every other: who is let in, by address, header and account."""
+"""Access control by address, headers and account: open to this machine, closed to others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def user(db):
 
 @pytest.fixture
 def request_with(rf, settings):
-    """A GET with these headers, from this address."""
+    """Return a GET request with these headers from this address."""
 
     def make(host: str = "localhost:8000", address: str = "127.0.0.1", **headers: str):
         settings.ALLOWED_HOSTS = ["*"]
@@ -90,7 +90,7 @@ def test_a_server_that_listens_to_others_is_local_to_nobody(request_with, settin
 
 
 def test_a_connection_of_which_nothing_is_known_is_nobodys(rf):
-    """Another server than ours, such as `runserver`, does not say whose the connection is."""
+    """Other servers, such as `runserver`, do not provide the `Peer`."""
     assert not is_own(rf.get(PATH, headers={"host": "localhost"}, REMOTE_ADDR="127.0.0.1"))
 
 

@@ -1,4 +1,4 @@
-"""The examples in the OpenAPI document are real answers: RECORD_EXAMPLES=1 writes them anew from this test."""
+"""The examples in the OpenAPI document are real answers; RECORD_EXAMPLES=1 records them again."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SHOWN = 3  # numbers of an embedding
 
 
 def photo(seed: int, shot: int = 0, name: str = "ana.jpg"):
-    """A drawn person's picture: nobody's data."""
+    """A picture of a drawn person, which is nobody's personal data."""
     return upload(as_jpeg(draw_face(seed, shot)), name)
 
 
@@ -89,7 +89,7 @@ def failures(client: APIClient, settings) -> dict[str, Any]:
 
 
 def gallery(client: APIClient, monkeypatch) -> dict[str, Any]:
-    """From an empty gallery on; the order matters."""
+    """Make the recorded requests on an empty gallery, in order."""
     details = {
         "name": "Ana",
         "legal_basis": "consent of 23 November 2026",
@@ -153,7 +153,7 @@ def gallery(client: APIClient, monkeypatch) -> dict[str, Any]:
 
 
 def shortened(value: Any) -> Any:
-    """As an example shows it: three numbers of an embedding."""
+    """Return the answer as an example: with only three numbers of an embedding."""
     if isinstance(value, dict):
         return {
             key: item[:SHOWN] if key == "embedding" else shortened(item)
@@ -163,7 +163,7 @@ def shortened(value: Any) -> Any:
 
 
 def shape(value: Any) -> Any:
-    """What stays the same from machine to machine: everything but numbers, days and true or false."""
+    """Return what is the same on every machine: all but numbers, dates and booleans."""
     match value:
         case dict():
             return {key: shape(item) for key, item in value.items()}

@@ -1,4 +1,4 @@
-"""A client written for the predecessor of this service goes on working unchanged, over HTTP."""
+"""Clients of the previous system work unchanged, over HTTP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIMEOUT_SECONDS = 120
 
 
 class LegacyClient:
-    """What such clients do: plain `requests`, form fields as text, a look at `success`."""
+    """A typical old client: plain `requests`, form fields as text, a check of `success`."""
 
     def __init__(self, url: str) -> None:
         self.url = url

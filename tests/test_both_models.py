@@ -1,4 +1,4 @@
-"""A fresh clone answers with both models, each with weights, thresholds and vectors of its own."""
+"""A fresh clone has both models, each with its own weights, thresholds and vectors."""
 
 from __future__ import annotations
 

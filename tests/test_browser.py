@@ -1,4 +1,4 @@
-"""The pages in a real browser: with a script, without one, by keyboard, on a phone, in the dark."""
+"""The pages in a real browser: with and without JavaScript, by keyboard, on a phone, in dark mode."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory) -> Iterator[playwright.Browser]:
-    """Chromium, whose camera sees the first person."""
+    """Chromium with a fake camera that shows the first person."""
     film = tmp_path_factory.mktemp("camera") / "film.mjpeg"
     film.write_bytes(as_jpeg(draw_face(PEOPLE[0], side=480)))
     flags = [*FLAGS, f"--use-file-for-fake-video-capture={film}"]
@@ -69,7 +69,7 @@ def browser(tmp_path_factory) -> Iterator[playwright.Browser]:
 
 @pytest.fixture
 def open_page(browser, live_server, weights: str) -> Iterator[Callable[..., playwright.Page]]:
-    """Opens a page in a fresh profile; what the browser complains of is in `page.faults`."""
+    """Open a page in a fresh profile; the browser's errors are in `page.faults`."""
     contexts = []
 
     def open_page(address: str = "/", **options) -> playwright.Page:
@@ -90,13 +90,13 @@ def open_page(browser, live_server, weights: str) -> Iterator[Callable[..., play
 
 @pytest.fixture
 def ana(transactional_db, weights: str) -> None:
-    """The first of the drawn people is enrolled."""
+    """Enrol the first of the drawn people."""
     enroll("ana", draw_face(PEOPLE[0]))
 
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    """The picture that is enrolled, as a file to choose."""
+    """The enrolled picture, as a file to choose."""
     path = tmp_path / "who.jpg"
     path.write_bytes(as_jpeg(draw_face(PEOPLE[0])))
     return path
@@ -135,7 +135,7 @@ def expect_ana(page: playwright.Page) -> None:
 
 
 def give(page: playwright.Page, photo: Path, event: str) -> None:
-    """Has the page receive the picture by a drop or a paste."""
+    """Give the page a picture by drop or by paste."""
     script = f"""(content) => {{
         const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
         const files = new DataTransfer();
@@ -261,7 +261,7 @@ def test_two_pictures_are_compared_in_place(open_page, photo: Path, group: Path)
 def test_pictures_are_enrolled_by_drop_and_camera_and_many_at_once(
     open_page, ana, tmp_path
 ) -> None:
-    """In several requests, so that all together may be larger than one may be."""
+    """In several requests, so that their total may exceed the limit of one request."""
     person = Person.objects.get()
     page = open_page(f"/people/{person.pk}/")
     page.get_by_role("button", name="Add", exact=True).click()
@@ -335,7 +335,7 @@ def test_a_search_is_made_on_the_page_of_the_api(open_page, ana, photo: Path) ->
 
 
 def test_a_search_is_tried_where_all_calls_are_listed(open_page, ana, photo: Path) -> None:
-    """What may be left out is empty there, not filled in with samples that find nothing."""
+    """Optional fields are empty there, not filled with samples that find nothing."""
     page = open_page("/api/docs")
     page.locator(".opblock-summary-control", has_text="/api/milvus/search").click()
     page.locator(".try-out__btn").click()
@@ -370,7 +370,7 @@ def test_language_is_chosen_in_the_menu(open_page) -> None:
 
 
 def look_at(page: playwright.Page, name: str, *, kind: str) -> None:
-    """At each width nothing scrolls sideways, and nothing serious keeps anybody out."""
+    """Check at each width that nothing scrolls sideways and that there is no serious axe violation."""
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") == width, name
@@ -383,7 +383,8 @@ def look_at(page: playwright.Page, name: str, *, kind: str) -> None:
 def test_pages_fit_and_keep_nobody_out(
     open_page, photo, group, tmp_path, scheme: str, locale: str
 ) -> None:
-    """At three widths no page scrolls sideways or bars anybody; how it looks is kept in artifacts/."""
+    """At three widths, no page scrolls sideways or is inaccessible; screenshots are kept in
+    artifacts/."""
     enroll("111.444.777-35", draw_face(PEOPLE[0]), "Ana Lima")
     enroll("x" * 200, draw_face(PEOPLE[0]))
     enroll("group", draw_group())
@@ -464,7 +465,7 @@ API_PAGES = {
 def test_the_admin_and_the_api_keep_nobody_out(
     open_page, admin_user, ana, scheme: str, locale: str
 ) -> None:
-    """As the pages above, except that a table may scroll within the admin's page."""
+    """Like the pages above, except that tables may scroll within an admin page."""
     picture = FaceImage.objects.get()
     SearchEntry.objects.create(
         username="maria", channel="api", model="mobilenetv3_large", person=picture.person,

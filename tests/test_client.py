@@ -1,4 +1,4 @@
-"""The Python client against the server as it is served."""
+"""The Python client against a running server."""
 
 from __future__ import annotations
 
@@ -150,7 +150,8 @@ def test_wrong_token_is_refused(server):
 
 @pytest.fixture
 def busy() -> Iterator[tuple[str, list]]:
-    """A server that answers from a list of (status, Retry-After), then success; and what it was sent."""
+    """A server that answers from a list of (status, Retry-After), then succeeds, and records its
+    requests."""
     answers, seen = [], []
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,6 +1,6 @@
-"""SIGKILL at random points of writing: what was accepted survives, what is half-done is mended.
+"""SIGKILL at random points of a write: accepted pictures survive, and unfinished work is completed.
 
-Over HTTP and at length, `script/chaos` does the same.
+`script/chaos` does the same over HTTP and for longer.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def reports_until_kill(environment: dict[str, str], name: str) -> Iterator[dict[str, Any]]:
-    """What the writer had said when it was killed at a random point."""
+    """Return what the writer had reported when it was killed at a random point."""
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, name],
         cwd=ROOT,

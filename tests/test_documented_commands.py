@@ -95,7 +95,7 @@ TOKEN = "9944b09199c62bcf9418"
 
 
 class Snippet(NamedTuple):
-    """Commands or a program of one place in the documentation, and the answer shown below it."""
+    """Commands or a program in the documentation, and the answer shown below it."""
 
     place: str
     language: str
@@ -140,12 +140,12 @@ def _commands(body: str) -> tuple[str, ...]:
 
 
 def _shown(block: re.Match[str]) -> Any:
-    """The JSON of an answer; what is left out there is empty here."""
+    """Return the JSON of a documented answer; omitted parts become empty."""
     return json.loads(re.sub(r",? ?…(?=[\]}])", "", block[2]))
 
 
 def runnable() -> list[Snippet]:
-    """Each command once, without those that cannot be run."""
+    """Return each command once, without those that cannot be run."""
     seen, found = set(NOT_RUN), []
     for snippet in snippets():
         lines = tuple(line for line in snippet.lines if line not in seen)
@@ -161,7 +161,7 @@ ALONE = [snippet for snippet in RUN if snippet.needs_no_server]
 
 
 class Project:
-    """A copy of the project with pictures beside it, and what runs in it."""
+    """A copy of the project with pictures beside it, and its processes."""
 
     def __init__(self, folder: Path) -> None:
         self.root, self.home, self.url, self.token = folder / "faces", folder / "home", "", ""
@@ -207,7 +207,7 @@ class Project:
         (staff / "1.jpg").write_bytes(as_jpeg(who))
 
     def bring_weights(self) -> None:
-        """A checkpoint of the user's own in use, and another to come."""
+        """Install a user's own checkpoint, and provide another one to install."""
         import torch
         from safetensors.torch import load_file
 
@@ -241,7 +241,7 @@ class Project:
         return HOST.sub(self.url, text).replace(TOKEN, self.token)
 
     def enroll(self) -> None:
-        """Only the persons whom the documentation takes for enrolled."""
+        """Enrol only the persons that the documentation assumes."""
         with FaceClient(self.url, token=self.token) as faces:  # the tests listen, too
             for person in list(faces.persons()):
                 faces.delete_person(person["person_id"])
@@ -251,7 +251,7 @@ class Project:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """Beside a server that script/server started."""
+    """A project with a server started by script/server."""
     project = Project(tmp_path_factory.mktemp("documented"))
     account = {"DJANGO_SUPERUSER_USERNAME": "me", "DJANGO_SUPERUSER_PASSWORD": "a long pass phrase"}
     with (project.root / "server.log").open("w") as log:
@@ -276,7 +276,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Without a server, but with weights of the user's own."""
+    """A project with the user's own weights and without a server."""
     project = Project(tmp_path_factory.mktemp("alone"))
     project.bring_weights()
     project.run("python", "manage.py", "migrate", "-v0")
@@ -284,7 +284,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def agrees(shown: Any, answer: Any) -> bool:
-    """Whether every key that is shown is answered; null is a value like any other."""
+    """Return whether the answer has every documented key; null is a value like any other."""
     if isinstance(shown, dict) and isinstance(answer, dict):
         return all(key in answer and agrees(shown[key], answer[key]) for key in shown)
     if isinstance(shown, list) and isinstance(answer, list) and shown and answer:
@@ -320,7 +320,7 @@ def run_javascript(project: Project, program: str) -> None:
 
 
 def test_run_without_the_server(project: Project) -> None:
-    """In their order: a backup is made before it is restored."""
+    """In order, because a backup must be made before it is restored."""
     for snippet in ALONE:
         for line in snippet.lines:
             project.shell(line)

@@ -1,4 +1,4 @@
-"""Who is let in without an account, by the server as it runs: real proxies, real users of the machine."""
+"""Who needs no account, on a running server, with real proxies and real users of the machine."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ listen faces
 
 @pytest.fixture(scope="module")
 def served(data: Path) -> Iterator[Served]:  # noqa: F811
-    """A server whose door is as it comes."""
+    """A server with the default access rules."""
     server = Served(data, API_AUTH_REQUIRED="")
     yield server
     server.process.kill()
@@ -92,7 +92,7 @@ def port_of(server: Served) -> int:
 def ask(
     port: int, path: str = "/api/models", *, version: str = "1.1", user: int = 0, headers: str = "", body: int = -1
 ) -> str:  # fmt: skip
-    """The answer to a program of this user, or of another one."""
+    """Return the answer to a program of this user or of another one."""
     method, length = ("GET", "") if body < 0 else ("POST", f"Content-Length: {body}\r\n")
     head = f"{method} {path} HTTP/{version}\r\nHost: localhost\r\nConnection: close\r\n"
     done = subprocess.run(
@@ -105,7 +105,7 @@ def ask(
 
 
 def is_shut_out(port: int, **options) -> bool:
-    """Whether the API asks for an account, and the pages lead to the login."""
+    """Return whether the API requires an account and the pages redirect to the login."""
     call, page = ask(port, **options), ask(port, "/", **options)
     statuses = call.split()[1], page.split()[1]
     assert statuses in {("200", "200"), ("401", "302")}, (call, page)
@@ -114,7 +114,7 @@ def is_shut_out(port: int, **options) -> bool:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Callable[..., int]]:
-    """Starts a proxy and returns its port, once it answers."""
+    """Start a proxy and return its port once it answers."""
     started: list[subprocess.Popen[bytes]] = []
 
     def begin(words: list[str], configuration: str = "", **values: object) -> int:
@@ -181,7 +181,7 @@ def test_what_a_proxy_says_of_itself_is_believed(served: Served, header: str) ->
 @pytest.mark.parametrize("version", ["", "proxy_http_version 1.1;"], ids=["as it comes", "1.1"])
 @pytest.mark.parametrize("user", ["", pytest.param("user root;", marks=needs_root)])
 def test_behind_nginx_everybody_needs_an_account(served, run, version: str, user: str) -> None:
-    """Another user's, or this one's own; bare, so that nothing in the request tells of it."""
+    """nginx of another user or of this one, without any header that reveals it."""
     server = port_of(served)
     words = [program("nginx"), "-p", "{folder}", "-c", "{file}"]
     assert is_shut_out(run(words, NGINX, version=version, user=user, server=server))

@@ -1,4 +1,4 @@
-"""The faults of `script/chaos --faults` that take seconds; the others are left to that script."""
+"""The faults of `script/chaos --faults` that take seconds; that script runs the others."""
 
 from __future__ import annotations
 

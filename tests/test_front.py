@@ -1,4 +1,4 @@
-"""What stands before Django: connections that are slow, silent or damaged, and bodies of all kinds."""
+"""The server in front of Django: slow, silent and damaged connections, and bodies of all kinds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECONDS = 10
 
 
 class Echo:
-    """A WSGI application that says what came, or waits until it is let go on."""
+    """A WSGI application that reports its request, or waits until it is released."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
@@ -55,7 +55,7 @@ def echo() -> Iterator[Echo]:
 
 @pytest.fixture
 def let_in(monkeypatch) -> list[bool]:
-    """Whether the door is open: the last of the list says so."""
+    """Whether clients are let in, as the last item of the list says."""
     answers = [True]
     monkeypatch.setattr(front, "_is_let_in", lambda environ: answers[-1])
     return answers
@@ -63,7 +63,7 @@ def let_in(monkeypatch) -> list[bool]:
 
 @pytest.fixture
 def connect(echo, let_in) -> Iterator[Callable[..., socket.socket]]:
-    """Opens connections to a server with two threads, and sends the first bytes."""
+    """Connect to a server with two threads and send the first bytes."""
     running = Server(echo, host="127.0.0.1", port=0, threads=2)
     thread = threading.Thread(target=running._server.run, args=(running._sockets,), daemon=True)
     thread.start()
@@ -83,7 +83,7 @@ def connect(echo, let_in) -> Iterator[Callable[..., socket.socket]]:
 
 
 def answer(connection: socket.socket) -> tuple[int, str]:
-    """Status and body of the answer, after which the server closes the connection."""
+    """Return status and body of the answer, after which the server closes the connection."""
     received = connection.makefile("rb").read().decode()
     head, _empty, body = received.partition("\r\n\r\n")
     return int(head.split()[1]), body
@@ -159,7 +159,7 @@ def test_http_2_with_prior_knowledge_gets_an_answer(connect):
 
 
 def test_a_cookie_is_sent_as_django_writes_it(connect):
-    """With a space before it, which h11 takes for damage."""
+    """Django writes it with a leading space, which h11 would reject."""
     assert "\r\nset-cookie: a=b\r\n" in connect(request(path="/cookie")).makefile(newline="").read()
 
 
@@ -185,7 +185,7 @@ def test_a_large_answer_waits_for_a_slow_reader_while_others_are_served(connect)
 
 
 def open_files() -> int:
-    """Files without a name that this process holds open."""
+    """Return the unnamed files that this process has open."""
     links = (link for link in Path("/proc/self/fd").iterdir())
     return sum(str(link.readlink()).endswith(" (deleted)") for link in links if link.is_symlink())
 

@@ -1,4 +1,4 @@
-"""A file holds one subject, so that it can be read at one sitting."""
+"""The size of files is limited, so that each can be read at one sitting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits by kind of call, and the name that a request has in its answer and in the log."""
+"""Rate limits by kind of request, and request ids in answers and logs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def limits(settings):
-    """Sets the rates of some kinds of calls; what was counted before is forgotten."""
+    """Set the rates of some kinds of requests, and forget what was counted before."""
 
     def limit(**rates: str) -> None:
         none = dict.fromkeys(settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"])

@@ -1,4 +1,4 @@
-"""Wrong passwords are waited for, sessions end, everybody may choose a password of their own."""
+"""Wrong passwords cause waits, sessions end, and users can change their own password."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def log_in(name: str, password: str, address: str = "10.0.0.7", path: str = "/lo
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch) -> SimpleNamespace:
-    """Stands still, however slow the machine is; `clock.now` may be set."""
+    """A stopped clock; set `clock.now` to move it."""
     clock = SimpleNamespace(now=timezone.now())
     for name in ("django.utils.timezone.now", "axes.handlers.proxy.now"):
         monkeypatch.setattr(name, lambda: clock.now)

@@ -1,4 +1,4 @@
-"""Who asks for Brazilian Portuguese meets no English sentence of ours, on any page and in any error."""
+"""Readers of Brazilian Portuguese see no English text of ours, on any page and in any error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOLD = re.compile(r'\b(?:alt|title|placeholder|value|aria-label|data-[\w-]+)="([
 
 
 def english_sentences() -> re.Pattern[str]:
-    """Every text of the catalogue that has two words or more and differs in Portuguese."""
+    """Return every text of at least two words whose Portuguese translation differs."""
     patterns = []
     for key, translation in read_po(PORTUGUESE).items():
         english = key[0] if isinstance(key, tuple) else key
@@ -39,7 +39,7 @@ ENGLISH = english_sentences()
 
 
 def shown(markup: str) -> str:
-    """What a reader of the page sees or hears, a line for each element."""
+    """Return what a reader of the page sees or hears, one line for each element."""
     markup = re.sub(r"<(script|style)\b.*?</\1>", "", markup, flags=re.DOTALL)
     return html.unescape("\n".join([re.sub(r"<[^>]*>", "\n", markup), *TOLD.findall(markup)]))
 
@@ -115,7 +115,7 @@ def test_pages_are_portuguese(brazilian, doubtful, path, status, sentence):
 
 
 def descriptions(document: object) -> Iterator[str]:
-    """What an OpenAPI document says of its parts; its examples are of answers in English."""
+    """Return the descriptions in an OpenAPI document; its examples are in English."""
     if isinstance(document, list):
         for part in document:
             yield from descriptions(part)

@@ -1,4 +1,4 @@
-"""`/livez` and `/readyz`: open to whoever runs the service, true, and free of data."""
+"""`/livez` and `/readyz`: open without an account, correct, and without data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODEL = "mobilenetv3_large"
 
 @pytest.fixture
 def probe():
-    """An orchestrator: calls by address, over plain HTTP."""
+    """A client like an orchestrator: by IP address, over plain HTTP."""
     return Client(headers={"host": "10.1.2.3:8000"}, REMOTE_ADDR="10.0.0.7")
 
 

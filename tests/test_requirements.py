@@ -1,4 +1,4 @@
-"""The locks hold what requirements*.in ask for, with a hash for each file, and agree with each other."""
+"""The lock files contain what requirements*.in require, with a hash for each file, and agree."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_smaller_install_is_the_same_without_cuda() -> None:
 
 
 def test_what_others_wrote_runs_at_a_commit_that_we_name() -> None:
-    """A tag can be moved to other code; the version stands beside it for people and for Dependabot."""
+    """Tags can be moved to other code. The version in the comment is for readers and Dependabot."""
     workflows = [file.read_text() for file in (ROOT / ".github" / "workflows").iterdir()]
     used = re.findall(r"uses: (.+)", "\n".join(workflows))
     hooks = re.findall(r"rev: (.+)", read(".pre-commit-config.yaml"))

@@ -1,4 +1,4 @@
-"""The scripts on a project of a few lines, so that installing it needs no network."""
+"""The scripts on a tiny project, so that installing it needs no network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOOLS = ("bash", "cat", "dirname", "env", "flock", "ls", "mkdir", "rm", "touch")
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in a folder with a blank in its name, after its first run."""
+    """A project in a folder with a space in its name, after its first run."""
     root = make_project(tmp_path_factory.mktemp("scripts") / "my project")
     first = run(root)
     assert first.returncode == 0, first.stderr
@@ -29,7 +29,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project that was never run."""
+    """A project before its first run."""
     return make_project(tmp_path / "my project")
 
 
@@ -105,7 +105,7 @@ def test_package_is_refused_unless_its_hash_is_the_locked_one(
 
 
 def make_wheel(folder: Path) -> Path:
-    """The smallest package that pip installs."""
+    """Build the smallest package that pip installs."""
     folder.mkdir()
     wheel = folder / "tiny-1-py3-none-any.whl"
     about = "tiny-1.dist-info"
@@ -121,7 +121,7 @@ def make_wheel(folder: Path) -> Path:
 def test_torch_without_cuda_comes_by_itself_from_its_own_index(
     project: Path, tmp_path: Path
 ) -> None:
-    """Its index has no hashes of ours to check, so nothing else may come from there."""
+    """The hashes of that index are not in our lock, so nothing else may come from there."""
     make_wheel(tmp_path / "wheels")
     (project / "requirements-torch-cpu.txt").write_text("tiny==1\n")
     (project / "requirements-cpu.txt").write_text("# nothing\n")
@@ -165,7 +165,7 @@ def test_two_first_runs_at_once_share_one_install(project: Path) -> None:
 
 
 def test_folder_that_is_no_environment_is_left_alone(project: Path, tmp_path: Path) -> None:
-    """`venv --clear` would empty it."""
+    """`venv --clear` would delete its contents."""
     precious = tmp_path / "home" / "thesis.txt"
     precious.parent.mkdir()
     precious.write_text("all my work")

@@ -1,4 +1,4 @@
-"""The production server as its users meet it: a process of its own, over HTTP."""
+"""The production server in its own process, over HTTP."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def manage(data: Path, *words: str, **knobs: str) -> subprocess.CompletedProcess
 
 
 class Served:
-    """`manage.py serve` on a free port; `url` once it says where it listens."""
+    """A running `manage.py serve` on a free port; `url` is set once it listens."""
 
     def __init__(self, data: Path, **knobs: str) -> None:
         self.lines: list[str] = []
@@ -99,7 +99,7 @@ PICTURE = draw_picture(format="PNG")
 
 @pytest.fixture(scope="module")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder as `migrate` leaves it, to copy."""
+    """A data folder after `migrate`, to be copied."""
     folder = tmp_path_factory.mktemp("migrated")
     done = manage(folder, "migrate", "--verbosity", "0")
     assert done.returncode == 0, done.stderr
@@ -114,7 +114,7 @@ def data(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(data: Path) -> Iterator[Served]:
-    """One server for the tests that only ask."""
+    """One server for all tests that change nothing."""
     server = Served(
         data, DJANGO_SUPERUSER_USERNAME="boss", DJANGO_SUPERUSER_PASSWORD="a long pass phrase"
     )
@@ -124,7 +124,7 @@ def served(data: Path) -> Iterator[Served]:
 
 @pytest.fixture
 def start(migrated: Path, tmp_path: Path) -> Iterator[Callable[[], Served]]:
-    """Starts servers on one data folder of the test's own; none outlives the test."""
+    """Start servers on one data folder of the test's own; all are stopped after the test."""
     folder = Path(shutil.copytree(migrated, tmp_path / "data"))
     started: list[Served] = []
 
@@ -295,7 +295,7 @@ def test_request_in_progress_is_answered_before_the_end(start: Callable[[], Serv
 
 
 def await_busy(server: Served) -> None:
-    """Returns when the server's process has begun to load torch."""
+    """Wait until the server's process has begun to load torch."""
     maps = Path(f"/proc/{server.process.pid}/maps")
     if not maps.exists():
         pytest.skip("Needs /proc to see that the request has begun.")

@@ -1,4 +1,4 @@
-"""The knobs: each is read, documented and strict about its value."""
+"""The settings: each is read, documented, and strict about its value."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_settings_are_described_as_they_are(file: Path, render: Callable[[], str
 
 
 def test_new_data_folder_is_its_owners_only(tmp_path: Path) -> None:
-    """Also the one that a clone brings along, with nothing but its README.md in it."""
+    """Also a folder from a clone that has only its README.md."""
     cloned = tmp_path / "cloned"
     cloned.mkdir(mode=0o755)
     (cloned / "README.md").touch()
@@ -58,7 +58,7 @@ def test_data_folder_that_somebody_opened_stays_open(
 
 
 def test_page_has_one_table_of_every_section() -> None:
-    """And thereby a row of every setting."""
+    """And so a row for every setting."""
     tables = configuration.TABLE.findall(configuration.PAGE.read_text())
     sections = [section for _start, section, _end in tables]
     assert len(sections) == len(set(sections))
@@ -163,14 +163,14 @@ def test_password_in_a_bad_database_address_is_not_repeated(
 
 
 def test_secrets_are_in_no_representation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Which a traceback or a failing test may print."""
+    """A traceback or a failing test might print it."""
     names = ("SECRET_KEY", "S3_SECRET_KEY", "DJANGO_SUPERUSER_PASSWORD", "MILVUS_TOKEN")
     env = environment(monkeypatch, tmp_path, **dict.fromkeys(names, "hush"))
     assert "hush" not in f"{env.read(ProjectSettings)} {env.read(RecognitionSettings)}"
 
 
 def test_values_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """django-environ would take `$ecret` for the name of another variable."""
+    """django-environ would treat `$ecret` as the name of another variable."""
     read = environment(
         monkeypatch,
         tmp_path,
@@ -222,7 +222,7 @@ def test_manage_says_what_is_wrong_without_a_traceback(tmp_path: Path) -> None:
 
 
 def test_data_folder_may_have_any_name(tmp_path: Path) -> None:
-    """As part of an address, `%41 #1?` would have named another file."""
+    """As part of a URL, `%41 #1?` would name another file."""
     folder = tmp_path / "data %41 #1?"
     done = manage(folder, "migrate", "--verbosity", "0")
     assert done.returncode == 0, done.stderr

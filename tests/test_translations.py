@@ -1,6 +1,6 @@
-"""Every text has its translation, and the compiled file says the same as its source.
+"""Every text is translated, and the compiled catalogue matches its source.
 
-The `.mo` files are kept, as gettext may be absent.
+The `.mo` files are committed, because gettext may not be installed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KEYWORD = re.compile(r"(msgctxt|msgid_plural|msgid|msgstr(?:\[\d+\])?)\s+(.*)")
 
 
 def read_po(path: Path) -> dict[object, str]:
-    """The translated entries of a .po file under the keys that `gettext` gives those of a .mo file."""
+    """Return the translated entries of a .po file with the keys that `gettext` uses for a .mo file."""
     catalog: dict[object, str] = {}
     for entry in read_entries(path):
         key = entry.get("msgid", "")
@@ -47,7 +47,7 @@ def read_po(path: Path) -> dict[object, str]:
 
 
 def read_entries(path: Path) -> list[dict[str, str]]:
-    """The entries of a .po file, its header among them, without those marked as fuzzy."""
+    """Return the entries of a .po file with its header, without fuzzy ones."""
     blocks = re.split(r"\n\s*\n", path.read_text())
     return [read_entry(block) for block in blocks if not is_fuzzy(block)]
 
@@ -103,7 +103,7 @@ def test_translations_keep_what_is_filled_in_and_what_is_typed():
 
 
 def test_a_fresh_extraction_finds_the_same_texts(tmp_path):
-    """In a copy: makemessages writes into the tree it reads."""
+    """In a copy, because makemessages writes into the tree it reads."""
     if not shutil.which("xgettext"):
         pytest.skip("gettext is not installed: 'apt-get install gettext' makes this test run.")
     tree = tmp_path / "tree"
@@ -118,7 +118,7 @@ def test_a_fresh_extraction_finds_the_same_texts(tmp_path):
 
 
 def test_no_text_hides_in_an_f_string():
-    """xgettext does not look into f-strings: what stands there stays English."""
+    """xgettext ignores f-strings, so their texts would stay English."""
     hidden = []
     for path in (
         p

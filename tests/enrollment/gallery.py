@@ -1,4 +1,4 @@
-"""Short ways to fill a gallery and to look at what Milvus holds of it."""
+"""Helpers to fill a gallery and to inspect what Milvus holds of it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ class Enrollment:
 
 
 def enroll(person_id: str, *contents: bytes, name: str = "", **options: Any) -> Enrollment:
-    """Enrols pictures, called 0.jpg, 1.jpg and so on, the way every client's are.
+    """Enrol pictures named 0.jpg, 1.jpg and so on through the normal write path.
 
-    They are taken for crops of faces, as the drawn ones are, unless `use_face_detection=True` is given.
+    They count as crops of faces, like the drawn pictures, unless `use_face_detection=True` is
+    given.
     """
     uploads = [
         Upload(person_id, f"{number}.jpg", content, name=name)
@@ -46,22 +47,23 @@ def enroll(person_id: str, *contents: bytes, name: str = "", **options: Any) -> 
 
 
 def stored() -> list[StoredRow]:
-    """Every row in Milvus, by id."""
+    """Return every row in Milvus, by id."""
     store = get_vector_store()
     rows = [row for partition in store.partitions() for row in store.iterate(partition)]
     return sorted(rows, key=lambda row: row.id)
 
 
 def found(content: bytes, limit: int = 10) -> list[str]:
-    """The persons whom a search for the picture finds, best first."""
+    """Return the persons whom a search for the picture finds, best first."""
     _crops, probe = embed_uploads([content], MODEL)
     return [hit.person.person_id for hit in search_gallery(probe, limit)[0]]
 
 
 def add_vectors(persons: dict[str, int], *, noise: float = 0.6, seed: int = 0) -> list[FaceImage]:
-    """Rows alone, so many of each person, whose vectors lie around one of their own.
+    """Create rows without files: several vectors for each person, around one of their own.
 
-    Two vectors of one person have about the cosine 1 / (1 + noise²), those of different ones about 0.
+    Two vectors of one person have a cosine of about 1 / (1 + noise²), those of different persons
+    about 0.
     """
     chance = np.random.default_rng(seed)
     fingerprint = find_weights(MODEL).fingerprint
@@ -83,7 +85,7 @@ def add_vectors(persons: dict[str, int], *, noise: float = 0.6, seed: int = 0) -
 
 
 def set_thresholds(match: float = 0.9, review: float = 0.8) -> None:
-    """As if calibrated. A drawn picture reaches 0.9 with one of its own seed alone."""
+    """Set thresholds as a calibration would. Only drawn pictures of the same seed reach 0.9."""
     Calibration.objects.create(
         model=MODEL,
         fingerprint=find_weights(MODEL).fingerprint,

@@ -27,7 +27,7 @@ PICTURES = "admin:enrollment_faceimage_changelist"
 
 
 def person_form(person: Person | None = None, **values: object) -> dict[str, object]:
-    """What the browser sends of the person's page; pictures are taken for crops of faces."""
+    """Return the form data of the person's page; pictures count as crops of faces."""
     form = {"person_id": "ana", "name": "", "notes": ""} | values
     if person:
         pictures = list(person.face_images.order_by("-pk"))
@@ -46,14 +46,14 @@ def texts(response) -> list[str]:
 
 
 def hits(content: bytes) -> list[str]:
-    """Whom a search finds, best first."""
+    """Return the persons that a search finds, best first."""
     _crops, probe = embed_uploads([content], "mobilenetv3_large")
     return [hit.person.person_id for hit in search_gallery(probe, 10)[0]]
 
 
 @pytest.fixture
 def enroll(weights, db) -> Callable[..., Person]:
-    """Enrols pictures the way the API does."""
+    """Enrol pictures as the API does."""
 
     def enroll(person_id: str, *contents: bytes) -> Person:
         uploads = [
@@ -70,7 +70,7 @@ def enroll(weights, db) -> Callable[..., Person]:
 
 @pytest.fixture
 def broken_milvus(settings, tmp_path):
-    """Milvus away: its folder's place is taken by a file."""
+    """Make Milvus unavailable by a file in place of its folder."""
     (tmp_path / "taken").write_text("no database")
     working = settings.RECOGNITION
 
@@ -83,7 +83,7 @@ def broken_milvus(settings, tmp_path):
 
 @pytest.fixture
 def staff(db) -> Callable[..., Client]:
-    """A client logged in as somebody who has these permissions only."""
+    """A client logged in with only these permissions."""
 
     def staff(*codenames: str) -> Client:
         user = User.objects.create_user("staff", is_staff=True)
@@ -332,7 +332,7 @@ def test_lists_cost_the_same_queries_for_any_number_of_rows(
 
 @pytest.fixture
 def mixed(db) -> None:
-    """One person of each state, as rows: what lists show needs neither files nor vectors."""
+    """One person in each state, as rows only: the lists need neither files nor vectors."""
     current = find_weights("mobilenetv3_large").fingerprint
     add_rows("good", (current, Status.INDEXED))
     add_rows("waits", (current, Status.PENDING), (current, Status.INDEXED))

@@ -1,4 +1,4 @@
-"""The admin on what speaks against pictures: told after saving, shown, filtered, dismissed, reported."""
+"""Doubts in the admin: reported after saving, shown, filtered, dismissed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CROP = {"use_face_detection": False}
 
 @pytest.fixture
 def doubtful(db) -> FaceImage:
-    """Ana's picture under Bia, beside a good one of each."""
+    """Ana's picture under Bia, beside a good picture of each."""
     set_thresholds()
     enroll("ana", draw_picture(seed=1), name="Ana", **CROP)
     enroll("bia", draw_picture(seed=2), **CROP)

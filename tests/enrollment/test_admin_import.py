@@ -178,7 +178,7 @@ def test_viewers_of_persons_import_nothing(db):
 
 
 def import_csv(boss: Client, text: str, encoding: str = "utf-8"):
-    """The preview and, when it has no errors, the confirmed import."""
+    """Return the preview, or the result of the confirmed import if the preview has no errors."""
     file = SimpleUploadedFile("persons.csv", text.encode(encoding), "text/csv")
     preview = boss.post(PERSONS + "import/", {"import_file": file, "format": "0", "resource": ""})
     assert "picture_count" not in preview.content.decode()  # nothing that an import can change

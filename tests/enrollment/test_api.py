@@ -24,7 +24,8 @@ SEARCH = "/api/milvus/search"
 
 
 def insert(api, *contents: bytes, person_id: str = "ana", **fields):
-    """Pictures of `tests.pictures` show no face, so they are sent as crops unless fields say more."""
+    """Insert pictures as crops unless `fields` say otherwise: those of `tests.pictures` show no
+    face."""
     fields = {"use_face_detection": "false"} | fields
     images = [upload(content, f"{number}.jpg") for number, content in enumerate(contents)]
     return api.post(INSERT, {"images": images, "person_id": person_id, **fields})
@@ -205,7 +206,7 @@ def test_a_store_that_another_process_holds_stores_nothing(api, tmp_path, settin
     ],
 )
 def test_a_correction_before_the_answer_is_told_as_it_is(api, monkeypatch, correct, status):
-    """A rename made it 503 `not_searchable_yet`, and so did a deletion, with the advice to reindex."""
+    """A rename or deletion meanwhile used to give 503 `not_searchable_yet`, with advice to reindex."""
     index = indexing.index_rows
 
     def and_then_correct(*args):

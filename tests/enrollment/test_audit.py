@@ -1,4 +1,4 @@
-"""The gallery audit finds each ailment, nothing in a healthy gallery, and stays quick."""
+"""The gallery audit finds each problem, finds nothing in a healthy gallery, and stays fast."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def gallery() -> dict[str, list[FaceImage]]:
-    """Four persons with three pictures each, all well."""
+    """Four persons with three good pictures each."""
     set_thresholds(match=0.5, review=0.4)
     pictures = add_vectors(dict.fromkeys(("ana", "bia", "caio", "davi"), 3))
     FaceImage.objects.update(judged_at="2026-01-01T00:00Z")

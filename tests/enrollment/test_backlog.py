@@ -1,4 +1,4 @@
-"""What interrupted writes left to do is done later, by the server itself."""
+"""The server itself finishes what interrupted writes left."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Status = FaceEmbedding.Status
 
 @pytest.fixture
 def row(picture) -> FaceEmbedding:
-    """The embedding of an enrolled picture; Milvus lacks its vector, and the row says so."""
+    """The embedding of an enrolled picture whose vector is missing in Milvus, and which is pending."""
     row = enroll("ana", picture).outcomes[0].embeddings[0]
     get_vector_store().delete(partition_name(row.model, row.fingerprint), [row.pk])
     FaceEmbedding.objects.update(status=Status.PENDING)
@@ -48,7 +48,7 @@ def row(picture) -> FaceEmbedding:
 
 @pytest.fixture
 def away(settings):
-    """Milvus is away until the value is called."""
+    """Milvus is unavailable until the returned function is called."""
     there = settings.RECOGNITION
 
     def back() -> None:
@@ -75,7 +75,7 @@ def test_a_picture_that_was_not_compared_with_the_gallery_is(row):
 
 
 def test_a_vector_that_milvus_did_not_take_is_copied_later(row, picture):
-    """At once: nobody has a hand in it any more, however young it is."""
+    """Without waiting for the grace period: nobody is working on a failed row."""
     FaceEmbedding.objects.update(status=Status.FAILED, error="vector_store_unavailable")
     assert work_off(timezone.now() - GRACE).indexed == 1
     row.refresh_from_db()
@@ -201,7 +201,7 @@ def test_an_unforeseen_error_does_not_end_the_thread(row, monkeypatch):
 
 @pytest.fixture
 def thread(monkeypatch):
-    """A thread that passes often; what it was asked for is counted."""
+    """A backlog thread with short pauses that counts its requests."""
     monkeypatch.setattr(backlog.connections, "close_all", lambda: None)  # the test's own
     monkeypatch.setattr(backlog, "PAUSE", 0.05)
     return BacklogThread()

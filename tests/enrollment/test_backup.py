@@ -1,4 +1,4 @@
-"""`manage.py backup` and `restore`: the same answers after it, or nothing at all."""
+"""`manage.py backup` and `restore`: all answers are the same afterwards, or nothing was changed."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_idempotency_keys_survive_for_the_same_accounts_only(gallery, settings, 
 
 
 def empty(settings) -> None:
-    """A new installation: tables, and nothing else."""
+    """A new installation with empty tables."""
     call_command("flush", interactive=False, verbosity=0)
     reset_vector_store()
     shutil.rmtree(settings.RECOGNITION["MILVUS_URI"], ignore_errors=True)
@@ -101,7 +101,7 @@ def empty(settings) -> None:
 
 
 def answers() -> list[list[tuple]]:
-    """What a search answers for each enrolled picture and for a stranger."""
+    """Return what a search answers for each enrolled picture and for a stranger."""
     probes = [row.array for row in FaceEmbedding.objects.order_by("pk")]
     probes.append(sum(probes))
     fingerprint = find_weights(MODEL).fingerprint
@@ -206,7 +206,7 @@ def test_interrupted_backup_leaves_no_file(gallery, tmp_path, monkeypatch) -> No
 
 
 def while_backing_up(monkeypatch, others: Callable[[], object]) -> None:
-    """Has `others` done, in a thread of its own, once the snapshot is taken."""
+    """Run `others` in another thread once the snapshot is taken."""
     add_pictures = backing_up._add_pictures
 
     def interposed(*arguments: object) -> None:
@@ -275,7 +275,7 @@ def test_picture_that_the_storage_lost_is_told_and_its_vector_kept(
 
 
 def entry_offsets(file: Path) -> dict[str, tuple[int, int]]:
-    """Where each entry's header and content begin."""
+    """Return where the header and the content of each entry begin."""
     with tarfile.open(file) as tar:
         return {info.name: (info.offset, info.offset_data) for info in tar}
 
@@ -320,7 +320,7 @@ def test_cut_off_backup_is_refused(file, settings) -> None:
 
 
 def test_entry_after_the_sums_is_refused(file) -> None:
-    """Nothing vouched for it, and it was restored all the same."""
+    """No checksum covers it; it used to be restored all the same."""
     with tarfile.open(file, "a") as tar:
         tar.addfile(tarfile.TarInfo("files/pictures/smuggled.jpg"))
     with pytest.raises(CommandError, match="Use another backup"):
@@ -340,7 +340,7 @@ def test_what_is_no_backup_is_refused(db, tmp_path, name: str) -> None:
 
 
 def rewritten(file: Path, **changes: object) -> Path:
-    """The same backup with another manifest and honest sums."""
+    """Return the same backup with another manifest and correct checksums."""
     path = file.with_name("rewritten.tar")
     with archive.ArchiveWriter(path) as writer:
         for entry in archive.read_entries(file):
@@ -524,7 +524,7 @@ def test_restore_cut_off_before_milvus_is_finished_by_reindex(file, settings, mo
 
 
 def test_old_vectors_in_milvus_are_never_taken_for_restored_people(file, settings) -> None:
-    """Another gallery's Milvus was left behind: its ids mean other people here."""
+    """Milvus holds vectors of another gallery, whose ids belong to other people here."""
     before = answers()
     call_command("flush", interactive=False, verbosity=0)
     get_vector_store().clear()
@@ -622,7 +622,7 @@ def test_file_of_another_name_in_the_storage_is_kept(file, settings) -> None:
 
 
 def altered(file: Path, change: Callable[[str, bytes], tuple[str, bytes]]) -> Path:
-    """The backup with other entries, which its sums vouch for."""
+    """Return the backup with other entries and correct checksums."""
     path = file.with_name("altered.tar")
     with archive.ArchiveWriter(path) as writer:
         for entry in archive.read_entries(file):
@@ -631,7 +631,7 @@ def altered(file: Path, change: Callable[[str, bytes], tuple[str, bytes]]) -> Pa
 
 
 def in_rows(label: str, before: bytes, after: bytes):
-    """A change of a text in the rows of a model."""
+    """Return a change of a text in the rows of a model."""
 
     def change(name: str, content: bytes) -> tuple[str, bytes]:
         return name, content.replace(before, after) if f"/{label}/" in name else content
@@ -693,7 +693,7 @@ def test_malformed_entries_are_refused_before_anything_is_written(
 
 
 def write_holes(path: Path, size: int, kind: bytes = tarfile.REGTYPE) -> None:
-    """A tar of one entry of so many zeros, of which the disk holds none."""
+    """Write a sparse tar with one entry of this many zeros."""
     info = tarfile.TarInfo("files/pictures/big.jpg")
     info.size, info.type = size, kind
     path.write_bytes(

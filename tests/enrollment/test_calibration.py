@@ -1,4 +1,4 @@
-"""Thresholds from one's own gallery: what they stand on, when they are refused, what they decide."""
+"""Calibration: which pairs it uses, when it refuses, and what its thresholds decide."""
 
 from __future__ import annotations
 

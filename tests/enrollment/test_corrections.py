@@ -1,4 +1,4 @@
-"""Merging, moving, renaming: what SQL and Milvus hold afterwards, also when something fails between."""
+"""Merging, moving and renaming: the state of SQL and Milvus afterwards, also after a failure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ids(person: Person) -> list[int]:
 
 
 def owners() -> list[str]:
-    """Whom Milvus says the vectors belong to."""
+    """Return the persons of the vectors in Milvus."""
     return sorted(row.person_id for row in stored())
 
 
@@ -95,7 +95,7 @@ def test_merge_that_fails_half_way_changes_nothing(ana, bia):
 
 
 def test_merge_cut_off_after_the_commit_is_named_and_mended(ana, bia, draw_picture):
-    """As a kill right after the commit: nothing that was to follow it has run."""
+    """Like a kill right after the commit: none of its hooks has run."""
     moved = FaceEmbedding.objects.get(face_image__person=bia)
     corrections.merge_persons(ana, bia)
     moved.refresh_from_db()

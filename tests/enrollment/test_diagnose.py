@@ -1,4 +1,4 @@
-"""`manage.py diagnose`: the real thing once, and a sentence for what does not work."""
+"""`manage.py diagnose`: a real run, and a message for each failure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 
 def diagnose() -> tuple[str, str]:
-    """The lines, and the error that it ends with."""
+    """Return the printed lines and the final error."""
     output = io.StringIO()
     try:
         call_command("diagnose", stdout=output)

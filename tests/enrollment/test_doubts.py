@@ -1,4 +1,4 @@
-"""What speaks against a picture: whom it resembles, how good its face is, and what that may stop."""
+"""Doubts about pictures: resemblance, quality, and when they stop an enrolment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def thresholds() -> None:
 
 @pytest.fixture
 def no_search(monkeypatch):
-    """A Milvus that takes vectors and answers no search."""
+    """A Milvus that stores vectors but answers no search."""
 
     def fail(*args):
         raise VectorStoreUnavailable("It does not answer.")
@@ -38,12 +38,12 @@ def no_search(monkeypatch):
 
 
 def look(seed: int, quality: int = 75) -> bytes:
-    """A face of person number `seed`; other qualities make other pictures of the same."""
+    """Return a face of person number `seed`; each JPEG quality gives another picture of it."""
     return draw_picture(seed=seed, quality=quality)
 
 
 def codes(person_id: str) -> list[list[str]]:
-    """The doubts about each of the person's pictures."""
+    """Return the doubts about each of the person's pictures."""
     pictures = FaceImage.objects.filter(person__person_id=person_id).order_by("pk")
     return [[doubt.code for doubt in picture.doubts.all()] for picture in pictures]
 

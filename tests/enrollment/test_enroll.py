@@ -1,4 +1,4 @@
-"""`manage.py enroll`: a folder of pictures becomes persons, and every file is accounted for."""
+"""`manage.py enroll`: a folder of pictures becomes persons, and every file is reported."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def no_thresholds(monkeypatch) -> None:
-    """Those of the weights speak of faces, not of drawings."""
+    """Ignore the thresholds of the weights, which do not apply to drawings."""
     monkeypatch.setattr("enrollment.gallery.selectors.thresholds_of", lambda model: None)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, draw_picture) -> Path:
-    """Two persons with two pictures and one."""
+    """Two persons, one with two pictures and one with a single picture."""
     for path, seed in {"Ana_Lima/1.jpg": 1, "Ana_Lima/2.jpg": 2, "12345678900/a.jpg": 3}.items():
         file = tmp_path / "people" / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def run_enroll(folder: Path, *arguments: str) -> tuple[str, str]:
 
 
 def reasons(folder: Path, *arguments: str) -> dict[str, tuple[str, str]]:
-    """The status and reason of each file, from the report."""
+    """Return the status and reason of each file in the report."""
     report = folder.parent / "report.csv"
     run_enroll(folder, "--report", str(report), *arguments)
     with report.open(newline="", encoding="utf-8") as file:
@@ -124,7 +124,7 @@ def test_dry_run_refuses_what_a_run_refuses(folder, draw_picture, weights):
 
 @pytest.fixture
 def odd_files(folder: Path, tmp_path: Path, draw_picture) -> Path:
-    """Files of every kind that cannot be enrolled beside those that can."""
+    """Files of every kind that cannot be enrolled, beside files that can."""
     ana = folder / "Ana_Lima"
     (ana / ".DS_Store").write_bytes(b"x")
     (ana / "Thumbs.db").write_bytes(b"x")

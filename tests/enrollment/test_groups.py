@@ -20,13 +20,13 @@ make_groups = import_module("enrollment.migrations.0004_groups").make_groups
 
 @pytest.fixture(autouse=True)
 def _groups(db) -> None:
-    """As after the migration; tests that commit empty the tables behind them."""
+    """Restore the groups of the migration: tests that commit empty the tables afterwards."""
     make_groups(apps, None)
 
 
 @pytest.fixture
 def member(api):
-    """A program with the token of a new account of this group, calling from elsewhere."""
+    """An API client on another machine, with the token of a new account in this group."""
 
     def member(group: str):
         user = User.objects.create_user(f"a {group}")

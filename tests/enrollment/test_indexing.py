@@ -1,4 +1,4 @@
-"""Rows become vectors; and whatever prevents that leaves a row that says so."""
+"""Rows become vectors; when something prevents that, the row says why."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Status = FaceEmbedding.Status
 
 @pytest.fixture
 def row(picture) -> FaceEmbedding:
-    """The pending embedding of an enrolled picture, as a crash before the computation leaves it."""
+    """A pending embedding of an enrolled picture, as after a crash before the computation."""
     row = enroll("ana", picture).outcomes[0].embeddings[0]
     get_vector_store().delete(partition_name(row.model, row.fingerprint), [row.pk])
     FaceEmbedding.objects.update(
@@ -39,7 +39,7 @@ def row(picture) -> FaceEmbedding:
 
 @pytest.fixture
 def own_weights(settings, tmp_path: Path) -> Path:
-    """A weights folder of the test's own, with the bundled file in it."""
+    """A copy of the weights folder that the test may change."""
     source = find_weights(MODEL).path
     folder = tmp_path / "weights"
     folder.mkdir()
@@ -48,7 +48,7 @@ def own_weights(settings, tmp_path: Path) -> Path:
 
 
 def replace_weights(file: Path) -> str:
-    """Puts other, equally fitting weights into the file; returns their fingerprint."""
+    """Replace the file by other valid weights; return their fingerprint."""
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(file)
@@ -147,7 +147,7 @@ def test_absent_detector_fails_the_pictures_that_need_it_and_stops_no_other(
 
 
 def test_failure_that_nobody_foresaw_stops_no_other(row, draw_picture):
-    """One such row used to keep all that came after it from Milvus, at every try."""
+    """One such row used to keep all later rows from Milvus, in every attempt."""
     other = enroll("bia", draw_picture(seed=7)).outcomes[0].embeddings[0]
     Person.objects.filter(person_id="ana").update(person_id="😀" * 201)  # more than Milvus takes
     assert indexing.index_rows([row.pk, other.pk]) == IndexReport(indexed=1, failed=1)
@@ -159,7 +159,7 @@ def test_failure_that_nobody_foresaw_stops_no_other(row, draw_picture):
 
 @pytest.fixture
 def meanwhile(monkeypatch):
-    """What another process does, once, after Milvus was told of a row and before it is marked."""
+    """Run an action of another process once, between the upsert to Milvus and the marking of rows."""
 
     def arrange(work) -> None:
         store = get_vector_store()
@@ -176,7 +176,7 @@ def meanwhile(monkeypatch):
 
 
 def test_person_renamed_by_another_process_while_the_vector_is_written(row, meanwhile):
-    """Milvus kept the old id, and the row said that it was indexed."""
+    """Milvus used to keep the old id although the row said indexed."""
     meanwhile(lambda: Person.objects.update(person_id="bia"))
     assert indexing.index_rows([row.pk]) == IndexReport(indexed=1)
     assert [hit.person_id for hit in stored()] == ["bia"]

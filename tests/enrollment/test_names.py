@@ -1,4 +1,4 @@
-"""How ids are spelt, how people are found, and who is told apart from whom."""
+"""Normal forms of ids, the search for persons, and warnings about similar ids and names."""
 
 from __future__ import annotations
 

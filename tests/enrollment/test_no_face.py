@@ -1,4 +1,4 @@
-"""No face, no verdict: what shows nobody is enrolled by no entrance, and matches nobody."""
+"""A picture without a face is enrolled by no entry point and gets no decision."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CROP = {"use_face_detection": "false"}
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """H×W grey levels, of any type, as a PNG."""
+    """Return H×W grey levels of any dtype as a PNG."""
     buffer = io.BytesIO()
     Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).convert("RGB").save(buffer, "PNG")
     return buffer.getvalue()
@@ -262,7 +262,7 @@ def test_the_page_says_no_face_and_shows_no_match():
 
 @pytest.fixture
 def faceless() -> FaceImage:
-    """A picture without a face, enrolled as version 1.0 did it."""
+    """A picture without a face, enrolled as version 1.0 did."""
     picture = enroll("ana", draw_picture()).outcomes[0].face_image
     FaceImage.objects.update(use_face_detection=True, original_path="gate/wall.jpg")
     return picture

@@ -1,4 +1,4 @@
-"""The gallery and the persons' pages, as a browser without a script meets them."""
+"""The pages about persons, in a browser without JavaScript."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same races on PostgreSQL, where transactions really overlap."""
+"""Race conditions on PostgreSQL, where transactions really overlap."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def server_programs() -> Path | None:
 
 @pytest.fixture(scope="module")
 def database_url(tmp_path_factory) -> Iterator[str]:
-    """An empty PostgreSQL of the test's own."""
+    """The URL of an empty PostgreSQL of the test's own."""
     programs = server_programs()
     if not programs or not (programs / "initdb").exists():
         pytest.skip("No PostgreSQL server on this machine: install postgresql to run this.")
@@ -106,7 +106,7 @@ def database_url(tmp_path_factory) -> Iterator[str]:
 
 
 def run(script: str, address: str, folder: Path, *words: object) -> str:
-    """What a script prints that runs on the database at `address`."""
+    """Return what a script prints that uses the database at `address`."""
     environment = {
         "DJANGO_SETTINGS_MODULE": "faceproject.settings",
         "DATABASE_URL": address,

@@ -1,4 +1,4 @@
-"""The calls that ask who somebody is: search and verify."""
+"""The endpoints for search and verification."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WHOLE = {"use_face_detection": "false"}  # drawn pictures have no face
 
 @pytest.fixture
 def calibrated() -> Calibration:
-    """From 0.99 on it is a match: nothing but the very same picture."""
+    """Set the match threshold to 0.99, which only the same picture reaches."""
     return Calibration.objects.create(
         model=MODEL, fingerprint=find_weights(MODEL).fingerprint,
         match=0.99, match_far=0.001, review=-0.9, review_far=0.01,
@@ -34,14 +34,14 @@ def calibrated() -> Calibration:
 
 @pytest.fixture(scope="module")
 def photos(faces) -> dict[str, list[Path]]:
-    """The photos of each of three people."""
+    """Photos of three people, a list for each."""
     people = [folder for folder in sorted(faces.iterdir()) if folder.name != "Ann_Veneman"]
     return {folder.name: sorted(folder.iterdir()) for folder in people[:3]}
 
 
 @pytest.fixture(scope="module")
 def group(photos) -> bytes:
-    """A PNG of the first photos of two of them, the second larger."""
+    """A PNG with the first photos of two of them; the second is larger."""
     first, second, _third = (Image.open(paths[0]).convert("RGB") for paths in photos.values())
     canvas = Image.new("RGB", (700, 320), (90, 100, 110))
     canvas.paste(first.resize((200, 200)), (40, 60))

@@ -1,4 +1,4 @@
-"""`manage.py reindex`: every way in which the copies can differ from SQL is named and mended."""
+"""`manage.py reindex`: every difference between SQL and its copies is reported and repaired."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def partition() -> str:
 
 
 def stored() -> dict[str, list]:
-    """All that Milvus holds, by partition."""
+    """Return everything in Milvus, by partition."""
     store = get_vector_store()
     return {
         name: sorted((row.id, row.person_id, row.image_path) for row in store.iterate(name))
@@ -343,7 +343,7 @@ def test_missing_file_is_named_until_it_is_back(gallery):
 
 
 def test_many_files_without_rows_are_left_alone(gallery):
-    """A wrong DATABASE_URL must not cost the pictures."""
+    """With a wrong DATABASE_URL, no picture may be deleted."""
     for number in range(101):
         name = default_storage.save(f"pictures/{number}.jpg", ContentFile(b"x"))
         os.utime(default_storage.path(name), (1e9, 1e9))

@@ -1,4 +1,4 @@
-"""Persons with a last day: it is given, shown, and kept, everywhere that people are described."""
+"""The last day of persons: set, shown and obeyed at every entry point."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def days_from_now(days: int) -> date:
 
 @pytest.fixture
 def four(weights) -> list[str]:
-    """One whose last day was yesterday, one whose is today, one within a month, one without."""
+    """Persons whose last day was yesterday, is today, is within a month, or is not set."""
     for name, days in {"over": -1, "today": 0, "later": 29, "endless": None}.items():
         last_day = None if days is None else days_from_now(days)
         Person.objects.create(person_id=name, keep_until=last_day)

@@ -1,4 +1,4 @@
-"""Pictures in a bucket: the same life through django-storages against a local S3 server."""
+"""Pictures in a bucket, through django-storages with a local S3 server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who searched, when and with what result: kept without pictures, for so many days, for those who may."""
+"""The search log: no pictures, a limited time, and only for users with permission."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def entry(ana) -> SearchEntry:
 
 @pytest.fixture
 def minute(monkeypatch) -> Callable[[], None]:
-    """What the server does every minute."""
+    """Run what the server does every minute."""
     monkeypatch.setattr(backlog.connections, "close_all", lambda: None)  # the test's own
     return lambda: backlog.BacklogThread()._pass(timezone.now())
 

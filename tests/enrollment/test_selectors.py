@@ -28,7 +28,7 @@ def row(picture) -> FaceEmbedding:
 
 
 def add_ghosts(row: FaceEmbedding, ids: range) -> None:
-    """Vectors like the row's, nearer than it, that no embedding accounts for."""
+    """Add vectors to Milvus that are nearer than the row's and have no embedding in SQL."""
     vectors = [VectorRow(pk, row.array, "ghost", "", "") for pk in ids]
     get_vector_store().upsert(partition_name(row.model, row.fingerprint), vectors)
 
@@ -42,7 +42,7 @@ def test_ghosts_are_never_found_and_displace_nobody(row):
 
 
 def test_vector_under_the_id_of_another_models_row_is_a_ghost(row):
-    """Two databases on one Milvus, or a restored backup: the id is somebody else's."""
+    """Two databases on one Milvus, or a restored backup: the id is of another row."""
     other = FaceEmbedding.objects.create(
         face_image=row.face_image, model="cosface_resnet50", fingerprint="f"
     )

@@ -1,4 +1,4 @@
-"""The one write path: what is kept of an upload, what is refused, and what a failure leaves."""
+"""Enrolment: what is stored, what is refused, and the state after a failure."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_files_go_again_when_the_rows_fail(picture, settings):
 
 
 def test_picture_is_on_the_disk_itself_before_its_row_is(picture, monkeypatch):
-    """After a power loss the row was there, and the file empty."""
+    """After a power loss there used to be a row with an empty file."""
     synced = {}
     fsync = os.fsync
 
@@ -170,7 +170,7 @@ def test_storage_that_takes_no_file_is_a_sentence_without_a_path(picture, settin
 
 @pytest.mark.django_db(transaction=True)
 def test_enrolling_within_a_transaction_is_refused(picture, settings):
-    """A rollback would leave vectors and files behind that no row accounts for."""
+    """A rollback would leave vectors and files without rows."""
     with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
         enroll("ana", picture)
     assert files(settings) == [] and stored() == []

@@ -1,4 +1,4 @@
-"""Saved and deleted rows: what Milvus is told, when, and when not."""
+"""What is requested of Milvus when rows are saved and deleted, and when it happens."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_deleted_person_takes_rows_files_and_vectors(commits, draw_picture, sett
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many deletions each run of `remove_deleted` applied."""
+    """The number of deletions that each run of `remove_deleted` applied."""
     applied: list[int] = []
     apply = removals.apply_deletions
     monkeypatch.setattr(removals, "apply_deletions", lambda: applied.append(apply()))
@@ -68,7 +68,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_milvus_is_asked_once_for_many_deletions(commits, asked, draw_picture):
-    """Each deleted vector used to ask on its own: a server that is away made it n time-outs."""
+    """Each vector used to be deleted by its own call: with a dead server n timeouts."""
     people = [enroll(name, *(draw_picture(seed=n) for n in range(4))).person for name in "ab"]
     for person in people:
         with commits():
@@ -78,7 +78,7 @@ def test_milvus_is_asked_once_for_many_deletions(commits, asked, draw_picture):
 
 
 def test_milvus_is_asked_once_whatever_savepoints_are_rolled_back(commits, asked, draw_picture):
-    """The first to ask, one in the middle, or a savepoint around them may be undone."""
+    """The rolled-back savepoint may be the first, one in the middle, or one around them."""
     pictures = [draw_picture(seed=n) for n in range(5)]
     one, two, three, four, five = enroll("ana", *pictures).person.face_images.order_by("pk")
     with commits():
@@ -115,7 +115,8 @@ def test_real_transactions_ask_once_each(asked, draw_picture):
 
 
 def test_hook_that_fails_takes_no_later_one_along(commits, draw_picture, monkeypatch):
-    """Django 5.2 asks a failed hook for a name that a partial has none of: three files once stayed."""
+    """Django 5.2 logs the `__qualname__` of a failed hook, which a partial lacks; later hooks were
+    lost."""
     person = enroll("ana", *(draw_picture(seed=n) for n in range(3))).person
     files = {picture.image.name for picture in person.face_images.all()}
     tried = set()
@@ -161,7 +162,7 @@ def test_rename_reaches_milvus(commits, draw_picture, new_id):
 
 
 def test_rename_by_the_object_that_made_the_person_reaches_milvus(commits, picture):
-    """The old id used to be known only to objects that were read from SQL."""
+    """The old id used to be known only to objects read from SQL."""
     person = Person.objects.create(person_id="ana")
     enroll("ana", picture)
     with commits():

@@ -1,4 +1,4 @@
-"""Text that is not UTF-8 is refused wherever it comes in; nobody is enrolled under half a name."""
+"""Text that is not UTF-8 is rejected everywhere, so that no person gets a damaged name."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_names_that_can_be_read_are_kept(given, kept, api, weights):
 
 
 def test_large_pictures_are_read_whole(api):
-    """Whatever stands in them: the mark and the ends of heads are looked for in pieces of the body."""
+    """Their content may resemble boundaries and ends of headers, across the pieces of the body."""
     content = b"--b\r\n\r\n\xe3--b0x" * 200_000
     sent = body(part(b'name="image"; filename="a.jpg"', content.replace(b"--b0x", b"--b1x")))
     answer = api.generic("POST", "/api/detect", sent, content_type=MULTIPART)

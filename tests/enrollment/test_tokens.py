@@ -1,4 +1,4 @@
-"""Tokens: hashed, named, with a scope, an end and a last use; those of version 1.0 until they are replaced."""
+"""Tokens: hashed, named, with scope, end and last use; and tokens of version 1.0."""
 
 from __future__ import annotations
 

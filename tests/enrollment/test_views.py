@@ -1,4 +1,4 @@
-"""The search page, the stored pictures and the login, as a browser without a script meets them."""
+"""The search page, stored pictures and login, in a browser without JavaScript."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ THRESHOLDS = Thresholds(Threshold(0.6, 0.001, 100_000), Threshold(0.4, 0.01, 100
 
 @pytest.fixture
 def local() -> Client:
-    """A browser on the machine itself."""
+    """A browser on the same machine."""
     return Client(headers={"host": "localhost"})
 
 
 @pytest.fixture
 def remote() -> Client:
-    """A browser elsewhere."""
+    """A browser on another machine."""
     return Client(REMOTE_ADDR="192.0.2.7", headers={"host": "localhost"})
 
 
 @pytest.fixture
 def picture() -> bytes:
-    """Somebody's face; who shows none is asked about in vain."""
+    """A picture with a face, because one without gets no answer."""
     return ANA
 
 
 @pytest.fixture
 def user(django_user_model):
-    """Somebody with an account and no further rights."""
+    """An account without any permission."""
     return django_user_model.objects.create_user("maria", password="rosa-dos-ventos")
 
 
@@ -69,7 +69,7 @@ def gallery(weights: str) -> list[FaceImage]:
 
 @pytest.fixture
 def stored(db) -> list[FaceImage]:
-    """Pictures of Ana, a JPEG and a PNG, of which no vector was computed."""
+    """A JPEG and a PNG of Ana without vectors."""
     ana = Person.objects.create(person_id="ana")
     contents = {"a.jpg": draw_picture(seed=1), "b.png": draw_picture(format="PNG")}
     return [
@@ -92,12 +92,12 @@ def ask(client: Client, *contents: bytes, filename: str = "who.jpg", headers=Non
 
 
 def faces_of(response) -> list[QueryFace]:
-    """Every face of every picture that was answered."""
+    """Return every face of every picture in the answer."""
     return [face for picture in response.context["pictures"] for face in picture.faces]
 
 
 def given_hit(monkeypatch, face_image: FaceImage, similarity: float, thresholds) -> SearchHit:
-    """Has every search find this picture alone, as similar as said."""
+    """Make every search find only this picture, with this similarity."""
     hit = SearchHit(1, similarity, decide(similarity, thresholds), face_image)
     monkeypatch.setattr(
         "enrollment.pages.query_pictures.search_gallery",
@@ -110,7 +110,7 @@ def given_hit(monkeypatch, face_image: FaceImage, similarity: float, thresholds)
 
 
 class Markup(HTMLParser):
-    """What a page is made of: (tag, attributes) of every element."""
+    """The elements of a page, as (tag, attributes)."""
 
     def __init__(self, response) -> None:
         super().__init__()

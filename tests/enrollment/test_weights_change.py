@@ -1,4 +1,5 @@
-"""New weights: the old ones answer until theirs are ready, and again when their file is put back."""
+"""New weights: the old vectors answer until the new ones are ready, and again when the old file
+returns."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ FILE = f"{MODEL}.ckpt"
 
 @pytest.fixture(scope="module")
 def other_weights(tmp_path_factory) -> Path:
-    """Weights whose embeddings are as good and not comparable: the same numbers in another order."""
+    """Equally good weights that are not comparable: they permute the numbers of the embedding."""
     import torch
     from safetensors.torch import load_file
 
@@ -42,7 +43,7 @@ def other_weights(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def folders(settings, tmp_path, other_weights) -> tuple[Path, Path]:
-    """`WEIGHTS_DIR` with the weights in use, and a folder with the next ones."""
+    """`WEIGHTS_DIR` with the current weights, and a folder with the next ones."""
     now, coming = tmp_path / "weights", tmp_path / "next"
     now.mkdir()
     coming.mkdir()
@@ -68,7 +69,7 @@ def answers(pictures: list[bytes]) -> list[str]:
 
 
 def reindex(settings, folder: Path, *words: str) -> str:
-    """As another process whose WEIGHTS_DIR is `folder`."""
+    """Run `reindex` as another process whose WEIGHTS_DIR is `folder`."""
     output, before = io.StringIO(), settings.RECOGNITION
     settings.RECOGNITION = before | {"WEIGHTS_DIR": folder}
     call_command("reindex", *words, stdout=output, stderr=output)
@@ -170,7 +171,7 @@ def test_server_leaves_what_other_weights_must_compute(settings, folders, pictur
 
 
 def test_file_replaced_while_serving_is_loaded_at_the_next_request(folders, pictures) -> None:
-    """Without 'reindex --keep' before it nobody is found, rather than somebody wrong."""
+    """Without 'reindex --keep' before, searches find nobody rather than a wrong person."""
     now, coming = folders
     assert answers(pictures) == PERSONS
     (coming / FILE).replace(now / FILE)

@@ -1,4 +1,4 @@
-"""ZIPs as other systems pack them, and ZIPs that are damaged: every one is answered in sentences."""
+"""ZIPs from other systems and damaged ZIPs: each file gets a clear message."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def packed(files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
 
 
 def raw_named(name: bytes, extra: bytes = b"") -> bytes:
-    """A ZIP whose one entry is called by these bytes, without the flag of UTF-8."""
+    """Return a ZIP with one entry whose name is these bytes, without the UTF-8 flag."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         entry = zipfile.ZipInfo("x" * len(name))
@@ -49,14 +49,14 @@ def raw_named(name: bytes, extra: bytes = b"") -> bytes:
 
 
 def unpacked(content: bytes, folder: Path) -> dict[str, str]:
-    """The files that are there, and the reasons of those that are not."""
+    """Return the unpacked files, and the reasons of the others."""
     reasons = unpack(io.BytesIO(content), folder)
     files = {str(path.relative_to(folder)): "" for path in folder.rglob("*") if path.is_file()}
     return files | reasons
 
 
 def persons_of(name: str) -> dict[str, int]:
-    """How many pictures each person would get."""
+    """Return how many pictures each person would get."""
     staged = stage_import(
         io.BytesIO((CASES / name).read_bytes()), name, 1, use_face_detection=False
     )
@@ -143,7 +143,7 @@ def test_systems_own_are_nobody_and_spoil_no_wrapper(tmp_path):
 
 @pytest.mark.django_db
 def test_refused_file_stands_in_no_others_way(tmp_path, weights, monkeypatch):
-    """Its copy in another folder is judged for itself."""
+    """An identical file in another folder is judged by itself."""
     from enrollment.enrolling import folder_import
     from recognition.exceptions import InvalidImage
 
@@ -181,7 +181,7 @@ def test_file_names_that_are_not_utf8_are_shown_as_they_are(tmp_path):
 
 
 def mutated(seed: int) -> bytes:
-    """One of the known ZIPs, or one of our own, with bytes changed, doubled, taken out or put in."""
+    """Return one of the sample ZIPs with bytes changed, repeated, removed or inserted."""
     chance = random.Random(seed)
     methods = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
     own = packed({"João/1.jpg": b"ab" * 500, "bia\\2.png": b"x"}, chance.choice(methods))
@@ -209,7 +209,7 @@ def mutated(seed: int) -> bytes:
 
 @pytest.mark.parametrize("start", range(0, MUTATIONS, 20))
 def test_mutated_archives_are_answered_in_sentences(start, tmp_path):
-    """`FUZZED_ZIPS=1000` tries so many."""
+    """`FUZZED_ZIPS=1000` sets the number."""
     for seed in range(start, min(start + 20, MUTATIONS)):
         folder = tmp_path / str(seed)
         try:

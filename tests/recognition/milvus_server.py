@@ -1,8 +1,8 @@
-"""Servers to test against: `milvus-lite server`, and a real Milvus out of a package.
+"""Milvus servers for tests: `milvus-lite server`, and a real Milvus from PyPI.
 
-The real one (`milvus==2.3.5`, 90 MB) lives in a virtual environment of its own, because its
-requirements are old: `MILVUS_SERVER_VENV`, by default `.venv-milvus` beside manage.py. It is made
-when `TEST_MILVUS_SERVER=1`, and used whenever it is there.
+The real one (`milvus==2.3.5`, 90 MB) has its own virtual environment, because its requirements are
+old: `MILVUS_SERVER_VENV`, by default `.venv-milvus` beside manage.py. It is created when
+`TEST_MILVUS_SERVER=1`, and used whenever it exists.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STOP_SECONDS = 5  # the data is thrown away
 
 
 def milvus_program() -> Path | None:
-    """The real server's program; None where it is neither installed nor asked for."""
+    """Return the real server's program; None if it is neither installed nor requested."""
     program = VENV / "bin" / "milvus-server"
     if not program.exists() and os.environ.get("TEST_MILVUS_SERVER") == "1":
         subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
@@ -41,7 +41,7 @@ def free_port() -> int:
 
 @contextmanager
 def milvus_server(program: Path, folder: Path) -> Iterator[str]:
-    """A real Milvus on `folder`; yields its address."""
+    """Run a real Milvus on `folder`; yield its address."""
     port = free_port()
     with running(milvus_command(program, folder, port), folder, port):
         yield f"http://127.0.0.1:{port}"
@@ -53,7 +53,7 @@ def milvus_command(program: Path, folder: Path, port: int) -> list[str | Path]:
 
 @contextmanager
 def lite_server(folder: Path, port: int | None = None) -> Iterator[str]:
-    """Milvus Lite as a server on `folder`; one worker, as its writes are not safe side by side."""
+    """Run Milvus Lite as a server on `folder`, with one worker, as concurrent writes are unsafe."""
     port = port or free_port()
     program = Path(sys.executable).with_name("milvus-lite")
     command = [program, "server", "--data-dir", folder / "data", "--port", str(port)]
@@ -66,7 +66,8 @@ def lite_server(folder: Path, port: int | None = None) -> Iterator[str]:
 def running(
     command: list[str | Path], folder: Path, port: int
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """In its own process group: the wrapper of the real server leaves that one behind."""
+    """Run a program in its own process group, as the wrapper of the real server leaves that one
+    running."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "server.log"
     # Milvus reads names that are ours too: LOG_LEVEL=WARNING ends it with a panic.
@@ -83,7 +84,7 @@ def running(
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
-    """Returns when the store answers; raises with the end of the logs when it does not."""
+    """Wait until the store answers; raise with the end of the logs if it does not."""
     from recognition.exceptions import VectorStoreUnavailable
     from recognition.vector_store import ServerVectorStore
 

@@ -1,4 +1,4 @@
-"""A face lands on the template from any place, size and turn."""
+"""Alignment maps a face to the template from any position, size and rotation."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from recognition.alignment import TEMPLATE, align_face, similarity_transform, wh
 
 
 def placed(scale: float, degrees: float, shift: tuple[float, float]) -> np.ndarray:
-    """Landmarks of a face that was scaled, turned and shifted."""
+    """Return the landmarks of a scaled, rotated and shifted face."""
     angle = np.deg2rad(degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return (TEMPLATE @ turn.T * scale + shift).astype(np.float32)
 
 
 def photo_with_dots(landmarks: np.ndarray, radius: float) -> np.ndarray:
-    """500×600, dark, with a white disc on each landmark."""
+    """Return a dark 500×600 picture with a white disc on each landmark."""
     y, x = np.mgrid[:500, :600]
     image = np.full((500, 600, 3), 20, np.uint8)
     for point in landmarks:
@@ -26,7 +26,7 @@ def photo_with_dots(landmarks: np.ndarray, radius: float) -> np.ndarray:
 
 
 def centres_of_light(crop: np.ndarray) -> np.ndarray:
-    """Centre of brightness within 7 pixels of each point of the template."""
+    """Return the centre of brightness within 7 pixels of each template point."""
     y, x = np.mgrid[: crop.shape[0], : crop.shape[1]]
     light = crop[..., 0].astype(float) - 20
     near = [np.hypot(x - point[0], y - point[1]) <= 7 for point in TEMPLATE]
@@ -85,7 +85,7 @@ def test_face_wholly_outside_still_gives_a_crop():
 
 
 def test_strong_reduction_does_not_alias():
-    """Single-pixel noise must average to its mean rather than survive the scaling."""
+    """Single-pixel noise must average out instead of surviving the scaling."""
     noise = np.random.default_rng(1).integers(0, 2, (1200, 1200, 1), dtype=np.uint8) * 255
     image = np.repeat(noise, 3, axis=2)
 

@@ -1,4 +1,4 @@
-"""The benchmark measures every step, says with what, and leaves the installation alone."""
+"""The benchmark measures every step, reports its conditions, and does not change the installation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODEL = "mobilenetv3_large"
 
 @pytest.fixture
 def benchmark(weights, tmp_path, monkeypatch, capsys):
-    """Runs the command as briefly as it goes; returns what it prints, and its JSON."""
+    """Run the command as briefly as possible; return its output and its JSON."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
 

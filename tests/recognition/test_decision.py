@@ -1,4 +1,4 @@
-"""What a similarity means, in a comparison of two and in a search among many."""
+"""Decisions for one-to-one comparisons and for searches."""
 
 import pytest
 

@@ -25,7 +25,7 @@ NONE = "recognition.detection.none.NoDetector"
 
 @pytest.fixture
 def photo(faces) -> np.ndarray:
-    """350×350, one face that fills it."""
+    """A 350×350 picture filled by one face."""
     return np.asarray(Image.open(min(faces.glob("*/*.jpg"))).convert("RGB"))
 
 
@@ -82,7 +82,8 @@ def test_largest_face_comes_first(photo):
 
 @pytest.mark.parametrize("factor", [3, 6])
 def test_coordinates_are_of_the_full_picture(photo, factor):
-    """A picture above `detection_max_side` gives the same places as its small twin, times factor."""
+    """A picture above `detection_max_side` gives the coordinates of its small copy, times the
+    factor."""
     small = on_canvas(photo, 300, (60, 30), (400, 400))
     large = np.asarray(Image.fromarray(small).resize((400 * factor,) * 2, Image.Resampling.BICUBIC))
 

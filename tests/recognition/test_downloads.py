@@ -1,4 +1,4 @@
-"""fetch_weights against a server on this machine that misbehaves in every way they do."""
+"""fetch_weights against a local server that fails in every usual way."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MODEL = "mobilenetv3_large"
 
 @dataclass
 class Publisher:
-    """What the server does: each answer ends after `cuts[n]` bytes, the last ones are whole."""
+    """The server's behaviour: answer n ends after `cuts[n]` bytes, later ones are complete."""
 
     content: bytes
     cuts: list[int] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Publisher:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> bytes:
-    """A training checkpoint as they are published: under a key, with `module.` and a Namespace."""
+    """A training checkpoint in the usual form: nested under a key, with `module.` and a Namespace."""
     import torch
     from safetensors.torch import load_file
 
@@ -73,7 +73,7 @@ def checkpoint(tmp_path_factory) -> bytes:
 
 @pytest.fixture
 def publisher(checkpoint):
-    """A publisher on loopback; change its fields to make it misbehave."""
+    """A publisher on loopback; its fields make it fail."""
     state = Publisher(checkpoint)
 
     class Handler(BaseHTTPRequestHandler):
@@ -225,7 +225,7 @@ def test_published_file_is_https_and_pinned_or_said_not_to_be(published, folder,
 
 @pytest.fixture
 def detector(publisher, monkeypatch):
-    """YuNet as the publisher on loopback has it."""
+    """YuNet as published by the loopback server."""
     publisher.content = b"a detector"
     digest = hashlib.sha256(publisher.content).hexdigest()
     item = replace(published_files()[-1], name="here", url=publisher.url, sha256=digest)

@@ -20,12 +20,12 @@ EXPECTED = ([0.00931, 0.04525, 0.02159, -0.01486, -0.04714], 2.1179)
 
 @pytest.fixture
 def ramp() -> torch.Tensor:
-    """1×3×112×112 in [-1, 1], the same everywhere."""
+    """Return the same 1×3×112×112 tensor in [-1, 1] on every machine."""
     return torch.linspace(-1, 1, 3 * 112 * 112).reshape(1, 3, 112, 112)
 
 
 def test_layout_is_that_of_the_published_checkpoint():
-    """1.77 million parameters, as the paper counts them for γ = 0.6; matrices are in two factors."""
+    """1.77 million parameters, as in the paper for γ = 0.6, with low-rank layers."""
     network = edgeface_xs()
     assert sum(parameter.numel() for parameter in network.parameters()) == 1_770_492
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}

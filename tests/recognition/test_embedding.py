@@ -1,4 +1,4 @@
-"""Which faces of a picture are cut out, and what is told and stored of them."""
+"""Which faces of a picture are cropped, and what is returned and stored about them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.pictures import draw_picture
 
 @pytest.fixture(scope="module")
 def group(faces) -> np.ndarray:
-    """700×320×3 RGB: two people, the one on the right larger."""
+    """700×320×3 RGB with two people; the right one is larger."""
     people = sorted(faces.iterdir())[:2]
     first, second = (Image.open(min(person.iterdir())).convert("RGB") for person in people)
     canvas = Image.new("RGB", (700, 320), (90, 100, 110))
@@ -137,7 +137,7 @@ def test_flip_tta_takes_the_mean_with_the_mirror_image(group, weights, settings)
 
 @pytest.mark.parametrize("side", [360, 60])
 def test_a_large_jpeg_is_cropped_as_at_its_full_size(side):
-    """A face that is small in the reduced picture is cut from the whole one."""
+    """A face that is small in the reduced picture is cropped from the full picture."""
     scene = Image.new("RGB", (4000, 3000), (90, 100, 110))
     scene.paste(draw_face(PEOPLE[0], side=360).resize((side * 3, side * 3)), (900, 700))
     jpeg = io.BytesIO()

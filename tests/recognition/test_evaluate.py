@@ -1,4 +1,4 @@
-"""Pairs, figures and thresholds, on drawn pictures and on faces where they are at hand."""
+"""Pairs, figures and thresholds, on drawn pictures and, if available, on faces."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MODEL = "mobilenetv3_large"
 
 @pytest.fixture
 def own_weights(settings, tmp_path):
-    """A weights folder that a test may write to, with the bundled file."""
+    """A copy of the weights folder that the test may change."""
     folder = tmp_path / "weights"
     folder.mkdir()
     shutil.copy(Path(__file__).parents[2] / "weights" / f"{MODEL}.safetensors", folder)
@@ -41,7 +41,7 @@ def own_weights(settings, tmp_path):
 
 @pytest.fixture
 def people(tmp_path, draw_picture):
-    """Twelve made-up persons with two near-identical drawings each, as a folder per person."""
+    """Twelve synthetic persons with two nearly identical drawings each, one folder a person."""
     root = tmp_path / "people"
     for number in range(12):
         folder = root / f"Person_{number}"
@@ -55,7 +55,7 @@ def people(tmp_path, draw_picture):
 
 @pytest.fixture
 def pairs(tmp_path):
-    """Every genuine pair of `people`, and as many impostor pairs."""
+    """All genuine pairs of `people`, and as many impostor pairs."""
     path = tmp_path / "pairs.csv"
     rows = [f"Person_{n}_0001,Person_{n}_0002,1" for n in range(12)]
     rows += [f"Person_{n}_0001,Person_{(n + 1) % 12}_0002,0" for n in range(12)]

@@ -1,4 +1,4 @@
-"""The arithmetic of an evaluation: intervals, strangers, conditions and groups."""
+"""The calculations of an evaluation: intervals, identification, conditions and groups."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from recognition.metrics import threshold_at_fmr
 
 
 def vectors_of(people: int, pictures: int, noise: float, seed: int = 0):
-    """Pictures scattered around one direction for each person, and whose they are."""
+    """Return vectors scattered around one direction for each person, and their persons."""
     chance = np.random.default_rng(seed)
     centres = np.repeat(chance.normal(size=(people, 64)), pictures, axis=0)
     vectors = (centres + noise * chance.normal(size=centres.shape)).astype(np.float32)
@@ -43,7 +43,7 @@ def test_all_pairs_carry_whom_they_show():
 
 
 def test_the_threshold_of_a_rate_keeps_that_rate():
-    """Compared as float32 it would fall back on the score that it lies just above."""
+    """Rounded to float32, the threshold would equal the score just below it."""
     found = verify_all(*vectors_of(12, 3, 0.8))
     for rate in (0.3, 0.1, 0.05, 0.02):
         threshold = threshold_at_fmr(found.similarities, found.same, rate)
@@ -69,7 +69,7 @@ def test_interval_covers_the_rate_and_narrows_with_more_people():
 
 
 def test_interval_is_that_of_pairs_counted_one_by_one():
-    """The shortened sums against the plain definition, replicate by replicate."""
+    """Compare the optimised sums with the plain definition, replicate by replicate."""
     found = verify_all(*vectors_of(9, 3, 1.5))
     chance, rates = np.random.default_rng(0), []
     for _replicate in range(50):
@@ -86,7 +86,7 @@ def test_interval_is_that_of_pairs_counted_one_by_one():
 
 
 def test_interval_knows_that_a_persons_pictures_go_together():
-    """Copies of the same pictures are no more evidence."""
+    """Copies of pictures are no additional evidence."""
     vectors, names = vectors_of(20, 3, 1.3)
     once = verify_all(vectors, names).intervals()["tar_at_fmr_0.01"]
     copied = verify_all(np.repeat(vectors, 3, axis=0), np.repeat(names, 3).tolist())
@@ -123,7 +123,7 @@ def test_nobody_to_identify_is_said():
 
 @pytest.fixture
 def crop():
-    """A crop of random patches, so that each condition changes it."""
+    """A crop of random patches that every condition changes."""
     small = np.random.default_rng(3).integers(0, 256, (14, 14, 3), np.uint8)
     return np.asarray(Image.fromarray(small).resize((112, 112), Image.Resampling.BICUBIC))
 

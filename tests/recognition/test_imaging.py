@@ -1,4 +1,4 @@
-"""Uploads of every kind become upright RGB or a sentence; what is stored tells nothing else."""
+"""Uploads of every kind give upright RGB or a clear error; stored files have no metadata."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def encoded(image: Image.Image, format: str, **options) -> bytes:
 
 
 def marked_picture() -> Image.Image:
-    """48×32, its upper left quarter reddish."""
+    """Return a 48×32 picture with a reddish upper left quarter."""
     image = Image.new("RGB", (48, 32), (30, 90, 160))
     image.paste(CORNER, (0, 0, 24, 16))
     return image
@@ -259,7 +259,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns about bombs and bad metadata
 def test_hostile_bytes_are_read_or_refused():
-    """Anything but `InvalidImage` fails here; what is read must be stored without loss."""
+    """Only `InvalidImage` may be raised, and what is decoded must be stored without loss."""
     chance = random.Random(20)
     outcomes = {"read": 0, "refused": 0}
     for data in samples() * 60:

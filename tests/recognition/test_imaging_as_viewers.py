@@ -1,4 +1,5 @@
-"""What an image viewer opens although something is missing or odd is opened; what shows wrong is not."""
+"""Incomplete or unusual files that an image viewer shows correctly are accepted; others are
+rejected."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from tests.pictures import draw_picture
 
 
 def segments(jpeg: bytes) -> list[tuple[int, int, int]]:
-    """Marker, where it stands, and where its header ends, of each segment of a JPEG that Pillow wrote."""
+    """Yield the marker, offset and end of header of each segment of a JPEG by Pillow."""
     found, position = [], 2
     while start := re.compile(rb"\xff[^\x00\xd0-\xd7\xff]").search(jpeg, position):
         size = int.from_bytes(jpeg[start.end() : start.end() + 2], "big")

@@ -1,4 +1,4 @@
-"""A picture has the tones, the colours and the way up that an image viewer gives it."""
+"""Pictures have the tones, colours and orientation that an image viewer shows."""
 
 from __future__ import annotations
 

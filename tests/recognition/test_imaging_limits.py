@@ -1,4 +1,4 @@
-"""What a picture may cost is looked at before the work, and metadata never fails a picture."""
+"""The cost of a picture is checked before the work, and metadata never makes a picture fail."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def refusal(data: bytes) -> str:
 
 
 def tiff(entries: list[tuple[int, int, int, int]], pixels: bytes = b"", order: str = "<") -> bytes:
-    """A TIFF of these directory entries (tag, type, count, value), its pixels behind the directory."""
+    """Return a TIFF with these directory entries (tag, type, count, value), followed by its pixels."""
     head = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, 8)
     rows = b"".join(struct.pack(order + "HHII", *entry) for entry in sorted(entries))
     return head + struct.pack(order + "H", len(entries)) + rows + bytes(4) + pixels
@@ -61,7 +61,7 @@ def test_too_many_scans_are_refused_at_once():
 
 
 def repeated_scans(count: int, size: tuple[int, int] = (64, 64)) -> bytes:
-    """A progressive JPEG whose last scan stands `count` times."""
+    """Return a progressive JPEG whose last scan is repeated `count` times."""
     data = draw_picture(size, progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:last] + data[last:-2] * count + b"\xff\xd9"
@@ -167,7 +167,7 @@ def test_metadata_of_any_type_fails_no_picture(format):
 
 
 def with_metadata(jpeg: bytes, format: str, kind: int, value: bytes) -> bytes:
-    """A picture in this format whose EXIF holds known tags of this type, with this value."""
+    """Return a picture in this format with EXIF tags of this type and value."""
     tags = (0x0112, 0x011A, 0x8769, 0x8825, 0x02BC)
     rows = b"".join(
         struct.pack(">HHI", tag, kind, count) + value for tag in tags for count in (1, 7)

@@ -1,4 +1,4 @@
-"""Verification and identification figures on scores whose answer is known by hand."""
+"""Figures of verification and identification for scores with known results."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from recognition.metrics import (
 
 @pytest.fixture
 def overlapping():
-    """1,000 genuine scores around 0.6 and 1,000 impostor scores around 0, both 0.2 wide."""
+    """1,000 genuine scores around 0.6 and 1,000 impostor scores around 0, standard deviation 0.2."""
     rng = np.random.default_rng(0)
     scores = np.concatenate((rng.normal(0.6, 0.2, 1000), rng.normal(0, 0.2, 1000)))
     return scores, np.arange(2000) < 1000
@@ -39,7 +39,7 @@ def test_separable_pairs_are_all_right():
 
 
 def test_accuracy_of_two_normal_distributions(overlapping):
-    """Means three widths apart: Φ(1.5) = 93.3 % of either side is right."""
+    """Means three standard deviations apart: Φ(1.5) = 93.3 % of each side is correct."""
     accuracy = verification_accuracy(*overlapping)
     assert accuracy.mean == pytest.approx(0.933, abs=0.015)
     assert accuracy.threshold == pytest.approx(0.3, abs=0.06)
@@ -47,7 +47,7 @@ def test_accuracy_of_two_normal_distributions(overlapping):
 
 
 def test_both_kinds_of_pairs_count_the_same():
-    """Of 20 genuine pairs half lie among 2,000 impostors: calling all of them strangers is half right."""
+    """Half of 20 genuine pairs lie among 2,000 impostors: rejecting all would be half right."""
     scores = np.r_[np.full(10, 0.9), np.full(10, 0.1), np.full(2000, 0.1)]
     accuracy = verification_accuracy(scores, np.arange(2020) < 20)
     assert accuracy.mean == pytest.approx(0.75)
@@ -55,7 +55,7 @@ def test_both_kinds_of_pairs_count_the_same():
 
 
 def test_accuracy_ignores_the_order_of_classes(overlapping):
-    """Pair lists come sorted by class; folds taken in a row would then hold one class each."""
+    """Pair lists are sorted by class; contiguous folds would have a single class each."""
     scores, same = overlapping
     shuffled = np.random.default_rng(1).permutation(len(scores))
     mixed = verification_accuracy(scores[shuffled], same[shuffled])
@@ -63,7 +63,7 @@ def test_accuracy_ignores_the_order_of_classes(overlapping):
 
 
 def test_a_fold_is_judged_by_the_threshold_of_the_others():
-    """One genuine pair far below the impostors: its own fold must count it as wrong."""
+    """A genuine pair far below the impostors must count as wrong in its own fold."""
     scores = np.r_[np.full(9, 0.8), -1.0, np.full(10, 0.1)]
     assert verification_accuracy(scores, np.arange(20) < 10).mean == pytest.approx(0.95)
 
@@ -88,7 +88,7 @@ def test_equal_error_of_two_normal_distributions(overlapping):
 
 
 def test_rank_counts_people_not_pictures():
-    """Two pictures of the wrong person rank first; by people the right one is second."""
+    """Two pictures of a wrong person rank first; counted by people, the right one is second."""
     similarities = [[0.9, 0.8, 0.7, 0.1]]
     gallery = ["ana", "ana", "rui", "eva"]
     assert rank_k_rate(similarities, ["rui"], gallery, k=1) == 0

@@ -1,4 +1,4 @@
-"""The nearest neighbours are those that a comparison one by one finds."""
+"""Nearest neighbours equal those of a direct comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose program is at the other end of a connection: real processes, real connections."""
+"""Which program is at the other end of a connection, with real processes and connections."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def peer_of() -> Iterator[Callable[..., Peer]]:
-    """The `Peer` of a program that connects here, by an address of this machine."""
+    """Return the `Peer` of a program that connects here by an address of this machine."""
     programs: list[subprocess.Popen[str]] = []
     connections: list[socket.socket] = []
 
@@ -100,7 +100,7 @@ def test_another_users_program(peer_of):
 
 
 def test_own_program_through_an_outer_address(peer_of):
-    """As a bridge to containers, or a port that the router forwards, would bring it."""
+    """Like a connection through a container bridge or a forwarded port."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
@@ -111,7 +111,7 @@ def test_own_program_through_an_outer_address(peer_of):
 
 
 def test_a_program_that_cannot_be_seen_is_not_own(peer_of, monkeypatch):
-    """As one in another container with the same network."""
+    """Like a program in another container with the same network."""
     connected = peer_of()
     monkeypatch.setattr(peer, "_processes", lambda uid: iter(()))
     assert not connected.is_own

@@ -1,4 +1,4 @@
-"""What is measured of a face, and that each reason says what it should."""
+"""The quality measures of a face, and the text of each reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recognition.quality import FaceQuality, crop_quality, face_quality, head_po
 
 
 def crop(mean: float = 130, spread: float = 40, sigma: float = 0) -> np.ndarray:
-    """112×112×3 uint8 RGB of noise with that mean and standard deviation, blurred before."""
+    """Return a blurred 112×112×3 uint8 RGB crop of noise with this mean and standard deviation."""
     noise = np.random.default_rng(3).normal(0, 1, (112, 112)).astype(np.float32)
     if sigma:
         noise = cv2.GaussianBlur(noise, (0, 0), sigma)
@@ -28,7 +28,7 @@ def crop(mean: float = 130, spread: float = 40, sigma: float = 0) -> np.ndarray:
 def face(
     *, score: float = 0.99, width: float = 100, roll: float = 0, nose: float = 0, x: float = 0
 ) -> Face:
-    """A face whose landmarks are the template's; `nose` moves its tip, in distances of the eyes."""
+    """Return a face with the template's landmarks; `nose` moves the nose tip, in eye distances."""
     points = TEMPLATE - TEMPLATE.mean(0)
     points[0, 1] = points[1, 1] = points[:2, 1].mean()
     points[2, 0] = (points[0, 0] + points[1, 0] + points[3, 0] + points[4, 0]) / 4
@@ -45,7 +45,7 @@ def codes(judged: FaceQuality) -> list[str]:
 
 @pytest.fixture
 def photo(faces) -> np.ndarray:
-    """350×350, one face that fills it."""
+    """A 350×350 picture filled by one face."""
     return np.asarray(Image.open(min(faces.glob("*/*.jpg"))).convert("RGB"))
 
 

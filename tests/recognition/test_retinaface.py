@@ -1,4 +1,4 @@
-"""RetinaFace around a stand-in for its package, which is an extra and fetches weights."""
+"""RetinaFace with a stand-in for its package, which is optional and downloads weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATH = "recognition.detection.retinaface.RetinaFaceDetector"
 
 
 class StandIn:
-    """Finds a face wherever it sees pure red, and remembers what it was given."""
+    """A network that finds a face wherever there is pure red, and records its input."""
 
     def __init__(self, **options: object) -> None:
         self.options = options
@@ -52,7 +52,7 @@ class StandIn:
 
 @pytest.fixture(autouse=True)
 def _own_detector() -> Iterator[None]:
-    """A detector that failed in one test is not the next one's."""
+    """Reset the detector, which remembers failures."""
     detection._detector.cache_clear()
     yield
     detection._detector.cache_clear()
@@ -60,7 +60,7 @@ def _own_detector() -> Iterator[None]:
 
 @pytest.fixture
 def package(monkeypatch) -> SimpleNamespace:
-    """`uniface` as far as it is used; `fetches` counts the downloads, `fails` makes them fail."""
+    """A stand-in for `uniface`; `fetches` counts downloads, and `fails` makes them fail."""
     state = SimpleNamespace(fetches=0, fails=None)
 
     def verify_model_weights(name: str, timeout: int, max_retries: int) -> str:

@@ -1,4 +1,4 @@
-"""A made-up set of faces: every person a colour pattern, every picture a noisy copy of it."""
+"""A synthetic set of faces: each person is a colour pattern, each picture a noisy copy of it."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ PEOPLE, PICTURES = 6, 4
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """As a run sets it: threads of one process wait for each other beside other work."""
+    """Use one thread, as a run does: several threads wait for each other on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -35,14 +35,14 @@ def crops(tmp_path):
 
 @pytest.fixture
 def pack(crops, tmp_path):
-    """The same, decoded."""
+    """The same crops as a pack."""
     decode_sources([crops], tmp_path / "pack")
     return tmp_path / "pack"
 
 
 @pytest.fixture
 def teacher(tmp_path):
-    """A teacher's file: 16 numbers for each picture, alike for pictures of one person."""
+    """A teacher's file with 16 numbers for each picture, similar for pictures of one person."""
     rng = np.random.default_rng(1)
     names = [f"p{p}_{n}" for p in range(PEOPLE) for n in range(PICTURES)]
     centres = rng.normal(size=(PEOPLE, 16)).repeat(PICTURES, 0)

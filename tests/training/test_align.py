@@ -1,4 +1,4 @@
-"""Crops are cut out of photos as the service cuts them, each into the folder of its person."""
+"""Crops are cut from photos as in the service, each into the folder of its person."""
 
 import numpy as np
 from PIL import Image

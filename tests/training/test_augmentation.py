@@ -1,4 +1,4 @@
-"""Both augmentations change pictures as much as they should, and no more; alike on average."""
+"""Both augmentations change pictures as much as intended, and are alike on average."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from training.augmentation import augment
 
 @pytest.fixture(scope="module")
 def face() -> np.ndarray:
-    """A smooth picture that is not symmetric, in colour."""
+    """An asymmetric smooth picture in colour."""
     ramp = np.linspace(0, 1, 112)
     rows, columns = np.meshgrid(ramp, ramp, indexing="ij")
     waves = (np.sin(5 * rows + 9 * columns), np.cos(7 * rows * columns), columns)
@@ -64,7 +64,7 @@ def test_a_batch_of_one_and_a_whole_plain_batch_pass(face):
 
 
 def test_both_augmentations_are_alike_on_average(face):
-    """Mean, contrast, colour and sharpness of what comes out, over many pictures."""
+    """Mean, contrast, colour and sharpness over many pictures."""
 
     def figures(images: torch.Tensor) -> torch.Tensor:
         return torch.stack(

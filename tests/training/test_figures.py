@@ -1,4 +1,4 @@
-"""The figures of the weights' README come from one command."""
+"""One command prints all figures of the weights' README."""
 
 import io
 import subprocess

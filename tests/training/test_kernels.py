@@ -1,4 +1,5 @@
-"""The kernels compute what PyTorch's own layers do, forwards and backwards, as far as bfloat16 goes."""
+"""The kernels compute what PyTorch's layers compute, forward and backward, within bfloat16
+precision."""
 
 import copy
 
@@ -17,7 +18,7 @@ needs_kernels = pytest.mark.skipif(
 
 
 def pictures(*shape: int) -> torch.Tensor:
-    """Random numbers that bfloat16 holds exactly, channels last."""
+    """Return random numbers that bfloat16 represents exactly, channels last."""
     x = torch.randn(shape).bfloat16().float()
     return x.contiguous(memory_format=torch.channels_last)
 
@@ -33,7 +34,7 @@ def conv_norm(kernel: int, channels: int, out: int, stride: int, activation: nn.
 
 
 def compare(usual: nn.Module, fused_type: type, x: torch.Tensor) -> None:
-    """Output, gradients and running statistics of the layer and of its copy with the kernels."""
+    """Compare output, gradients and running statistics of the layer and its copy with the kernels."""
     fused = copy.deepcopy(usual)
     fused.__class__ = fused_type
     inputs = x.clone().requires_grad_(), x.clone().requires_grad_()

@@ -1,4 +1,4 @@
-"""The losses are zero where nothing is left to learn, and grow where it is."""
+"""The losses are zero for perfect outputs and grow with the error."""
 
 import math
 

@@ -1,4 +1,5 @@
-"""Parts hold everything once, a person in one part; decoding goes on where it stopped."""
+"""Archives contain every crop once and each person in one archive; decoding resumes after an
+interruption."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The joint teacher combines what its members say; an OpenVINO model computes what PyTorch would."""
+"""The joint teacher combines its members, and an OpenVINO model gives the results of PyTorch."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from training.teachers import JointTeacher, edgeface
 
 
 class Projection(nn.Module):
-    """A member: one random projection of the picture's 4×4 colours."""
+    """A member: one random projection of the picture reduced to 4×4 colours."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def test_a_single_view_is_near_the_mirrored_mean(crops):
 
 
 class Writer:
-    """Writes an OpenVINO model layer by layer."""
+    """Write an OpenVINO model layer by layer."""
 
     def __init__(self) -> None:
         self.layers, self.edges, self.content = [], [], b""

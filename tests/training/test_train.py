@@ -1,4 +1,4 @@
-"""A whole run on a made-up set: it learns, resumes, and exports what the service loads."""
+"""A whole run on a synthetic set: it learns, resumes, and exports weights that the service loads."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from training.train import Trainer, embed, learning_rate, resize, size_at, train
 
 @pytest.fixture
 def options(pack, teacher, tmp_path):
-    """Options of a run of two steps at a few pixels, so that it takes a moment."""
+    """Return the options of a short run: two steps at a few pixels."""
     return parser().parse_args(
         ["mobilenetv3_large", "--pack", str(pack), "--teacher", str(teacher), "--steps", "2"]
         + ["--checkpoint", str(tmp_path / "run.pt"), "--weights", str(tmp_path / "run.safetensors")]
@@ -69,7 +69,7 @@ def test_the_export_is_the_published_layout_in_half_precision(options, capsys):
 
 
 def test_a_start_fits_the_map_to_its_own_outputs(options):
-    """The targets of the second run lie nearer to the network than a random map's would."""
+    """The targets of the second run are nearer to the network than with a random map."""
     trainer = Trainer(options)
     trainer.save()
     options.start = options.weights
@@ -135,7 +135,7 @@ def test_batches_of_both_kinds_depend_on_seed_and_step_alone(options):
 def test_the_prepared_run_decodes_trains_exports_and_goes_on(
     crops, teacher, tmp_path, monkeypatch, capsys
 ):
-    """The way of a GPU from its one command, on the processor."""
+    """The one-command GPU run, on the CPU."""
     monkeypatch.setattr(
         Trainer,
         "_batches",

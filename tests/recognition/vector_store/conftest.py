@@ -29,7 +29,7 @@ def store(uri: str) -> Iterator[VectorStore]:
 
 @pytest.fixture
 def graph_store(uri: str) -> Iterator[VectorStore]:
-    """An empty store with a graph in place of the exact index."""
+    """An empty store with an HNSW index instead of the exact one."""
     store = vector_store_at(uri, index=VectorIndex("HNSW", m=8, ef_construction=64, ef=32))
     store.clear()
     yield store

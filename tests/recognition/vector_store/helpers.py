@@ -1,4 +1,4 @@
-"""Rows to store, and a look past the store at what its engine holds."""
+"""Rows to store, and access to the engines behind the store."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def ids_in(store: VectorStore, partition: str) -> list[int]:
 
 
 def index_at(uri: str) -> tuple[str, dict[str, Any]]:
-    """Type and parameters of the index; a folder must not be open."""
+    """Return type and parameters of the index; an embedded folder must not be open."""
     if "://" in uri:
         told = _vendor().MilvusClient(uri=uri).describe_index(COLLECTION, "embedding")
         return told["index_type"], told.get("params", {})
@@ -48,7 +48,7 @@ def index_at(uri: str) -> tuple[str, dict[str, Any]]:
 
 
 def make_other_collection(uri: str) -> None:
-    """One of our name, but not of our fields; a folder must not be open."""
+    """Create a collection with our name and other fields; a folder must not be open."""
     if "://" in uri:
         _vendor().MilvusClient(uri=uri).create_collection(COLLECTION, dimension=8, auto_id=True)
         return

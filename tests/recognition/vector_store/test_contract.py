@@ -202,7 +202,7 @@ def test_collection_of_another_schema_is_refused_until_cleared(
 
 
 def test_threads_lose_nothing(store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the lock Milvus Lite failed 5 of 430 rounds of this."""
+    """Without the lock, Milvus Lite failed in 5 of 430 rounds."""
     monkeypatch.setattr(base, "FLUSH_ROWS", 16)
     store.ping()
 
@@ -226,7 +226,7 @@ def test_threads_lose_nothing(store: VectorStore, monkeypatch: pytest.MonkeyPatc
 
 
 def test_graph_finds_more_than_it_looks_at(graph_store: VectorStore, uri: str) -> None:
-    """A server refuses to look at fewer candidates than it is to answer."""
+    """A server refuses an `ef` below the number of requested hits."""
     rows = make_rows(300)
     graph_store.upsert("a", rows)
     graph_store.flush()

@@ -1,4 +1,4 @@
-"""What is special to a folder: its owner, its flushes, its locks, its damages."""
+"""The embedded store: file permissions, flushes, locks and damaged files."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def test_bulk_is_flushed_seldom_and_at_its_end(
 
 
 def test_exact_search_has_the_quick_index(folder_store: LiteVectorStore, tmp_path: Path) -> None:
-    """FLAT of Milvus Lite took 31 ms among 20,000, one cell of IVF_FLAT 10 ms; both are exact."""
+    """Among 20,000 vectors Milvus Lite's FLAT took 31 ms and IVF_FLAT with one cell 10 ms; both are
+    exact."""
     folder_store.upsert("a", make_rows(10))
     folder_store.close()
     assert index_at(str(tmp_path / "milvus_face.db")) == ("IVF_FLAT", {"nlist": 1})
@@ -75,7 +76,7 @@ def test_exact_search_has_the_quick_index(folder_store: LiteVectorStore, tmp_pat
 def test_few_vectors_are_indexed_without_a_word(
     folder_store: LiteVectorStore, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """FAISS warns when a cell is trained with fewer than 39 vectors, which says nothing of one cell."""
+    """FAISS warns of cells with fewer than 39 vectors, which is meaningless for a single cell."""
     folder_store.upsert("a", make_rows(5))
     folder_store.close()  # Milvus Lite waits here for the index, which it builds in the background
     assert capfd.readouterr() == ("", "")
@@ -170,7 +171,7 @@ def test_answered_rows_survive_a_killed_process(
 
 
 def test_erased_rows_are_in_no_file(folder_store: LiteVectorStore, tmp_path: Path) -> None:
-    """Deleted rows stay in Milvus Lite's files until it merges four of a size by itself."""
+    """Milvus Lite keeps deleted rows in its files until it merges four files of a similar size."""
     first = [make_row(n, v, f"person-{n}") for n, v in enumerate(unit_vectors(20), 1)]
     second = [make_row(n, v, f"person-{n}") for n, v in enumerate(unit_vectors(20), 21)]
     for rows in (first, second):

@@ -1,4 +1,4 @@
-"""What is special to a server: other clients, outages, silence."""
+"""The server store: other clients, outages, and servers that do not answer."""
 
 from __future__ import annotations
 
