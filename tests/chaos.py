@@ -1,7 +1,8 @@
-"""SIGKILL at random points while clients insert, search, rename and delete, and folders are imported.
+"""SIGKILL at random moments while clients insert, search, rename and delete, and folders are
+imported.
 
-`script/chaos 50` prints the figures, and ends with 1 when an accepted picture was lost, when somebody
-deleted was found, or when `reindex` left a difference. `--faults` and `--clients` are of other modules.
+`script/chaos 50` prints the figures. It exits with 1 when an accepted picture was lost, a deleted
+person was found, or `reindex` left a difference. `--faults` and `--clients` run other modules.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ IMPORT_EVERY = 4  # one of so many rounds kills an import; every other of them b
 
 @dataclass
 class Promises:
-    """What the server has said; `paths` are those of accepted pictures, by person."""
+    """What the server has confirmed; `paths` are those of accepted pictures, by person."""
 
     paths: dict[str, list[str]] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
@@ -60,7 +61,7 @@ class Promises:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, call: str, response: requests.Response) -> bool:
-        """Whether the call was carried out."""
+        """Record the answer; return whether the request was carried out."""
         with self.lock:
             self.answers[call] += 1
             if response.ok:
@@ -89,7 +90,7 @@ class Server:
         self._load_network()
 
     def _load_network(self) -> None:
-        """So that the kill does not come before the first answer."""
+        """Load the network, so that the kill does not come before the first answer."""
         files = {"image": ("warm.jpg", draw_picture((112, 112)))}
         fields = {"use_face_detection": "false"}
         answer = requests.post(
@@ -103,7 +104,7 @@ class Server:
 
 
 class Client(threading.Thread):
-    """Inserts, searches, renames and deletes until the server is gone."""
+    """A client that inserts, searches, renames and deletes until the server is gone."""
 
     def __init__(self, url: str, name: str, promises: Promises) -> None:
         super().__init__(name=name, daemon=True)
@@ -128,21 +129,21 @@ class Client(threading.Thread):
         self.search(paths[0], person)
 
     def insert(self, person: str) -> list[str]:
-        """Returns the paths of the pictures."""
+        """Insert pictures and return their paths."""
         paths = [f"{person}/{number}.jpg" for number in range(PICTURES)]
         if self.promises.note("insert", self.send(person, paths)):
             self.promises.paths[person] = paths
         return paths
 
     def send(self, person: str, paths: list[str], **options: object) -> requests.Response:
-        """The pictures that belong to the paths, as crops of faces."""
+        """Insert the pictures of these paths, as crops of faces."""
         files = [("images", (path, draw_picture((112, 112), seed=path))) for path in paths]
         fields = {"person_id": person, "image_paths": json.dumps(paths)}
         fields["use_face_detection"] = "false"
         return self.call("post", "/api/milvus/insert", data=fields, files=files, **options)
 
     def search(self, path: str, expected: str | None) -> None:
-        """For the picture of that path; who was gone before must not be found, `expected` must be."""
+        """Search for this picture: persons deleted before must not be found, `expected` must be."""
         with self.promises.lock:
             gone = self.promises.deleted | self.promises.former
         response = self.call(
@@ -176,7 +177,7 @@ class Client(threading.Thread):
 
 @dataclass
 class Figures:
-    """What the rounds came to."""
+    """The results of the rounds."""
 
     kills: Counter[str] = field(default_factory=Counter)
     imported: int = 0  # files that a killed import had reported
@@ -198,7 +199,7 @@ class Figures:
 
 
 def kill_once(environment: dict[str, str], name: str, promises: Promises) -> None:
-    """One server, clients that write, and SIGKILL after a random time."""
+    """Run one server with writing clients, and kill it after a random time."""
     server = Server(environment)
     clients = [Client(server.url, f"{name}-{number}", promises) for number in range(CLIENTS)]
     for client in clients:
@@ -212,7 +213,7 @@ def kill_once(environment: dict[str, str], name: str, promises: Promises) -> Non
 def kill_import(
     environment: dict[str, str], name: str, promises: Promises, figures: Figures, *, served: bool
 ) -> None:
-    """The import of a folder, killed and run again; `served`: beside a server that clients use."""
+    """Kill an import of a folder and run it again; `served`: beside a server with clients."""
     folder = Path(environment["DATA_DIR"]).with_name(name)
     paths = draw_folder(folder, name)
     if served:
@@ -237,7 +238,8 @@ def kill_import(
 def kill_beside_server(
     environment: dict[str, str], folder: Path, promises: Promises, figures: Figures
 ) -> dict[str, str]:
-    """The import, the server, or both are killed, and at the end the vector database; what was told."""
+    """Kill the import, the server or both, and at the end the vector database; return what was
+    reported."""
     victims = random.choice([{"import"}, {"server"}, {"import", "server"}])
     with shared_store(environment) as (shared, store):
         server = Server(shared)
@@ -262,7 +264,7 @@ def kill_beside_server(
 
 
 def draw_folder(folder: Path, name: str) -> set[str]:
-    """Some persons' pictures, by the paths that the import will call them."""
+    """Write pictures of some persons; return the paths that the import will report."""
     paths = {f"{name}-{n}/{m}.jpg" for n in range(IMPORTED_PERSONS) for m in range(PICTURES)}
     for path in paths:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -295,7 +297,7 @@ def report_of(folder: Path) -> Path:
 
 
 def await_moment(importer: subprocess.Popen[str], folder: Path) -> None:
-    """A random one from when the import begins to read on, or from its first report on."""
+    """Wait for a random moment after the import has begun to read, or after its first report."""
     least = random.choice([0, 1])
     while importer.poll() is None and not (
         report_of(folder).exists() and len(told(folder)) >= least
@@ -305,7 +307,7 @@ def await_moment(importer: subprocess.Popen[str], folder: Path) -> None:
 
 
 def told(folder: Path) -> dict[str, str]:
-    """What the import has reported of its files; a line that was cut off was not told."""
+    """Return what the import has reported of its files, without an incomplete last line."""
     if not report_of(folder).exists():
         return {}
     with report_of(folder).open(newline="") as file:
@@ -318,7 +320,7 @@ def told(folder: Path) -> dict[str, str]:
 def shared_store(
     environment: dict[str, str],
 ) -> Iterator[tuple[dict[str, str], subprocess.Popen[bytes]]]:
-    """`script/milvus` on the gallery: the environment of its users, and its process."""
+    """Run `script/milvus` on the gallery; yield the environment of its users, and its process."""
     port = free_port()
     shared = environment | {"MILVUS_URI": f"http://127.0.0.1:{port}"}
     knobs = ("DATA_DIR", "ENV_FILE", "MILVUS_URI", "DJANGO_SETTINGS_MODULE")
@@ -329,7 +331,7 @@ def shared_store(
 
 
 def examine(environment: dict[str, str], promises: Promises, figures: Figures) -> None:
-    """Checks and mends; counts what differed, what is lost and who came back."""
+    """Check and repair; count differences, lost pictures and deleted persons that are found."""
     state = mend(environment)
     status, named = state["named"]
     if status:
@@ -349,7 +351,7 @@ def examine(environment: dict[str, str], promises: Promises, figures: Figures) -
 
 
 def run_chaos(kills: int, data: Path) -> tuple[Figures, Promises]:
-    """Kills the server so many times on one gallery in `data`, and examines it after each."""
+    """Kill the server repeatedly on one gallery in `data`, and examine it after each kill."""
     environment = new_gallery(data)
     figures, promises = Figures(), Promises()
     for number in range(kills):
@@ -364,7 +366,7 @@ def run_chaos(kills: int, data: Path) -> tuple[Figures, Promises]:
 
 
 def main() -> None:
-    """Runs from the command line."""
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kills", type=int, nargs="?", default=50)
     parser.add_argument("--seed", type=int, default=None, help="for the moments of the kills")

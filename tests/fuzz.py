@@ -1,4 +1,4 @@
-"""Damaged pictures, ZIPs, folders and requests, and heavy loads: what does the service make of them?
+"""Fuzz the service with damaged pictures, ZIPs, folders and requests, and with heavy loads.
 
     script/fuzz pictures --count 20000   to a server: embedded, detected, enrolled, searched for, compared
     script/fuzz zips --count 1000        imported on the pages and in the admin
@@ -10,9 +10,9 @@
     script/fuzz large                    eight pictures of 50 megapixels at a time, kind by kind
     script/fuzz connections              250 slow connections beside searches
 
-Ends with 1 when an answer was 5xx, took longer than 5 seconds or said what it should not, when memory
-grew by 300 MiB (`large`: above 2.5 GB), or when `/livez` or `/readyz` took longer than a second. What is
-sent depends on the seed and a number alone: `--first NUMBER --count 1` makes it again. The suite runs a
+It exits with 1 when an answer was 5xx, took longer than 5 seconds or revealed too much, when memory
+grew by 300 MiB (`large`: above 2.5 GB), or when `/livez` or `/readyz` took longer than a second. Inputs
+depend only on the seed and a number: `--first NUMBER --count 1` repeats one. The suite runs a
 few of each (`tests/test_fuzz.py`).
 """
 
@@ -82,7 +82,7 @@ class Report:
         return not self.failures and self.growth < GROWTH_MIB and not late
 
     def note(self, name: str, outcome: str, seconds: float, wrong: str | None) -> None:
-        """What became of one thing that was sent, and what is wrong with that."""
+        """Record the outcome of one input, and what is wrong with it."""
         with self.lock:
             self.outcomes[outcome] += 1
             self.slowest = max(self.slowest, seconds)
@@ -109,7 +109,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Slice:
-    """Which of the endless row of mutated things."""
+    """A range of the endless sequence of inputs for a seed."""
 
     seed: int
     count: int
@@ -125,7 +125,7 @@ class Slice:
 
 
 def samples(folder: Path | None = None) -> list[bytes]:
-    """Small pictures of every format and many of their variants."""
+    """Return small pictures of every format and many of their variants."""
     import numpy as np
     from PIL import Image
 
@@ -159,7 +159,7 @@ def samples(folder: Path | None = None) -> list[bytes]:
 
 @cache
 def _faces() -> list[bytes]:
-    """Pictures in which faces are found, and go on being found when a little of them is damaged."""
+    """Return pictures whose faces are still detected after small damages."""
     face = draw_face(4)
     turned = face.transpose(2)  # by a quarter
     encoded = [_encoded(face, format) for format in ("PNG", "WEBP", "BMP", "TIFF")]
@@ -173,9 +173,9 @@ def _encoded(image: Any, format: str, **options: Any) -> bytes:
 
 
 def mutated(data: bytes, chance: random.Random, *, at_end: bool = False) -> bytes:
-    """The bytes with a few of them changed, most often near the start, where sizes and kinds stand.
+    """Return the bytes with a few changes, mostly near the start, where headers are.
 
-    With `at_end` near the end as often.
+    With `at_end` they are as often near the end.
     """
     spoiled = bytearray(data)
     for _ in range(chance.choice((1, 1, 1, 2, 3, 6))):
@@ -248,7 +248,7 @@ ODD_FILES = (
 
 
 def odd_path(chance: random.Random) -> str:
-    """A path as no sensible program writes it, or as all do."""
+    """Return an unusual path, or an ordinary one."""
     folders = [chance.choice(ODD_NAMES) for _ in range(chance.choice((0, 1, 1, 1, 2, 3)))]
     name = chance.choice((*ODD_FILES, *ODD_FILES, *ODD_NAMES))
     return chance.choice("///\\").join([*folders, name]) + "/" * (chance.random() < 0.05)
@@ -269,7 +269,7 @@ def odd_file(chance: random.Random) -> bytes:
 
 
 def odd_zip(chance: random.Random) -> bytes:
-    """A ZIP of odd names, contents and compressions, most often damaged as well."""
+    """Return a ZIP with unusual names, contents and compressions, mostly also damaged."""
     if chance.random() < 0.2:
         data = chance.choice([path.read_bytes() for path in sorted(CASES.glob("*.zip"))])
     else:
@@ -288,7 +288,7 @@ def odd_zip(chance: random.Random) -> bytes:
 
 
 def odd_folder(folder: Path, chance: random.Random) -> None:
-    """Fills the folder with files, links, pipes and names that are no text."""
+    """Fill the folder with files, links, pipes and names that are not valid text."""
     for _ in range(chance.randrange(1, 10)):
         parts = [part.replace("\0", "") for part in odd_path(chance).split("/") if part.strip("./")]
         raw = os.fsencode(folder) + b"/" + "/".join(parts).encode("utf-8", "surrogatepass")[:200]
@@ -325,7 +325,7 @@ def raw_request(
 
 @cache
 def raw_requests() -> list[bytes]:
-    """One of each kind that the service reads."""
+    """Return one HTTP request of each kind that the service reads."""
     picture = draw_picture((64, 48))
     fields = {"person_id": "ana", "use_face_detection": "false", "image_paths": '["a.jpg"]'}
     form = "Content-Type: multipart/form-data; boundary=b0"
@@ -373,7 +373,7 @@ def _multipart(fields: dict[str, str], **files: bytes) -> bytes:
 
 
 def odd_request(number: int, chance: random.Random) -> bytes:
-    """A request that is damaged: anywhere, or in its body alone, whose length is then right."""
+    """Return a damaged request: damaged anywhere, or in its body only, with a correct length."""
     request = raw_requests()[number % len(raw_requests())]
     head, _blank, body = request.partition(b"\r\n\r\n")
     if not body or chance.random() < 0.5:
@@ -384,7 +384,7 @@ def odd_request(number: int, chance: random.Random) -> bytes:
 
 
 def large_pictures(megapixels: float) -> Iterator[tuple[str, bytes]]:
-    """Pictures of a face, as cameras and programs make them: smooth, with the noise of a sensor."""
+    """Yield name and bytes of large pictures of a face, like those of cameras and programs."""
     import numpy as np
     from PIL import Image, ImageFilter
 
@@ -417,7 +417,7 @@ def large_pictures(megapixels: float) -> Iterator[tuple[str, bytes]]:
 
 @contextlib.contextmanager
 def served(report: Report, **knobs: str) -> Iterator[Server]:
-    """A warm server with a gallery of its own, watched; what it held and logged goes into the report."""
+    """Run a warm server with its own gallery; its memory and log go into the report."""
     with tempfile.TemporaryDirectory(prefix="fuzz") as name:
         folder = Path(name)
         account = {f"DJANGO_SUPERUSER_{name.upper()}": value for name, value in ADMIN.items()}
@@ -444,7 +444,7 @@ def served(report: Report, **knobs: str) -> Iterator[Server]:
 
 
 def _probe(url: str, report: Report, stop: threading.Event) -> None:
-    """Asks both probes ten times a second, each time by a connection of its own."""
+    """Request both probes ten times a second, each time on a new connection."""
     while not stop.wait(0.1):
         for path in ("/livez", "/readyz"):
             started = time.monotonic()
@@ -462,14 +462,14 @@ def _probe(url: str, report: Report, stop: threading.Event) -> None:
 
 
 def held(process: int) -> float:
-    """MiB of memory that the process holds."""
+    """Return the memory of the process in MiB."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 1024**2
 
 
 @contextlib.contextmanager
 def memory(process: int, report: Report) -> Iterator[None]:
-    """What the process held at most within the block, and what more after it than before."""
+    """Record the peak memory of the process within the block, and its growth."""
     before = held(process)
     Path(f"/proc/{process}/clear_refs").write_text("5")  # what it held at most begins anew
     yield
@@ -482,7 +482,7 @@ def memory(process: int, report: Report) -> Iterator[None]:
 
 
 def wrong_with(response: requests.Response) -> str | None:
-    """What no answer of the service may be."""
+    """Return what is wrong with an answer, or None."""
     if response.status_code >= 500:
         return f"{response.status_code} {response.text[:300]}"
     if any(secret in response.text for secret in SECRETS):
@@ -498,7 +498,7 @@ def wrong_with(response: requests.Response) -> str | None:
 
 
 def fuzz_decoder(part: Slice, given: Sequence[bytes]) -> Report:
-    """Reads mutated pictures, stores those that can be read, and reads them again."""
+    """Decode mutated pictures, store the readable ones, and decode them again."""
     from recognition.exceptions import InvalidImage
     from recognition.imaging import read_image, storable_bytes
 
@@ -554,7 +554,7 @@ CALLS = (
 
 
 def fuzz_pictures(part: Slice, given: Sequence[bytes], server: Server, report: Report) -> None:
-    """Sends mutated pictures by one call after the other, `CLIENTS` at a time."""
+    """Send mutated pictures to one endpoint after the other, with `CLIENTS` clients."""
     given = [*given, *_faces()]
     local = threading.local()
 
@@ -592,7 +592,7 @@ def _post(
 
 
 def _noted(report: Report, work: Callable[..., None], number: int, name: str, *rest: Any) -> None:
-    """Has the work done; what it raises is a failure: an answer that is none, or none at all."""
+    """Call `work`; record an exception as a failure."""
     try:
         work(number, name, *rest)
     except Exception as error:  # noqa: BLE001 (that is what is looked for)
@@ -600,7 +600,7 @@ def _noted(report: Report, work: Callable[..., None], number: int, name: str, *r
 
 
 def fuzz_zips(part: Slice, server: Server, report: Report) -> None:
-    """Imports odd ZIPs: looks at the preview, and confirms most; on the pages, and in the admin."""
+    """Import unusual ZIPs on the pages and in the admin: open the preview and confirm most."""
     session = requests.Session()
     token = re.compile(r'name="csrfmiddlewaretoken" value="(\w+)"')
 
@@ -633,7 +633,7 @@ def fuzz_zips(part: Slice, server: Server, report: Report) -> None:
 
 
 def fuzz_folders(part: Slice) -> Report:
-    """Enrols odd folders and unpacked odd ZIPs as `manage.py enroll` does; needs a database."""
+    """Import unusual folders and unpacked ZIPs as `manage.py enroll` does. Needs a database."""
     from django.core.management import CommandError, call_command
 
     from enrollment.enrolling.unpacking import BadArchive, unpack
@@ -666,7 +666,7 @@ def fuzz_folders(part: Slice) -> Report:
 
 
 def fuzz_requests(part: Slice, server: Server, report: Report) -> None:
-    """Sends damaged bytes of HTTP, sixteen at a time: most of the time goes by with waiting."""
+    """Send damaged HTTP, sixteen requests at a time, as most of the time is spent waiting."""
     address = urlsplit(server.url)
 
     def send(_number: int, name: str, data: bytes) -> None:
@@ -693,7 +693,7 @@ def fuzz_requests(part: Slice, server: Server, report: Report) -> None:
 
 
 def _received(connection: socket.socket) -> bytes:
-    """All that comes until the other side ends, or says nothing for the connection's timeout."""
+    """Return everything received until the other side closes or the timeout passes."""
     pieces = []
     with contextlib.suppress(TimeoutError, ConnectionResetError):
         while piece := connection.recv(65536):
@@ -702,7 +702,7 @@ def _received(connection: socket.socket) -> bytes:
 
 
 def send_intact(folder: Path, server: Server, report: Report) -> None:
-    """Each file of the folder, embedded as it is; what was said to how many, and to which."""
+    """Embed each file of the folder unchanged; print each kind of answer and its files."""
     said: dict[str, list[str]] = {}
     with memory(server.process.pid, report):
         for path in sorted(folder.rglob("*")):
@@ -722,7 +722,7 @@ def send_intact(folder: Path, server: Server, report: Report) -> None:
 def load_with_large(
     pictures: Iterator[tuple[str, bytes]], at_once: int, server: Server, report: Report
 ) -> None:
-    """So many of each at the same time: first to be embedded, then to be enrolled."""
+    """Send this many large pictures of each kind at once: first to embed, then to enrol."""
 
     def send(number: int, kind: str, data: bytes, call: Call) -> None:
         fields = call.fields | ({"person_id": f"{kind} {number}"} if "insert" in call.path else {})
@@ -756,7 +756,7 @@ def load_with_large(
 
 
 def load_with_connections(count: int, seconds: float, server: Server, report: Report) -> None:
-    """Connections that send nothing, or a byte from time to time, or do not read; searches beside."""
+    """Open silent, slow and non-reading connections, with searches beside them."""
     address = urlsplit(server.url)
     head = b"POST /api/embedding HTTP/1.1\r\nHost: localhost\r\n"
     kinds = (
@@ -791,7 +791,7 @@ def load_with_connections(count: int, seconds: float, server: Server, report: Re
 
 
 def run_schemathesis(count: int, seed: int, server: Server, report: Report) -> None:
-    """So many requests made from the description of each call."""
+    """Run requests that schemathesis generates from the OpenAPI description."""
     words = [Path(sys.executable).with_name("uv"), "tool", "run", SCHEMATHESIS, "run"]
     words += [f"{server.url}/api/schema", "--seed", seed, "--max-examples", count]
     words += ["--checks", "not_a_server_error", "--request-timeout", 2 * SLOW_SECONDS]

@@ -1,4 +1,4 @@
-"""A little of `script/fuzz` in every run."""
+"""A small part of `script/fuzz` in every run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEED = 20
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[Server, Report]]:
-    """A server for all tests of this file, and what was noted of it beside them."""
+    """One server for all tests of this file, with its report."""
     report = Report()
     with fuzz.served(report, PRELOAD_MODELS="") as server:
         yield server, report

@@ -1,4 +1,4 @@
-"""From the bytes of a file to upright RGB pixels, within limits that are looked at before the work."""
+"""Decode the bytes of a file to upright RGB pixels, within limits that are checked before the work."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ from recognition.imaging.png import read_png
 from recognition.imaging.tiff import orientation_of, read_tiff
 from recognition.observing import timed
 
-# How decoders say that a file may be whole and they cannot read it.
+# Decoders' messages for valid files that they do not support.
 _UNSUPPORTED: Final = re.compile(
     "unsupported|not supported|not (?:yet )?implemented|unknown pixel mode|cannot handle|not available"
     "|no decoding plugin|unrecognized image mode",
     re.IGNORECASE,
 )
-# Bits that mean something else in every table, so that a scan that is cut off shows other pixels.
+# Bits with different meanings in every Huffman table: a truncated scan decodes to different pixels.
 _OTHER_ENDS: Final = (b"\x55\xaa" * 32, b"\xfe" * 64, bytes(range(255)) * 4)
-# Pillow reads run-length-coded bitmaps one by one in Python.
+# Pillow decodes run-length-encoded bitmaps slowly, in Python.
 _MOST_RLE_PIXELS: Final = 4_000_000
 _MOST_RLE_BYTES: Final = 4_000_000
-# Bytes in which Pillow asks for memory: from 32 MiB on, glibc gives it back to the system at once. By
-# the default of 16 each thread keeps for itself what its largest picture took.
-Image.core.set_block_size(64 * 1024**2)  # type: ignore[attr-defined]  # no other way is public
+# The block size of Pillow's allocations. glibc returns blocks of 32 MiB or more to the system at once.
+# With the default of 16 MiB, each thread would keep the memory of its largest picture.
+Image.core.set_block_size(64 * 1024**2)  # type: ignore[attr-defined]  # there is no public way
 
 
 @dataclass(slots=True, eq=False)
 class DecodedImage:
     """A decoded picture.
 
-    `pixels` is H×W×3 uint8 sRGB, upright, C-contiguous and read-only. `width` and `height` are those of
-    the upright picture; where it was read at a reduced scale, `pixels` has fewer. `orientation` is the
-    EXIF orientation (1 to 8) that was undone to get there.
+    `pixels` is H×W×3 uint8 sRGB, upright, C-contiguous and read-only. `width` and `height` are
+    those of the full upright picture; `pixels` is smaller if it was decoded at a reduced scale.
+    `orientation` is the EXIF orientation (1 to 8) that was undone.
     """
 
     pixels: np.ndarray
@@ -67,38 +67,38 @@ class DecodedImage:
 
     @property
     def scale(self) -> float:
-        """How many of the picture's own pixels one of `pixels` is wide, as a fraction of one."""
+        """The size of `pixels` relative to the full picture, 1 or less."""
         return float(self.pixels.shape[1] / self.width)
 
     def forget(self) -> None:
-        """Gives up the pixels."""
+        """Release the pixels."""
         self.pixels = np.empty((0, 0, 3), np.uint8)
 
 
 @dataclass(slots=True)
 class _Source:
-    """A picture whose header was read, and what decoding it takes."""
+    """A picture whose header was read, and what its decoding needs."""
 
     kind: str
     image: Image.Image
     reopened: Callable[[], Image.Image]
-    decoded_pixels: int = 0  # where the decoder makes more than are shown
+    decoded_pixels: int = 0  # if the decoder produces more pixels than the picture has
     orientation: int = 1
     profile: bytes | None = None
     gamma: float | None = None
     dark_is_high: bool = False
     jpeg: Jpeg | None = None
-    common: bool = True  # False: whether it can be decoded depends on how the decoder was built
+    common: bool = True  # False: not every build of the decoder supports it
 
 
 @contextmanager
 def opened_image(data: bytes, *, side: int | None = None) -> Iterator[DecodedImage]:
-    """A decoded picture, whose pixels count in the process's budget until the block ends.
+    """Decode a picture, whose pixels count in the process's budget until the block ends.
 
-    Waits while other threads hold as many as `MAX_DECODED_PIXELS` allows; `InvalidImage` for
-    everything that is not a whole picture within limits. With `side` a JPEG may be decoded at a half,
-    a quarter or an eighth of its size, its longer side not below `side` pixels. Nothing holds the pixels
-    once the block has ended, not even an error that left it and is kept.
+    Wait while other threads hold as many pixels as `MAX_DECODED_PIXELS` allows. Raise
+    `InvalidImage` for anything but a complete picture within the limits. With `side` a JPEG may be
+    decoded at a half, a quarter or an eighth of its size, with a longer side of at least `side`
+    pixels. After the block nothing holds the pixels, not even the traceback of an error.
     """
     with _decoded(data, side) as image:
         try:
@@ -111,7 +111,8 @@ def opened_image(data: bytes, *, side: int | None = None) -> Iterator[DecodedIma
 
 
 def read_image(data: bytes, *, side: int | None = None) -> DecodedImage:
-    """As `opened_image`, for those who read one picture after the other, in no request."""
+    """Decode a picture like `opened_image`, for code that reads one picture at a time outside
+    requests."""
     with _decoded(data, side) as image:
         return image
 
@@ -138,14 +139,14 @@ def _decoded(data: bytes, side: int | None) -> Iterator[DecodedImage]:
 
 
 def _let_go(error: BaseException | None) -> None:
-    """Forgets what the calls that failed knew: pixels, for as long as somebody keeps the error."""
+    """Clear the frames of the error, which would hold pixels for as long as the error is kept."""
     while error:
         traceback.clear_frames(error.__traceback__)
         error = error.__context__
 
 
 def _guarded(kind: str, work: Callable[[], Any]) -> Any:
-    """What the work gives; decoders leak every exception there is on hostile bytes."""
+    """Return what `work` returns. Raise `InvalidImage` for any exception that a decoder raises."""
     try:
         return work()
     except Exception as error:
@@ -190,7 +191,8 @@ def _open_bmp(data: bytes) -> _Source:
 
 
 def _with_usable_palette(data: bytes) -> bytes:
-    """The bitmap with no more colours in its palette than pixels can name, which Pillow insists on."""
+    """Return the bitmap with at most as many palette colours as pixels can name, as Pillow
+    requires."""
     try:
         header, depth, colours = struct.unpack_from("<14xL10xH16xL", data)
     except struct.error:
@@ -220,7 +222,7 @@ def _open_webp(data: bytes) -> _Source:
 
 
 def _open_avif(data: bytes) -> _Source:
-    # How it is turned is said by its container; EXIF, which Pillow would parse, is not to be asked.
+    # The container states the rotation, so hide the EXIF metadata, which Pillow would parse.
     start = data.find(b"iinf")
     end = start + int.from_bytes(data[start - 4 : start], "big") if start >= 4 else 0
     if start >= 4 and end > start:
@@ -231,8 +233,8 @@ def _open_avif(data: bytes) -> _Source:
 
 
 def _open_heic(data: bytes) -> _Source:
-    # What `pi_heif.open_heif` calls first. It then has metadata, thumbnails and more read, at which
-    # damaged files end the whole process (SIGSEGV, pi_heif 1.4.0).
+    # The first call of `pi_heif.open_heif`. Its later ones read metadata and thumbnails, where damaged
+    # files crash the whole process (SIGSEGV, pi_heif 1.4.0).
     import _pi_heif
 
     threads, to_8_bits, as_bgr, without_stride, to_16_bits, unlimited = (
@@ -250,7 +252,7 @@ def _open_heic(data: bytes) -> _Source:
 
 
 class _HeicImage(Image.Image):
-    """A picture that libheif turns upright and decodes when it is loaded."""
+    """A picture that libheif decodes upright when it is loaded."""
 
     def __init__(self, picture: Any) -> None:
         super().__init__()
@@ -263,7 +265,7 @@ class _HeicImage(Image.Image):
     def load(self) -> Any:
         if self._picture is not None:
             picture, self._picture = self._picture, None
-            data = picture.data  # only now the size is sure
+            data = picture.data  # decodes; only then the size is final
             size, mode = picture.size_mode
             whole = Image.frombuffer(mode, size, data, "raw", mode, picture.stride, 1)
             self._size, self.im = whole.size, whole.im
@@ -295,7 +297,7 @@ def _reduce(image: Image.Image, side: int) -> None:
 
 def _decode(source: _Source) -> np.ndarray:
     image = source.image
-    del source.image  # 4 bytes a pixel, which would be held as long as the picture is opened
+    del source.image  # 4 bytes a pixel, which would be kept while the picture is open
     try:
         image.load()
     except OSError as error:
@@ -316,7 +318,7 @@ def _decode(source: _Source) -> np.ndarray:
 
 
 def _is_whole(jpeg: Jpeg, image: Image.Image) -> bool:
-    """Whether nothing but its end mark is missing: no pixel depends on what would come next."""
+    """Return whether only the end marker is missing: no pixel depends on what would follow."""
     pixels = image.tobytes()
     for more in _OTHER_ENDS:
         other = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg.content + more + b"\xff\xd9"))
@@ -327,12 +329,12 @@ def _is_whole(jpeg: Jpeg, image: Image.Image) -> bool:
 
 
 def _tiles(image: Image.Image) -> list[ImageFile._Tile]:
-    """What Pillow is about to decode; nothing of a picture that another library decodes."""
+    """Return the tiles that Pillow will decode; empty if another library decodes the picture."""
     return image.tile if isinstance(image, ImageFile.ImageFile) else []
 
 
 def _low_bytes(source: _Source) -> Image.Image | None:
-    """The lower bytes of a picture of 16 bits a channel; None for other pictures."""
+    """Return the lower bytes of a picture of 16 bits a channel; None for other pictures."""
     image = source.reopened()
     tiles = []
     for tile in _tiles(image):
@@ -350,7 +352,7 @@ def _low_bytes(source: _Source) -> Image.Image | None:
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """The pixels with an EXIF orientation undone, C-contiguous."""
+    """Undo an EXIF orientation; return contiguous pixels."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
