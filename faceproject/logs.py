@@ -1,4 +1,4 @@
-"""The forms of the log's lines. Requests are named by their route: a path may hold somebody's id."""
+"""Log formats. Requests are logged by their route, because a path may contain a person's id."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 PROBES: Final = {"/livez", "/readyz", "/metrics"}
-UNKNOWN: Final = "-"  # no route leads there, or nobody is logged in
+UNKNOWN: Final = "-"  # no matching route, or no user
 
 
 def route_of(request: HttpRequest) -> str:
-    """Return the pattern that led to the view, such as `/api/persons/<person_id:person_id>`.
+    """Return the URL pattern of the view, such as `/api/persons/<person_id:person_id>`.
 
-    Both spellings of a call, with a slash at the end and without, are one route.
+    URLs with and without a trailing slash have the same route.
     """
     if request.path_info in PROBES:
         return str(request.path_info)
@@ -30,20 +30,20 @@ def route_of(request: HttpRequest) -> str:
 
 
 class RouteFilter(logging.Filter):
-    """Has Django's lines about refused and failed requests name the route in the path's place."""
+    """Replace the path by the route in Django's log lines about refused and failed requests."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         request: HttpRequest | None = getattr(record, "request", None)
         path = getattr(request, "path", None)  # Django's own server gives a socket here
         if request and path and isinstance(record.args, tuple):
-            # Where no route leads, the path is what went wrong, and nobody's id.
+            # An unmatched path is the error itself and contains no id.
             shown = route_of(request) if request.resolver_match else path
             record.args = tuple(shown if each == path else each for each in record.args)
         return True
 
 
 class JsonFormatter(logging.Formatter):
-    """A line of the log as an object in JSON; what the access log tells stands in fields of its own."""
+    """Format a log record as a JSON object, with separate fields for the access log."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -53,7 +53,7 @@ class JsonFormatter(logging.Formatter):
             "request_id": getattr(record, "request_id", UNKNOWN),
         }
         line |= getattr(record, "facts", None) or {"message": record.getMessage()}
-        # Anybody can send what Django refuses as suspicious: that needs no traceback.
+        # Anybody can send suspicious requests, so they get no traceback.
         if record.exc_info and not record.name.startswith("django.security."):
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

@@ -1,4 +1,4 @@
-"""`/metrics`: what Prometheus asks. What a scrape costs does not grow with who scrapes or how often."""
+"""`/metrics` for Prometheus. Its cost does not grow with the number or frequency of scrapes."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from recognition.vector_store import get_vector_store
 
 Answer = TypeVar("Answer")
 
-KEPT_SECONDS: Final = 15.0  # an answer speaks for so long
-PATIENCE_SECONDS: Final = 2.0  # so long a scrape waits for a database; Prometheus gives it ten
+KEPT_SECONDS: Final = 15.0  # how long an answer is reused
+PATIENCE_SECONDS: Final = 2.0  # how long a scrape waits for a database; Prometheus waits ten
 
 
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Answer to those whom the door lets in; a token of any scope will do."""
+    """Return the metrics to clients that are let in; a token of any scope is enough."""
     if not is_let_in(request):
         headers = {"WWW-Authenticate": "Token"}
         text = "text/plain; charset=utf-8"
@@ -46,7 +46,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 class Question(Generic[Answer]):
-    """Asks something that may hang, in a thread of its own, at most every `KEPT_SECONDS`."""
+    """A query that may hang. It runs in its own thread, at most every `KEPT_SECONDS`."""
 
     def __init__(self, ask: Callable[[], Answer]) -> None:
         self._ask = ask
@@ -56,7 +56,7 @@ class Question(Generic[Answer]):
         self._at = 0.0
 
     def answer(self) -> Answer | None:
-        """Return the answer; None when there is none in time, or SQL or Milvus fails."""
+        """Return the answer; None if there is none in time, or SQL or Milvus fails."""
         with self._lock:
             old = time.monotonic() - self._at > KEPT_SECONDS
             if self._asked is None or (self._asked.done() and old):
@@ -68,7 +68,7 @@ class Question(Generic[Answer]):
             return None
 
     def forget(self) -> None:
-        """Ask anew the next time."""
+        """Ask again the next time."""
         self._at = -KEPT_SECONDS
 
     def _ask_alone(self) -> Answer:
@@ -87,10 +87,10 @@ milvus: Final = Question(lambda: get_vector_store().ping())
 
 
 class ServiceCollector(Collector):
-    """What is asked at a scrape; what is counted as it happens stands where it happens."""
+    """The metrics that are computed at each scrape; counters are updated where the events occur."""
 
     def describe(self) -> Iterable[Metric]:
-        return ()  # or registering it would ask the databases
+        return ()  # otherwise registering would query the databases
 
     def collect(self) -> Iterator[Metric]:
         found = sql.answer()
@@ -100,7 +100,7 @@ class ServiceCollector(Collector):
         )
         yield from _models()
         yield _free_space()
-        if found is not None:  # what is not known is left out, and not told as nothing
+        if found is not None:  # unknown values are left out instead of being 0
             yield from _gallery(found[0])
             yield from _waiting(found[1])
 

@@ -1,4 +1,4 @@
-"""What is counted and logged of every request: its route, never its path, for a path may hold an id."""
+"""Metrics and the access log of all requests, by route, because a path may contain a person's id."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ IN_PROGRESS: Final = Gauge("faces_http_requests_in_progress", "Requests that thr
 
 
 class ObservingMiddleware:
-    """Counts and times each request, and writes a line of the access log about it."""
+    """Count and time each request, and write its line in the access log."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -65,7 +65,7 @@ class ObservingMiddleware:
 
 
 def _user(request: HttpRequest) -> str:
-    """Return the token's name or the account's, as far as the request had to know it."""
+    """Return the name of the token or account, if the request has already determined it."""
     if name := getattr(getattr(request, "auth", None), "name", None):
         return f"token {name}"
     user = getattr(request, "user", None)

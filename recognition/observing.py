@@ -1,6 +1,6 @@
-"""What this process measures of its own work, for who scrapes `/metrics`. Knows no HTTP.
+"""Metrics of this process's own work, for `/metrics`; independent of HTTP.
 
-Counts and times only: no label holds anything of a person, and each has few values.
+They are counts and times only. No label contains personal data, and each has few values.
 """
 
 from __future__ import annotations
@@ -33,5 +33,5 @@ DECISIONS: Final = Counter(
 
 
 def timed(stage: Stage) -> Timer:
-    """Return a context manager, also a decorator, that observes how long the stage takes."""
+    """Return a context manager, usable as a decorator, that records the duration of the stage."""
     return STAGES.labels(stage).time()

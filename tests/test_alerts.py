@@ -1,7 +1,7 @@
-"""The alert rules and the dashboard of `deploy/`: they name metrics that exist, and each alert fires.
+"""The alert rules and the dashboard of `deploy/` use existing metrics, and each alert fires.
 
-A test breaks the cause of an alert, scrapes the service twice, and has promtool look what fires when it
-stays so: that alert, and no other that it does not bring along.
+A test causes the condition of an alert, scrapes the service twice, and lets promtool compute which
+alerts fire if it persists: that alert, and no other except those that it implies.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def scrape() -> Scrape:
 
 
 def firing(tmp_path: Path, before: Scrape, after: Scrape, *, up: bool = True) -> set[str]:
-    """The alerts that fire at the end of an hour in which each minute is as the one between the scrapes."""
+    """Return the alerts that fire after an hour in which every minute is like the one between the
+    scrapes."""
     series = [series_of("up", float(up), 0)]
     series += [series_of(name, after[name], after[name] - before.get(name, 0)) for name in after]
     test = {
@@ -93,7 +94,7 @@ def firing(tmp_path: Path, before: Scrape, after: Scrape, *, up: bool = True) ->
 
 
 def series_of(name: str, value: float, step: float) -> dict[str, str]:
-    """A gauge stays; what grew between the scrapes goes on to grow, by as much each minute."""
+    """Return a series: a gauge stays constant; a counter keeps growing as between the scrapes."""
     bare, _brace, labels = name.partition("{")
     place = 'instance="faces:8000",job="faces"'
     inner = f"{labels.rstrip('}')},{place}" if labels else place
@@ -160,7 +161,7 @@ def calls_are_slow(request, client: Client) -> set[str]:
 
 
 def passes_fail(request, client: Client) -> set[str]:
-    """Milvus is away while a vector waits: each pass fails, and the last good one grows old."""
+    """Make Milvus unavailable while a vector waits, so that no pass succeeds."""
     request.getfixturevalue("no_store")
     Removal.objects.create(partition="p", embedding_id=1)
     thread = BacklogThread()
@@ -230,7 +231,7 @@ def embedding(status: str, age: timedelta) -> None:
 
 @pytest.fixture
 def passed(monkeypatch) -> Iterator[None]:
-    """A pass of the background work went well just now."""
+    """Record a successful pass of the background work."""
     LAST_PASS.set_to_current_time()
     yield
     LAST_PASS.set(0)

@@ -1,4 +1,4 @@
-"""The log: an access log, JSON where it is asked for, and nobody's id in a line about a request."""
+"""The log: the access log, JSON on request, and no person id in lines about requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PERSON = "529.982.247-25"
 
 @pytest.fixture
 def lines(settings):
-    """What the console would show, at INFO: by default, and as JSON."""
+    """Return what the console shows at INFO, as text by default or as JSON."""
     shown = {"line": [], "json": []}
     form = settings.LOGGING["formatters"]["line"]["format"]
     formatters = {"line": LineFormatter(form), "json": JsonFormatter()}

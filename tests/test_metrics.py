@@ -1,4 +1,4 @@
-"""`/metrics`: who may scrape, what stands there after real requests, what it costs."""
+"""`/metrics`: who may scrape, its content after real requests, and its cost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _asked_anew(monkeypatch) -> None:
 
 
 def asked_at_each_scrape(monkeypatch) -> None:
-    """The databases are asked at each scrape, in the test's own thread: it sees the test's rows."""
+    """Query the databases at each scrape in the test's own thread, which sees its rows."""
 
     def answer(question):
         try:
@@ -41,7 +41,7 @@ def asked_at_each_scrape(monkeypatch) -> None:
 
 
 def scrape(client: Client) -> dict[str, float]:
-    """The samples of a scrape, by name and labels as Prometheus writes them."""
+    """Return the samples of a scrape, by name and labels as Prometheus writes them."""
     response = client.get("/metrics")
     assert response.status_code == 200
     return dict(samples(response.content.decode()))

@@ -1,4 +1,4 @@
-"""A database that hangs keeps no scrape waiting, and many scrapes ask it once."""
+"""A hanging database does not delay scrapes, and many scrapes query it only once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures about the work that waits, for who watches the service."""
+"""Figures about pending work, for monitoring."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ LAST_PASS: Final = Gauge(
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How much work of one kind waits, and for how many seconds its oldest part does (0: none)."""
+    """The amount of pending work of one kind, and the age of the oldest part in seconds (0: none)."""
 
     count: int
     age: float
 
 
 def waiting_work() -> dict[str, Waiting]:
-    """Return what waits, by kind.
+    """Return the pending work by kind.
 
-    `backlog`: embeddings that are not in Milvus yet and will be; its age counts from when the
-    picture came, also when only a name changed since. `outbox`: vectors and files of deleted
-    pictures. `tasks`: what `script/worker` is to do.
+    `backlog`: embeddings that are still to be copied to Milvus; their age counts from the upload of
+    the picture, also if only the person id changed. `outbox`: vectors and files of deleted
+    pictures. `tasks`: work for `script/worker`.
     """
     pending = FaceEmbedding.objects.filter(status=FaceEmbedding.Status.PENDING)
     tasks = DBTaskResult.objects.filter(status=TaskResultStatus.READY)
@@ -45,7 +45,7 @@ def waiting_work() -> dict[str, Waiting]:
 
 
 def _waiting(rows: QuerySet[Any], since: str) -> Waiting:
-    # By an index each: no row is read but the oldest.
+    # Both queries use an index; only the oldest row is read.
     oldest: datetime | None = rows.order_by("pk").values_list(since, flat=True).first()
     age = (timezone.now() - oldest).total_seconds() if oldest else 0.0
     return Waiting(rows.count(), max(age, 0.0))
