@@ -1,4 +1,4 @@
-"""From pictures to embeddings: find the face, align it, run the network, normalise."""
+"""From pictures to embeddings: detect the face, align it, run the network, normalise."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class CropOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """What a network reads: 112×112×3 uint8 RGB, and the face it was cut from.
+    """The input of a network, 112×112×3 uint8 RGB, and the face that it was cut from.
 
-    `face` is None when none was found or looked for; then the crop is the whole picture.
+    `face` is None if none was found or detection did not run; then the crop is the whole picture.
     """
 
     pixels: np.ndarray
@@ -55,11 +55,12 @@ class Crop:
 
     @property
     def lacks_face(self) -> bool:
-        """Whether a face was looked for in vain: then nothing can be said of whom it shows."""
+        """Whether detection ran and found no face, so that no decision is possible."""
         return self.quality.faces == 0
 
     def face_record(self) -> dict[str, Any] | None:
-        """What is stored of the face, in no language."""
+        """Return the face for storing as JSON, with codes instead of translated texts; None without
+        one."""
         if self.face is None:
             return None
         return self.face.as_dict() | {"quality": self.quality.as_record()}
@@ -67,7 +68,7 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """`vectors` is N×512 float32, each of length 1; vectors of other weights are not comparable."""
+    """`vectors` is N×512 float32 of length 1. Only vectors of the same weights are comparable."""
 
     vectors: np.ndarray
     model: str
@@ -77,11 +78,11 @@ class Embeddings:
 def crop_faces(
     images: Sequence[np.ndarray], **options: Unpack[CropOptions]
 ) -> list[list[Crop] | NoFaceDetected]:
-    """The faces of each H×W×3 uint8 RGB picture, aligned, largest first; in the order given.
+    """Return the aligned faces of each H×W×3 uint8 RGB picture, largest first, in the given order.
 
-    Where no face is found the whole picture stands for an aligned crop, or, with `require_face` or
-    `NO_FACE_POLICY=error`, the error stands in its place; so it does where a picture that is given as
-    a crop has no structure and cannot be one.
+    A picture without a face gives the whole picture as a crop, or, with `require_face` or
+    `NO_FACE_POLICY=error`, the error in its place. A picture that is given as a crop but has no
+    structure gives the error too.
     """
     results: list[list[Crop] | NoFaceDetected] = []
     for image in images:
@@ -95,7 +96,7 @@ def crop_faces(
 def crop_all_faces(
     image: np.ndarray, *, min_score: float | None = None, min_face_size: float | None = None
 ) -> list[Crop]:
-    """Every face of an H×W×3 uint8 RGB picture, aligned, largest first; none when there is none."""
+    """Return every aligned face of an H×W×3 uint8 RGB picture, largest first, or an empty list."""
     return _face_crops(
         _given(image), min_score=min_score, min_face_size=min_face_size, all_faces=True
     )
@@ -105,17 +106,17 @@ def crop_all_faces(
 def opened_upload(
     data: bytes, **options: Unpack[CropOptions]
 ) -> Iterator[tuple[DecodedImage, list[Crop]]]:
-    """An upload's upright picture and what is cut out of it, largest first; one at least.
+    """Decode an upload; yield its upright picture and its crops, largest first, at least one.
 
-    The picture counts in the process's budget of pixels, and has pixels, until the block ends. Raises
-    what is wrong with it: `InvalidImage`, or what `crop_faces` gives in place of crops.
+    The pixels count in the process's budget until the block ends and are released then. Raise
+    `InvalidImage`, or what `crop_faces` returns in place of crops.
     """
     with opened_image(data, side=get_settings().detection_max_side) as image:
         yield image, _wanted_crops(image, data, **options)
 
 
 def crop_upload(data: bytes, **options: Unpack[CropOptions]) -> list[Crop]:
-    """What is cut out of an upload, as `opened_upload` gives it, for who needs no more of the picture."""
+    """Return the crops of an upload like `opened_upload`, for callers that do not need the picture."""
     with opened_upload(data, **options) as (_image, crops):
         return crops
 
@@ -123,7 +124,7 @@ def crop_upload(data: bytes, **options: Unpack[CropOptions]) -> list[Crop]:
 def crop_all_faces_of_upload(
     data: bytes, *, min_score: float | None = None, min_face_size: float | None = None
 ) -> tuple[DecodedImage, list[Crop]]:
-    """An upload's picture, its pixels forgotten, and every face in it, largest first, or no crops."""
+    """Return an upload's picture without its pixels, and every face, largest first."""
     with opened_image(data, side=get_settings().detection_max_side) as image:
         crops = _face_crops(
             image, data, min_score=min_score, min_face_size=min_face_size, all_faces=True
@@ -152,7 +153,7 @@ def _wanted_crops(
 def _face_crops(
     image: DecodedImage, data: bytes = b"", **options: Unpack[CropOptions]
 ) -> list[Crop]:
-    """The faces that can be aligned, largest first; the largest alone unless `all_faces`."""
+    """Return the faces that can be aligned, largest first; only the largest unless `all_faces`."""
     all_faces = options.get("all_faces", False)
     faces = detect_faces(
         image.pixels,
@@ -168,10 +169,10 @@ def _face_crops(
 def _cut(
     image: DecodedImage, data: bytes, faces: Iterable[Face], among: Sequence[Face] = ()
 ) -> Iterator[Crop]:
-    """The faces that can be aligned, judged among the others.
+    """Yield the crops of the faces that can be aligned, judged among the others.
 
-    Of a picture that was read at a reduced scale, a face that has too few pixels there is cut from the
-    whole picture, which is decoded from `data` only then.
+    If the picture was decoded at a reduced scale and a face is too small there, it is cut from the
+    full picture, which is only then decoded from `data`.
     """
     pixels, scale = image.pixels, image.scale
     for face in faces:
@@ -180,13 +181,13 @@ def _cut(
             pixels, scale, seen = read_image(data).pixels, 1.0, face
         try:
             crop = align_face(pixels, seen.landmarks)
-        except ValueError:  # landmarks that no face can have: not a face
+        except ValueError:  # impossible landmarks, so this is no face
             continue
         yield Crop(crop, face, face_quality(crop, face, among))
 
 
 def _meant(faces: list[Face], **options: Unpack[CropOptions]) -> tuple[list[Face], Sequence[Face]]:
-    """The faces that may be cut out, and those that the first of them is judged among."""
+    """Return the faces that may be cropped, and the faces among which the first one is judged."""
     index = options.get("face_index")
     if index is None:
         if options.get("on_several_faces") == "refuse" and len(faces) > 1:
@@ -219,7 +220,8 @@ def crop_again(data: bytes, record: Mapping[str, Any]) -> Crop:
 
 
 def _whole_picture(image: np.ndarray, *, looked_for_face: bool) -> Crop:
-    """The picture as a crop; `NoFaceDetected` for one that is given as a crop and cannot be one."""
+    """Return the picture as a crop. Raise `NoFaceDetected` if it is given as a crop but cannot be
+    one."""
     pixels = whole_picture(image)
     if not looked_for_face and not has_structure(pixels):
         raise NoFaceDetected(
@@ -242,9 +244,9 @@ def _no_face() -> NoFaceDetected:
 
 
 def embed_crops(crops: Sequence[np.ndarray], model: str) -> Embeddings:
-    """Runs 112×112×3 uint8 RGB crops through the model, `EMBED_BATCH_SIZE` at a time.
+    """Embed 112×112×3 uint8 RGB crops with the model, `EMBED_BATCH_SIZE` at a time.
 
-    With `FLIP_TTA` an embedding is the mean of those of the crop and of its mirror image.
+    With `FLIP_TTA` an embedding is the mean of those of the crop and its mirror image.
     """
     loaded = load_network(model)
     size = get_settings().embed_batch_size
@@ -282,11 +284,11 @@ def _forward(loaded: Any, crops: Sequence[np.ndarray]) -> np.ndarray:
 def embed_uploads(
     contents: Iterable[bytes], model: str, **options: Unpack[CropOptions]
 ) -> tuple[list[Crop | RecognitionError], Embeddings]:
-    """Reads and crops uploads, given as the bytes of their files, and embeds the largest face of each.
+    """Decode uploads, given as bytes, and embed the largest face of each.
 
-    Returns a crop or an error for each upload, and the embeddings of those that are crops, in order.
+    Return a crop or an error for each upload, and the embeddings of the crops, in order.
     """
-    load_network(model)  # a model that cannot answer says so before any picture is looked at
+    load_network(model)  # report an unusable model before reading the pictures
     outcomes = [_largest_face(data, **options) for data in contents]
     pixels = [item.pixels for item in outcomes if isinstance(item, Crop)]
     return outcomes, embed_crops(pixels, model)
@@ -300,5 +302,5 @@ def _largest_face(data: bytes, **options: Unpack[CropOptions]) -> Crop | Recogni
 
 
 def vectors_of(model: str, crops: Sequence[np.ndarray]) -> np.ndarray:
-    """The vectors of `embed_crops` alone: N×512 float32, each of length 1."""
+    """Return only the vectors of `embed_crops`: N×512 float32 of length 1."""
     return embed_crops(crops, model).vectors

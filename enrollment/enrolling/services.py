@@ -1,4 +1,5 @@
-"""Every write to the gallery, wherever it comes from: admin, API and folder import end here."""
+"""Enrolment: every new picture is stored here, whether it comes from the admin, API, pages or an
+import."""
 
 from __future__ import annotations
 
@@ -38,10 +39,10 @@ logger = logging.getLogger(__name__)
 
 
 class UploadStored(Exception):
-    """Somebody else stored uploads with the same keys since this call looked for them."""
+    """Another request stored uploads with the same keys while this call was running."""
 
 
-REFUSE: Final = "refuse"  # of ENROLL_QUALITY and ENROLL_IDENTITY
+REFUSE: Final = "refuse"  # a value of ENROLL_QUALITY and ENROLL_IDENTITY
 
 
 @dataclass(eq=False)
@@ -65,7 +66,7 @@ class Upload:
         return (self.original_path or self.filename)[:PATH_MAX_LENGTH]
 
     def read(self) -> bytes:
-        """The bytes of the file, however often they are asked for."""
+        """Return the bytes of the file. It can be called repeatedly."""
         if isinstance(self.content, bytes):
             return self.content
         self.content.seek(0)
@@ -73,20 +74,20 @@ class Upload:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the file, in hexadecimal: what tells that it was enrolled before."""
+        """The SHA-256 hex digest of the file, by which an earlier enrolment is recognised."""
         return hashlib.sha256(self.read()).hexdigest()
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one upload: the picture it made, or the error that refused it."""
+    """The result of one upload: the stored picture, or the error that refused it."""
 
     upload: Upload
     face_image: FaceImage | None = None
     crop: Crop | None = None
     embeddings: list[FaceEmbedding] = field(default_factory=list)
     doubts: list[Doubt] = field(default_factory=list)
-    judged: bool = False  # compared with the gallery
+    judged: bool = False  # the picture was compared with the gallery
     error: RecognitionError | None = None
 
     @property
@@ -95,14 +96,14 @@ class Outcome:
 
     @property
     def picture(self) -> FaceImage:
-        """`face_image` of an upload that was not refused; ValueError of another."""
+        """`face_image` of an accepted upload. Raises `ValueError` for a refused one."""
         if self.face_image is None:
             raise ValueError(f"{self.filename} has no picture: it was refused or not stored yet.")
         return self.face_image
 
     @property
     def face_crop(self) -> Crop:
-        """`crop` of an upload that was read now; ValueError of another."""
+        """`crop` of an upload that this call has read. Raises `ValueError` without one."""
         if self.crop is None:
             raise ValueError(f"{self.filename} has no crop: it was not read, or not readable.")
         return self.crop
@@ -112,13 +113,13 @@ class Outcome:
 
     @property
     def seen(self) -> Crop | FaceEmbedding | None:
-        """What has the `face` and `quality` of a picture that was accepted, now or before."""
+        """The crop or embedding with `face` and `quality` of an accepted picture, or None."""
         known = (row for row in self.embeddings if row.face_detected is not None)
         return self.crop or next(known, None)
 
 
 def clean_person_id(person_id: str) -> str:
-    """The id in the spelling in which it is kept; `ValidationError` says what is wrong with it."""
+    """Return the id in its normal form. Raise `ValidationError` for an invalid id."""
     cleaned: str = Person._meta.get_field("person_id").clean(person_id, None)
     return cleaned
 
@@ -175,11 +176,11 @@ def enroll_pictures(
 
 
 def _recall(outcomes: Sequence[Outcome]) -> None:
-    """Fills the outcomes of uploads that were stored before, under the same keys."""
+    """Fill the outcomes of uploads that were stored before with the same keys."""
     by_key = {outcome.upload.key: outcome for outcome in outcomes if outcome.upload.key}
     stored = list(FaceImage.objects.filter(upload_key__in=by_key)) if by_key else []
     if stored:
-        sync_again(stored)  # what stored them may have been cut off before they could be found
+        sync_again(stored)  # the call that stored them may have been interrupted before indexing
     for picture in stored:
         by_key[picture.upload_key or ""].face_image = picture
     _attach_results([outcome for outcome in by_key.values() if outcome.face_image])
@@ -188,9 +189,9 @@ def _recall(outcomes: Sequence[Outcome]) -> None:
 def _look_at(
     outcome: Outcome, picture: FaceImage, dry_run: bool, **options: Unpack[CropOptions]
 ) -> None:
-    """Reads an upload; notes its crop, what speaks against it, and the error that refuses it.
+    """Decode an upload; set the crop, doubts and error of its outcome.
 
-    Unless it is refused, or in a dry run, the picture gets what is to be stored.
+    Unless it is refused or this is a dry run, also set the fields of the picture to store.
     """
     upload = outcome.upload
     content = upload.read()
@@ -230,9 +231,10 @@ def _sentences(doubts: Iterable[Doubt]) -> str:
 
 
 def _without_doubtful_identity(admitted: list[Outcome]) -> list[Outcome]:
-    """Without the same files again and faces that match somebody else; their outcomes say whom.
+    """Return the outcomes without repeated files and faces that match another person.
 
-    They are not compared with each other: what comes in one batch is judged once it is stored.
+    The error of a refused outcome names that person. Uploads are not compared with each other here;
+    they are judged once they are stored.
     """
     weights = compared_weights()
     pixels = [outcome.face_crop.pixels for outcome in admitted]
@@ -254,16 +256,16 @@ def _without_doubtful_identity(admitted: list[Outcome]) -> list[Outcome]:
 
 
 def _store(admitted: list[Outcome]) -> list[int]:
-    """Writes files, then rows in one transaction; when the rows fail, the files go again.
+    """Write the files, then all rows in one transaction; return the ids of the pending embeddings.
 
-    Returns the ids of the embeddings that are now to be made.
+    If the rows cannot be written, the files are deleted again.
     """
     saved: list[FaceImage] = []
     try:
         for outcome in admitted:
             _save_file(outcome.picture)
             saved.append(outcome.picture)
-        # Within somebody else's transaction a search would find what may yet be rolled back.
+        # Inside an outer transaction, searches would find vectors of rows that may be rolled back.
         with transaction.atomic(durable=True):
             persons = _persons(outcome.upload for outcome in admitted)
             for outcome in admitted:
@@ -296,9 +298,9 @@ def _save_file(picture: FaceImage) -> None:
 
 
 def _persons(uploads: Iterable[Upload]) -> dict[str, Person]:
-    """The persons of the uploads by id; those that are new are made."""
+    """Return the persons of the uploads by id; create the new ones."""
     names = {clean_person_id(upload.person_id): upload.name for upload in uploads}
-    # Locked, so that nobody deletes the person before the pictures are there.
+    # Locked, so that no person is deleted before the pictures are stored.
     persons = Person.objects.select_for_update()
     return {
         person_id: persons.get_or_create(person_id=person_id, defaults={"name": name})[0]
@@ -312,7 +314,7 @@ def _discard_files(pictures: Iterable[FaceImage]) -> None:
             picture.image.storage.delete(picture.image.name or "")
         except Exception:  # noqa: BLE001 (the first failure is the one to report)
             logger.exception("The file %s of a refused picture stays for now", picture.image)
-            with suppress(DatabaseError):  # what cannot be noted `reindex` finds
+            with suppress(DatabaseError):  # `reindex` finds files that could not be recorded
                 note_removals(files=[picture.image.name or ""])
 
 
@@ -330,15 +332,15 @@ def _attach_results(stored: Iterable[Outcome]) -> None:
 
 
 def _gone(picture: FaceImage) -> PictureNotFound:
-    """Somebody deleted it before this call could answer that it is there."""
+    """Return the error for a picture that was deleted before this call could return it."""
     message = gettext("%(person)s has no picture %(id)d, or not any more.")
     return PictureNotFound(message % {"person": picture.person, "id": picture.pk})
 
 
 def sync_again(face_images: Iterable[FaceImage]) -> index.IndexReport:
-    """Makes and copies what these pictures lack: rows for new weights, vectors, Milvus's copy.
+    """Complete these pictures: create missing rows, compute vectors, copy them to Milvus.
 
-    Also has Milvus forget what it could not be told to forget before.
+    Pending removals are tried again too.
     """
     index.remove_deleted.enqueue()
     report = index.IndexReport()

@@ -1,7 +1,7 @@
-"""The pages about persons: who is enrolled, with which pictures, and putting right what is wrong.
+"""The pages about persons: list them, show their pictures, and correct mistakes.
 
-They parse, call one function of `corrections` or `services`, and present; every one works without a
-script. What cannot be undone is asked twice, the second time with what it will do.
+Each view parses, calls one function of `enrollment.enrolling` and renders. All work without
+JavaScript. Actions that cannot be undone ask for confirmation and say what they will do.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ logger = logging.getLogger(__name__)
 
 PERSONS_A_PAGE: Final = 60
 PICTURES_A_PAGE: Final = 48
-CANDIDATES: Final = 24  # persons to choose from
-SUGGESTIONS: Final = 6  # of them, those who look like the picture
+CANDIDATES: Final = 24  # most persons offered for a choice
+SUGGESTIONS: Final = 6  # most persons suggested because they look like the picture
 
 RIGHTS: Final = {
     "add": Act.ADD_PERSON,
@@ -57,7 +57,7 @@ RIGHTS: Final = {
 
 
 def people_page(*permissions: str) -> Callable[..., Any]:
-    """A page for those who have all these permissions, which tells what is refused."""
+    """Make a view require all these permissions and show errors as messages."""
 
     def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         view = _refusals_as_messages(view)
@@ -69,7 +69,7 @@ def people_page(*permissions: str) -> Callable[..., Any]:
 
 
 def _refusals_as_messages(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """What a correction refuses stands as a message on the person's page, or on the list."""
+    """Show errors of the view as messages on the person's page, or on the list."""
 
     @wraps(view)
     def guarded(request: HttpRequest, pk: int | None = None) -> HttpResponse:
@@ -88,7 +88,7 @@ def _refusals_as_messages(view: Callable[..., HttpResponse]) -> Callable[..., Ht
 @people_page(Act.BROWSE)
 @require_safe
 def gallery(request: HttpRequest) -> HttpResponse:
-    """Who is enrolled, a page at a time."""
+    """List the enrolled persons, page by page."""
     form = GalleryForm(request.GET)
     form.is_valid()
     text = form.cleaned_data.get("q", "")
@@ -102,7 +102,7 @@ def gallery(request: HttpRequest) -> HttpResponse:
 @people_page(Act.ADD_PERSON)
 @require_http_methods(["GET", "HEAD", "POST"])
 def new_person(request: HttpRequest) -> HttpResponse:
-    """Makes a person, with pictures when some were given."""
+    """Create a person, and enrol the pictures given."""
     form = DetailsForm(request.POST or None)
     pictures = AddPicturesForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid() and pictures.is_valid():
@@ -120,7 +120,7 @@ def new_person(request: HttpRequest) -> HttpResponse:
 @people_page(Act.BROWSE)
 @require_safe
 def person(request: HttpRequest, pk: int) -> HttpResponse:
-    """The person, their pictures with their state, and what can be done about them."""
+    """Show the person, their pictures with their state, and the possible actions."""
     shown = _get_person(pk)
     pages = Paginator(pictures_of(shown), PICTURES_A_PAGE)
     page = pages.get_page(request.GET.get("page"))
@@ -130,7 +130,7 @@ def person(request: HttpRequest, pk: int) -> HttpResponse:
 @people_page(Act.CHANGE_PERSON)
 @require_http_methods(["GET", "HEAD", "POST"])
 def details(request: HttpRequest, pk: int) -> HttpResponse:
-    """Changes the id, the name or the notes."""
+    """Change the id, the name, the notes and the other details."""
     shown = _get_person(pk)
     form = DetailsForm(request.POST or None, instance=get_object_or_404(Person, pk=pk))
     if request.method == "POST" and form.is_valid():
@@ -143,7 +143,7 @@ def details(request: HttpRequest, pk: int) -> HttpResponse:
 @people_page(Act.BROWSE, Act.ADD_PICTURES)
 @require_POST
 def add_pictures(request: HttpRequest, pk: int) -> HttpResponse:
-    """Enrols the pictures of the form and tells what became of each."""
+    """Enrol the pictures of the form and report on each."""
     shown = _get_person(pk)
     form = AddPicturesForm(request.POST, request.FILES)
     if not form.is_valid():
@@ -170,7 +170,7 @@ def _enroll(request: HttpRequest, shown: Person, form: AddPicturesForm) -> None:
 @people_page(Act.BROWSE, Act.CHANGE_PERSON)
 @require_POST
 def choose_cover(request: HttpRequest, pk: int) -> HttpResponse:
-    """Has lists show this picture."""
+    """Choose the picture that lists show."""
     ids = chosen(request.POST)
     if not ids:
         return _nothing_chosen(request, pk)
@@ -182,7 +182,7 @@ def choose_cover(request: HttpRequest, pk: int) -> HttpResponse:
 @people_page(Act.BROWSE, Act.CHANGE_PICTURES)
 @require_http_methods(["GET", "HEAD", "POST"])
 def move_pictures(request: HttpRequest, pk: int) -> HttpResponse:
-    """ "Not this person": gives the chosen pictures to another person, or to a new one."""
+    """Move the ticked pictures to another person, or to a new one."""
     shown = _get_person(pk)
     ids = chosen(request.POST or request.GET)
     pictures = list(shown.face_images.filter(pk__in=ids))
@@ -196,7 +196,7 @@ def move_pictures(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _move(request: HttpRequest, form: NewOwnerForm, pictures: list[FaceImage]) -> Person | None:
-    """The new owner, or None when there is something to say instead."""
+    """Move the pictures; return the new owner, or None if a form or message must be shown first."""
     ids = [picture.pk for picture in pictures]
     if form.is_bound:
         if not (may(request, Act.ADD_PERSON) and form.is_valid()):
@@ -221,7 +221,7 @@ def _move(request: HttpRequest, form: NewOwnerForm, pictures: list[FaceImage]) -
 @people_page(Act.BROWSE, Act.CHANGE_PICTURES)
 @require_http_methods(["GET", "HEAD", "POST"])
 def choose_face(request: HttpRequest, pk: int) -> HttpResponse:
-    """Shows every face of a group photo, and enrols the one that is chosen."""
+    """Show every face of a group photo; a POST enrols the chosen one."""
     shown = _get_person(pk)
     ids = chosen(request.POST or request.GET)
     picture = shown.face_images.filter(pk__in=ids).first()
@@ -239,7 +239,7 @@ def choose_face(request: HttpRequest, pk: int) -> HttpResponse:
 @people_page(Act.BROWSE, Act.DELETE_PICTURES)
 @require_http_methods(["GET", "HEAD", "POST"])
 def delete_pictures(request: HttpRequest, pk: int) -> HttpResponse:
-    """Deletes the chosen pictures, once that was confirmed."""
+    """Ask for confirmation, then delete the ticked pictures."""
     shown = _get_person(pk)
     ids = chosen(request.POST or request.GET)
     pictures = shown.face_images.filter(pk__in=ids)
@@ -256,7 +256,7 @@ def delete_pictures(request: HttpRequest, pk: int) -> HttpResponse:
 @people_page(Act.BROWSE, Act.DELETE_PERSON)
 @require_http_methods(["GET", "HEAD", "POST"])
 def merge(request: HttpRequest, pk: int) -> HttpResponse:
-    """First whom to merge this person with, then both side by side, then one of them."""
+    """Choose another person, compare both, choose the one to keep, and merge them."""
     shown = _get_person(pk)
     other_pk = _number((request.POST or request.GET).get("with"))
     other = with_pictures(Person.objects.filter(pk=other_pk)).exclude(pk=pk).first()
@@ -280,7 +280,7 @@ def merge(request: HttpRequest, pk: int) -> HttpResponse:
 @people_page(Act.BROWSE, Act.DELETE_PERSON)
 @require_http_methods(["GET", "HEAD", "POST"])
 def delete_person(request: HttpRequest, pk: int) -> HttpResponse:
-    """Deletes the person with everything, once that was confirmed."""
+    """Ask for confirmation, then delete the person with everything."""
     shown = _get_person(pk)
     if request.method != "POST":
         return _show(request, "delete", {"person": shown, "pictures": pictures_of(shown)[:8]})
@@ -299,7 +299,7 @@ def _get_person(pk: int) -> Any:
 
 
 def chosen(data: QueryDict) -> list[int]:
-    """The ids of the pictures that were ticked."""
+    """Return the ids of the ticked pictures."""
     numbers = (_number(value) for value in data.getlist("picture"))
     return [number for number in numbers if number]
 
@@ -316,7 +316,7 @@ def _nothing_chosen(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _candidates(request: HttpRequest, shown: Person, picture: FaceImage | None) -> dict[str, Any]:
-    """Persons to choose from: those asked for by name, else those who look like the picture."""
+    """Return the context with persons to choose: found by name, else similar to the picture."""
     text = (request.POST or request.GET).get("q", "")[:200].strip()
     if text:
         others = find_persons(text).exclude(pk=shown.pk)[:CANDIDATES]
