@@ -125,10 +125,11 @@ def resemblances(
 ) -> list[list[Doubt]]:
     """Return the unsaved identity doubts of each probe, in the order of the probes.
 
-    A probe that resembles another person at least as much as the `match` threshold is doubted. From
-    the `review` threshold it is doubted when no picture of the same person is more similar. With
-    `certain` only the `match` threshold counts, and the person's own pictures are ignored. Without
-    measured thresholds only identical files are found. Raise `VectorStoreUnavailable`.
+    A probe is doubted when another person's picture reaches the `match` threshold, or reaches the
+    `review` threshold and no picture of the same person is more similar. It is also doubted when no
+    picture of the same person reaches `review`. With `certain` only other persons' pictures from
+    `match` on count. Without measured thresholds only identical files are found. Raise
+    `VectorStoreUnavailable`.
     """
     found = list(_same_files(probes))
     if weights and (limits := search_thresholds(weights.model)):
