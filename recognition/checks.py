@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -16,12 +15,12 @@ from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 
 from recognition.conf import RecognitionSettings, get_settings
+from recognition.networks.device import has_nvidia_driver
 from recognition.networks.registry import KNOWN_NETWORKS, NETWORKS, FaceNetwork
 from recognition.setting import Setting, settings_of
 
 SERVER_SCHEMES: Final = ("http", "https", "tcp", "unix")
 RETINAFACE: Final = "recognition.detection.retinaface.RetinaFaceDetector"
-NVIDIA_TRACES: Final = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
 
 @register("recognition")
@@ -180,11 +179,6 @@ def check_device(device: str) -> Iterator[CheckMessage]:
             hint="Set DEVICE to auto or cpu, or install the driver: until then every model answers 503.",
             id="recognition.W001",
         )
-
-
-def has_nvidia_driver() -> bool:
-    """Return whether an NVIDIA driver is installed, without the slow import of torch."""
-    return bool(shutil.which("nvidia-smi")) or any(path.exists() for path in NVIDIA_TRACES)
 
 
 def check_values(

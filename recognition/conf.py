@@ -61,6 +61,10 @@ class RecognitionSettings:
     device: str = setting(
         "auto", "`auto` takes a CUDA GPU when there is one; `cpu`, `cuda`, `cuda:1` insist."
     )
+    network_runtime: Literal["auto", "torch"] = setting(
+        "auto",
+        "What runs the networks on a processor: `auto` takes OpenVINO, which is [faster](performance.md#runtimes), where it gives the embeddings of torch, and torch otherwise; `torch` insists. `/api/health` says which it is. A GPU has torch always.",
+    )
     preload_models: tuple[str, ...] = setting(
         (),
         "Models, with commas, that the server loads at its start; the others load at their first use, which then takes some seconds more.",
@@ -73,7 +77,7 @@ class RecognitionSettings:
     )
     torch_threads: int = setting(
         0,
-        "Processor threads of one forward pass; `0` leaves it to torch (one for each core).",
+        "Processor threads of one forward pass, whatever runs it; `0`: one for each core that the process may use.",
         least=0,
         most=1_024,
     )

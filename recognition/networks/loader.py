@@ -14,11 +14,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from django.utils.functional import Promise
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from recognition.conf import get_settings
 from recognition.exceptions import WeightsUnavailable
+from recognition.networks.converted import find_converted, keep_converted
+from recognition.networks.device import CPU, choose_device
 from recognition.networks.registry import (
     CROP_SIZE,
     EMBEDDING_DIM,
@@ -26,6 +30,17 @@ from recognition.networks.registry import (
     FaceNetwork,
     get_network,
 )
+from recognition.networks.runtime import (
+    LEAST_AGREEMENT,
+    OpenVinoRuntime,
+    Runtime,
+    TorchRuntime,
+    agreement,
+    convert_to_openvino,
+    openvino_version,
+    trial_crops,
+)
+from recognition.threads import network_threads
 
 if TYPE_CHECKING:
     import torch
@@ -57,12 +72,17 @@ class WeightsFile:
 
 @dataclass(frozen=True, slots=True)
 class LoadedNetwork:
-    """A network in evaluation mode on its device, with the weights it was loaded from."""
+    """A network that is ready to run on its device, with the weights it was loaded from."""
 
     network: FaceNetwork
-    module: torch.nn.Module
+    runtime: Runtime
     weights: WeightsFile
-    device: torch.device
+    fallback: str | Promise = ""  # why another runtime than the fastest runs it
+
+    @property
+    def device(self) -> str:
+        """Return the device by its torch name."""
+        return self.runtime.device
 
 
 def weights_files(name: str) -> list[WeightsFile]:
@@ -118,6 +138,11 @@ def usable_names() -> list[str]:
     return sorted(names, key=lambda name: name != get_settings().default_model)
 
 
+def loaded_networks() -> list[LoadedNetwork]:
+    """Return the networks in this process's memory."""
+    return [loaded for name in NETWORKS if (loaded := _loaded.get(name))]
+
+
 def loaded_names() -> list[str]:
     """The models in this process's memory."""
     return [name for name in NETWORKS if name in _loaded]
@@ -164,20 +189,72 @@ def _digest(path: Path, mtime_ns: int, size: int) -> str:
 
 
 def _load(network: FaceNetwork, weights: WeightsFile) -> LoadedNetwork:
-    import torch
-
-    settings = get_settings()
-    if settings.torch_threads:
-        torch.set_num_threads(settings.torch_threads)
-    device = choose_device(settings.device)
     try:
-        module = build(network, weights.path)
+        runtime, fallback = _runtime(network, weights)
     except WeightsUnavailable:
         _failed[network.name] = weights
         raise
-    module.to(device).to(memory_format=torch.channels_last)
-    logger.info("Loaded %s from %s on %s", network.name, weights.path.name, device)
-    return LoadedNetwork(network, module, weights, device)
+    loaded = LoadedNetwork(network, runtime, weights, fallback)
+    logger.info(
+        "Loaded %s from %s on %s by %s%s",
+        network.name,
+        weights.path.name,
+        runtime.device,
+        runtime.name,
+        f": {fallback}" if fallback else "",
+    )
+    return loaded
+
+
+def _runtime(network: FaceNetwork, weights: WeightsFile) -> tuple[Runtime, str | Promise]:
+    """Return the fastest runtime for the network and, if it is only a fallback, the reason."""
+    device = choose_device(get_settings().device)
+    if device != CPU:
+        return _torch_runtime(build(network, weights.path), device), ""
+    if get_settings().network_runtime == "torch":
+        return _torch_runtime(build(network, weights.path)), _("NETWORK_RUNTIME is 'torch'.")
+    if openvino_version() is None:
+        return _torch_runtime(build(network, weights.path)), _("openvino is not installed.")
+    if runtime := _kept_runtime(weights):
+        return runtime, ""
+    module = build(network, weights.path)
+    expected = TorchRuntime(module).run(trial_crops())
+    try:
+        model = convert_to_openvino(module)
+        runtime = OpenVinoRuntime(model, threads=network_threads())
+        if agreement(runtime.run(trial_crops()), expected) >= LEAST_AGREEMENT:
+            others = {other.digest for other in weights_files(network.name)}
+            keep_converted(model, expected, weights.path, weights.digest, others=others)
+            return runtime, ""
+        logger.error("OpenVINO gives other embeddings for %s than torch", network.name)
+        fallback = _("OpenVINO gives other embeddings than torch on this processor.")
+    except Exception:  # noqa: BLE001 (a compiler fails in many ways; torch does what it would have done)
+        logger.exception("OpenVINO does not run %s", network.name)
+        fallback = _("OpenVINO does not run this network here; the log says why.")
+    return _torch_runtime(module), fallback
+
+
+def _kept_runtime(weights: WeightsFile) -> Runtime | None:
+    """Return the form converted at an earlier start if it still gives the same embeddings."""
+    found = find_converted(weights.path, weights.digest)
+    if found is None:
+        return None
+    model, expected = found
+    try:
+        runtime = OpenVinoRuntime(model, threads=network_threads())
+        if agreement(runtime.run(trial_crops()), expected) >= LEAST_AGREEMENT:
+            return runtime
+        logger.warning("The converted form of %s gives other embeddings", weights.path.name)
+    except Exception:  # noqa: BLE001 (as when it is converted)
+        logger.exception("The converted form of %s does not run", weights.path.name)
+    return None
+
+
+def _torch_runtime(module: torch.nn.Module, device: str = CPU) -> Runtime:
+    import torch
+
+    torch.set_num_threads(network_threads())
+    return TorchRuntime(module, device)
 
 
 def build(network: FaceNetwork, path: Path) -> torch.nn.Module:
@@ -206,26 +283,6 @@ def build(network: FaceNetwork, path: Path) -> torch.nn.Module:
             % {"file": path.name, "name": network.name}
         )
     return module
-
-
-def choose_device(wanted: str) -> torch.device:
-    """The device to compute on: `auto` takes CUDA when present; a wish that cannot be met raises."""
-    import torch
-
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise WeightsUnavailable(
-            gettext(
-                "DEVICE=%(device)s is not to be had on this server. Set DEVICE to 'auto' or 'cpu' and "
-                "restart; 'manage.py check' says what is wrong."
-            )
-            % {"device": wanted}
-        ) from error
-    return device
 
 
 def _read_state_dict(path: Path) -> dict[str, Any]:

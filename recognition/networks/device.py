@@ -1,0 +1,44 @@
+"""The device that the networks run on. Without a GPU driver nothing here imports torch."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+from django.utils.translation import gettext
+
+from recognition.exceptions import WeightsUnavailable
+
+CPU: Final = "cpu"
+NVIDIA_TRACES: Final = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
+
+
+def has_nvidia_driver() -> bool:
+    """Return whether an NVIDIA driver is installed, without the slow import of torch."""
+    return bool(shutil.which("nvidia-smi")) or any(path.exists() for path in NVIDIA_TRACES)
+
+
+def choose_device(wanted: str) -> str:
+    """Return the device to compute on by its torch name. `auto` selects CUDA when present.
+
+    Raise `WeightsUnavailable` if another wanted device is absent.
+    """
+    if wanted == CPU or (wanted == "auto" and not has_nvidia_driver()):
+        return CPU
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else CPU
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise WeightsUnavailable(
+            gettext(
+                "DEVICE=%(device)s is not to be had on this server. Set DEVICE to 'auto' or 'cpu' and "
+                "restart; 'manage.py check' says what is wrong."
+            )
+            % {"device": wanted}
+        ) from error
+    return str(device)
