@@ -24,7 +24,13 @@ from recognition.imaging import DecodedImage, opened_image, read_image
 from recognition.networks import LoadedNetwork, load_network
 from recognition.networks.registry import EMBEDDING_DIM
 from recognition.observing import BATCHES, timed
-from recognition.quality import FaceQuality, crop_quality, face_quality, has_structure
+from recognition.quality import (
+    FaceQuality,
+    crop_quality,
+    face_quality,
+    has_structure,
+    is_unclear_who_is_meant,
+)
 
 LEAST_LENGTH: Final = 1e-12  # of an embedding that is divided by its length
 
@@ -38,9 +44,9 @@ class CropOptions(TypedDict, total=False):
     min_face_size: float | None  # nor those whose box has a shorter side, in pixels of the picture
     all_faces: bool  # every face, not the largest alone
     face_index: int | None  # this face alone, counted from 0, the largest first
-    on_several_faces: Literal[
-        "largest", "refuse"
-    ]  # refuse: several faces, and no index, are an error
+    face: Mapping[str, Any] | None  # this face, found in this very file before: its `face_record`
+    # refuse: `SeveralFaces` for any two faces; ask: `FaceNotChosen` if it is unclear which is meant
+    on_several_faces: Literal["largest", "refuse", "ask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,14 @@ class Crop:
         if self.face is None:
             return None
         return self.face.as_dict() | {"quality": self.quality.as_record()}
+
+
+class FaceNotChosen(SeveralFaces):
+    """Somebody must choose which of several faces is meant; `crops` are the faces, largest first."""
+
+    def __init__(self, message: str, crops: list[Crop]) -> None:
+        super().__init__(message)
+        self.crops = crops
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +156,8 @@ def _wanted_crops(
     image: DecodedImage, data: bytes = b"", **options: Unpack[CropOptions]
 ) -> list[Crop]:
     """The faces that the options ask for, or the whole picture; `NoFaceDetected` where one must be."""
+    if known := options.get("face"):
+        return [_known_crop(image, data, known)]
     look = options.get("use_face_detection", True) and looks_for_faces()
     required = options.get("require_face", False)
     required = required or (look and get_settings().no_face_policy == "error")
@@ -162,6 +178,8 @@ def _face_crops(
         min_face_size=options.get("min_face_size"),
         scale=image.scale,
     )
+    if options.get("on_several_faces") == "ask" and is_unclear_who_is_meant(faces):
+        _ask(list(_cut(image, data, faces)))
     faces, among = _meant(faces, **options)
     crops = _cut(image, data, faces, among)
     return list(crops) if all_faces else list(islice(crops, 1))
@@ -187,6 +205,13 @@ def _cut(
         yield Crop(crop, face, face_quality(crop, face, among))
 
 
+def _ask(crops: list[Crop]) -> None:
+    """Raise `FaceNotChosen` for two crops or more: a face that cannot be aligned is no choice."""
+    if len(crops) > 1:
+        message = gettext("There are %(count)d faces in the picture. Choose the one that is meant.")
+        raise FaceNotChosen(message % {"count": len(crops)}, crops)
+
+
 def _meant(faces: list[Face], **options: Unpack[CropOptions]) -> tuple[list[Face], Sequence[Face]]:
     """Return the faces that may be cropped, and the faces among which the first one is judged."""
     index = options.get("face_index")
@@ -209,14 +234,18 @@ def _meant(faces: list[Face], **options: Unpack[CropOptions]) -> tuple[list[Face
 
 def crop_again(data: bytes, record: Mapping[str, Any]) -> Crop:
     """The crop of a face that was found in this very picture before: `record` is its `face_record`."""
+    with opened_image(data, side=get_settings().detection_max_side) as image:
+        return _known_crop(image, data, record)
+
+
+def _known_crop(image: DecodedImage, data: bytes, record: Mapping[str, Any]) -> Crop:
     face = Face(
         tuple(record["box"]),
         record["score"],
         np.array(record["landmarks"], np.float32),
         record.get("rotation", 0),
     )
-    with opened_image(data, side=get_settings().detection_max_side) as image:
-        (crop,) = _cut(image, data, [face])
+    (crop,) = _cut(image, data, [face])
     return replace(crop, quality=FaceQuality.from_record(record["quality"]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -73,6 +74,13 @@ def _own_pictures(settings, tmp_path: Path) -> None:
     default = settings.STORAGES["default"]
     options = default["OPTIONS"] | {"location": settings.MEDIA_ROOT}
     settings.STORAGES = settings.STORAGES | {"default": default | {"OPTIONS": options}}
+
+
+@pytest.fixture(autouse=True)
+def _own_imports(settings) -> Iterator[None]:
+    """What waits to be confirmed waits in this test only."""
+    yield
+    shutil.rmtree(settings.DATA_DIR / "imports", ignore_errors=True)
 
 
 @pytest.fixture

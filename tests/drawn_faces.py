@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -154,9 +155,9 @@ def _shade(colour: Colour, share: float) -> Colour:
     return tuple(int(share * value) for value in colour)
 
 
-def draw_group() -> Image.Image:
-    """Draw all `PEOPLE` in one picture, from left to right, in other shots than alone."""
-    images = [draw_face(seed, shot) for shot, seed in enumerate(PEOPLE, 1)]
+def draw_group(people: Sequence[int] = PEOPLE) -> Image.Image:
+    """Draw these people in one picture, from left to right, in other shots than alone."""
+    images = [draw_face(seed, shot) for shot, seed in enumerate(people, 1)]
     whole = Image.new("RGB", (sum(i.width for i in images), max(i.height for i in images)))
     for at, image in enumerate(images):
         whole.paste(image, (at * image.width, 0))

@@ -71,6 +71,7 @@ PAGES = {
     ("get", "person-details"): Act.CHANGE_PERSON,
     ("post", "person-add-pictures"): Act.ADD_PICTURES,
     ("get", "person-face"): Act.CHANGE_PICTURES,
+    ("get", "person-faces"): Act.ADD_PICTURES,
     ("post", "person-cover"): Act.CHANGE_PERSON,
     ("get", "person-move-pictures"): Act.CHANGE_PICTURES,
     ("get", "person-delete-pictures"): Act.DELETE_PICTURES,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Exists, OuterRef, QuerySet
 from django.forms import Form
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect
 from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -29,6 +30,8 @@ from enrollment.models import Doubt, FaceImage, Person
 from enrollment.web import (
     Place,
     audit_report,
+    choose_faces,
+    count_undecided,
     enroll_files,
     import_pictures,
     import_run,
@@ -45,6 +48,8 @@ HERE = Place(
     persons="admin:enrollment_person_changelist",
     person="admin:enrollment_person_change",
     picture="admin:enrollment_faceimage_change",
+    faces="admin:enrollment_person_faces",
+    source=FaceImage.Source.ADMIN,
     templates="admin/enrollment/work",
     context=admin.site.each_context,
 )
@@ -153,6 +158,7 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
                 {"place": HERE},
                 "enrollment_import_run",
             ),
+            path("<int:pk>/faces/", view(choose_faces), {"place": HERE}, "enrollment_person_faces"),
         ]
         return [*own, *super().get_urls()]
 
@@ -195,9 +201,39 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         response = super().changeform_view(request, *args, **kwargs)
         # Enrol after the commit: only committed rows may be copied to Milvus.
-        if hasattr(request, "enroll_pictures"):
-            request.enroll_pictures()
-        return response
+        enroll = getattr(request, "enroll_pictures", None)
+        return enroll(response) if enroll else response
+
+    @staticmethod
+    def _enroll(request: HttpRequest, form: Any, response: HttpResponse) -> HttpResponse:
+        """Enrol the uploaded pictures; redirect to the choice of faces if any picture needs one."""
+        waits = enroll_files(
+            request,
+            form.instance,
+            form.cleaned_data["pictures"],
+            use_face_detection=form.cleaned_data["use_face_detection"],
+            source=HERE.source,
+        )
+        leads_on = isinstance(response, HttpResponseRedirect)  # unlike what closes a popup
+        return redirect(HERE.faces, form.instance.pk) if waits and leads_on else response
+
+    def render_change_form(
+        self, request: HttpRequest, context: Any, *args: Any, obj: Any = None, **kwargs: Any
+    ) -> HttpResponse:
+        if obj and request.method == "GET" and (count := count_undecided(request, obj)):
+            text = ngettext(
+                "%(count)d picture waits for you to choose the face.",
+                "%(count)d pictures wait for you to choose the face.",
+                count,
+            )
+            link = format_html(
+                '{} <a href="{}">{}</a>',
+                text % {"count": count},
+                reverse(HERE.faces, args=[obj.pk]),
+                gettext("Choose the face…"),
+            )
+            messages.warning(request, link)
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
@@ -205,13 +241,7 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
             say_mistakable(request, form.instance)
         person, files = form.instance, form.cleaned_data.get("pictures")
         if files and self._may_upload(request, person if change else None):
-            request.enroll_pictures = partial(
-                enroll_files,
-                request,
-                person.person_id,
-                files,
-                use_face_detection=form.cleaned_data["use_face_detection"],
-            )
+            request.enroll_pictures = partial(self._enroll, request, form)
 
     def _may_upload(self, request: HttpRequest, person: Person | None) -> bool:
         writes = (

@@ -33,6 +33,14 @@ from enrollment.enrolling.services import (
     enroll_pictures,
     sync_again,
 )
+from enrollment.enrolling.waiting import (
+    WaitingPicture,
+    count_waiting,
+    enroll_chosen,
+    keep_waiting,
+    leave_out,
+    waiting_pictures,
+)
 from enrollment.enrolling.zip_import import (
     PictureImport,
     carry_out_import,
@@ -51,6 +59,7 @@ __all__ = [
     "Outcome",
     "PictureImport",
     "Upload",
+    "WaitingPicture",
     "begin_request",
     "carry_out_import",
     "carry_out_request",
@@ -58,11 +67,13 @@ __all__ = [
     "check_readiness",
     "choose_face",
     "clean_person_id",
+    "count_waiting",
     "create_person",
     "delete_person",
     "delete_pictures",
     "digest_of_request",
     "discard_import",
+    "enroll_chosen",
     "enroll_pictures",
     "faces_in",
     "find_files",
@@ -70,6 +81,8 @@ __all__ = [
     "forget_old_requests",
     "import_files",
     "imports_folder",
+    "keep_waiting",
+    "leave_out",
     "load_import",
     "merge_persons",
     "move_pictures",
@@ -77,4 +90,5 @@ __all__ = [
     "set_cover",
     "stage_import",
     "sync_again",
+    "waiting_pictures",
 ]

@@ -17,6 +17,7 @@ from django.utils.translation import gettext
 
 from enrollment import index
 from enrollment.enrolling.idempotency import forget_answers_about
+from enrollment.enrolling.waiting import forget_waiting_for, move_waiting
 from enrollment.enrolling.zip_import import forget_imports_of
 from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
 from enrollment.gallery import picture_of
@@ -92,6 +93,12 @@ def merge_persons(kept: Person, merged: Person) -> int:
         former = gettext("Merged from: %(person)s") % {"person": merged}
         kept.notes = "\n".join(text for text in (kept.notes, former, merged.notes) if text)
         kept.save(update_fields=[*taken_over, "notes", "updated_at"])
+        gone = merged.pk
+
+        def hand_waiting_over() -> None:
+            move_waiting(gone, kept.pk)
+
+        transaction.on_commit(hand_waiting_over, robust=True)
         merged.delete()
     return moved
 
@@ -126,15 +133,17 @@ def _move_checked(picture_ids: Sequence[int], person: Person) -> int:
 def delete_person(person: Person) -> int:
     """Delete the person with all rows, files and vectors; return the number of deleted pictures.
 
-    Stored answers to idempotent requests and import reports that name the person are deleted too.
+    Stored answers to idempotent requests, import reports that name the person, and pictures that wait for
+    a choice of face are deleted too.
     """
-    person_id = person.person_id
+    pk, person_id = person.pk, person.person_id
 
     def forget_imports() -> None:  # no partial: when one fails, Django 5.2 drops the hooks after it
+        forget_waiting_for(pk)
         forget_imports_of(person_id)
 
     with transaction.atomic():
-        person = _locked([person.pk])[person.pk]
+        person = _locked([pk])[pk]
         _total, by_model = person.delete()
         forget_answers_about(person_id)
         transaction.on_commit(forget_imports, robust=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import IO, Final, Literal, Unpack
+from typing import IO, Any, Final, Literal, Unpack
 
 from django.conf import settings
 from django.core.files.base import ContentFile
@@ -51,7 +51,7 @@ class Upload:
 
     `content` is its bytes, or the file of a request that holds them, which is read when its turn comes.
     `name` is given to a person who is new. Of uploads with the same `key` only the first is stored; the
-    others get its picture.
+    others get its picture. `face` is the `Crop.face_record()` of the face to enrol, found in this very file before.
     """
 
     person_id: str
@@ -60,6 +60,7 @@ class Upload:
     original_path: str = ""
     name: str = ""
     key: str | None = None
+    face: Mapping[str, Any] | None = None
 
     @property
     def shown_path(self) -> str:
@@ -131,7 +132,7 @@ def enroll_pictures(
     use_face_detection: bool = True,
     require_face: bool = False,
     face_index: int | None = None,
-    on_several_faces: Literal["largest", "refuse"] = "largest",
+    on_several_faces: Literal["largest", "refuse", "ask"] = "largest",
     dry_run: bool = False,
     wait: bool = True,
 ) -> list[Outcome]:
@@ -147,7 +148,9 @@ def enroll_pictures(
 
     A picture in which no face is found is refused (`NoFaceDetected`): with `use_face_detection` off the
     caller vouches that it is an aligned crop of one, unless `require_face` has one looked for all the same.
-    Of several faces the largest is taken, or that of `face_index`, or (`on_several_faces="refuse"`) none.
+    Of several faces the largest is enrolled, unless `face_index` or `Upload.face` names one. With
+    `on_several_faces="refuse"` a picture with several faces is refused; with `"ask"` only if it is
+    unclear which is meant, and the error is a `FaceNotChosen` that has the faces.
     """
     for person_id in {upload.person_id for upload in uploads}:
         clean_person_id(person_id)
@@ -165,6 +168,7 @@ def enroll_pictures(
             dry_run,
             use_face_detection=use_face_detection,
             require_face=require_face or use_face_detection,
+            face=outcome.upload.face,
             face_index=face_index,
             on_several_faces=on_several_faces,
         )
@@ -210,7 +214,7 @@ def _look_at(
     picture.original_path, picture.upload_key = upload.shown_path, upload.key
     picture.content_hash = upload.digest
     picture.width, picture.height = image.width, image.height
-    if options.get("face_index") is not None:
+    if upload.face or options.get("face_index") is not None:
         picture.chosen_face = crop.face_record()
 
 

@@ -34,7 +34,7 @@ from enrollment.gallery import (
 from enrollment.models import FaceImage, Person
 from enrollment.pages.people_forms import AddPicturesForm, DetailsForm, GalleryForm, NewOwnerForm
 from enrollment.pages.views import FRAGMENT_HEADER
-from enrollment.web import Act, enroll_files, say_mistakable
+from enrollment.web import Act, count_undecided, enroll_files, say_mistakable
 from recognition.api.access import may, page_permission
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
@@ -109,7 +109,7 @@ def new_person(request: HttpRequest) -> HttpResponse:
         made = enrolling.create_person(**form.cleaned_data)
         say_mistakable(request, made)
         if pictures.cleaned_data["pictures"] and may(request, Act.ADD_PICTURES):
-            _enroll(request, made, pictures)
+            return _enroll(request, made, pictures)
         return redirect("person", made.pk)
     context = {"form": form}
     if may(request, Act.ADD_PICTURES):
@@ -124,7 +124,8 @@ def person(request: HttpRequest, pk: int) -> HttpResponse:
     shown = _get_person(pk)
     pages = Paginator(pictures_of(shown), PICTURES_A_PAGE)
     page = pages.get_page(request.GET.get("page"))
-    return _show(request, "person", {"person": shown, "page": page, "form": AddPicturesForm()})
+    context = {"person": shown, "page": page, "form": AddPicturesForm()}
+    return _show(request, "person", context | {"undecided": count_undecided(request, shown)})
 
 
 @people_page(Act.CHANGE_PERSON)
@@ -146,25 +147,28 @@ def add_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     """Enrol the pictures of the form and report on each."""
     shown = _get_person(pk)
     form = AddPicturesForm(request.POST, request.FILES)
+    answer = redirect("person", pk)
     if not form.is_valid():
         messages.error(request, " ".join(form.errors.get("pictures", ())))
     elif form.cleaned_data["pictures"]:
-        _enroll(request, shown, form)
+        answer = _enroll(request, shown, form)
     else:
         messages.error(request, gettext("No picture was chosen. Choose some, then add them."))
-    if request.headers.get(FRAGMENT_HEADER):  # the script loads the page when all are through
+    if request.headers.get(FRAGMENT_HEADER):  # the script loads a page when all are through
         return HttpResponse(status=HTTPStatus.NO_CONTENT)
-    return redirect("person", pk)
+    return answer
 
 
-def _enroll(request: HttpRequest, shown: Person, form: AddPicturesForm) -> None:
-    enroll_files(
+def _enroll(request: HttpRequest, shown: Person, form: AddPicturesForm) -> HttpResponse:
+    """Enrol the uploaded pictures; redirect to the choice of faces if any picture needs one."""
+    waits = enroll_files(
         request,
-        shown.person_id,
+        shown,
         form.cleaned_data["pictures"],
         use_face_detection=form.cleaned_data["use_face_detection"],
         source=FaceImage.Source.PAGE,
     )
+    return redirect("person-faces" if waits else "person", shown.pk)
 
 
 @people_page(Act.BROWSE, Act.CHANGE_PERSON)

@@ -21,6 +21,7 @@ urlpatterns = [
     path("people/<int:pk>/cover", people.choose_cover, name="person-cover"),
     path("people/<int:pk>/move", people.move_pictures, name="person-move-pictures"),
     path("people/<int:pk>/face", people.choose_face, name="person-face"),
+    path("people/<int:pk>/faces", work.faces, name="person-faces"),
     path("people/<int:pk>/remove", people.delete_pictures, name="person-delete-pictures"),
     path("people/<int:pk>/merge", people.merge, name="person-merge"),
     path("people/<int:pk>/delete", people.delete_person, name="person-delete"),

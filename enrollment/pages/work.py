@@ -1,4 +1,4 @@
-"""Pages for maintaining the gallery: doubts, imports, the audit."""
+"""Pages for maintaining the gallery: doubts, imports, the choice of a face, the audit."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from enrollment.gallery import with_doubts
 from enrollment.judging import dismiss_doubts
 from enrollment.models import FaceImage
 from enrollment.pages.people import PICTURES_A_PAGE, chosen
-from enrollment.web import Act, Place, audit_report, import_pictures, import_run
-from recognition.api.access import may, page_permission
+from enrollment.web import Act, Place, audit_report, choose_faces, import_pictures, import_run
+from recognition.api.access import may, page_access, page_permission
 
 HERE: Final = Place(
     upload="import-upload",
@@ -27,6 +27,8 @@ HERE: Final = Place(
     persons="people",
     person="person",
     picture="picture",
+    faces="person-faces",
+    source=FaceImage.Source.PAGE,
     templates="enrollment/people",
 )
 
@@ -67,3 +69,4 @@ def _importer(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
 upload = _importer(partial(import_pictures, place=HERE))
 run = _importer(partial(import_run, place=HERE))
 audit = page_permission(Act.BROWSE)(partial(audit_report, place=HERE))
+faces = page_access(partial(choose_faces, place=HERE))

@@ -1,13 +1,14 @@
 """What the API, the pages and the admin share: form fields, picture responses, reports,
 permissions."""
 
-from enrollment.web.acts import Act
+from enrollment.web.acts import Act, owner_of
 from enrollment.web.auditing import audit_report
+from enrollment.web.face_choice import choose_faces
 from enrollment.web.importing import import_pictures, import_run, may_import
 from enrollment.web.picture_fields import PicturesField
 from enrollment.web.picture_responses import picture_response
 from enrollment.web.place import Place
-from enrollment.web.reports import enroll_files, say_mistakable, say_synced
+from enrollment.web.reports import count_undecided, enroll_files, say_mistakable, say_synced
 from enrollment.web.sight import found_by, is_found, may_see, picture_address
 from enrollment.web.spreadsheets import escaped, unescaped
 from enrollment.web.tokens import TokenAuthentication, accounts_with_old_tokens
@@ -19,6 +20,8 @@ __all__ = [
     "TokenAuthentication",
     "accounts_with_old_tokens",
     "audit_report",
+    "choose_faces",
+    "count_undecided",
     "enroll_files",
     "escaped",
     "found_by",
@@ -27,6 +30,7 @@ __all__ = [
     "is_found",
     "may_import",
     "may_see",
+    "owner_of",
     "picture_address",
     "picture_response",
     "say_mistakable",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from django.http import HttpRequest
+
 
 class Act(StrEnum):
     """An action, as the permission that it needs.
@@ -19,3 +21,8 @@ class Act(StrEnum):
     ADD_PICTURES = "enrollment.add_faceimage"
     CHANGE_PICTURES = "enrollment.change_faceimage"  # move to another person; dismiss doubts
     DELETE_PICTURES = "enrollment.delete_faceimage"
+
+
+def owner_of(request: HttpRequest) -> int:
+    """Return the id of the account that owns an upload; 0 when no account is needed."""
+    return request.user.pk or 0

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from enrollment import enrolling
 from enrollment.enrolling import FileStatus, PictureImport, check_readiness
 from enrollment.models import Person
-from enrollment.web.acts import Act
+from enrollment.web.acts import Act, owner_of
 from enrollment.web.place import Place
 from enrollment.web.spreadsheets import escaped
 from recognition.api.access import may
@@ -50,7 +50,7 @@ def import_pictures(request: HttpRequest, *, place: Place) -> HttpResponse:
         archive = options.pop("archive")
         try:
             check_readiness()
-            staged = enrolling.stage_import(archive, archive.name, _owner(request), **options)
+            staged = enrolling.stage_import(archive, archive.name, owner_of(request), **options)
             return redirect(place.run, staged.token)
         except RecognitionError as error:
             form.add_error("archive", error.message)
@@ -62,7 +62,7 @@ def import_run(request: HttpRequest, token: str, *, place: Place) -> HttpRespons
     """Show the preview of an import, or its report once it was carried out."""
     _check_permission(request)
     try:
-        staged = enrolling.load_import(token, _owner(request))
+        staged = enrolling.load_import(token, owner_of(request))
         if request.method == "POST":
             return _decide(request, staged, place)
     except RecognitionError as error:
@@ -117,8 +117,3 @@ def _as_csv(staged: PictureImport) -> HttpResponse:
 def _check_permission(request: HttpRequest) -> None:
     if not may_import(request):
         raise PermissionDenied
-
-
-def _owner(request: HttpRequest) -> int:
-    """Return the id of the import's owner; 0 when no account is needed."""
-    return request.user.pk or 0

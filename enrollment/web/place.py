@@ -9,6 +9,8 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from enrollment.models import FaceImage
+
 
 def _nothing(_request: HttpRequest) -> dict[str, Any]:
     return {}
@@ -24,6 +26,8 @@ class Place:
     persons: str
     person: str
     picture: str
+    faces: str
+    source: FaceImage.Source
     templates: str
     context: Callable[[HttpRequest], dict[str, Any]] = field(default=_nothing)
 

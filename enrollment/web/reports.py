@@ -16,6 +16,9 @@ from enrollment.enrolling import Outcome, Upload
 from enrollment.gallery import easily_mistaken
 from enrollment.index import IndexReport
 from enrollment.models import FaceEmbedding, FaceImage, Person
+from enrollment.web.acts import Act, owner_of
+from recognition.api.access import may
+from recognition.embedding import FaceNotChosen
 from recognition.exceptions import RecognitionError
 
 Say = Callable[[str], None]
@@ -24,29 +27,47 @@ DOUBTS_SHOWN: Final = 20  # pictures, each with its reasons
 
 def enroll_files(
     request: HttpRequest,
-    person_id: str,
+    person: Person,
     files: Sequence[UploadedFile[Any]],
     *,
     use_face_detection: bool,
-    source: str = FaceImage.Source.ADMIN,
-) -> None:
-    """Enrol the files for the person and report on each. Must not run inside a transaction."""
+    source: FaceImage.Source,
+) -> bool:
+    """Enrol the files for the person and report on each. Must not run inside a transaction.
+
+    Files of which it is not clear whose face is meant wait for `choose_faces`; return whether any do.
+    """
     try:
         outcomes = enrolling.enroll_pictures(
-            [Upload(person_id, file.name or "", file) for file in files],
+            [Upload(person.person_id, file.name or "", file) for file in files],
             source=source,
             use_face_detection=use_face_detection,
+            on_several_faces="ask",
         )
+        enrolling.keep_waiting(outcomes, owner_of(request), person)
     except RecognitionError as error:
         messages.error(request, error.message)
-        return
+        return False
+    decided = [each for each in outcomes if not isinstance(each.error, FaceNotChosen)]
+    report_enrolled(request, decided)
+    return len(decided) < len(outcomes)
+
+
+def report_enrolled(request: HttpRequest, outcomes: Sequence[Outcome]) -> None:
+    """Report what became of each upload."""
     warn, fail = partial(messages.warning, request), partial(messages.error, request)
     accepted = [outcome for outcome in outcomes if outcome.face_image]
     _say_accepted(len(accepted), partial(messages.success, request))
     _say_refused(outcomes, fail)
     _say_doubts(accepted, warn)
-    _say_several_faces(accepted, warn)
     _say_unindexed(accepted, warn)
+
+
+def count_undecided(request: HttpRequest, person: Person) -> int:
+    """Return how many pictures wait for the user to choose the person's face; 0 without the permission."""
+    if not may(request, Act.ADD_PICTURES):
+        return 0
+    return enrolling.count_waiting(owner_of(request), person)
 
 
 def _say_accepted(count: int, say: Say) -> None:

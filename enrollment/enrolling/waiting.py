@@ -1,0 +1,206 @@
+"""Uploaded group photos that wait until the operator chooses a face; nothing of them is enrolled yet.
+
+Each has a folder of its own in `DATA_DIR/imports`, which only the server's account can read. The folder's
+name holds the uploading account and the person. It is deleted when a face is chosen, when the picture
+is left out, when the person is deleted, and otherwise after a day.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, Final
+
+from django.conf import settings
+from django.utils.translation import gettext
+
+from enrollment.enrolling.services import Outcome, Upload, enroll_pictures
+from enrollment.enrolling.zip_import import forget_old_imports, imports_folder
+from enrollment.exceptions import StorageUnavailable
+from enrollment.gallery import data_uri
+from enrollment.models import Person
+from recognition.embedding import FaceNotChosen
+from recognition.exceptions import RecognitionError
+
+# Of one account, for all persons together.
+MOST_WAITING: Final = 100  # pictures
+MOST_BYTES_IN_REQUESTS: Final = 4  # times MAX_REQUEST_MB
+_STATE: Final = "faces.json"
+_PICTURE: Final = "picture"
+
+
+class TooManyWaiting(RecognitionError):
+    """The account already has as many waiting pictures as are kept."""
+
+    code = "too_many_waiting"
+    status = 409
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingFace:
+    """A face to choose: `uri` is its crop as a `data:` URI, `record` its `Crop.face_record()`."""
+
+    uri: str
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WaitingPicture:
+    """A picture as it was uploaded, and its faces, largest first; `key` is unique for owner and person."""
+
+    key: str
+    filename: str
+    faces: tuple[WaitingFace, ...]
+    folder: Path
+
+
+def keep_waiting(outcomes: Iterable[Outcome], owner: int, person: Person) -> None:
+    """Keep the uploads that were refused with `FaceNotChosen`, for `waiting_pictures` to return.
+
+    An upload that cannot be kept gets another error, which says why.
+    """
+    forget_old_imports()
+    for outcome in outcomes:
+        if isinstance(outcome.error, FaceNotChosen):
+            try:
+                _keep(outcome.upload, outcome.error, owner, person)
+            except RecognitionError as error:
+                outcome.error = error
+
+
+def _keep(upload: Upload, error: FaceNotChosen, owner: int, person: Person) -> None:
+    content = upload.read()
+    _check_room(owner, len(content))
+    faces = [{"uri": data_uri(crop.pixels), "record": crop.face_record()} for crop in error.crops]
+    state = {"filename": upload.shown_path, "faces": faces}
+    home = Path(tempfile.mkdtemp(prefix="", dir=imports_folder()))
+    try:
+        (home / _PICTURE).write_bytes(content)
+        (home / _STATE).write_text(json.dumps(state))
+        # From here on it is seen, whole; unless the same file waits already, which is as good.
+        home.rename(_folder(owner, person.pk, upload.digest))
+    except OSError as failure:
+        shutil.rmtree(home, ignore_errors=True)
+        if not _folder(owner, person.pk, upload.digest).exists():
+            raise _not_kept() from failure
+
+
+def _not_kept() -> StorageUnavailable:
+    return StorageUnavailable(
+        gettext(
+            "The picture shows several faces, and there is no room to keep it until you have chosen one. "
+            "Have the administrator check the free space and the rights of DATA_DIR."
+        )
+    )
+
+
+def _check_room(owner: int, size: int) -> None:
+    held = [_size(folder) for folder in _folders(owner)]
+    limit = MOST_BYTES_IN_REQUESTS * settings.MAX_REQUEST_BYTES
+    if len(held) >= MOST_WAITING or sum(held) + size > limit:
+        message = gettext(
+            "The picture shows several faces, and too many pictures wait for you to choose a face. "
+            "Choose for those or leave them out, then upload it again."
+        )
+        raise TooManyWaiting(message)
+
+
+def _size(folder: Path) -> int:
+    try:
+        return (folder / _PICTURE).stat().st_size
+    except FileNotFoundError:  # somebody chose it meanwhile
+        return 0
+
+
+def _folder(owner: int | str, person_id: int, digest: str) -> Path:
+    return imports_folder() / f"faces-{owner}-{person_id}-{digest}"
+
+
+def _folders(owner: int | str, person: int | str = "*", digest: str = "*") -> list[Path]:
+    return list(imports_folder().glob(f"faces-{owner}-{person}-{digest}"))
+
+
+def count_waiting(owner: int, person: Person) -> int:
+    """Return how many pictures wait for this account to choose the person's face."""
+    return len(_folders(owner, person.pk))
+
+
+def waiting_pictures(owner: int, person: Person) -> list[WaitingPicture]:
+    """Return the pictures that wait for this account to choose the person's face, by file name."""
+    pictures = (_load(folder) for folder in _folders(owner, person.pk))
+    return sorted(filter(None, pictures), key=lambda picture: (picture.filename, picture.key))
+
+
+def _load(folder: Path) -> WaitingPicture | None:
+    try:
+        state = json.loads((folder / _STATE).read_text())
+    except FileNotFoundError:  # somebody chose it meanwhile
+        return None
+    faces = tuple(WaitingFace(**face) for face in state["faces"])
+    return WaitingPicture(folder.name.rpartition("-")[2], state["filename"], faces, folder)
+
+
+def enroll_chosen(
+    chosen: Mapping[WaitingPicture, int], person: Person, source: str
+) -> list[Outcome]:
+    """Enrol each picture with its face of this index (from 0); return an outcome for each.
+
+    Pictures that another request took meanwhile have no outcome. If the enrolment as a whole fails,
+    the error is raised and the pictures keep waiting.
+    """
+    taken = {picture: home for picture in chosen if (home := _take(picture))}
+    try:
+        with ExitStack() as opened:
+            uploads = [
+                Upload(
+                    person.person_id,
+                    picture.filename,
+                    opened.enter_context((home / _PICTURE).open("rb")),
+                    face=picture.faces[chosen[picture]].record,
+                )
+                for picture, home in taken.items()
+            ]
+            outcomes = enroll_pictures(uploads, source=source)
+    except BaseException:
+        for picture, home in taken.items():
+            home.rename(picture.folder)
+        raise
+    for home in taken.values():
+        shutil.rmtree(home)
+    return outcomes
+
+
+def _take(picture: WaitingPicture) -> Path | None:
+    """Move the picture out of sight of a second click; return its folder, None if that was faster."""
+    try:
+        return picture.folder.rename(imports_folder() / token_hex(16))
+    except FileNotFoundError:
+        return None
+
+
+def leave_out(pictures: Iterable[WaitingPicture]) -> None:
+    """Delete waiting pictures without enrolling them."""
+    for picture in pictures:
+        shutil.rmtree(picture.folder, ignore_errors=True)
+
+
+def forget_waiting_for(person_id: int) -> None:
+    """Delete the pictures of all accounts that wait for the person with this primary key."""
+    for folder in _folders("*", person_id):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def move_waiting(person_id: int, to: int) -> None:
+    """Reassign the pictures that wait for one person (by primary key) to another, after a merge."""
+    for folder in _folders("*", person_id):
+        _faces, owner, _person, digest = folder.name.split("-")
+        try:
+            folder.rename(_folder(owner, to, digest))
+        except OSError:  # the same file waits there already
+            shutil.rmtree(folder, ignore_errors=True)

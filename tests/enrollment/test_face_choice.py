@@ -1,0 +1,272 @@
+"""Whose face of several is meant is asked before anything is enrolled; without a script."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from enrollment.enrolling import (
+    delete_person,
+    forget_old_imports,
+    merge_persons,
+    waiting,
+)
+from enrollment.models import FaceEmbedding, FaceImage, Person
+from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
+from tests.enrollment.gallery import found, stored
+from tests.enrollment.test_views import Markup
+from tests.pictures import upload
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
+
+
+@pytest.fixture(scope="module")
+def group() -> bytes:
+    return as_jpeg(draw_group())
+
+
+@pytest.fixture(scope="module")
+def pair() -> bytes:
+    return as_jpeg(draw_group(PEOPLE[:2]))
+
+
+@pytest.fixture(scope="module")
+def alone() -> bytes:
+    return as_jpeg(draw_face(PEOPLE[0]))
+
+
+@pytest.fixture
+def ana(db) -> Person:
+    return Person.objects.create(person_id="ana")
+
+
+@pytest.fixture
+def local() -> Client:
+    """The browser of the server's own user, without an account."""
+    return Client(headers={"host": "localhost"})
+
+
+@pytest.fixture
+def imports(settings, tmp_path) -> Path:
+    settings.DATA_DIR = tmp_path / "data"
+    settings.DATA_DIR.mkdir()
+    return settings.DATA_DIR / "imports"
+
+
+def add(client: Client, person: Person, **pictures: bytes):
+    files = [upload(content, f"{name}.jpg") for name, content in pictures.items()]
+    form = {"pictures": files, "use_face_detection": "on"}
+    return client.post(f"/people/{person.pk}/add", form, follow=True)
+
+
+def choices(response) -> dict[str, list[str]]:
+    """What each question of the page offers, by its name; the first is what is chosen already."""
+    offered: dict[str, list[str]] = {}
+    for radio in Markup(response).find("input", type="radio"):
+        offered.setdefault(radio["name"], []).append(radio["value"])
+        assert ("checked" in radio) is (len(offered[radio["name"]]) == 1)
+    return offered
+
+
+def texts(response) -> str:
+    return " ".join(str(message) for message in response.context["messages"])
+
+
+def boxes(api, content: bytes) -> list[list[float]]:
+    answer = api.post("/api/detect", {"image": upload(content)}).json()
+    return [face["box"] for face in answer["faces"]]
+
+
+def test_the_operator_picks_before_anybody_is_enrolled(local, api, ana, group, alone, imports):
+    asked = add(local, ana, group=group, alone=alone)
+    assert asked.redirect_chain[-1][0] == f"/people/{ana.pk}/faces"
+    assert "1 picture was added." in texts(asked)
+    assert [each.original_path for each in FaceImage.objects.all()] == ["alone.jpg"]
+    ((name, offered),) = choices(asked).items()
+    assert offered == ["0", "1", "2", "none"]
+    assert asked.content.decode().count("data:image/jpeg;base64,") == 3
+    assert asked["Cache-Control"] == "private, no-store"
+    assert imports.stat().st_mode & 0o077 == 0
+
+    done = local.post(f"/people/{ana.pk}/faces", {name: "2"}, follow=True)
+    assert done.redirect_chain == [(f"/people/{ana.pk}/", 302)]
+    assert "1 picture was added." in texts(done) and "several faces" not in texts(done)
+    row = FaceEmbedding.objects.last()
+    assert row.face["box"] == boxes(api, group)[2] and row.status == "indexed"
+    assert row.face_image.chosen_face["box"] == row.face["box"]
+    assert (row.face_image.original_path, row.face_image.source) == ("group.jpg", "page")
+    assert len(stored()) == 2 and found(as_jpeg(draw_face(PEOPLE[2], 3)))[:1] == ["ana"]
+    assert list(imports.iterdir()) == []
+
+
+def test_one_click_takes_the_largest_of_several_pictures(local, api, ana, group, pair, imports):
+    asked = add(local, ana, group=group, pair=pair)
+    offered = choices(asked)
+    assert sorted(map(len, offered.values())) == [3, 4]
+    assert not FaceImage.objects.exists()
+    form = {name: values[0] for name, values in offered.items()}
+    done = local.post(f"/people/{ana.pk}/faces", form, follow=True)
+    assert "2 pictures were added." in texts(done)
+    largest = {tuple(boxes(api, content)[0]) for content in (group, pair)}
+    assert {tuple(row.face["box"]) for row in FaceEmbedding.objects.all()} == largest
+    assert list(imports.iterdir()) == []
+
+
+def test_some_are_left_out_and_others_go_on_waiting(local, ana, group, pair, imports):
+    names = list(choices(add(local, ana, group=group, pair=pair)))
+    asked = local.post(f"/people/{ana.pk}/faces", {names[0]: "none", names[1]: "99"}, follow=True)
+    assert "1 picture was left out." in texts(asked) and not FaceImage.objects.exists()
+    assert list(choices(asked)) == names[1:]
+    person = local.get(f"/people/{ana.pk}/").content.decode()
+    assert "1 picture waits for you to choose the face." in person
+    done = local.post(f"/people/{ana.pk}/faces", {names[1]: "0", "leave_out": "x"}, follow=True)
+    assert "1 picture was left out." in texts(done)
+    assert not FaceImage.objects.exists() and list(imports.iterdir()) == []
+    assert "waits for you" not in local.get(f"/people/{ana.pk}/").content.decode()
+
+
+def test_a_new_person_is_made_and_asked_about(local, group):
+    form = {"person_id": "bia", "pictures": upload(group), "use_face_detection": "on"}
+    asked = local.post("/people/new", form, follow=True)
+    person = Person.objects.get()
+    assert asked.redirect_chain == [(f"/people/{person.pk}/faces", 302)]
+    assert len(choices(asked)) == 1 and not FaceImage.objects.exists()
+
+
+def test_the_admin_asks_too(boss, group, alone, transactional_db, imports):
+    form = {"person_id": "bia", "pictures": [upload(group, "group.jpg"), upload(alone)]}
+    form["use_face_detection"] = "on"
+    asked = boss.post("/admin/enrollment/person/add/", form, follow=True)
+    person = Person.objects.get()
+    page = f"/admin/enrollment/person/{person.pk}/faces/"
+    assert asked.redirect_chain[-1][0] == page and "1 picture was added." in texts(asked)
+    ((name, offered),) = choices(asked).items()
+    assert offered == ["0", "1", "2", "none"]
+    change = f"/admin/enrollment/person/{person.pk}/change/"
+    assert f'<a href="{page}">Choose the face…</a>' in boss.get(change).content.decode()
+    done = boss.post(page, {name: "1"}, follow=True)
+    assert done.redirect_chain == [(change, 302)] and "1 picture was added." in texts(done)
+    assert FaceImage.objects.last().source == "admin"
+    assert boss.get(page).url == change and list(imports.iterdir()) == []
+
+
+def test_a_popup_of_the_admin_closes_and_the_picture_waits(boss, group, transactional_db):
+    form = {"person_id": "bia", "pictures": upload(group), "use_face_detection": "on", "_popup": 1}
+    assert "popup" in boss.post("/admin/enrollment/person/add/", form).content.decode()
+    person = Person.objects.get()
+    assert len(choices(boss.get(f"/admin/enrollment/person/{person.pk}/faces/"))) == 1
+
+
+def test_a_face_far_behind_is_not_asked_about(local, api, ana):
+    picture = draw_face(PEOPLE[0], side=480)
+    picture.paste(draw_face(PEOPLE[1], side=130), (0, 0))
+    picture = as_jpeg(picture)
+    assert len(boxes(api, picture)) == 2
+    done = add(local, ana, picture=picture)
+    assert done.redirect_chain == [(f"/people/{ana.pk}/", 302)]
+    assert FaceImage.objects.get().chosen_face is None
+
+
+def test_crops_are_not_asked_about(local, ana, group):
+    form = {"pictures": upload(group)}  # without "Find the face"
+    done = local.post(f"/people/{ana.pk}/add", form, follow=True)
+    assert "1 picture was added." in texts(done)
+
+
+# Whose they are, and how long they stay
+
+
+def test_nobody_else_sees_or_chooses_them(local, boss, ana, group):
+    (name,) = choices(add(local, ana, group=group))
+    assert boss.get(f"/people/{ana.pk}/faces").url == f"/people/{ana.pk}/"
+    boss.post(f"/people/{ana.pk}/faces", {name: "0"})
+    assert not FaceImage.objects.exists()
+    assert "waits for you" not in boss.get(f"/people/{ana.pk}/").content.decode()
+    viewer = Client(headers={"host": "localhost"})
+    viewer.force_login(User.objects.create_user("viewer"))
+    assert viewer.get(f"/people/{ana.pk}/faces").status_code == 403
+    stranger = Client(headers={"host": "localhost"}, REMOTE_ADDR="10.0.0.7")
+    assert stranger.get(f"/people/{ana.pk}/faces").url.startswith("/login")
+    assert len(choices(local.get(f"/people/{ana.pk}/faces"))) == 1
+
+
+def test_nothing_stays_of_a_choice_that_was_abandoned(local, ana, group, imports):
+    add(local, ana, group=group)
+    forget_old_imports()
+    (home,) = imports.iterdir()
+    yesterday = time.time() - 25 * 3600
+    os.utime(home, (yesterday, yesterday))
+    forget_old_imports()  # as the server does every minute
+    assert list(imports.iterdir()) == []
+    assert local.get(f"/people/{ana.pk}/faces").url == f"/people/{ana.pk}/"
+
+
+def test_what_waits_goes_with_the_person_and_follows_a_merge(
+    local, ana, group, pair, imports, commits
+):
+    bia, caio = (Person.objects.create(person_id=name) for name in ("bia", "caio"))
+    for person in (ana, bia, caio):
+        add(local, person, group=group)
+    add(local, bia, pair=pair)
+    with commits():
+        delete_person(ana)
+    assert len(list(imports.iterdir())) == 3
+    with commits():
+        merge_persons(caio, bia)
+    assert len(choices(local.get(f"/people/{caio.pk}/faces"))) == 2  # the group once
+    assert len(list(imports.iterdir())) == 2
+
+
+def test_a_second_click_enrols_nothing_twice(local, ana, group, monkeypatch):
+    (name,) = choices(add(local, ana, group=group))
+    page = f"/people/{ana.pk}/faces"
+    enrolled = waiting.enroll_pictures
+
+    def clicked_again(*args, **options):
+        monkeypatch.setattr(waiting, "enroll_pictures", enrolled)
+        again = local.post(page, {name: "1"})
+        assert again.url == f"/people/{ana.pk}/"
+        return enrolled(*args, **options)
+
+    monkeypatch.setattr(waiting, "enroll_pictures", clicked_again)
+    local.post(page, {name: "0"})
+    assert FaceImage.objects.count() == 1
+
+
+def test_what_could_not_be_enrolled_goes_on_waiting(local, ana, group, settings, tmp_path):
+    (name,) = choices(add(local, ana, group=group))
+    page = f"/people/{ana.pk}/faces"
+    settings.MEDIA_ROOT = tmp_path / "a-file"
+    settings.MEDIA_ROOT.write_text("no folder")
+    default = settings.STORAGES["default"]
+    options = default["OPTIONS"] | {"location": settings.MEDIA_ROOT}
+    settings.STORAGES = settings.STORAGES | {"default": default | {"OPTIONS": options}}
+    failed = local.post(page, {name: "0"}, follow=True)
+    assert "storage of the pictures cannot be written to" in texts(failed)
+    assert list(choices(failed)) == [name] and not FaceImage.objects.exists()
+
+
+def test_the_same_file_waits_once_and_not_too_many_wait(local, ana, group, pair, monkeypatch):
+    add(local, ana, group=group)
+    assert len(choices(add(local, ana, again=group))) == 1
+    monkeypatch.setattr(waiting, "MOST_WAITING", 1)
+    refused = add(local, ana, pair=pair)
+    assert "too many pictures wait for you" in texts(refused) and "pair.jpg" in texts(refused)
+    assert refused.redirect_chain == [(f"/people/{ana.pk}/", 302)]
+    monkeypatch.setattr(waiting, "MOST_WAITING", 9)
+    monkeypatch.setattr(waiting, "MOST_BYTES_IN_REQUESTS", 0)
+    assert "too many pictures wait for you" in texts(add(local, ana, pair=pair))
+
+
+def test_a_full_disk_is_told(local, ana, group, alone, monkeypatch):
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    told = texts(add(local, ana, group=group, alone=alone))
+    assert "no room to keep it" in told and "1 picture was added." in told
