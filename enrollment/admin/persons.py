@@ -31,13 +31,13 @@ from enrollment.web import (
     Place,
     audit_report,
     choose_faces,
-    count_undecided,
     enroll_files,
     import_pictures,
     import_run,
     may_import,
     say_mistakable,
     say_synced,
+    undecided,
 )
 
 UPLOAD_FIELDS = ["pictures", "use_face_detection"]
@@ -220,19 +220,9 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
     def render_change_form(
         self, request: HttpRequest, context: Any, *args: Any, obj: Any = None, **kwargs: Any
     ) -> HttpResponse:
-        if obj and request.method == "GET" and (count := count_undecided(request, obj)):
-            text = ngettext(
-                "%(count)d picture waits for you to choose the face.",
-                "%(count)d pictures wait for you to choose the face.",
-                count,
-            )
-            link = format_html(
-                '{} <a href="{}">{}</a>',
-                text % {"count": count},
-                reverse(HERE.faces, args=[obj.pk]),
-                gettext("Choose the face…"),
-            )
-            messages.warning(request, link)
+        if obj and request.method == "GET" and (text := undecided(request, obj)):
+            address, link = reverse(HERE.faces, args=[obj.pk]), gettext("Choose the face…")
+            messages.warning(request, format_html('{} <a href="{}">{}</a>', text, address, link))
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
@@ -162,22 +162,32 @@ def _person(folder: Path) -> FoundFile:
 
 
 def import_files(
-    files: Iterable[FoundFile], *, use_face_detection: bool = True, dry_run: bool = False
+    files: Iterable[FoundFile],
+    *,
+    use_face_detection: bool = True,
+    on_several_faces: Literal["largest", "refuse"] = "largest",
+    dry_run: bool = False,
 ) -> Iterator[FileResult]:
     """Enrol the files and yield a result for each, in order; `dry_run` writes nothing.
 
     A picture already enrolled for the same person is skipped, and its missing vectors are computed.
     A picture already enrolled for another person is refused, and so is one without a face.
     """
-    run = _Import(use_face_detection, dry_run)
+    run = _Import(use_face_detection, on_several_faces, dry_run)
     for batch in _read(files):
         results = iter(run.enroll([item for item in batch if isinstance(item, Upload)]))
         yield from (next(results) if isinstance(item, Upload) else item for item in batch)
 
 
 class _Import:
-    def __init__(self, use_face_detection: bool, dry_run: bool) -> None:
+    def __init__(
+        self,
+        use_face_detection: bool,
+        on_several_faces: Literal["largest", "refuse"],
+        dry_run: bool,
+    ) -> None:
         self.use_face_detection = use_face_detection
+        self.on_several_faces: Literal["largest", "refuse"] = on_several_faces
         self.dry_run = dry_run
         self.met: dict[
             str, tuple[str, str]
@@ -215,6 +225,7 @@ class _Import:
             [upload for upload, _result in fresh],
             source=FaceImage.Source.FOLDER,
             use_face_detection=self.use_face_detection,
+            on_several_faces=self.on_several_faces,
             dry_run=self.dry_run,
         )
         for (upload, result), outcome in zip(fresh, outcomes, strict=True):

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from django.conf import settings
 from django.utils.translation import gettext
@@ -80,7 +80,7 @@ class PictureImport:
     token: str
     owner: int
     filename: str
-    options: dict[str, bool]
+    options: dict[str, Any]
     left_out: list[FileReport] = field(default_factory=list)
     results: list[FileReport] = field(default_factory=list)
     done: bool = False
@@ -94,7 +94,7 @@ class PictureImport:
         return {item.person_id for item in self.results if item.status is FileStatus.ENROLLED}
 
 
-def stage_import(file: IO[bytes], filename: str, owner: int, **options: bool) -> PictureImport:
+def stage_import(file: IO[bytes], filename: str, owner: int, **options: Any) -> PictureImport:
     """Unpack the ZIP and check every picture without enrolling any. Raise `BadArchive`."""
     forget_old_imports()
     home = Path(tempfile.mkdtemp(prefix="", dir=imports_folder()))
@@ -146,7 +146,7 @@ def carry_out_import(staged: PictureImport) -> None:
         raise ImportGone(message) from error
     try:
         files = find_files(_root(home / _RUNNING))
-        results = import_files(files, use_face_detection=staged.options["use_face_detection"])
+        results = import_files(files, **staged.options)
         staged.results = [*staged.left_out, *map(FileReport.of, results)]
     except BaseException:
         (home / _RUNNING).rename(home / _FILES)

@@ -34,7 +34,7 @@ from enrollment.gallery import (
 from enrollment.models import FaceImage, Person
 from enrollment.pages.people_forms import AddPicturesForm, DetailsForm, GalleryForm, NewOwnerForm
 from enrollment.pages.views import FRAGMENT_HEADER
-from enrollment.web import Act, count_undecided, enroll_files, say_mistakable
+from enrollment.web import Act, enroll_files, say_mistakable, undecided
 from recognition.api.access import may, page_permission
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
@@ -125,7 +125,7 @@ def person(request: HttpRequest, pk: int) -> HttpResponse:
     pages = Paginator(pictures_of(shown), PICTURES_A_PAGE)
     page = pages.get_page(request.GET.get("page"))
     context = {"person": shown, "page": page, "form": AddPicturesForm()}
-    return _show(request, "person", context | {"undecided": count_undecided(request, shown)})
+    return _show(request, "person", context | {"undecided": undecided(request, shown)})
 
 
 @people_page(Act.CHANGE_PERSON)

@@ -8,7 +8,7 @@ from enrollment.web.importing import import_pictures, import_run, may_import
 from enrollment.web.picture_fields import PicturesField
 from enrollment.web.picture_responses import picture_response
 from enrollment.web.place import Place
-from enrollment.web.reports import count_undecided, enroll_files, say_mistakable, say_synced
+from enrollment.web.reports import enroll_files, say_mistakable, say_synced, undecided
 from enrollment.web.sight import found_by, is_found, may_see, picture_address
 from enrollment.web.spreadsheets import escaped, unescaped
 from enrollment.web.tokens import TokenAuthentication, accounts_with_old_tokens
@@ -21,7 +21,6 @@ __all__ = [
     "accounts_with_old_tokens",
     "audit_report",
     "choose_faces",
-    "count_undecided",
     "enroll_files",
     "escaped",
     "found_by",
@@ -35,5 +34,6 @@ __all__ = [
     "picture_response",
     "say_mistakable",
     "say_synced",
+    "undecided",
     "unescaped",
 ]

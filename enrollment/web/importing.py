@@ -35,6 +35,11 @@ class PictureImportForm(forms.Form):
         initial=True,
         help_text=_("Off: each picture is taken as an aligned crop of a face."),
     )
+    refuse_several_faces = forms.BooleanField(
+        label=_("Refuse pictures of several faces"),
+        required=False,
+        help_text=_("Off: the largest face is enrolled, and the report names the picture."),
+    )
 
 
 def may_import(request: HttpRequest) -> bool:
@@ -46,11 +51,18 @@ def import_pictures(request: HttpRequest, *, place: Place) -> HttpResponse:
     _check_permission(request)
     form = PictureImportForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
-        options = form.cleaned_data
-        archive = options.pop("archive")
+        archive = form.cleaned_data["archive"]
         try:
             check_readiness()
-            staged = enrolling.stage_import(archive, archive.name, owner_of(request), **options)
+            staged = enrolling.stage_import(
+                archive,
+                archive.name,
+                owner_of(request),
+                use_face_detection=form.cleaned_data["use_face_detection"],
+                on_several_faces="refuse"
+                if form.cleaned_data["refuse_several_faces"]
+                else "largest",
+            )
             return redirect(place.run, staged.token)
         except RecognitionError as error:
             form.add_error("archive", error.message)
@@ -71,8 +83,11 @@ def import_run(request: HttpRequest, token: str, *, place: Place) -> HttpRespons
     if "csv" in request.GET:
         return _as_csv(staged)
     known = Person.objects.filter(person_id__in=staged.persons).count()
-    # Refused files first: these need attention.
-    results = sorted(staged.results, key=lambda item: item.status is not FileStatus.REFUSED)
+    # Refused and doubtful files first: these need attention.
+    results = sorted(
+        staged.results,
+        key=lambda item: (item.status is not FileStatus.REFUSED, not item.warnings),
+    )
     context = {
         "title": gettext("Report of the import")
         if staged.done

@@ -63,11 +63,18 @@ def report_enrolled(request: HttpRequest, outcomes: Sequence[Outcome]) -> None:
     _say_unindexed(accepted, warn)
 
 
-def count_undecided(request: HttpRequest, person: Person) -> int:
-    """Return how many pictures wait for the user to choose the person's face; 0 without the permission."""
-    if not may(request, Act.ADD_PICTURES):
-        return 0
-    return enrolling.count_waiting(owner_of(request), person)
+def undecided(request: HttpRequest, person: Person) -> str:
+    """Return how many pictures wait for the user to choose the person's face, in a sentence.
+
+    The text is empty if there are none or the user may not add pictures.
+    """
+    count = may(request, Act.ADD_PICTURES) and enrolling.count_waiting(owner_of(request), person)
+    text = ngettext(
+        "%(count)d picture waits for you to choose the face.",
+        "%(count)d pictures wait for you to choose the face.",
+        count,
+    )
+    return text % {"count": count} if count else ""
 
 
 def _say_accepted(count: int, say: Say) -> None:

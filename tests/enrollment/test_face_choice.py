@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.test import Client
 
 from enrollment.enrolling import (
@@ -270,3 +273,42 @@ def test_a_full_disk_is_told(local, ana, group, alone, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", full)
     told = texts(add(local, ana, group=group, alone=alone))
     assert "no room to keep it" in told and "1 picture was added." in told
+
+
+# Imports ask nobody: they name each picture, or refuse it
+
+
+@pytest.mark.parametrize("on_several_faces", ["largest", "refuse"])
+def test_a_folder_names_group_photos_or_refuses_them(group, alone, tmp_path, on_several_faces):
+    folder = tmp_path / "people"
+    (folder / "ana").mkdir(parents=True)
+    (folder / "ana" / "group.jpg").write_bytes(group)
+    (folder / "ana" / "alone.jpg").write_bytes(alone)
+    errors = io.StringIO()
+    options = {"on_several_faces": on_several_faces, "stderr": errors, "no_progress": True}
+    call_command("enroll", str(folder), **options)
+    (line,) = [line for line in errors.getvalue().splitlines() if "alone.jpg" not in line]
+    assert line.startswith("ana/group.jpg: ") and "faces in the picture" in line
+    assert FaceImage.objects.count() == {"largest": 2, "refuse": 1}[on_several_faces]
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_zip_names_group_photos_or_refuses_them(boss, group, alone, imports, commits, refuses):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in ("1", "2"):
+            archive.writestr(f"{name}/a.jpg", alone + name.encode())
+        archive.writestr("ana/group.jpg", group)
+    form = {"archive": upload(buffer.getvalue(), "faces.zip"), "use_face_detection": "on"}
+    form |= {"refuse_several_faces": "on"} if refuses else {}
+    page = boss.post("/people/import", form, follow=True)
+    with commits():
+        report = boss.post(page.redirect_chain[-1][0], follow=True)
+    for shown in (page, report):
+        (file,) = [each for each in shown.context["results"] if each.path == "ana/group.jpg"]
+        assert file.status == ("refused" if refuses else "enrolled")
+        assert "faces in the picture" in f"{file.reason} {file.warnings}"
+        told = [bool(each.reason or each.warnings) for each in shown.context["results"]]
+        assert told == sorted(told, reverse=True)
+    is_enrolled = FaceImage.objects.filter(person__person_id="ana").exists()
+    assert is_enrolled is not refuses

@@ -63,6 +63,12 @@ class Command(BaseCommand):
             help="The pictures are aligned crops of faces already.",
         )
         parser.add_argument(
+            "--on-several-faces",
+            choices=["largest", "refuse"],
+            default="largest",
+            help="What becomes of a picture of several faces: its largest is enrolled (default), or none.",
+        )
+        parser.add_argument(
             "--report", type=Path, metavar="FILE.csv", help="Write what became of each file here."
         )
         add_progress_argument(parser)
@@ -95,6 +101,7 @@ class Command(BaseCommand):
         results = import_files(
             files,
             use_face_detection=not options["no_face_detection"],
+            on_several_faces=options["on_several_faces"],
             dry_run=options["dry_run"],
         )
         track = progress_bar(options["no_progress"])
