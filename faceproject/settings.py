@@ -322,6 +322,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "recognition.api.schema.with_summaries",
+        "recognition.api.schema.with_warnings",
     ],
 }
 

@@ -7,7 +7,7 @@ from django.views.generic import RedirectView
 
 from faceproject.metrics import metrics
 from recognition.api.urls import call
-from recognition.api.views import root
+from recognition.api.views import RootView
 
 handler400 = "faceproject.middleware.bad_request"
 
@@ -17,7 +17,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("metrics", metrics),
     path("i18n/", include("django.conf.urls.i18n")),
-    *call("api", root, "api-root"),
+    *call("api", RootView.as_view(), "api-root"),
     path("api/", include("recognition.api.urls")),
     path("api/", include("enrollment.api.urls")),
 ]

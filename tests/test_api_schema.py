@@ -189,6 +189,46 @@ def test_a_browser_at_the_root_is_shown_the_calls(api, address):
     assert page.request["PATH_INFO"] == "/api/docs"
 
 
+@pytest.mark.parametrize("address", ["/api", "/api/"])
+def test_a_program_at_the_root_is_told_the_calls(api, address, document):
+    response = api.get(address, REMOTE_ADDR="10.0.0.7")  # as open as the document
+
+    body = response.json()
+    assert (response.status_code, response["Content-Type"]) == (200, "application/json")
+    calls = {f"{call['method'].lower()} {call['path']}" for call in body["calls"]}
+    assert calls == set(operations(document))
+    assert all(call["summary"] for call in body["calls"])
+    assert (body["docs"], body["schema"]) == (
+        "http://localhost/api/docs",
+        "http://localhost/api/schema",
+    )
+
+
+def test_what_stands_in_warnings_is_described(api, document, faces):
+    """`warnings` stood beside answers whose schemas did not name it."""
+    photo = next((faces / "Ann_Veneman").iterdir()).read_bytes()
+    calls = operations(document)
+    for call in [name for name, operation in calls.items() if "requestBody" in operation]:
+        for response in calls[call]["responses"].values():
+            name = response["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+            assert "warnings" in document["components"]["schemas"][name]["properties"], (call, name)
+    for path, form in {
+        "/api/embedding": {"image": upload(photo)},
+        "/api/detect": {"image": upload(photo)},
+        "/api/milvus/insert": {"images": [upload(photo)], "person_id": "ana"},
+        "/api/milvus/search": {},
+    }.items():
+        response = api.post(path, form | {"topk": 3})
+        described = calls[f"post {path}"]["responses"][str(response.status_code)]
+        schema = described["content"]["application/json"]["schema"]
+        assert "topk" in response.json()["warnings"][0]
+        check(document, schema, response.json())
+        name = schema["$ref"].rpartition("/")[2]
+        fields = document["components"]["schemas"][name]["properties"]
+        assert fields["warnings"]["items"] == {"type": "string"}
+        assert set(response.json()) <= set(fields)
+
+
 def test_the_document_is_served(api):
     response = api.get("/api/schema")
     assert response.status_code == 200

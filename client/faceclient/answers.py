@@ -132,10 +132,13 @@ class SearchResult(TypedDict):
 
 
 class Verification(TypedDict):
-    """`threshold` and `verified` are None for weights without measured thresholds."""
+    """`threshold` and `verified` are None for weights without measured thresholds.
+
+    `similarity` is None for an account that may not browse, unless the face resembles the person.
+    """
 
     success: bool
-    similarity: float
+    similarity: float | None
     threshold: float | None
     verified: bool | None
     decision: Decision

@@ -11,6 +11,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schem
 from enrollment.api import person_serializers as serializers
 from enrollment.api.pagination import PageQuerySerializer
 from enrollment.api.schema import EXAMPLES, IDEMPOTENCY_KEY, milvus_insert_responses
+from enrollment.gallery import SIDES
 from recognition.api.schema import answer, errors, failure, request_example
 
 _PERSON_ID: Final = OpenApiParameter(
@@ -152,14 +153,17 @@ persons_images_read = extend_schema(
         OpenApiParameter(
             "size",
             OpenApiTypes.STR,
-            enum=["thumb"],
-            description=_("JPEG of at most 320 pixels a side."),
+            enum=[*SIDES],
+            description=_(
+                "A small JPEG: `thumb` of the picture and `face` of its face, at most 320 pixels a side, "
+                "`icon` of the picture, at most 160."
+            ),
         ),
     ],
     responses={
         (200, "image/jpeg"): OpenApiTypes.BINARY,
         (200, "image/png"): OpenApiTypes.BINARY,
-        **errors(401, 403, 429),
+        **errors(400, 401, 403, 429),
         404: _NOT_FOUND,
     },
 )

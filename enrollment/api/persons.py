@@ -20,7 +20,8 @@ from enrollment.api import person_serializers as serializers
 from enrollment.api.filters import KnownFilters, PersonFilter
 from enrollment.api.pagination import PageNumbers
 from enrollment.api.paths import person_url
-from enrollment.api.views import insert_pictures
+from enrollment.api.views import insert_pictures, was_answered
+from enrollment.exceptions import PersonNotFound
 from enrollment.gallery import easily_mistaken, find_persons, get_person, picture_of, pictures_of
 from enrollment.models import FaceImage, Person
 from enrollment.web import Act, picture_response
@@ -134,7 +135,12 @@ class PersonImagesView(UploadView, PageCall):
     @schema.persons_images_add
     def post(self, request: Request, person_id: str) -> Response:
         form = self.read_form(request)
-        return insert_pictures(request, form | {"person_id": get_person(person_id).person_id})
+        try:
+            person_id = get_person(person_id).person_id
+        except PersonNotFound:
+            if not was_answered(request):
+                raise
+        return insert_pictures(request, form | {"person_id": person_id})
 
 
 class PersonImageView(PersonCall):

@@ -240,7 +240,13 @@ class VerifyResponseSerializer(AnswerSerializer):
         allow_null=True,
         help_text=_("Whether it is the same person; null without a threshold, or without a face."),
     )
-    similarity = serializers.FloatField(help_text=_("The cosine, -1 to 1."))
+    similarity = serializers.FloatField(
+        allow_null=True,
+        help_text=_(
+            "The cosine, -1 to 1; null for who may not browse, when the picture is not like the person of "
+            "the id, or nobody has it."
+        ),
+    )
     threshold = serializers.FloatField(
         allow_null=True,
         help_text=_("The request's, or else the one measured for the weights in use."),

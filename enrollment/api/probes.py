@@ -11,6 +11,7 @@ from rest_framework.response import Response
 
 from enrollment.api import probe_schema as schema
 from enrollment.api import probe_serializers as serializers
+from enrollment.exceptions import PersonNotComparable, PersonNotFound
 from enrollment.gallery import (
     NO_THRESHOLDS,
     best_of_person,
@@ -22,7 +23,7 @@ from enrollment.gallery import (
     thresholds_in_force,
     without_verdict,
 )
-from enrollment.models import FaceEmbedding, Person, SearchEntry
+from enrollment.models import FaceEmbedding, SearchEntry
 from enrollment.web import Act, found_by, is_found
 from recognition.api.access import may
 from recognition.api.views import UploadView, crop_file
@@ -100,12 +101,20 @@ class VerifyView(UploadView):
     def post(self, request: Request) -> Response:
         form = self.read_form(request)
         load_network(form["model"])  # report an unusable model before reading the pictures
-        person = get_person(form["person_id"]) if "person_id" in form else None
         source = _crop("source_image", form)
-        target, similarity = _compare(source, person, form)
+        target: Crop | FaceEmbedding | None
+        try:
+            target, similarity = _compare(source, form)
+        except (PersonNotFound, PersonNotComparable):
+            if may(request, Act.BROWSE):
+                raise
+            target, similarity = None, -1.0
         verdict = _verdict(similarity, form, source, target)
-        if person:
+        if isinstance(target, FaceEmbedding):
+            person = target.face_image.person
             note_verification(request, form["model"], person, similarity, verdict["decision"])
+        if "person_id" in form and not self._may_know(similarity, form, source):
+            verdict, target = _nobody_alike(form, source), None
         body = {
             **verdict,
             "model": form["model"],
@@ -113,27 +122,25 @@ class VerifyView(UploadView):
             "source": {"crop": source},
             "target": {"crop": target},
         }
-        answer = serializers.VerifyResponseSerializer.answer(body, request)
-        if person and not self._may_know(similarity, form):
-            for name in ("person_name", "image_url"):
-                answer["target"].pop(name, None)
-        return Response(answer)
+        return Response(serializers.VerifyResponseSerializer.answer(body, request))
 
-    def _may_know(self, similarity: float, form: dict[str, Any]) -> bool:
-        """Return whether the user may see name and picture of the person.
+    def _may_know(self, similarity: float, form: dict[str, Any], source: Crop) -> bool:
+        """Return whether the user may be told anything of the person with the id.
 
-        Person ids can be guessed, so users who may not browse see them only for similar faces.
+        Person ids can be guessed, so users who may not browse learn nothing of them, not even that they
+        exist, unless the faces are similar.
         """
-        thresholds = thresholds_in_force(form["model"])
-        return may(self.request, Act.BROWSE) or is_found(similarity, thresholds)
+        if may(self.request, Act.BROWSE):
+            return True
+        return not source.lacks_face and is_found(similarity, thresholds_in_force(form["model"]))
 
 
-def _compare(
-    source: Crop, person: Person | None, form: dict[str, Any]
-) -> tuple[Crop | FaceEmbedding, float]:
+def _compare(source: Crop, form: dict[str, Any]) -> tuple[Crop | FaceEmbedding, float]:
     """Return the face or embedding that the face was compared with, and the cosine."""
-    if person:
-        return best_of_person(embed_crops([source.pixels], form["model"]), person)
+    if "person_id" in form:
+        # Look the person up last, so that the time does not tell a known id from an unknown one.
+        probe = embed_crops([source.pixels], form["model"])
+        return best_of_person(probe, get_person(form["person_id"]))
     target = _crop("target_image", form)
     first, second = embed_crops([source.pixels, target.pixels], form["model"]).vectors
     return target, float(first @ second)
@@ -149,8 +156,24 @@ def _crop(field: str, form: dict[str, Any]) -> Crop:
     return crop
 
 
+def _nobody_alike(form: dict[str, Any], source: Crop) -> dict[str, Any]:
+    """Return the verdict for users who may not browse, for an unknown id and for an unlike person."""
+    thresholds = thresholds_in_force(form["model"])
+    decided = _decided(-1.0, thresholds, source)
+    message = gettext(
+        "Not known to be the same person: nobody is enrolled under this id whom the picture resembles."
+    )
+    return {
+        "verified": None if decided["decision"] is None else False,
+        "similarity": None,
+        "threshold": form.get("threshold", thresholds and thresholds.match.similarity),
+        **decided,
+        "message": message,
+    }
+
+
 def _verdict(
-    similarity: float, form: dict[str, Any], *crops: Crop | FaceEmbedding
+    similarity: float, form: dict[str, Any], *crops: Crop | FaceEmbedding | None
 ) -> dict[str, Any]:
     thresholds = thresholds_in_force(form["model"])
     threshold = form.get("threshold", thresholds and thresholds.match.similarity)

@@ -22,6 +22,7 @@ from enrollment.enrolling import (
     carry_out_request,
     digest_of_request,
     enroll_pictures,
+    has_answer,
 )
 from enrollment.exceptions import NotSearchableYet
 from enrollment.gallery import easily_mistaken
@@ -64,12 +65,26 @@ def insert_pictures(request: Request, form: dict[str, Any]) -> Response:
     return response
 
 
+def was_answered(request: Request) -> bool:
+    """Return whether the request repeats a finished one; its person may have been deleted since."""
+    key = _key(request)
+    return bool(key) and has_answer(_owner(request), key)
+
+
+def _key(request: Request) -> str:
+    return request.headers.get("Idempotency-Key", "").strip()
+
+
+def _owner(request: Request) -> str:
+    return str(request.user.pk or "")
+
+
 def _insert_once(request: Request, form: dict[str, Any]) -> Response:
     uploads = [
         Upload(form["person_id"], file.name, file, path)
         for file, path in zip(form["images"], form["image_paths"], strict=True)
     ]
-    key = request.headers.get("Idempotency-Key", "").strip()
+    key = _key(request)
     if not key:
         return _insert(form, uploads)
     if len(key) > MAX_KEY_LENGTH:
@@ -79,7 +94,7 @@ def _insert_once(request: Request, form: dict[str, Any]) -> Response:
         numbers = {"given": len(key), "limit": MAX_KEY_LENGTH}
         raise ValidationError({"Idempotency-Key": message % numbers})
     row = begin_request(
-        str(request.user.pk or ""), key, digest_of_request(request.path, form | {"images": uploads})
+        _owner(request), key, digest_of_request(request.path, form | {"images": uploads})
     )
     if row.status:
         return Response(row.answer, status=row.status, headers={"Idempotency-Replayed": "true"})

@@ -25,6 +25,7 @@ from enrollment.enrolling.idempotency import (
     carry_out_request,
     digest_of_request,
     forget_old_requests,
+    has_answer,
 )
 from enrollment.enrolling.services import (
     Outcome,
@@ -79,6 +80,7 @@ __all__ = [
     "find_files",
     "forget_old_imports",
     "forget_old_requests",
+    "has_answer",
     "import_files",
     "imports_folder",
     "keep_waiting",

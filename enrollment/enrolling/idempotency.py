@@ -76,6 +76,12 @@ def begin_request(owner: str, key: str, digest: str) -> IdempotentRequest:
     return row
 
 
+def has_answer(owner: str, key: str) -> bool:
+    """Return whether the request with the key was finished and can still be repeated."""
+    forget_old_requests()
+    return IdempotentRequest.objects.filter(owner=owner, key=key, status__isnull=False).exists()
+
+
 def forget_old_requests() -> None:
     """Delete requests, with the names in their answers, that are too old to be repeated."""
     IdempotentRequest.objects.filter(created_at__lt=timezone.now() - KEPT).delete()

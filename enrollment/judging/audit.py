@@ -239,7 +239,9 @@ def _nearer_to_another(gallery: GalleryVectors, near: Neighbours) -> list[Case]:
     A misfiled picture also makes correct pictures look misfiled: one of Ana under Bia makes Ana's
     other pictures nearer to Bia. Only the misfiled picture is returned.
     """
-    margin = np.where(near.own == NOWHERE, -np.inf, near.other_similarity - near.own_similarity)
+    margin = np.full(len(near.own), -np.inf, np.float32)
+    has_own = near.own != NOWHERE  # where neither is, the difference of two infinities is no number
+    margin[has_own] = near.other_similarity[has_own] - near.own_similarity[has_own]
     order = np.argsort(-margin, kind="stable")[: int((margin > 0).sum())]
     nearest: dict[int, int] = {}  # place → the person whom the picture there is near to
     for place, other in zip(order.tolist(), near.other[order].tolist(), strict=True):

@@ -1,7 +1,8 @@
 """Vectors and files of deleted rows that still have to be removed from Milvus and the storage.
 
 Deleting a person, a picture or an embedding records each of its vectors and files in the same
-transaction, including those of cascaded rows, with a few queries for any number of rows.
+transaction, including those of cascaded rows, with a few queries for any number of rows. Names are
+removed from the admin's history of the rows at the same time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any, Final
 
 from django.apps import apps
 from django.db import models, transaction
+from django.db.models import CharField, Q, Value
+from django.db.models.functions import Cast, Concat
 from django.dispatch import Signal
 from django.utils.translation import gettext_lazy as _
 
@@ -90,7 +93,21 @@ def _record_removals_with(rows: models.QuerySet[Any]) -> None:
         pictures = apps.get_model("enrollment.FaceImage")._base_manager.all()
         pictures = pictures.filter(**{_PICTURES_OF[name]: rows.values("pk")})
         files = pictures.values_list("image", flat=True)
+        _forget_in_history(rows, pictures)
     note_removals(vectors.values_list("pk", "model", "fingerprint"), files)
+
+
+def _forget_in_history(*kinds: models.QuerySet[Any]) -> None:
+    """Remove names and changes from the admin's log entries of these rows; user and time are kept."""
+    content_types = apps.get_model("contenttypes.ContentType").objects.get_for_models(
+        *(rows.model for rows in kinds)
+    )
+    about = Q()
+    for rows in kinds:
+        ids = rows.annotate(text=Cast("pk", CharField())).values("text")
+        about |= Q(content_type=content_types[rows.model], object_id__in=ids)
+    entries = apps.get_model("admin.LogEntry").objects.filter(about)
+    entries.update(object_repr=Concat(Value("#"), "object_id"), change_message="")
 
 
 def note_removals(vectors: Iterable[tuple[int, str, str]] = (), files: Iterable[str] = ()) -> None:

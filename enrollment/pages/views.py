@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib.auth.views import PasswordChangeView
 from django.contrib.messages.views import SuccessMessageMixin
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse_lazy
@@ -134,7 +134,17 @@ def picture(request: HttpRequest, pk: int) -> HttpResponse:
                 "search found it. Search again."
             )
         )
-    return picture_response(request, get_object_or_404(FaceImage, pk=pk))
+    face_image = get_object_or_404(FaceImage, pk=pk)
+    try:
+        return picture_response(request, face_image)
+    except ValidationError as error:
+        return _in_plain_text(" ".join(error.messages), 400)
+    except RecognitionError as error:
+        return _in_plain_text(error.message, error.status)
+
+
+def _in_plain_text(message: str, status: int) -> HttpResponse:
+    return HttpResponse(message, content_type="text/plain; charset=utf-8", status=status)
 
 
 class ChangePasswordView(SuccessMessageMixin, PasswordChangeView):

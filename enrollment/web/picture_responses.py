@@ -5,23 +5,33 @@ from __future__ import annotations
 import logging
 
 from django.core.cache import caches
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import get_conditional_response, patch_cache_control
 from django.utils.http import quote_etag
 from django.utils.translation import gettext
 
-from enrollment.exceptions import PictureMissing, StorageUnavailable
+from enrollment.exceptions import PictureMissing
 from enrollment.gallery import SIDES, read_picture, thumbnail
 from enrollment.models import FaceImage
+from recognition.api.fields import shortened
 from recognition.exceptions import InvalidImage
 
 logger = logging.getLogger(__name__)
 
 
 def picture_response(request: HttpRequest, face_image: FaceImage) -> HttpResponse:
-    """Return the stored file, or a small JPEG of the requested size; 304 when the client has it."""
-    size = request.GET.get("size")
-    size = size if size in SIDES else None
+    """Return the stored file, or a small JPEG of the requested size; 304 when the client has it.
+
+    Raises `ValidationError` for an unknown size, `PictureMissing`, or `StorageUnavailable`.
+    """
+    size = request.GET.get("size") or None
+    if size is not None and size not in SIDES:
+        message = gettext(
+            "'%(given)s' was given; %(known)s or, for the whole picture, nothing is expected."
+        )
+        known = ", ".join(SIDES)
+        raise ValidationError({"size": message % {"given": shortened(size), "known": known}})
     box = _face_box(face_image) if size == "face" else None
     # File names are never reused, so the name identifies the content.
     part = ",".join(f"{value:.0f}" for value in box or ())
@@ -50,13 +60,10 @@ def _picture(
         if size:
             small = _thumbnail(face_image, SIDES[size], key, box)
             return HttpResponse(small, content_type="image/jpeg")
-        content = read_picture(face_image)
-    except (PictureMissing, StorageUnavailable) as error:
-        return _plain(error.message, error.status)
-    except InvalidImage:
+    except InvalidImage as error:
         logger.exception("Picture %s is damaged: no thumbnail", face_image.pk)
-        message = gettext("The stored file of this picture is damaged.")
-        return _plain(message, 404)
+        raise PictureMissing(gettext("The stored file of this picture is damaged.")) from error
+    content = read_picture(face_image)
     is_jpeg = (face_image.image.name or "").endswith("jpg")
     return HttpResponse(content, content_type="image/jpeg" if is_jpeg else "image/png")
 
@@ -69,7 +76,3 @@ def _thumbnail(face_image: FaceImage, side: int, key: str, box: list[float] | No
         content = thumbnail(read_picture(face_image), side, box)
         made.set(key, content)
     return bytes(content)
-
-
-def _plain(message: str, status: int) -> HttpResponse:
-    return HttpResponse(message, content_type="text/plain; charset=utf-8", status=status)

@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from recognition.api.fields import shortened
+from recognition.api.parsers import refuse_repeated
 
 MOST_UNKNOWN_FIELDS: Final = 20
 NOTICE: Final = "notice"
@@ -31,7 +32,13 @@ class FormCall(APIView):
         if isinstance(request.data, Mapping):
             self.warn(request, _unknown(request.data, form.fields))
         if isinstance(request.data, QueryDict):
-            _refuse_repeated(request.data, form.fields)
+            refuse_repeated(
+                {
+                    name: len(request.data.getlist(name))
+                    for name, field in form.fields.items()
+                    if not isinstance(field, serializers.ListField)
+                }
+            )
         form.is_valid(raise_exception=True)
         return form.validated_data
 
@@ -62,15 +69,3 @@ def _unknown(data: Mapping[str, Any], fields: Mapping[str, Any]) -> list[str]:
     return [
         message % {"name": shortened(name), "known": known} for name in names[:MOST_UNKNOWN_FIELDS]
     ]
-
-
-def _refuse_repeated(data: QueryDict, fields: Mapping[str, Any]) -> None:
-    message = gettext("The field was sent %(count)d times; it is expected once.")
-    counts = {
-        name: len(data.getlist(name))
-        for name, field in fields.items()
-        if not isinstance(field, serializers.ListField)
-    }
-    repeated = {name: message % {"count": count} for name, count in counts.items() if count > 1}
-    if repeated:
-        raise serializers.ValidationError(repeated)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, Final
 
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 
@@ -80,6 +81,28 @@ def with_summaries(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
             operation["summary"] = summary.removesuffix(".")
             if rest:
                 operation["description"] = rest
+    return result
+
+
+def with_warnings(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """Describe the `warnings` that every answer of a call with fields may have: see `FormCall`."""
+    warnings = {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": gettext(
+            "Sentences on what was passed over, such as fields that the call does not know, and on others "
+            "for whom a new person may be taken. Absent when there is nothing to say."
+        ),
+    }
+    schemas = result["components"]["schemas"]
+    for methods in result["paths"].values():
+        for operation in methods.values():
+            if "requestBody" not in operation:
+                continue
+            for response in operation["responses"].values():
+                for content in response.get("content", {}).values():
+                    name = content["schema"]["$ref"].rpartition("/")[2]
+                    schemas[name]["properties"].setdefault("warnings", warnings)
     return result
 
 

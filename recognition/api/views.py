@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 from django.core.files.uploadedfile import UploadedFile
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.translation import ngettext
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.utils import extend_schema
 from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -32,11 +35,28 @@ from recognition.health import examine
 from recognition.networks import NETWORKS, load_network
 
 
-def root(request: HttpRequest) -> HttpResponse:
-    """Redirect browsers from the API's root to its documentation; 404 for other clients."""
-    if request.get_preferred_type(["application/json", "text/html"]) != "text/html":
-        raise Http404
-    return redirect("api-docs")
+class RootView(APIView):
+    """Redirect browsers from the API's root to its documentation; list the calls for other clients."""
+
+    authentication_classes = ()  # as public as the documentation
+    permission_classes = [AllowAny]
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request) -> HttpResponse:
+        wanted = request.get_preferred_type(["application/json", "text/html"])
+        if wanted == "text/html":
+            return redirect("api-docs")
+        generator: Any = SchemaGenerator  # untyped
+        paths = generator().get_schema(public=True)["paths"]
+        calls = [
+            {"method": method.upper(), "path": path, "summary": operation["summary"]}
+            for path, methods in paths.items()
+            for method, operation in methods.items()
+        ]
+        addresses = {
+            name: request.build_absolute_uri(reverse(f"api-{name}")) for name in ("docs", "schema")
+        }
+        return Response({"success": True, **addresses, "calls": calls})
 
 
 class UploadView(FormCall):

@@ -45,6 +45,15 @@ def test_empty_gallery_has_no_finding(db):
     assert findings() == {}
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("vectors", [{"ana": 1}, {"ana": 1, "bia": 1}, {"ana": 2, "bia": 1}])
+def test_persons_with_one_picture_are_compared_without_a_warning(vectors):
+    """Of somebody alone the difference of two infinities was taken."""
+    set_thresholds(match=0.5, review=0.4)
+    add_vectors(vectors)
+    assert Kind.NEARER_TO_ANOTHER not in findings()
+
+
 def test_one_person_enrolled_twice(gallery):
     twin = Person.objects.create(person_id="ana again")
     for picture in gallery["ana"][1:]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
 
+from enrollment import gallery
 from enrollment.enrolling import corrections, services
 from enrollment.exceptions import DoubtfulIdentity, LowQuality
 from enrollment.judging import doubts
@@ -13,7 +16,7 @@ from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
 from enrollment.upkeep import Kind, reconcile
 from recognition.exceptions import VectorStoreUnavailable
 from recognition.vector_store import VectorStore
-from tests.enrollment.gallery import enroll, set_thresholds, stored
+from tests.enrollment.gallery import add_vectors, enroll, set_thresholds, stored
 from tests.pictures import draw_picture
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("weights")]
@@ -301,3 +304,32 @@ def test_dismissed_quality_is_raised_again_when_it_is_another(thresholds):
         )
         assert Doubt.objects.filter(code="blurred").exists() != dismissed
         doubts.dismiss_doubts(FaceImage.objects.all(), "boss")
+
+
+def test_no_page_or_answer_shows_a_dismissed_doubt(boss, api, weights):
+    pictures = add_vectors({"ana": 2, "bia": 1})
+    doubtful, other = pictures[0], pictures[2]
+    alike = {"code": "looks_like_someone_else", "given": 0.7, "expected": 0.4, "other": other}
+    blurred = Doubt.objects.create(face_image=doubtful, code="blurred", given=3, expected=10)
+    Doubt.objects.create(face_image=doubtful, **alike)
+    person = reverse("person", args=[doubtful.person_id])
+
+    def told() -> set[tuple[str, bool, bool]]:
+        shown = {
+            path: boss.get(path).content.decode()
+            for path in ("/people/doubts", person, "/admin/enrollment/faceimage/")
+        }
+        shown["api"] = api.get("/api/persons/ana/images").content.decode()
+        return {
+            (path, "sharpness is 3" in text, "looks like somebody else who is enrolled" in text)
+            for path, text in shown.items()
+        }
+
+    assert {(sharp, alike) for _path, sharp, alike in told()} == {(True, True)}
+    Doubt.objects.filter(pk=blurred.pk).update(dismissed_at=timezone.now())
+    assert {(sharp, alike) for _path, sharp, alike in told()} == {(False, True)}
+    doubts.dismiss_doubts(FaceImage.objects.all(), "boss")
+    assert {(sharp, alike) for _path, sharp, alike in told()} == {(False, False)}
+    assert list(gallery.with_doubts()) == []
+    assert f'value="{doubtful.pk}"' not in boss.get("/people/doubts").content.decode()
+    assert gallery.gallery_state().doubtful_pictures == 0 and gallery.doubt_counts() == []

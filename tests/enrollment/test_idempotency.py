@@ -9,10 +9,10 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.utils import timezone
 
-from enrollment.enrolling import services
+from enrollment.enrolling import delete_person, services
 from enrollment.exceptions import StorageUnavailable
 from enrollment.index import indexing
-from enrollment.models import FaceEmbedding, FaceImage, IdempotentRequest
+from enrollment.models import FaceEmbedding, FaceImage, IdempotentRequest, Person
 from enrollment.upkeep.backlog import BacklogThread
 from tests.drawn_faces import as_jpeg, draw_group
 from tests.enrollment.gallery import stored
@@ -47,6 +47,25 @@ def test_repetition_gets_the_first_answer(insert):
     assert second.json() == first.json()
     assert "Idempotency-Replayed" not in first and second["Idempotency-Replayed"] == "true"
     assert FaceImage.objects.count() == len(stored()) == 2
+
+
+def test_a_repetition_about_somebody_deleted_since_is_told_so(insert, api, commits):
+    """At the person's own address it was 404, as for somebody who never was."""
+    first = insert(path="/api/milvus/insert", key="order-0")
+    assert first.status_code == 200
+    again = {"path": "/api/persons/ana/images", "key": "order-1"}
+    assert insert(**again).status_code == 200
+    with commits():
+        delete_person(Person.objects.get(person_id="ana"))
+
+    assert insert(path="/api/milvus/insert", key="order-0").status_code == 410
+    gone = insert(**again)
+    assert (gone.status_code, gone.json()["error"]) == (410, "person_deleted")
+    assert insert(**again | {"key": "order-2"}).json()["error"] == "person_not_found"
+    assert insert(**again, seeds=(3,)).json()["error"] == "idempotency_key_reused"
+    assert not Person.objects.exists()
+    IdempotentRequest.objects.update(created_at=timezone.now() - timedelta(days=2))
+    assert insert(**again).json()["error"] == "person_not_found"
 
 
 def test_a_request_that_is_taken_up_tells_of_the_face_as_at_first(api):

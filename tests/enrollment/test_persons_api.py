@@ -129,6 +129,24 @@ def test_person_without_a_usable_id_is_not_made(call, person_id):
     assert not Person.objects.exists()
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"person_id": "ana", "person_id": "bia"}',
+        '{"person_id": "ana", "name": "Ana", "person_id": "ana"}',
+        '{"person_id": "ana", "name": {"person_id": "x", "person_id": "y"}}',
+    ],
+)
+def test_a_key_that_is_repeated_within_json_is_refused_as_a_repeated_field_is(api, body):
+    """The last one counted."""
+    answer = api.generic("POST", PERSONS, body, content_type="application/json")
+    assert (answer.status_code, answer.json()["error"]) == (400, "validation_error")
+    assert answer.json()["fields"] == {
+        "person_id": ["The field was sent 2 times; it is expected once."]
+    }
+    assert not Person.objects.exists()
+
+
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
 def test_what_is_no_json_is_told_to_be_json(api, content_type):
     response = api.generic("POST", PERSONS, "{x", content_type=content_type)
@@ -234,6 +252,28 @@ def test_picture_that_goes_while_it_is_moved_is_404(call, weights, monkeypatch):
 def test_pictures_are_not_added_to_somebody_unknown(call):
     response = call("post", at("typo", "/images"), {"images": [upload()]}, format="multipart")
     assert response.status_code == 404 and not Person.objects.exists()
+
+
+def test_a_size_that_there_is_not_is_told(call, boss, weights):
+    """The whole picture was sent."""
+    picture = enroll("ana", draw_picture((640, 480))).outcomes[0].face_image
+    address = at("ana", f"/images/{picture.pk}")
+
+    refused = call("get", f"{address}?size=huge")
+    assert (refused.status_code, refused.json()["error"]) == (400, "validation_error")
+    for size in ("thumb", "face", "icon"):
+        assert size in refused.json()["fields"]["size"][0]
+        assert call("get", f"{address}?size={size}")["Content-Type"] == "image/jpeg"
+    page = boss.get(f"/pictures/{picture.pk}?size=huge")
+    assert page.status_code == 400 and b"thumb, face, icon" in page.content
+    assert call("get", f"{address}?size=").status_code == 200
+
+
+def test_a_picture_whose_file_is_gone_is_an_error_in_json(call, weights):
+    picture = enroll("ana", draw_picture()).outcomes[0].face_image
+    picture.image.storage.delete(picture.image.name)
+    missing = call("get", at("ana", f"/images/{picture.pk}"), headers={"accept": "image/jpeg"})
+    assert (missing.status_code, missing.json()["error"]) == (404, "picture_missing")
 
 
 def test_strangers_need_a_token(call):

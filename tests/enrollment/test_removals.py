@@ -11,6 +11,8 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
 from django.core.files.storage import FileSystemStorage
 from django.db import transaction
 from django.utils import timezone
@@ -219,6 +221,35 @@ def test_answers_and_reports_that_name_the_person_go(commits, picture, settings,
     answers = dict(IdempotentRequest.objects.values_list("key", "status"))
     assert answers == {"ana": 410, "mariana": 200}
     assert "person_id" not in IdempotentRequest.objects.get(key="ana").answer
+
+
+def test_the_admins_history_forgets_who_was_deleted(boss, commits, picture):
+    """It went on naming the person, and the files, for ever."""
+    people = {name: enroll(name, picture).person for name in ("ana", "bia")}
+    pictures = {name: person.face_images.get() for name, person in people.items()}
+    admin = User.objects.get(username="admin")
+    for each in [*people.values(), *pictures.values()]:
+        LogEntry.objects.log_actions(admin.pk, [each], 2, f"{each} was changed", single_object=True)
+    with commits():
+        boss.post(
+            "/admin/enrollment/person/",
+            {"action": "delete_selected", "_selected_action": [people["ana"].pk], "post": "yes"},
+        )
+        pictures["bia"].delete()
+
+    assert list(Person.objects.values_list("person_id", flat=True)) == ["bia"]
+    told = {
+        (entry.content_type.model, entry.action_flag, entry.object_repr, entry.change_message)
+        for entry in LogEntry.objects.all()
+    }
+    ana, bia = people["ana"].pk, people["bia"].pk
+    assert told == {
+        ("person", 2, f"#{ana}", ""),
+        ("person", 3, f"#{ana}", ""),
+        ("faceimage", 2, f"#{pictures['ana'].pk}", ""),
+        ("faceimage", 2, f"#{bia}", ""),
+        ("person", 2, "bia", "bia was changed"),
+    }
 
 
 def test_an_import_that_nobody_confirmed_goes_without_another(settings, tmp_path, monkeypatch):

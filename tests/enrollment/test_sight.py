@@ -119,13 +119,41 @@ def test_the_page_shows_what_was_found_and_no_more(browser, gallery, commits):
     assert "Nobody known" in shown and "/pictures/" not in shown and "the woman" not in shown
 
 
-def test_a_guessed_id_shows_no_face(call, gallery):
+def verify(call, person_id: str, **fields: object) -> dict:
+    sent = {"source_image": upload(draw_picture(seed=1)), "use_face_detection": False} | fields
+    answer = call("/api/verify", sent | {"person_id": person_id})
+    assert answer.status_code == 200, answer.content
+    return answer.json()
+
+
+@pytest.mark.parametrize("fields", [{}, {"threshold": -1}, {"require_face": False}])
+def test_a_guessed_id_tells_nothing(call, gallery, fields):
+    """An id that nobody has was a 404, and that of somebody else told how unlike they look."""
+    FaceEmbedding.objects.filter(face_image=gallery[3]).delete()  # nothing to compare with
+    known = verify(call, "person 2", **fields)
+    assert known == verify(call, "nobody", **fields) == verify(call, "person 3", **fields)
+    assert (known["verified"], known["similarity"], known["decision"]) == (False, None, "unknown")
+    assert not {"id", "person_id", "person_name", "image_url"} & set(known["target"])
+
+    found = verify(call, "person 1", **fields)
+    assert found["verified"] and found["similarity"] > 0.99
+    assert call(of(found["target"]["image_url"])).status_code == 200
+
+
+def test_a_guessed_id_tells_nothing_without_a_face(call, gallery):
+    fields = {"use_face_detection": True, "require_face": False}
+    known = verify(call, "person 1", **fields)
+    assert known == verify(call, "nobody", **fields)
+    assert (known["verified"], known["similarity"]) == (None, None)
+    assert known["decision_reason"] == "no_face_detected"
+
+
+def test_who_may_browse_is_told_that_an_id_is_nobodys(call, viewer, gallery):
+    viewer.user_permissions.add(Permission.objects.get(codename="view_person"))
     sent = {"source_image": upload(draw_picture(seed=1)), "use_face_detection": False}
-    stranger = call("/api/verify", sent | {"person_id": "person 2"}).json()["target"]
-    assert not {"person_name", "image_url"} & set(stranger)
-    sent["source_image"] = upload(draw_picture(seed=1))
-    found = call("/api/verify", sent | {"person_id": "person 1"}).json()["target"]
-    assert call(of(found["image_url"])).status_code == 200
+    missing = call("/api/verify", sent | {"person_id": "nobody"})
+    assert (missing.status_code, missing.json()["error"]) == (404, "person_not_found")
+    assert verify(call, "person 2")["similarity"] < 0.9
 
 
 def test_a_vector_alone_lists_nobody(call, gallery):
