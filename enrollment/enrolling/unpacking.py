@@ -5,7 +5,6 @@ from __future__ import annotations
 import lzma
 import shutil
 import stat
-import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -13,12 +12,11 @@ from typing import IO, Final
 
 from django.utils.translation import gettext
 
+from enrollment.enrolling.zip_names import EntryName, entry_names
 from recognition.exceptions import RecognitionError
 
 MAX_FILES: Final = 10_000
 MAX_BYTES: Final = 2 * 1024**3  # unpacked
-_UTF8_FLAG: Final = 0x800
-_UNICODE_PATH: Final = 0x7075  # extra field with the name in UTF-8, which some programs add
 # Exceptions for damaged or encrypted entries and unsupported compression.
 _DAMAGE: Final = (
     zipfile.BadZipFile,
@@ -45,11 +43,15 @@ def unpack(file: IO[bytes], folder: Path) -> dict[str, str]:
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            entries = [(_name(entry), entry) for entry in archive.infolist()]
-            files = [(name, entry) for name, entry in entries if not name.endswith("/")]
+            entries = archive.infolist()
+            files = [
+                (name, entry)
+                for name, entry in zip(entry_names(entries), entries, strict=True)
+                if not name.text.endswith("/")
+            ]
             _check(files)
             folder.mkdir(exist_ok=True)
-            reasons = {name: _write(archive, entry, name, folder) for name, entry in files}
+            reasons = {name.text: _write(archive, entry, name, folder) for name, entry in files}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise BadArchive(
             gettext(
@@ -67,39 +69,7 @@ def unpack(file: IO[bytes], folder: Path) -> dict[str, str]:
     return {name: reason for name, reason in reasons.items() if reason}
 
 
-def _name(entry: zipfile.ZipInfo) -> str:
-    """Return the entry's name with slashes.
-
-    Many programs write UTF-8 without setting its flag; others write the DOS code page 850.
-    """
-    if entry.flag_bits & _UTF8_FLAG:
-        return entry.orig_filename.replace("\\", "/")
-    written = entry.orig_filename.encode("cp437")  # as zipfile read it
-    name = _unicode_path(entry.extra, written)
-    if name is None:
-        try:
-            name = written.decode()
-        except UnicodeDecodeError:
-            name = written.decode("cp850")
-    return name.replace("\\", "/")
-
-
-def _unicode_path(extra: bytes, written: bytes) -> str | None:
-    """Return the name in the extra field if its checksum matches the entry's name, else None."""
-    while len(extra) >= 4:
-        kind, size = struct.unpack_from("<HH", extra)
-        content, extra = extra[4 : 4 + size], extra[4 + size :]
-        if kind == _UNICODE_PATH and len(content) > 5:
-            version, checksum = struct.unpack_from("<BL", content)
-            if version == 1 and checksum == zlib.crc32(written):
-                try:
-                    return content[5:].decode()
-                except UnicodeDecodeError:
-                    return None
-    return None
-
-
-def _check(files: list[tuple[str, zipfile.ZipInfo]]) -> None:
+def _check(files: list[tuple[EntryName, zipfile.ZipInfo]]) -> None:
     size = sum(entry.file_size for _name, entry in files)
     if len(files) > MAX_FILES or size > MAX_BYTES:
         message = gettext(
@@ -109,7 +79,7 @@ def _check(files: list[tuple[str, zipfile.ZipInfo]]) -> None:
         numbers = {"count": len(files), "size": size >> 20}
         numbers |= {"most": MAX_FILES, "limit": MAX_BYTES >> 20}
         raise BadArchive(message % numbers)
-    for name, _entry in files:
+    for (name, _is_sure), _entry in files:
         inside = PurePosixPath(name)
         if inside.is_absolute() or ".." in inside.parts or ":" in name.partition("/")[0]:
             message = gettext(
@@ -118,12 +88,17 @@ def _check(files: list[tuple[str, zipfile.ZipInfo]]) -> None:
             raise BadArchive(message % {"name": name[:200]})
 
 
-def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, folder: Path) -> str:
+def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: EntryName, folder: Path) -> str:
     """Write the entry to a file below the folder; return the reason if that fails, else "".
 
     zipfile reads no more bytes than the entry declares.
     """
-    inside = PurePosixPath(name)
+    if not name.is_sure:
+        return gettext(
+            "The character set of this name cannot be told. Pack the folders again with a program that "
+            "writes names in UTF-8, such as 7-Zip."
+        )
+    inside = PurePosixPath(name.text)
     if not inside.parts:
         return gettext("The entry has no name. Give the file one and pack it again.")
     if stat.S_ISLNK(entry.external_attr >> 16):

@@ -38,14 +38,18 @@ def packed(files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
     return buffer.getvalue()
 
 
-def raw_named(name: bytes, extra: bytes = b"") -> bytes:
-    """Return a ZIP with one entry whose name is these bytes, without the UTF-8 flag."""
+def raw_named(*names: bytes, extra: bytes = b"") -> bytes:
+    """Return a ZIP whose entries have these bytes as names, without the UTF-8 flag."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        entry = zipfile.ZipInfo("x" * len(name))
-        entry.extra = extra
-        archive.writestr(entry, b"x")
-    return buffer.getvalue().replace(b"x" * len(name), name, 2)
+        for number, name in enumerate(names):
+            entry = zipfile.ZipInfo(chr(ord("\1") + number) * len(name))
+            entry.extra = extra
+            archive.writestr(entry, b"x")
+    content = buffer.getvalue()
+    for number, name in enumerate(names):
+        content = content.replace(bytes([1 + number]) * len(name), name, 2)
+    return content
 
 
 def unpacked(content: bytes, folder: Path) -> dict[str, str]:
@@ -101,16 +105,82 @@ def test_names_without_a_flag(charset, tmp_path):
     assert unpacked(raw_named("João/ç.jpg".encode(charset)), tmp_path / "a") == {"João/ç.jpg": ""}
 
 
+DOS_NAMES = [
+    *("João", "JOÃO", "Conceição", "CONCEIÇÃO", "José_Antônio", "Ângela", "Érica", "É", "Müller"),
+    *("Núñez", "François", "1º_ano", "Zoë", "MÔNICA", "Álvaro-Luís"),
+]
+OTHER_NAMES = {
+    "cp1252": [
+        *("João", "JOÃO", "Conceição", "CONCEIÇÃO", "Antônio", "ANTÔNIO", "Mónica", "MÓNICA"),
+        *("Fábio", "Sérgio", "Luís", "Ângela", "Ávila", "Óscar", "Ômega", "Inês", "Françoise"),
+    ],
+    "cp1251": ["Иван", "Ольга", "Петров"],
+    "cp866": ["Иван", "Ольга", "Вера", "Пётр", "Раиса", "Мама"],
+    "koi8-r": ["Иван", "Ольга"],
+    "shift_jis": ["山田", "田中", "鈴木", "佐藤"],
+    "gbk": ["王伟", "李娜", "张三"],
+    "big5": ["王小明", "陳"],
+    "cp1250": ["Żółw", "Wałęsa"],
+    "cp737": ["Γιάννης", "Μαρία"],
+}
+
+
+@pytest.mark.parametrize("name", DOS_NAMES)
+def test_names_in_the_code_page_of_dos(name, tmp_path):
+    zipped = raw_named(f"{name}/1.jpg".encode("cp850"))
+    assert unpacked(zipped, tmp_path / "a") == {f"{name}/1.jpg": ""}
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [(charset, name) for charset, names in OTHER_NAMES.items() for name in names],
+)
+def test_a_name_in_another_code_page_is_told_and_never_another_name(charset, name, tmp_path):
+    """It became a name in code page 850, such as `JoÒo`, whatever it was written in."""
+    written = f"{name}/1.jpg".encode(charset)
+    found = unpacked(raw_named(written, b"ana/1.jpg"), tmp_path / "a")
+    shown = written.decode("ascii", "backslashreplace")
+    assert set(found) == {shown, "ana/1.jpg"} and found["ana/1.jpg"] == ""
+    assert "character set of this name cannot be told" in found[shown]
+
+
+def test_one_name_tells_the_code_page_of_the_others(tmp_path):
+    """`GONÇALVES` in the code page of Windows reads as `GONÃALVES` in that of DOS."""
+    names = [f"{name}/1.jpg".encode("cp1252") for name in ("GONÇALVES", "José")]
+    content = raw_named(*names)
+    assert all(unpacked(content, tmp_path / "a").values())
+    assert not list((tmp_path / "a").rglob("*.jpg"))
+
+
+def test_a_name_that_lies_about_utf8_is_answered_in_a_sentence(tmp_path):
+    content = bytearray(raw_named(b"Jo\xe3o/1.jpg"))
+    for signature, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        content[content.index(signature) + flags + 1] |= 0x08
+    with pytest.raises(BadArchive, match="names that cannot be files"):
+        unpack(io.BytesIO(bytes(content)), tmp_path / "a")
+
+
+@pytest.mark.django_db
+def test_a_name_that_cannot_be_told_is_in_the_report(boss, weights):
+    zipped = io.BytesIO(raw_named("João/1.jpg".encode("cp1252")))
+    zipped.name = "fotos.zip"
+    page = boss.post("/admin/enrollment/person/import-pictures/", {"archive": zipped}, follow=True)
+    text = page.content.decode()
+    assert page.status_code == 200 and "Jo\\xe3o/1.jpg" in text and "cannot be told" in text
+
+
 def test_name_in_the_extra_field(tmp_path):
     def extra(written: bytes) -> bytes:
         content = struct.pack("<BL", 1, zlib.crc32(written)) + "João/1.jpg".encode()
         return struct.pack("<HH", 0x7075, len(content)) + content
 
-    assert unpacked(raw_named(b"Jo_o/1.jpg", extra(b"Jo_o/1.jpg")), tmp_path / "a") == {
+    assert unpacked(raw_named(b"Jo_o/1.jpg", extra=extra(b"Jo_o/1.jpg")), tmp_path / "a") == {
         "João/1.jpg": ""
     }
     # Of another name: somebody renamed the entry since.
-    assert unpacked(raw_named(b"ana/1.jpg", extra(b"other")), tmp_path / "b") == {"ana/1.jpg": ""}
+    assert unpacked(raw_named(b"ana/1.jpg", extra=extra(b"other")), tmp_path / "b") == {
+        "ana/1.jpg": ""
+    }
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
