@@ -21,7 +21,8 @@ from enrollment.enrolling.services import (
     enroll_pictures,
     sync_again,
 )
-from enrollment.models import Doubt, FaceEmbedding, FaceImage
+from enrollment.gallery import easily_mistaken
+from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
 from recognition.conf import get_settings
 from recognition.exceptions import NoFaceDetected
 from recognition.networks import find_weights, load_network, usable_names
@@ -70,7 +71,7 @@ class FileResult:
     """The result for a file; `searchable` is False while it has no vectors.
 
     `face_detected` is None if detection did not run or the file was not read. `doubts` are about
-    the picture.
+    the picture, `mistakable` about a person who is new with it and may be enrolled already.
     """
 
     shown_path: str
@@ -80,7 +81,13 @@ class FileResult:
     face_detected: bool | None = None
     searchable: bool = True
     doubts: list[Doubt] = field(default_factory=list)
+    mistakable: list[str] = field(default_factory=list)
     waited: bool = False  # an identical file comes first; if that is refused, this one is tried
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the operator should look at, in sentences."""
+        return [*self.mistakable, *(doubt.message for doubt in self.doubts)]
 
 
 def check_readiness() -> None:
@@ -192,9 +199,11 @@ class _Import:
         self.met: dict[
             str, tuple[str, str]
         ] = {}  # by digest: person and path of the first in this run
+        self.planned: dict[str, Person] = {}  # the new persons of a dry run, by id
+        self.planned_by_key: defaultdict[str, list[Person]] = defaultdict(list)
 
     def enroll(self, uploads: list[Upload]) -> list[FileResult]:
-        owners = _owners(uploads)
+        owners, new = _owners(uploads), self._new_persons(uploads)
         results: dict[int, FileResult] = {}
         left = dict(enumerate(uploads))
         while left:
@@ -210,6 +219,7 @@ class _Import:
                 if judged[number].waited and upload.digest not in self.met
             }
         outcomes = [results[number] for number in range(len(uploads))]
+        self._warn_about(new, outcomes)
         if not self.dry_run:
             _finish(uploads, outcomes)
         return outcomes
@@ -232,6 +242,34 @@ class _Import:
             _apply(outcome, result)
             if result.status is FileStatus.REFUSED:
                 del self.met[upload.digest]
+
+    def _new_persons(self, uploads: list[Upload]) -> dict[str, Person]:
+        """Return the persons that are not enrolled yet, unsaved, by id."""
+        new = {
+            each.person_id: Person(person_id=each.person_id, name=each.name)
+            for each in uploads
+            if each.person_id not in self.planned
+        }
+        known = Person.objects.filter(person_id__in=list(new))
+        for person_id in known.values_list("person_id", flat=True):
+            del new[person_id]
+        for person in new.values():
+            person.compute()
+        return new
+
+    def _warn_about(self, new: dict[str, Person], results: list[FileResult]) -> None:
+        """Add warnings about new persons to the results of their first enrolled files."""
+        for result in results:
+            if result.status is not FileStatus.ENROLLED or result.person_id not in new:
+                continue
+            person = new.pop(result.person_id)
+            keys = {f"id {person.id_key}", f"name {person.name_key}"}
+            planned = {other.person_id: other for key in keys for other in self.planned_by_key[key]}
+            result.mistakable = easily_mistaken(person, planned.values())
+            if self.dry_run:
+                self.planned[person.person_id] = person
+                for key in keys:
+                    self.planned_by_key[key].append(person)
 
     def _judge(self, upload: Upload, owners: set[str]) -> FileResult:
         person_id, path = upload.person_id, upload.original_path

@@ -66,7 +66,7 @@ class FileReport:
             str(result.reason),
             result.face_detected,
             result.searchable,
-            [doubt.message for doubt in result.doubts],
+            result.warnings,
         )
 
 

@@ -1,6 +1,7 @@
 """Read access to the gallery: who is enrolled and who resembles whom. Nothing here writes to the
 gallery."""
 
+from enrollment.gallery.namesakes import easily_mistaken
 from enrollment.gallery.previews import SIDES, data_uri, thumbnail
 from enrollment.gallery.search_log import (
     forget_old_searches,
@@ -21,7 +22,6 @@ from enrollment.gallery.selectors import (
     compared_weights,
     count_of,
     doubt_counts,
-    easily_mistaken,
     faceless_pictures,
     find_persons,
     gallery_is_empty,

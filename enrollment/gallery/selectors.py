@@ -41,7 +41,6 @@ from recognition.vector_store import (
 REMOVED_WITHIN: Final = timedelta(minutes=5)  # a pending removal older than this is reported
 DUE_SOON: Final = timedelta(days=30)  # until a person's retention period ends
 NO_THRESHOLDS: Final = "no_thresholds"  # a reason why there is no decision
-MOST_SIMILAR_PERSONS: Final = 3  # most persons named with a similar id, and with the same name
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,23 +327,6 @@ def holds_words(text: str, person: str = "") -> Q:
 def find_persons(text: str = "") -> QuerySet[Person]:
     """Return the persons that match `holds_words`, annotated by `with_pictures`, ordered by id."""
     return with_pictures(Person.objects.filter(holds_words(text)))
-
-
-def easily_mistaken(person: Person) -> list[str]:
-    """Return warnings about persons with an almost equal id or the same name."""
-    others = Person.objects.exclude(pk=person.pk)
-    id_alike = gettext(
-        "The id '%(person_id)s' differs only in punctuation, accents or case from that of "
-        "%(other)s. If they are one person, merge them."
-    )
-    same_name = gettext("%(other)s has the same name. If they are one person, merge them.")
-    alike = list(others.filter(id_key=person.id_key)[:MOST_SIMILAR_PERSONS])
-    texts = [id_alike % {"person_id": person.person_id, "other": other} for other in alike]
-    if person.name_key:
-        known = [other.pk for other in alike]
-        namesakes = others.filter(name_key=person.name_key).exclude(pk__in=known)
-        texts += [same_name % {"other": other} for other in namesakes[:MOST_SIMILAR_PERSONS]]
-    return texts
 
 
 GALLERY_ORDERS: Final = {  # how lists of persons can be sorted: a label, and the columns

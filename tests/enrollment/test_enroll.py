@@ -318,3 +318,46 @@ def test_real_people_are_enrolled_with_their_faces(faces, tmp_path, weights):
     call_command("enroll", str(people), stdout=output)
     assert output.getvalue().startswith("6 pictures of 3 persons enrolled (0 doubtful)")
     assert set(FaceEmbedding.objects.values_list("status", "face_detected")) == {("indexed", True)}
+
+
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
+def test_a_new_person_who_may_be_enrolled_already_is_told_once(
+    folder, draw_picture, weights, arguments
+):
+    """Only the other entrances said so."""
+    enroll("123.456.789-00", draw_picture(seed=8), name="Bia Souza")
+    enroll("77", draw_picture(seed=9), name="Ana Lima")
+    others = {"Ana-Lima/3.jpg": 5, "Bia_Souza/4.jpg": 6, "Bia_Souza/5.jpg": 7, "caio/6.jpg": 10}
+    for path, seed in others.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes(draw_picture(seed=seed))
+
+    output, errors = run_enroll(folder, *arguments)
+
+    assert "7 pictures of 5 persons enrolled (0 doubtful)" in output
+    told = {line.partition(":")[0]: line for line in errors.splitlines()}
+    assert "differs only in punctuation" in told.pop("12345678900/a.jpg")
+    assert "Bia Souza (123.456.789-00) has the same name" in told.pop("Bia_Souza/4.jpg")
+    namesake = told.pop("Ana_Lima/1.jpg")  # of a person, and of another folder's
+    assert "Ana Lima (77) has the same name" in namesake
+    assert "only in punctuation, accents or case from that of Ana-Lima" in namesake
+    assert told.keys() <= {"Ana-Lima/3.jpg"}  # nobody is like it until the other is enrolled
+    if not arguments:
+        _output, errors = run_enroll(folder)
+        assert errors == ""
+
+
+def test_a_refused_file_warns_of_nobody(folder, draw_picture, weights):
+    enroll("ana lima", draw_picture(seed=1), name="")
+    errors = run_enroll(folder)[1].splitlines()
+    assert "is enrolled for another person" in errors[0] or "refused" in errors[0]
+    assert ["only in punctuation" in line for line in errors] == [False, True]
+
+
+def test_the_report_of_a_run_warns_of_whom_a_new_person_may_be(folder, draw_picture, weights):
+    enroll("ana.lima", draw_picture(seed=9))
+    run_enroll(folder, "--report", str(folder.parent / "report.csv"))
+    with (folder.parent / "report.csv").open(newline="", encoding="utf-8") as file:
+        warnings = {row["file"]: row["warnings"] for row in csv.DictReader(file)}
+    assert "only in punctuation" in warnings.pop("Ana_Lima/1.jpg")
+    assert set(warnings.values()) == {""}

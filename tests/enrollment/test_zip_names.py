@@ -169,6 +169,20 @@ def test_a_name_that_cannot_be_told_is_in_the_report(boss, weights):
     assert page.status_code == 200 and "Jo\\xe3o/1.jpg" in text and "cannot be told" in text
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize("place", ["/admin/enrollment/person/import-pictures/", "/people/import"])
+def test_a_new_person_who_may_be_enrolled_already_is_in_the_preview(place, boss, weights):
+    Person.objects.create(person_id="123.456.789-09", name="Bia")
+    zipped = io.BytesIO(packed({"12345678909/1.jpg": draw_picture()}))
+    zipped.name = "fotos.zip"
+    sent = {"archive": zipped}  # without a tick: crops of faces
+    preview = boss.post(place, sent, follow=True)
+    address = preview.redirect_chain[-1][0]
+    for page in (preview, boss.get(f"{address}?csv"), boss.post(address, follow=True)):
+        assert "only in punctuation, accents or case from that of Bia" in page.content.decode()
+    assert Person.objects.count() == 2
+
+
 def test_name_in_the_extra_field(tmp_path):
     def extra(written: bytes) -> bytes:
         content = struct.pack("<BL", 1, zlib.crc32(written)) + "João/1.jpg".encode()

@@ -113,10 +113,12 @@ class Command(BaseCommand):
                 elif result.status is FileStatus.REFUSED:
                     text = _("%(file)s: refused. %(reason)s")
                     self.stderr.write(text % {"file": result.shown_path, "reason": result.reason})
-                elif result.doubts:
+                elif result.warnings:
+                    reasons = {"file": result.shown_path, "reasons": " ".join(result.warnings)}
                     text = _("%(file)s: doubtful. %(reasons)s")
-                    reasons = {"file": result.shown_path, "reasons": _warnings(result)}
-                    self.stderr.write(text % reasons)
+                    self.stderr.write(
+                        (text if result.doubts else "%(file)s: %(reasons)s") % reasons
+                    )
 
     def _summarise(self, tally: _Tally, dry_run: bool) -> None:
         message = _(
@@ -135,10 +137,6 @@ def _clean(person_id: str | None) -> str | None:
         return None if person_id is None else clean_person_id(person_id)
     except ValidationError as error:
         raise CommandError(" ".join(error.messages)) from error
-
-
-def _warnings(result: FileResult) -> str:
-    return " ".join(doubt.message for doubt in result.doubts)
 
 
 def _refuse_unready() -> None:
@@ -170,6 +168,6 @@ def _report(path: Path | None) -> Iterator[Any]:
                 result.status,
                 result.reason,
                 result.face_detected,
-                _warnings(result),
+                " ".join(result.warnings),
             )
         )
