@@ -36,14 +36,14 @@ LEAST_LENGTH: Final = 1e-12  # of an embedding that is divided by its length
 
 
 class CropOptions(TypedDict, total=False):
-    """Which faces are cut out of a picture; what is left out or None is as the settings say."""
+    """The options that choose which faces of a picture are cropped. Omitted or None: as configured."""
 
-    use_face_detection: bool  # False: the picture is a crop already (the default is True)
-    require_face: bool  # no face is an error
-    min_score: float | None  # faces found with less certainty do not count, 0 to 1
-    min_face_size: float | None  # nor those whose box has a shorter side, in pixels of the picture
-    all_faces: bool  # every face, not the largest alone
-    face_index: int | None  # this face alone, counted from 0, the largest first
+    use_face_detection: bool  # False: the picture is already a crop (default True)
+    require_face: bool  # raise an error if there is no face
+    min_score: float | None  # ignore faces with a lower score, 0 to 1
+    min_face_size: float | None  # ignore faces with a smaller box side, in pixels of the picture
+    all_faces: bool  # every face, not only the largest
+    face_index: int | None  # only this face; 0 is the largest
     face: Mapping[str, Any] | None  # this face, found in this very file before: its `face_record`
     # refuse: `SeveralFaces` for any two faces; ask: `FaceNotChosen` if it is unclear which is meant
     on_several_faces: Literal["largest", "refuse", "ask"]
@@ -155,7 +155,7 @@ def _given(pixels: np.ndarray) -> DecodedImage:
 def _wanted_crops(
     image: DecodedImage, data: bytes = b"", **options: Unpack[CropOptions]
 ) -> list[Crop]:
-    """The faces that the options ask for, or the whole picture; `NoFaceDetected` where one must be."""
+    """Return the faces that the options ask for, or the whole picture. Raise `NoFaceDetected`."""
     if known := options.get("face"):
         return [_known_crop(image, data, known)]
     look = options.get("use_face_detection", True) and looks_for_faces()
@@ -233,7 +233,7 @@ def _meant(faces: list[Face], **options: Unpack[CropOptions]) -> tuple[list[Face
 
 
 def crop_again(data: bytes, record: Mapping[str, Any]) -> Crop:
-    """The crop of a face that was found in this very picture before: `record` is its `face_record`."""
+    """Crop a face that was found in this same file before; `record` is its `face_record`."""
     with opened_image(data, side=get_settings().detection_max_side) as image:
         return _known_crop(image, data, record)
 

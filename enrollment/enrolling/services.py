@@ -47,11 +47,12 @@ REFUSE: Final = "refuse"  # a value of ENROLL_QUALITY and ENROLL_IDENTITY
 
 @dataclass(eq=False)
 class Upload:
-    """A picture as it came in, whom it shows, and what the client calls it.
+    """An uploaded picture, the person that it shows, and the client's names for both.
 
-    `content` is its bytes, or the file of a request that holds them, which is read when its turn comes.
-    `name` is given to a person who is new. Of uploads with the same `key` only the first is stored; the
-    others get its picture. `face` is the `Crop.face_record()` of the face to enrol, found in this very file before.
+    `content` is its bytes, or a request's file with these bytes, which is read only when needed. A
+    new person gets `name`. Of uploads with the same `key` only the first is stored; the others get
+    its picture. `face` is the `Crop.face_record()` of the face to enrol, found in this very file
+    before.
     """
 
     person_id: str
@@ -136,19 +137,19 @@ def enroll_pictures(
     dry_run: bool = False,
     wait: bool = True,
 ) -> list[Outcome]:
-    """Adds pictures to persons, who are made when new; searchable on return. One outcome for each upload.
+    """Enrol pictures; create new persons. Return one outcome for each upload.
 
-    Without `wait` they are stored on return, and searchable as soon as the work in the background is
-    done. With `dry_run` they are read and their faces looked for, and nothing is made or written.
+    With `wait` searches find the pictures on return; without it they are only stored, and indexed
+    in the background. With `dry_run` they are decoded and faces are detected, but nothing is
+    written.
 
-    A picture that is refused says why in its outcome and does not stop the others. What is accepted
-    is in SQL and in the storage before anything is computed; its embeddings' rows say whether the
-    vectors can be found already, its doubts what speaks against it. Raises `ValidationError` for a person
-    id that cannot be one.
+    A refused picture has the error in its outcome and does not stop the others. Accepted pictures
+    are in SQL and in the storage before anything is computed; their embedding rows say whether
+    searches find them. Raise `ValidationError` for an invalid person id.
 
-    A picture in which no face is found is refused (`NoFaceDetected`): with `use_face_detection` off the
-    caller vouches that it is an aligned crop of one, unless `require_face` has one looked for all the same.
-    Of several faces the largest is enrolled, unless `face_index` or `Upload.face` names one. With
+    A picture without a face is refused (`NoFaceDetected`). With `use_face_detection` off it counts
+    as an aligned crop, unless `require_face` demands a detection all the same. Of several faces the
+    largest is enrolled, unless `face_index` or `Upload.face` names one. With
     `on_several_faces="refuse"` a picture with several faces is refused; with `"ask"` only if it is
     unclear which is meant, and the error is a `FaceNotChosen` that has the faces.
     """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FOLDER: Final = "converted"
-FORM: Final = 1  # raised when a form made before must not be used any more
+FORM: Final = 1  # increased when forms of earlier versions must not be used any more
 _NETWORK: Final = "network.xml"
 _EXPECTED: Final = "expected.npy"
 

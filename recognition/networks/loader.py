@@ -1,7 +1,7 @@
-"""Weights files and the networks loaded from them: one of each a process, loaded at first use.
+"""Find weights files and load networks, each once a process, at first use.
 
-A user's checkpoint wins over the weights that come with the project. A file that is missing or does
-not fit is an error that says so; there are no random weights and no silent substitutes.
+A user's checkpoint takes precedence over the bundled weights. A missing or unsuitable file is an
+error; weights are never random or silently replaced.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ _SUFFIXES: Final = (".ckpt", ".safetensors")  # the user's file first
 _STATE_DICT_KEYS: Final = ("model", "state_dict")
 
 _loaded: dict[str, LoadedNetwork] = {}
-_failed: dict[str, WeightsFile] = {}  # what did not load when it was last tried
+_failed: dict[str, WeightsFile] = {}  # weights that failed to load the last time
 _loading = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """A weights file on disk, and how it is used; `digest` tells its contents from any other's."""
+    """A weights file and how it is used; `digest` identifies its contents."""
 
     path: Path
     digest: str
@@ -66,7 +66,7 @@ class WeightsFile:
 
     @property
     def fingerprint(self) -> str:
-        """What vectors that may be compared have in common."""
+        """The identifier of comparable vectors: the digest, and whether mirror images are used."""
         return f"{self.digest}_flip" if self.flip_tta else self.digest
 
 
@@ -86,7 +86,7 @@ class LoadedNetwork:
 
 
 def weights_files(name: str) -> list[WeightsFile]:
-    """Every weights file of the model that is there, the one in use first."""
+    """Return the existing weights files of the model, the one in use first."""
     network = get_network(name)
     folder = get_settings().weights_dir
     paths = [folder / f"{network.weights_stem}{suffix}" for suffix in _SUFFIXES]
@@ -111,7 +111,7 @@ def _weights_file(path: Path) -> WeightsFile | None:
 
 
 def find_weights(name: str) -> WeightsFile:
-    """The weights file that serves the model `name`; raises `WeightsUnavailable` when there is none."""
+    """Return the weights file in use of the model. Raise `WeightsUnavailable` when there is none."""
     if files := weights_files(name):
         return files[0]
     raise WeightsUnavailable(
@@ -125,7 +125,7 @@ def find_weights(name: str) -> WeightsFile:
 
 
 def has_weights(name: str) -> bool:
-    """Whether a weights file for the model is there (not whether it loads)."""
+    """Return whether a weights file of the model exists; it may still fail to load."""
     try:
         return bool(find_weights(name))
     except WeightsUnavailable:
@@ -133,7 +133,7 @@ def has_weights(name: str) -> bool:
 
 
 def usable_names() -> list[str]:
-    """The models that have a weights file, the default one first."""
+    """Return the models that have a weights file, the default one first."""
     names = [name for name in NETWORKS if has_weights(name)]
     return sorted(names, key=lambda name: name != get_settings().default_model)
 
@@ -144,12 +144,12 @@ def loaded_networks() -> list[LoadedNetwork]:
 
 
 def loaded_names() -> list[str]:
-    """The models in this process's memory."""
+    """Return the names of the models in this process's memory."""
     return [name for name in NETWORKS if name in _loaded]
 
 
 def load_network(name: str) -> LoadedNetwork:
-    """The model `name`, loaded once a process and again when its weights file was replaced."""
+    """Return the model, loaded once a process and again after its weights file was replaced."""
     weights = find_weights(name)
     if (loaded := _loaded.get(name)) and loaded.weights == weights:
         return loaded
@@ -160,7 +160,7 @@ def load_network(name: str) -> LoadedNetwork:
 
 
 def load_failure(name: str) -> str | None:
-    """Why the model did not load when it was last tried with the weights file that is there now."""
+    """Return why the current weights file failed to load the last time, or None."""
     weights = _failed.get(name)
     if weights is None or not has_weights(name) or find_weights(name) != weights:
         return None
@@ -176,7 +176,7 @@ def _does_not_load(name: str, path: Path) -> str:
 
 
 def unload_networks() -> None:
-    """Forgets every loaded network, and with it its memory."""
+    """Drop all loaded networks and release their memory."""
     with _loading:
         _loaded.clear()
         _failed.clear()
@@ -258,10 +258,9 @@ def _torch_runtime(module: torch.nn.Module, device: str = CPU) -> Runtime:
 
 
 def build(network: FaceNetwork, path: Path) -> torch.nn.Module:
-    """The network with the weights in `path`, in evaluation mode on the processor.
+    """Return the network with the weights in `path`, in evaluation mode on the CPU.
 
-    Every tensor must be there and fit, and a trial crop must come out as an embedding;
-    `WeightsUnavailable` otherwise.
+    Raise `WeightsUnavailable` unless every tensor fits and a trial crop gives an embedding.
     """
     import torch
 
@@ -294,7 +293,7 @@ def _read_state_dict(path: Path) -> dict[str, Any]:
 
     import torch
 
-    # Published training checkpoints carry their command line; nothing else but tensors is let in.
+    # Published training checkpoints contain their command line; only that and tensors are allowed.
     with torch.serialization.safe_globals([argparse.Namespace]):
         content = torch.load(path, map_location="cpu", weights_only=True)
     for key in _STATE_DICT_KEYS:
