@@ -54,5 +54,8 @@ class Migration(migrations.Migration):
                 'ordering': ['-pk'],
             },
         ),
-        migrations.RunPython(allow_managers, migrations.RunPython.noop, elidable=False),
+        # A restore repeats it for the groups of an older backup.
+        migrations.RunPython(
+            allow_managers, migrations.RunPython.noop, hints={'repeated_by_restore': True}
+        ),
     ]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
@@ -32,10 +32,8 @@ from enrollment.models import (
     FaceEmbedding,
     FaceImage,
     IdempotentRequest,
-    Person,
     Removal,
     note_removals,
-    tidy_rows,
 )
 from enrollment.upkeep.archive import (
     ArchiveRefused,
@@ -59,6 +57,8 @@ from recognition.networks import usable_names
 from recognition.networks.loader import find_weights
 from recognition.vector_store import get_vector_store
 
+DataMigration = Callable[[Any, Any], None]
+
 
 @dataclass(slots=True)
 class RestoreReport:
@@ -79,7 +79,7 @@ def restore(path: Path, *, overwrite: bool = False, track: Track = untracked) ->
     """
     total = verify_archive(path)
     manifest = _read_manifest(path)
-    _check_versions(manifest)
+    repeated = _check_versions(manifest)
     _prepare_tables()
     check_entries(track(read_entries(path), gettext("Checking"), total), manifest)
     if not overwrite:
@@ -90,6 +90,8 @@ def restore(path: Path, *, overwrite: bool = False, track: Track = untracked) ->
     with ExitStack() as undo:
         with transaction.atomic(durable=True):
             _replace_rows(track(read_entries(path), gettext("Restoring"), total), report, undo)
+            for migrate_rows in repeated:
+                migrate_rows(apps, None)
             _record_unused_files(before)
             # Last: an old vector with the id of a restored row would be taken for that row's face.
             get_vector_store().clear()
@@ -124,23 +126,32 @@ def _newer() -> str:
     )
 
 
-def _check_versions(manifest: Manifest) -> None:
-    """Refuse a backup of a newer version, or one that lacks what a data migration computes.
+def _check_versions(manifest: Manifest) -> list[DataMigration]:
+    """Return the data migrations that the rows of the backup have not been through.
 
-    Fields added since get their defaults. A data migration with the hint `repeated_by_restore` is
-    repeated by `_replace_rows`, so it does not count.
+    Refuse a backup of a newer version, or one that lacks what other data migrations compute.
+
+    Fields added since get their defaults. Data migrations with the hint `repeated_by_restore` can be
+    called with the present models.
     """
     loader = MigrationLoader(connection)
     theirs = {(app, name) for app, names in manifest.migrations.items() for name in names}
     if theirs - set(loader.disk_migrations):
         raise ArchiveRefused(_newer())
-    for key, migration in loader.disk_migrations.items():
-        computes = any(
-            isinstance(item, RunPython | RunSQL) and not item.hints.get("repeated_by_restore")
-            for item in migration.operations
-        )
-        if key[0] in manifest.migrations and key not in theirs and computes:
-            raise ArchiveRefused(older())
+    lacking = [
+        migration
+        for (app, name), migration in sorted(loader.disk_migrations.items())
+        if app in manifest.migrations and (app, name) not in theirs
+    ]
+    computing = [
+        operation
+        for migration in lacking
+        for operation in migration.operations
+        if isinstance(operation, RunPython | RunSQL)
+    ]
+    if not all(operation.hints.get("repeated_by_restore") for operation in computing):
+        raise ArchiveRefused(older())
+    return [operation.code for operation in computing if isinstance(operation, RunPython)]
 
 
 def _prepare_tables() -> None:
@@ -187,7 +198,6 @@ def _replace_rows(entries: Iterable[Entry], report: RestoreReport, undo: ExitSta
         elif kind == DELETED:
             deleted = json.loads(entry.content)
     FaceImage.objects.filter(pk__in=deleted).delete()
-    tidy_rows(Person.objects)
     Removal.objects.all().delete()
     _release_requests()
     FaceEmbedding.objects.filter(status=FaceEmbedding.Status.INDEXED).update(

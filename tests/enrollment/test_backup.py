@@ -412,6 +412,35 @@ def test_backup_from_before_ids_had_one_spelling_is_made_tidy(file, settings) ->
     assert all(person.search_text for person in people)
 
 
+def test_a_backup_of_version_1_0_is_restored_with_its_groups(settings, tmp_path) -> None:
+    """It was refused, as a migration gives those who managed tokens the permissions for the new ones."""
+    managers = Group.objects.create(name="Managers")
+    managers.permissions.add(
+        *Permission.objects.filter(codename__in=["view_tokenproxy", "add_tokenproxy"])
+    )
+    Group.objects.create(name="Others")
+    enroll("ana", draw_picture())
+    run("backup", tmp_path / "new.tar")
+    file = tmp_path / "new.tar"
+    migrations = json.loads(next(archive.read_entries(file)).content)["migrations"]
+    enrollment = [name for name in migrations["enrollment"] if name < "0010"]
+    path = rewritten(file, migrations=migrations | {"enrollment": enrollment})
+
+    def held(name: str) -> set[str]:
+        permissions = Group.objects.get(name=name).permissions
+        return set(permissions.values_list("codename", flat=True))
+
+    for restored, expected in (
+        (path, {"view_tokenproxy", "add_tokenproxy", "view_accesstoken", "add_accesstoken"}),
+        (file, {"view_tokenproxy", "add_tokenproxy"}),  # of this version: as they were
+    ):
+        empty(settings)
+        Group.objects.all().delete()
+        run("restore", restored)
+        assert held("Managers") == expected and held("Others") == set()
+        assert "ana" in Person.objects.get().search_text
+
+
 def test_rows_that_do_not_fit_leave_nothing(file, settings) -> None:
     path = file.with_name("odd.tar")
     with archive.ArchiveWriter(path) as writer:
