@@ -26,6 +26,7 @@ COPIED += ("templates", "weights", "manage.py", "requirements.txt")
 
 SERVES = "runs until it is stopped; the fixture `served` starts script/server"
 INSTALLS = "installs packages from a registry"
+DOCKER = "needs a Docker daemon; docs/container.md says what was tried"
 DOWNLOADS = "downloads weights"
 NOT_RUN = {
     "script/server": "is started by the fixture `served`",
@@ -53,6 +54,21 @@ NOT_RUN = {
     "script/manage fetch_weights cosface_resnet50 --accept-unpinned": DOWNLOADS,
     "script/manage fetch_weights edgeface_xs --accept-unpinned": DOWNLOADS,
     "script/manage fetch_weights NAME --sha256 HASH": DOWNLOADS,
+    **dict.fromkeys(
+        (
+            "DJANGO_SUPERUSER_USERNAME=me DJANGO_SUPERUSER_PASSWORD='a long pass phrase' docker compose up --detach",
+            "docker compose logs --follow",
+            "docker compose exec faces script/manage diagnose",
+            "docker compose exec faces script/manage createsuperuser",
+            "docker compose exec faces script/manage backup /data/faces.tar",
+            "docker compose cp faces:/data/faces.tar .",
+            "docker compose exec faces rm /data/faces.tar",
+            "docker compose up --build --detach",
+            "REQUIREMENTS=requirements.txt docker compose up --build --detach",
+            "docker compose --file compose.scale.yaml up --build --detach",
+        ),
+        DOCKER,
+    ),
     "script/chaos": "takes minutes; tests/test_crash.py runs it briefly",
     "script/chaos --clients 32 --minutes 3": "takes minutes; tests/test_load.py runs it briefly",
     "script/chaos --faults": "takes minutes; tests/test_faults.py runs it",
