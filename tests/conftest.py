@@ -78,7 +78,7 @@ def _own_pictures(settings, tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_imports(settings) -> Iterator[None]:
-    """What waits to be confirmed waits in this test only."""
+    """Stage imports in a folder of the test's own."""
     yield
     shutil.rmtree(settings.DATA_DIR / "imports", ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""What the API answers to everything that is wrong: JSON, a code, a sentence, and no secrets."""
+"""The API's answers to invalid requests: JSON with a code and a message, without secrets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BOUNDARY = {"content_type": "multipart/form-data; boundary=edge"}
 
 
 def assert_error(response, status: int, code: str | None = None) -> dict:
-    """The one shape of an error; returns its body."""
+    """Check the body of an error and return it."""
     assert response["Content-Type"].startswith("application/json")
     body = response.json()
     assert response.status_code == status, body
@@ -43,7 +43,7 @@ def assert_error(response, status: int, code: str | None = None) -> dict:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims its size and holds next to nothing."""
+    """Return a PNG that claims this size and contains almost nothing."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + content))

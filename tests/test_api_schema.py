@@ -1,4 +1,4 @@
-"""The OpenAPI document is valid, works offline, and says what the calls really answer."""
+"""The OpenAPI document is valid, works offline, and describes the real answers."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_examples_fit_their_schemas(document):
 
 
 def shortened_vectors_filled(value):
-    """The example with 512 numbers where it shows a few."""
+    """Return the example with 512 numbers in place of the few shown."""
     if isinstance(value, dict):
         return {
             key: item[:1] * 512 if key == "embedding" else shortened_vectors_filled(item)
@@ -121,7 +121,7 @@ def shortened_vectors_filled(value):
 
 
 def check(document: dict, schema: dict, value: object) -> None:
-    """Validates as JSON Schema; OpenAPI 3.0's `nullable` becomes its `anyOf`."""
+    """Validate against the JSON Schema; OpenAPI 3.0's `nullable` becomes `anyOf`."""
     whole = resolve_nullable({**schema, "components": document["components"]})
     jsonschema.validate(value, whole)
 
@@ -138,7 +138,7 @@ def resolve_nullable(node):
 
 
 def call_all(api, photo: bytes) -> dict[str, object]:
-    """One real answer of each call."""
+    """Return one real answer of each endpoint."""
     files = [upload(photo), upload(b"", "empty.jpg"), upload(draw_picture(), "wall.jpg")]
     return {
         "post /api/milvus/insert": api.post(
@@ -205,7 +205,7 @@ def test_a_program_at_the_root_is_told_the_calls(api, address, document):
 
 
 def test_what_stands_in_warnings_is_described(api, document, faces):
-    """`warnings` stood beside answers whose schemas did not name it."""
+    """Answers used to have `warnings` that their schemas did not describe."""
     photo = next((faces / "Ann_Veneman").iterdir()).read_bytes()
     calls = operations(document)
     for call in [name for name, operation in calls.items() if "requestBody" in operation]:

@@ -1,4 +1,4 @@
-"""Every misconfiguration that can be foreseen has an id and a hint; a fresh clone has none."""
+"""Every foreseeable misconfiguration has an id and a hint; a fresh clone has none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TAGS = ["recognition", "recognition_notes", "enrollment", "faceproject", "files"
 
 @pytest.fixture(autouse=True)
 def _own_data_folder(settings, tmp_path: Path) -> None:
-    """A data folder as settings make it, and a key as they draw it."""
+    """Use a data folder and a secret key as the settings create them."""
     settings.DATA_DIR = tmp_path / "data"
     settings.DATA_DIR.mkdir(mode=0o700)
     settings.SECRET_KEY = "k" * 50
@@ -29,7 +29,7 @@ def _own_data_folder(settings, tmp_path: Path) -> None:
 
 @pytest.fixture
 def recognition(settings):
-    """Sets keys of RECOGNITION."""
+    """Set keys of RECOGNITION."""
 
     def change(**values: object) -> None:
         settings.RECOGNITION = settings.RECOGNITION | values
@@ -38,7 +38,7 @@ def recognition(settings):
 
 
 def found(*, deploy: bool = False) -> dict[str, CheckMessage]:
-    """What our checks say, by id; each message must say what to do."""
+    """Return the messages of our checks by id; each must have a hint."""
     messages = run_checks(tags=TAGS, include_deployment_checks=deploy)
     ours = [
         item
@@ -50,7 +50,7 @@ def found(*, deploy: bool = False) -> dict[str, CheckMessage]:
 
 
 def ids() -> set[str]:
-    """The ids of what is found, less the note on the model that the tests leave out."""
+    """Return the ids of the messages, without the note on the model that the tests leave out."""
     return set(found()) - {"recognition.I001"}
 
 
@@ -263,7 +263,7 @@ def test_picture_storage_that_cannot_be_written_to(settings, tmp_path):
 
 @pytest.fixture
 def s3(settings):
-    """Stores pictures in S3 with these options."""
+    """Store pictures in S3 with these options."""
 
     def change(**options: object) -> None:
         storage = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
@@ -331,7 +331,7 @@ def test_hsts_without_https(settings):
 
 @pytest.fixture
 def open_host(settings) -> None:
-    """Served to other machines, soundly."""
+    """Serve other machines with a sound configuration."""
     settings.HOST = "0.0.0.0"
     settings.ALLOWED_HOSTS = ["localhost", "faces.example.org"]
 
@@ -365,7 +365,7 @@ def test_loopback_may_debug_and_be_open(settings):
 
 
 def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`manage.py` in a process of its own, with nothing set but what is given."""
+    """Run `manage.py` in its own process, with only the given environment."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],

@@ -127,7 +127,7 @@ def test_the_log_names_the_request(api, caplog):
 
 
 def test_a_refused_request_logs_one_line(api, caplog):
-    """Anybody can send one, and a traceback for each hid what the log is for."""
+    """Anybody can send such requests, and a traceback for each would flood the log."""
     api.get("/api/health", headers={"host": "no host"})
     (record,) = [each for each in caplog.records if each.name.startswith("django.security.")]
 

@@ -1,4 +1,4 @@
-"""Photos as a phone takes them: 12 megapixels, rotated by EXIF, several people, some far away."""
+"""Photos like those of phones: 12 megapixels, rotated by EXIF, several people, some far away."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def people(faces) -> dict[str, list[Path]]:
 
 
 def side_lit(photo: Image.Image) -> Image.Image:
-    """The photo with its right side at a quarter of its light."""
+    """Return the photo with a quarter of the light on its right side."""
     light = np.linspace(1, 0.25, photo.width)[None, :, None]
     return Image.fromarray((np.asarray(photo) * light).astype(np.uint8))
 
 
 @pytest.fixture(scope="module")
 def group(people) -> bytes:
-    """A JPEG whose pixels lie on their side; far: a face 40 pixels wide."""
+    """A JPEG stored sideways; `far` is a face 40 pixels wide."""
     chance = np.random.default_rng(2)
     noise = chance.integers(40, 200, (30, 40, 3), dtype=np.uint8)
     scene = Image.fromarray(noise).resize(SIZE, Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""Every address asks each group for the permission of its act; the API and the pages alike."""
+"""Every URL requires the permission of its action from each group, in the API and on the pages."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_empty_gallery_has_no_finding(db):
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("vectors", [{"ana": 1}, {"ana": 1, "bia": 1}, {"ana": 2, "bia": 1}])
 def test_persons_with_one_picture_are_compared_without_a_warning(vectors):
-    """Of somebody alone the difference of two infinities was taken."""
+    """Used to subtract infinity from infinity for a person with a single picture."""
     set_thresholds(match=0.5, review=0.4)
     add_vectors(vectors)
     assert Kind.NEARER_TO_ANOTHER not in findings()

@@ -413,7 +413,7 @@ def test_backup_from_before_ids_had_one_spelling_is_made_tidy(file, settings) ->
 
 
 def test_a_backup_of_version_1_0_is_restored_with_its_groups(settings, tmp_path) -> None:
-    """It was refused, as a migration gives those who managed tokens the permissions for the new ones."""
+    """Used to be refused, because a later migration grants permissions for the new tokens."""
     managers = Group.objects.create(name="Managers")
     managers.permissions.add(
         *Permission.objects.filter(codename__in=["view_tokenproxy", "add_tokenproxy"])

@@ -324,7 +324,7 @@ def test_real_people_are_enrolled_with_their_faces(faces, tmp_path, weights):
 def test_a_new_person_who_may_be_enrolled_already_is_told_once(
     folder, draw_picture, weights, arguments
 ):
-    """Only the other entrances said so."""
+    """Used to be reported at the other entry points only."""
     enroll("123.456.789-00", draw_picture(seed=8), name="Bia Souza")
     enroll("77", draw_picture(seed=9), name="Ana Lima")
     others = {"Ana-Lima/3.jpg": 5, "Bia_Souza/4.jpg": 6, "Bia_Souza/5.jpg": 7, "caio/6.jpg": 10}

@@ -1,4 +1,4 @@
-"""Whose face of several is meant is asked before anything is enrolled; without a script."""
+"""The choice of a face in a group photo before it is enrolled, in a browser without JavaScript."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def ana(db) -> Person:
 
 @pytest.fixture
 def local() -> Client:
-    """The browser of the server's own user, without an account."""
+    """A browser of the server's own user, without an account."""
     return Client(headers={"host": "localhost"})
 
 
@@ -68,7 +68,7 @@ def add(client: Client, person: Person, **pictures: bytes):
 
 
 def choices(response) -> dict[str, list[str]]:
-    """What each question of the page offers, by its name; the first is what is chosen already."""
+    """Return the options of each question on the page, by its name; the first is the selected one."""
     offered: dict[str, list[str]] = {}
     for radio in Markup(response).find("input", type="radio"):
         offered.setdefault(radio["name"], []).append(radio["value"])

@@ -1,4 +1,5 @@
-"""A repeated insert: answered again, never stored again, also after a crash in the middle."""
+"""A repeated insert gets the first answer and stores nothing twice, even after a crash in the
+middle."""
 
 from __future__ import annotations
 
@@ -24,12 +25,12 @@ INSERT = "/api/milvus/insert"
 
 
 class Killed(BaseException):
-    """What a process that ends leaves running: nothing."""
+    """An exception that stands for the end of the process."""
 
 
 @pytest.fixture
 def insert(api):
-    """An insert of two drawn pictures under this key."""
+    """Insert two drawn pictures with this key."""
 
     def insert(key: str = "order-1", seeds=(1, 2), path: str = INSERT, **fields):
         images = [upload(draw_picture(seed=seed), f"{seed}.jpg") for seed in seeds]
@@ -50,7 +51,7 @@ def test_repetition_gets_the_first_answer(insert):
 
 
 def test_a_repetition_about_somebody_deleted_since_is_told_so(insert, api, commits):
-    """At the person's own address it was 404, as for somebody who never was."""
+    """The person's own URL used to answer 404, as for an unknown person."""
     first = insert(path="/api/milvus/insert", key="order-0")
     assert first.status_code == 200
     again = {"path": "/api/persons/ana/images", "key": "order-1"}
@@ -69,7 +70,7 @@ def test_a_repetition_about_somebody_deleted_since_is_told_so(insert, api, commi
 
 
 def test_a_request_that_is_taken_up_tells_of_the_face_as_at_first(api):
-    """The reasons to doubt it came as they are stored, without their sentences."""
+    """The repeated answer used to have the stored reasons without their messages."""
 
     def face() -> dict:
         form = {"images": [upload(as_jpeg(draw_group()))], "person_id": "ana"}
@@ -143,7 +144,7 @@ def test_too_long_a_key_is_refused(insert):
 
 
 def test_what_is_being_done_is_not_done_twice(insert, monkeypatch):
-    """The repetition comes while the first is at its end."""
+    """The repetition arrives while the first request is about to end."""
     index, answers = indexing.index_rows, []
 
     def slow(*args):
@@ -160,7 +161,7 @@ def test_what_is_being_done_is_not_done_twice(insert, monkeypatch):
 
 
 def test_killed_between_rows_and_vectors_goes_on_where_it_was(insert, monkeypatch):
-    """A kill runs no `except`: the row keeps its start until its time is over."""
+    """A kill runs no `except`, so the row keeps its start time until it expires."""
     with monkeypatch.context() as patch:
         patch.setattr("enrollment.index.index_rows", lambda *args: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
@@ -198,7 +199,7 @@ def test_vector_store_that_fails_on_the_way_is_repeated_safely(insert, settings,
 
 
 def test_a_number_that_was_another_requests_before_a_restore_finds_nobody_elses_picture(insert):
-    """The counters start again after a restore; pictures of forgotten requests keep their keys."""
+    """Ids are used again after a restore, while pictures keep the keys of deleted requests."""
     insert(person_id="alice")
     IdempotentRequest.objects.all().delete()
     table = IdempotentRequest._meta.db_table

@@ -1,4 +1,4 @@
-"""The calls about persons: list, create, read, change, delete, merge, and their pictures."""
+"""The endpoints for persons: list, create, read, change, delete, merge, and their pictures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ODD_IDS = ["a/b", "ç %\"'", "a/images", "a/", "50%2Foff", "x/images/1/merge", "
 
 @pytest.fixture
 def call(api):
-    """Calls as programs do: the path encoded, told to Django as the server tells it, JSON sent."""
+    """Send a request like a program: encoded path, raw path as the server provides it, JSON body."""
 
     def call(method: str, path: str, data=None, format: str = "json", **extra):
         send = getattr(api, method)
@@ -76,7 +76,7 @@ def test_any_id_can_be_addressed(call, person_id):
 
 
 def test_plain_slashes_are_part_of_the_id_too(api, db):
-    """As a client sends that does not encode, or a server that tells no raw path."""
+    """As sent by a client that does not encode, or by a server without raw paths."""
     Person.objects.create(person_id="gate/7")
     assert api.get("/api/persons/gate/7").json()["person_id"] == "gate/7"
     assert api.get("/api/persons/gate/7/images").json()["count"] == 0
@@ -113,7 +113,7 @@ def test_senseless_query_is_refused(call, query):
 
 @pytest.mark.parametrize("address", [PERSONS, f"{PERSONS}/a/images"])
 def test_parameter_that_nobody_knows_is_refused(call, address):
-    """It may be a misspelt filter, and everything would be answered."""
+    """It may be a misspelt filter, and everything would be returned."""
     Person.objects.create(person_id="a")
     response = call("get", f"{address}?search=ana")
     assert response.status_code == 400
@@ -138,7 +138,7 @@ def test_person_without_a_usable_id_is_not_made(call, person_id):
     ],
 )
 def test_a_key_that_is_repeated_within_json_is_refused_as_a_repeated_field_is(api, body):
-    """The last one counted."""
+    """Used to take the last value."""
     answer = api.generic("POST", PERSONS, body, content_type="application/json")
     assert (answer.status_code, answer.json()["error"]) == (400, "validation_error")
     assert answer.json()["fields"] == {
@@ -234,7 +234,7 @@ def test_picture_is_shown_moved_and_deleted(call, commits, weights):
 
 
 def test_picture_that_goes_while_it_is_moved_is_404(call, weights, monkeypatch):
-    """The answer was 500."""
+    """Used to be 500."""
     enroll("ana", draw_picture())
     enroll("bia", draw_picture(seed=1))
     picture = FaceImage.objects.first()
@@ -255,7 +255,7 @@ def test_pictures_are_not_added_to_somebody_unknown(call):
 
 
 def test_a_size_that_there_is_not_is_told(call, boss, weights):
-    """The whole picture was sent."""
+    """Used to send the whole picture."""
     picture = enroll("ana", draw_picture((640, 480))).outcomes[0].face_image
     address = at("ana", f"/images/{picture.pk}")
 

@@ -1,4 +1,4 @@
-"""What is deleted goes everywhere: from SQL, Milvus, the storage and every file that held a word of it."""
+"""A deletion removes all data: from SQL, Milvus, the storage and every file."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def holding(folder: Path, *texts: bytes) -> list[str]:
-    """The files that hold one of the texts."""
+    """Return the files that contain one of the texts."""
     return [
         path.name for path in files_in(folder) if any(text in path.read_bytes() for text in texts)
     ]
@@ -109,7 +109,7 @@ sys.stdin.readline()
 
 
 def test_no_file_of_the_data_folder_holds_a_word_of_who_was_erased(tmp_path):
-    """Looked for while the process still runs: nothing waits for its end."""
+    """Checked while the process runs, so nothing waits for its end."""
     data = tmp_path / "data"
     environment = new_gallery(data)
     process = subprocess.Popen(
@@ -224,7 +224,7 @@ def test_answers_and_reports_that_name_the_person_go(commits, picture, settings,
 
 
 def test_the_admins_history_forgets_who_was_deleted(boss, commits, picture):
-    """It went on naming the person, and the files, for ever."""
+    """It used to keep the names of persons and files."""
     people = {name: enroll(name, picture).person for name in ("ana", "bia")}
     pictures = {name: person.face_images.get() for name, person in people.items()}
     admin = User.objects.get(username="admin")

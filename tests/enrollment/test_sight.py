@@ -1,4 +1,5 @@
-"""What a Viewer sees: whom they found, with the pictures, for a while; and nothing of the others."""
+"""What a Viewer sees: the persons whom they found, with pictures, for a limited time, and nothing
+of others."""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ def browser(viewer) -> Client:
 
 @pytest.fixture
 def gallery(commits, weights) -> list[int]:
-    """Ana, and five persons who do not look like her; the ids of their pictures."""
+    """Ana, and five persons who do not look like her; returns the ids of their pictures."""
     with commits():
         made = [enroll(f"person {n}", draw_picture(seed=n)) for n in range(6)]
     set_thresholds()
@@ -128,7 +129,7 @@ def verify(call, person_id: str, **fields: object) -> dict:
 
 @pytest.mark.parametrize("fields", [{}, {"threshold": -1}, {"require_face": False}])
 def test_a_guessed_id_tells_nothing(call, gallery, fields):
-    """An id that nobody has was a 404, and that of somebody else told how unlike they look."""
+    """Used to be 404 for an unknown id, and to reveal the similarity to an existing person."""
     FaceEmbedding.objects.filter(face_image=gallery[3]).delete()  # nothing to compare with
     known = verify(call, "person 2", **fields)
     assert known == verify(call, "nobody", **fields) == verify(call, "person 3", **fields)

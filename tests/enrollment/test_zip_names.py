@@ -136,7 +136,7 @@ def test_names_in_the_code_page_of_dos(name, tmp_path):
     [(charset, name) for charset, names in OTHER_NAMES.items() for name in names],
 )
 def test_a_name_in_another_code_page_is_told_and_never_another_name(charset, name, tmp_path):
-    """It became a name in code page 850, such as `JoÒo`, whatever it was written in."""
+    """Any name used to be read as code page 850, for example as `JoÒo`."""
     written = f"{name}/1.jpg".encode(charset)
     found = unpacked(raw_named(written, b"ana/1.jpg"), tmp_path / "a")
     shown = written.decode("ascii", "backslashreplace")
@@ -145,7 +145,7 @@ def test_a_name_in_another_code_page_is_told_and_never_another_name(charset, nam
 
 
 def test_one_name_tells_the_code_page_of_the_others(tmp_path):
-    """`GONÇALVES` in the code page of Windows reads as `GONÃALVES` in that of DOS."""
+    """`GONÇALVES` written in the Windows code page reads as `GONÃALVES` in the DOS one."""
     names = [f"{name}/1.jpg".encode("cp1252") for name in ("GONÇALVES", "José")]
     content = raw_named(*names)
     assert all(unpacked(content, tmp_path / "a").values())

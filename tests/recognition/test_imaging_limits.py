@@ -205,7 +205,7 @@ def test_metadata_of_a_tiff_fails_no_picture():
 
 
 def test_metadata_of_a_heic_ends_no_process():
-    """At this one, which fuzzing made, pi_heif's reading of the metadata was a segmentation fault."""
+    """pi_heif crashed (SIGSEGV) on the metadata of this file, which fuzzing produced."""
     script = (
         "import django, sys; django.setup(); from recognition.imaging import read_image; "
         "print(read_image(open(sys.argv[1], 'rb').read()).pixels.shape)"

@@ -1,4 +1,5 @@
-"""The runtimes answer alike, the fastest is kept for the next start, and nothing is told to anybody."""
+"""The runtimes give equal embeddings, the converted form is kept for the next start, and no
+telemetry is sent."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ MODEL = "mobilenetv3_large"
 
 @pytest.fixture
 def folder(settings, tmp_path) -> Path:
-    """`WEIGHTS_DIR` with the default model, never loaded, and an empty `DATA_DIR` beside it."""
+    """`WEIGHTS_DIR` with the default model, not loaded yet, and an empty `DATA_DIR` beside it."""
     folder = tmp_path / "weights"
     folder.mkdir()
     shutil.copy(ROOT / "weights" / f"{MODEL}.safetensors", folder)
@@ -48,7 +49,7 @@ def folder(settings, tmp_path) -> Path:
 
 @pytest.fixture
 def kept(folder) -> Path:
-    """The folder, with the form that the first start leaves."""
+    """The same folder after a first start, with the converted form."""
     load_network(MODEL)
     unload_networks()
     return folder
@@ -56,7 +57,7 @@ def kept(folder) -> Path:
 
 @pytest.fixture
 def no_conversion(monkeypatch) -> None:
-    """Whoever must not convert again does not find torch, either."""
+    """Make building with torch and converting fail."""
     monkeypatch.setattr(loader_module, "build", None)
     monkeypatch.setattr(loader_module, "convert_to_openvino", None)
 
@@ -153,7 +154,8 @@ def test_forms_of_what_is_gone_are_removed(kept):
 
 
 def test_two_weights_of_one_model_keep_their_forms(kept):
-    """The user's checkpoint and the bundled file, which serves again when the other is taken away."""
+    """The user's checkpoint and the bundled file, which is used again when the checkpoint is
+    removed."""
     state = build(KNOWN_NETWORKS[MODEL], kept / f"{MODEL}.safetensors").state_dict()
     torch.save(state, kept / f"{MODEL}.ckpt")
     load_network(MODEL)
@@ -225,7 +227,7 @@ class Turning(torch.nn.Module):
 
 @pytest.mark.parametrize("wrong", [False, True])
 def test_half_precision_only_where_it_changes_nothing(wrong, monkeypatch):
-    """What a GPU does, on the processor."""
+    """The decision for a GPU, made on the CPU."""
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
     runtime = TorchRuntime(Turning(wrong), "cpu:0")
     plain = TorchRuntime(Turning(wrong)).run(trial_crops())
