@@ -214,7 +214,7 @@ def test_threads_share_one_network(weights):
 
 
 class Turning(torch.nn.Module):
-    """Gives a few pixels as they are, turned where numbers of half precision are `wrong`."""
+    """A module that returns some pixels; with `wrong` it reverses them in half precision."""
 
     def __init__(self, wrong: bool) -> None:
         super().__init__()
