@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -306,6 +307,41 @@ def test_a_person_is_made_together_with_pictures(open_page, weights, photo, scri
     expect(page.locator(".picture-card")).to_have_count(1)
 
 
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
+def test_whose_face_is_meant_is_chosen_by_keyboard_on_a_phone(
+    open_page, ana, photo, group, tmp_path, script: bool
+) -> None:
+    pair = tmp_path / "pair.jpg"
+    pair.write_bytes(as_jpeg(draw_group(PEOPLE[1:])))
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
+    page = open_page(f"/people/{Person.objects.get().pk}/", java_script_enabled=script, **phone)
+    page.get_by_label("Pictures", exact=True).set_input_files([photo, group, pair])
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.locator("h1")).to_have_text("Which face is ana’s?", timeout=TIMEOUT_MS)
+    expect(page.locator(".messages")).to_contain_text("1 picture was added.")
+    first, second = page.locator("fieldset").all()
+    expect(first.get_by_role("radio")).to_have_count(4)
+    expect(second.get_by_role("radio")).to_have_count(3)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    expect(first.get_by_label("Face 1, the largest")).to_be_checked()
+    first.get_by_role("radio").first.focus()
+    page.keyboard.press("ArrowDown")
+    expect(first.get_by_label("Face 2")).to_be_checked()
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowUp")  # from the first to the last
+    expect(second.get_by_label("None of them: leave this picture out")).to_be_checked()
+    first.locator("img").last.tap()
+    expect(first.get_by_label("Face 3")).to_be_checked()
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("ana", timeout=TIMEOUT_MS)
+    expect(page.locator(".messages")).to_contain_text("1 picture was added.")
+    expect(page.locator(".messages")).to_contain_text("1 picture was left out.")
+    expect(page.locator(".picture-card")).to_have_count(3)
+    chosen = FaceImage.objects.exclude(chosen_face=None).get()
+    assert chosen.original_path == "group.jpg"
+    assert page.faults == []
+
+
 # The API by hand
 
 
@@ -418,6 +454,13 @@ def test_pages_fit_and_keep_nobody_out(
     page.goto(f"/people/{several.person_id}/face?picture={several.pk}")
     expect(page.get_by_role("radio")).to_have_count(3)
     look("face")
+    page.goto(f"/people/{several.person_id}/")
+    page.locator("#enroll-form input[multiple]").set_input_files([group])
+    page.locator("#enroll-button").click()
+    expect(page.get_by_role("radio")).to_have_count(4, timeout=TIMEOUT_MS)
+    look("face-choice")
+    page.goto(f"/people/{several.person_id}/")
+    expect(page.locator(".notice.warning a")).to_have_attribute("href", re.compile("/faces$"))
     page.goto("/people/doubts")
     expect(page.locator(".doubts").first).to_be_visible()
     look("doubts")
@@ -463,7 +506,7 @@ API_PAGES = {
 @pytest.mark.parametrize("locale", ["en", "pt-BR"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_admin_and_the_api_keep_nobody_out(
-    open_page, admin_user, ana, scheme: str, locale: str
+    open_page, admin_user, ana, group, scheme: str, locale: str
 ) -> None:
     """Like the pages above, except that tables may scroll within an admin page."""
     picture = FaceImage.objects.get()
@@ -478,6 +521,11 @@ def test_the_admin_and_the_api_keep_nobody_out(
     for name, address in (ADMIN_PAGES | API_PAGES).items():
         page.goto(address.format(person=picture.person_id, picture=picture.pk))
         look_at(page, name, kind=f"{scheme}-{locale.lower()}")
+    page.goto(f"/admin/enrollment/person/{picture.person_id}/change/")
+    page.locator("#id_pictures").set_input_files([group])
+    page.locator("input[name=_save]").click()
+    expect(page.get_by_role("radio")).to_have_count(4, timeout=TIMEOUT_MS)
+    look_at(page, "admin-face-choice", kind=f"{scheme}-{locale.lower()}")
     page.goto("/api/docs")
     page.locator(".opblock-summary-control", has_text="/api/milvus/insert").click()
     page.locator(".try-out__btn").click()
