@@ -17,8 +17,8 @@ class PersonForm(forms.ModelForm):
         required=False,
         allow_empty_file=True,
         help_text=_(
-            "JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF, several at once, each with this person's face as the largest. "
-            "A picture that is refused does not stop the others."
+            "JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF, several at once. Of a picture with "
+            "several faces you choose the right one next. A picture that is refused does not stop the others."
         ),
     )
     use_face_detection = forms.BooleanField(
