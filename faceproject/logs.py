@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
 
+from recognition.api.request_id import shows_traceback
+
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
@@ -53,7 +55,6 @@ class JsonFormatter(logging.Formatter):
             "request_id": getattr(record, "request_id", UNKNOWN),
         }
         line |= getattr(record, "facts", None) or {"message": record.getMessage()}
-        # Anybody can send suspicious requests, so they get no traceback.
-        if record.exc_info and not record.name.startswith("django.security."):
+        if shows_traceback(record):
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

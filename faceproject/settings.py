@@ -367,6 +367,7 @@ LOGGING = {
         "grpc._server": {"level": "CRITICAL"},
         "milvus_lite": {"level": "WARNING"},
         "django_tasks": {"level": "WARNING"},
+        "PIL": {"level": "CRITICAL"},  # what is wrong with a picture stands in the answer
         "axes": {"level": "ERROR"},  # faceproject.logins logs the same events
     },
 }

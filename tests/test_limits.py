@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -12,6 +13,7 @@ from rest_framework.throttling import SimpleRateThrottle
 
 from faceproject.conf import ProjectSettings
 from faceproject.environment import Environment
+from faceproject.logs import JsonFormatter
 from recognition.api.request_id import LineFormatter, RequestIdFilter
 from tests.pictures import upload
 
@@ -126,11 +128,20 @@ def test_the_log_names_the_request(api, caplog):
     assert named == {"django.request": "gate-7", "outside": "-"}
 
 
-def test_a_refused_request_logs_one_line(api, caplog):
+@pytest.mark.parametrize(
+    ("headers", "body", "said"),
+    [
+        pytest.param({"host": "no host"}, b"", "no host", id="host"),
+        pytest.param({}, b"--b\r\n" + b"a: b\r\n" * 2000, "Unable to parse", id="form"),
+    ],
+)
+def test_a_refused_request_logs_one_line(client, caplog, headers, body, said):
     """Anybody can send such requests, and a traceback for each would flood the log."""
-    api.get("/api/health", headers={"host": "no host"})
-    (record,) = [each for each in caplog.records if each.name.startswith("django.security.")]
+    client.post("/", body, "multipart/form-data; boundary=b", headers=headers)
+    told = [record for record in caplog.records if record.exc_info]
 
-    line = LineFormatter("%(message)s").format(record)
+    lines = [LineFormatter("%(message)s").format(record) for record in told]
+    written = [json.loads(JsonFormatter().format(record)) for record in told]
 
-    assert record.exc_info and "no host" in line and "\n" not in line
+    assert told and all("\n" not in line and said in line for line in lines)
+    assert not any("exception" in line for line in written)

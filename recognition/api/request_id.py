@@ -56,12 +56,11 @@ class LineFormatter(logging.Formatter):
     """Format each log message as one line, whatever text it contains.
 
     Control characters are escaped. The lines of a traceback are indented, so none looks like a log
-    line. A request that Django refuses as suspicious is logged without a traceback, because anybody
-    can send one.
+    line.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        if record.name.startswith("django.security."):
+        if not shows_traceback(record):
             record = copy(record)
             record.exc_info = record.exc_text = None
         return super().format(record)
@@ -72,6 +71,15 @@ class LineFormatter(logging.Formatter):
     def formatException(self, ei: Any) -> str:
         lines = super().formatException(ei).split("\n")
         return "\n".join(f"    {_CONTROLS.sub(_escape, line)}" for line in lines)
+
+
+def shows_traceback(record: logging.LogRecord) -> bool:
+    """Return whether a log record's traceback is worth writing: that of a failure of the service.
+
+    Anybody can send requests that Django refuses, and a traceback for each would flood the log.
+    """
+    refused = record.name.startswith("django.security.") or record.levelno < logging.ERROR
+    return bool(record.exc_info) and not (refused and record.name.startswith("django."))
 
 
 def _escape(match: re.Match[str]) -> str:

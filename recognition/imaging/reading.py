@@ -6,6 +6,7 @@ import io
 import re
 import struct
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ _OTHER_ENDS: Final = (b"\x55\xaa" * 32, b"\xfe" * 64, bytes(range(255)) * 4)
 # Pillow decodes run-length-encoded bitmaps slowly, in Python.
 _MOST_RLE_PIXELS: Final = 4_000_000
 _MOST_RLE_BYTES: Final = 4_000_000
+# Damaged files make Pillow warn with ever new texts, each of which Python keeps.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 # The block size of Pillow's allocations. glibc returns blocks of 32 MiB or more to the system at once.
 # With the default of 16 MiB, each thread would keep the memory of its largest picture.
 Image.core.set_block_size(64 * 1024**2)  # type: ignore[attr-defined]  # there is no public way
