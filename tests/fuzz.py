@@ -405,12 +405,16 @@ def large_pictures(megapixels: float) -> Iterator[tuple[str, bytes]]:
     yield "RGBA PNG", _encoded(image.convert("RGBA"), "PNG", compress_level=1)
     yield "turned JPEG", _encoded(turned, "JPEG", quality=85, exif=exif)
     yield "JPEG, profile", _encoded(image, "JPEG", quality=85, icc_profile=wide_gamut_profile())
-    yield "JPEG, progressive", _encoded(image, "JPEG", quality=85, progressive=True)
+    yield "JPEG, progressive", _encoded(image, "JPEG", progressive=True, subsampling=0)
     yield "WebP", _encoded(image, "WEBP", quality=80, method=0)
     yield "AVIF", _encoded(image, "AVIF", quality=70, speed=10)
     yield "TIFF", _encoded(image, "TIFF", compression="jpeg")
-    deep = np.asarray(image.filter(ImageFilter.GaussianBlur(1))).astype(">u2") * 16
-    rows = np.concatenate([np.zeros((side, 1), np.uint8), deep.view(np.uint8).reshape(side, -1)], 1)
+    deep = np.asarray(image.filter(ImageFilter.GaussianBlur(3))).astype(">u2") * 16
+    deep = deep.view(np.uint8).reshape(side, -1)
+    deep[:, 6:] -= deep[
+        :, :-6
+    ].copy()  # PNG's filter 1, so that it is no larger than a request may be
+    rows = np.concatenate([np.ones((side, 1), np.uint8), deep], 1)
     yield "16-bit PNG", png(16, 2, rows.tobytes(), side, side)
 
 

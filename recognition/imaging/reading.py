@@ -173,7 +173,11 @@ def _source(kind: str, opener: Callable[[], Image.Image], **found: Any) -> _Sour
 def _open_jpeg(data: bytes) -> _Source:
     jpeg = read_jpeg(data)
     opener = lambda: JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg.whole))  # noqa: E731
-    return _source("JPEG", opener, orientation=jpeg.orientation, jpeg=jpeg)
+    source = _source("JPEG", opener, orientation=jpeg.orientation, jpeg=jpeg)
+    if jpeg.scans > 1 or "progressive" in source.image.info:
+        # The decoder keeps the coefficients of all pixels until the last scan, at every scale.
+        source.decoded_pixels = jpeg.width * jpeg.height
+    return source
 
 
 def _open_png(data: bytes) -> _Source:

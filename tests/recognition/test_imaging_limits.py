@@ -20,6 +20,7 @@ from PIL import Image
 from recognition.exceptions import InvalidImage
 from recognition.imaging import opened_image, read_image, storable_bytes
 from recognition.imaging.budget import PixelBudget
+from recognition.imaging.budget import budget as shared_budget
 from tests.pictures import draw_picture
 
 CASES = Path(__file__).resolve().parent.parent / "cases"
@@ -253,6 +254,14 @@ def test_a_picture_counts_until_its_block_ends(settings):
         assert not waited.wait(0.2)
     assert waited.wait(10)
     thread.join(10)
+
+
+@pytest.mark.parametrize(("progressive", "counted"), [(False, 400 * 300), (True, 1600 * 1200)])
+def test_a_progressive_jpeg_counts_whole_at_every_scale(progressive, counted):
+    """Its decoder holds all coefficients: eight of 50 megapixels at once took 2.2 GB."""
+    with opened_image(draw_picture((1600, 1200), progressive=progressive), side=300) as picture:
+        assert picture.pixels.shape == (300, 400, 3)
+        assert shared_budget.used == counted
 
 
 def test_a_refused_picture_leaves_the_budget_as_it_was(settings):
