@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 from recognition.setting import Setting, settings_of
 
 Declaration = TypeVar("Declaration")
+
+PLAIN = re.compile(r"[\w./:@,+-]*")  # a value that needs no quotes
 
 
 class Environment:
@@ -45,3 +50,22 @@ class Environment:
                 "is expected. See docs/configuration.md."
             ) from error
         return self.base / value.expanduser() if isinstance(value, Path) else value
+
+
+def write_settings(file: Path, values: Mapping[str, str]) -> None:
+    """Set variables in an `.env` file, atomically, and keep its other lines and its comments.
+
+    Raise `ValueError` for a value that a line of the file cannot hold.
+    """
+    lines = file.read_text().splitlines() if file.exists() else []
+    for name, value in values.items():
+        if not value.isprintable() or "'" in value:
+            raise ValueError(value)
+        quoted = value if PLAIN.fullmatch(value) else f"'{value}'"
+        line = f"{name}={quoted}"
+        place = re.compile(rf"\s*(?:export\s+)?{name}\s*=")
+        kept = [each for each in lines if not place.match(each)]
+        lines = [*kept, line]
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as fresh:
+        fresh.write("\n".join(lines) + "\n")  # readable by its owner only
+    Path(fresh.name).replace(file)

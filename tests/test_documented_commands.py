@@ -39,6 +39,8 @@ NOT_RUN = {
     "script/worker": f"{SERVES}; tests/enrollment/test_backlog.py does its work",
     "script/test": "would run this test again",
     "script/manage createsuperuser": "asks for a password at a terminal",
+    "script/manage setup": "asks at a terminal; tests/test_setup.py",
+    "script/manage setup --no-input --set LANGUAGE_CODE=pt-br --set PERSON_KEEP_DAYS=365 --fetch yunet": DOWNLOADS,
     "git clone <this repository> faces && cd faces": "the address is not known yet",
     "git pull": "needs a published repository",
     "pip install -r requirements.txt": INSTALLS,

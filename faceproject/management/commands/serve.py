@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
-from django.contrib.auth.password_validation import validate_password
-from django.core.exceptions import ValidationError
-from django.core.management import BaseCommand, CommandError, call_command
+from django.core.management import BaseCommand, CommandError
 from django.core.wsgi import get_wsgi_application
 from django.db import DatabaseError
 from django.utils.translation import gettext, ngettext
@@ -19,6 +15,7 @@ from django.utils.translation import gettext, ngettext
 from enrollment.gallery import faceless_pictures
 from enrollment.upkeep import BacklogThread
 from enrollment.web import accounts_with_old_tokens
+from faceproject.first_account import has_admin, make_named_account
 from faceproject.server import DRAIN_SECONDS, CannotListen, Server
 from recognition.api.access import is_loopback_name, open_to
 from recognition.api.peer import is_supported
@@ -80,16 +77,9 @@ class Command(BaseCommand):
 
     def _say_account(self) -> None:
         """Create the account that the environment names; if there is no admin, say how to make one."""
-        users = get_user_model()
-        name = os.environ.get("DJANGO_SUPERUSER_USERNAME")
-        password = os.environ.get("DJANGO_SUPERUSER_PASSWORD")
-        if name and password:
-            if not users.objects.filter(username=name).exists():
-                self._check_password(users(username=name), password)
-                os.environ.setdefault("DJANGO_SUPERUSER_EMAIL", "")
-                call_command("createsuperuser", interactive=False, verbosity=0)
-                self._say(gettext("Made the admin account '%(name)s'.") % {"name": name})
-        elif not users.objects.filter(is_superuser=True).exists():
+        if made := make_named_account():
+            self._say(made)
+        elif not has_admin():
             self._say(
                 gettext(
                     "There is no admin account yet. Make one, while this runs, with: "
@@ -106,13 +96,6 @@ class Command(BaseCommand):
                 )
                 % {"names": ", ".join(names)}
             )
-
-    def _check_password(self, user: Any, password: str) -> None:
-        try:
-            validate_password(password, user)
-        except ValidationError as error:
-            reason = " ".join(error.messages)
-            raise CommandError(f"DJANGO_SUPERUSER_PASSWORD: {reason}") from error
 
     def _open_store(self) -> None:
         """Open the vector store. Raise `CommandError` if another process holds it.
