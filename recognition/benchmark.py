@@ -25,6 +25,8 @@ from recognition.embedding import embed_crops, embed_uploads
 from recognition.evaluation import open_pictures
 from recognition.exceptions import RecognitionError
 from recognition.imaging import read_image
+from recognition.inference import batch_size
+from recognition.networks.device import choose_device
 from recognition.networks.registry import EMBEDDING_DIM
 from recognition.vector_store import LiteVectorStore, VectorRow, configured_index
 
@@ -130,7 +132,7 @@ def _of_side(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _embedding(sample: Sample, model: str, seconds: float) -> Iterator[Timing]:
-    for size in sorted({1, get_settings().embed_batch_size}):
+    for size in sorted({1, batch_size(choose_device(get_settings().device))}):
         batch = [align_face(*sample.face(number)) for number in range(size)]
         yield _timing(
             "embed",

@@ -70,14 +70,20 @@ class RecognitionSettings:
         "Models, with commas, that the server loads at its start; the others load at their first use, which then takes some seconds more.",
     )
     embed_batch_size: int = setting(
-        32,
-        "Faces that go through a network at once; lower it when a GPU runs out of memory.",
+        256,
+        "Faces that go through a network at once; lower it when a GPU runs out of memory. On a processor 8 are the most, as more are [no faster](performance.md#runtimes).",
         least=1,
         most=4_096,
     )
+    max_waiting_faces: int = setting(
+        1_000,
+        "Faces that wait for the network at the same time. A request that brings more gets 503 and when to come again; imports and commands wait, and take half at the most.",
+        least=1,
+        most=1_000_000,
+    )
     torch_threads: int = setting(
         0,
-        "Processor threads of one forward pass, whatever runs it; `0`: one for each core that the process may use.",
+        "Processor threads of one forward pass, whatever runs it, and of OpenCV; `0`: one for each core that the process may use.",
         least=0,
         most=1_024,
     )

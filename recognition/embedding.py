@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Final, Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 from django.utils.translation import gettext
@@ -21,9 +21,8 @@ from recognition.exceptions import (
     SeveralFaces,
 )
 from recognition.imaging import DecodedImage, opened_image, read_image
-from recognition.networks import LoadedNetwork, load_network
-from recognition.networks.registry import EMBEDDING_DIM
-from recognition.observing import BATCHES, timed
+from recognition.inference import Embeddings, get_queue
+from recognition.networks import load_network
 from recognition.quality import (
     FaceQuality,
     crop_quality,
@@ -31,8 +30,6 @@ from recognition.quality import (
     has_structure,
     is_unclear_who_is_meant,
 )
-
-LEAST_LENGTH: Final = 1e-12  # of an embedding that is divided by its length
 
 
 class CropOptions(TypedDict, total=False):
@@ -79,15 +76,6 @@ class FaceNotChosen(SeveralFaces):
     def __init__(self, message: str, crops: list[Crop]) -> None:
         super().__init__(message)
         self.crops = crops
-
-
-@dataclass(frozen=True, slots=True)
-class Embeddings:
-    """`vectors` is N×512 float32 of length 1. Only vectors of the same weights are comparable."""
-
-    vectors: np.ndarray
-    model: str
-    fingerprint: str
 
 
 def crop_faces(
@@ -273,29 +261,14 @@ def _no_face() -> NoFaceDetected:
     )
 
 
-def embed_crops(crops: Sequence[np.ndarray], model: str) -> Embeddings:
-    """Embed 112×112×3 uint8 RGB crops with the model, `EMBED_BATCH_SIZE` at a time.
+def embed_crops(
+    crops: Sequence[np.ndarray] | np.ndarray, model: str, *, bulk: bool = False
+) -> Embeddings:
+    """Return the embeddings of 112×112×3 uint8 RGB crops, which wait in the queue of the device.
 
-    With `FLIP_TTA` an embedding is the mean of those of the crop and its mirror image.
+    Errors, and what `bulk` means, are as in `recognition.inference.InferenceQueue.submit`.
     """
-    loaded = load_network(model)
-    size = get_settings().embed_batch_size
-    parts = [_forward(loaded, crops[start : start + size]) for start in range(0, len(crops), size)]
-    vectors = np.concatenate(parts) if parts else np.empty((0, EMBEDDING_DIM), np.float32)
-    return Embeddings(vectors, model, loaded.weights.fingerprint)
-
-
-@timed("embed")
-def _forward(loaded: LoadedNetwork, crops: Sequence[np.ndarray]) -> np.ndarray:
-    BATCHES.observe(len(crops))
-    pixels = np.stack(crops)
-    vectors = loaded.runtime.run(pixels)
-    if loaded.weights.flip_tta:
-        # To normalise each before changes nothing (2,000 pairs, TAR at an FMR of 1 %, earlier
-        # weights: 80.6 % instead of 80.4 %).
-        vectors += loaded.runtime.run(np.ascontiguousarray(pixels[:, :, ::-1]))
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, LEAST_LENGTH))
+    return get_queue().submit(crops, model, bulk=bulk).result()
 
 
 def embed_uploads(
@@ -320,4 +293,4 @@ def _largest_face(data: bytes, **options: Unpack[CropOptions]) -> Crop | Recogni
 
 def vectors_of(model: str, crops: Sequence[np.ndarray]) -> np.ndarray:
     """Return only the vectors of `embed_crops`: N×512 float32 of length 1."""
-    return embed_crops(crops, model).vectors
+    return embed_crops(crops, model, bulk=True).vectors

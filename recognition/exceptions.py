@@ -77,6 +77,17 @@ class DetectorUnavailable(RecognitionError):
     status = 503
 
 
+class Overloaded(RecognitionError):
+    """More faces than `MAX_WAITING_FACES` wait for the network; `retry_after` is in seconds."""
+
+    code = "overloaded"
+    status = 503
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class OutOfDeviceMemory(RecognitionError):
     """The accelerator has too little memory for the batch."""
 

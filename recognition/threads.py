@@ -14,6 +14,13 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def size_threads() -> None:
+    """Give OpenCV as many threads as one forward pass has."""
+    import cv2
+
+    cv2.setNumThreads(network_threads())
+
+
 def network_threads() -> int:
     """Return the number of threads of one forward pass."""
     return get_settings().torch_threads or available_cores()

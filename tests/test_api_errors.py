@@ -317,7 +317,7 @@ def test_too_little_device_memory_is_503(api, monkeypatch):
     def fail(*args):
         raise OutOfDeviceMemory("The GPU has too little memory.")
 
-    monkeypatch.setattr("recognition.embedding._forward", fail)
+    monkeypatch.setattr("recognition.inference.forward", fail)
     assert_error(api.post(EMBEDDING, {"image": upload()}), 503, "out_of_device_memory")
 
 

@@ -28,8 +28,9 @@ from enrollment.web import Act, found_by, is_found
 from recognition.api.access import may
 from recognition.api.views import UploadView, crop_file
 from recognition.decision import Thresholds, decide
-from recognition.embedding import Crop, Embeddings, embed_crops
+from recognition.embedding import Crop, embed_crops
 from recognition.exceptions import NoFaceDetected, RecognitionError
+from recognition.inference import Embeddings
 from recognition.networks import find_weights, load_network
 
 

@@ -243,7 +243,9 @@ def _without_doubtful_identity(admitted: list[Outcome]) -> list[Outcome]:
     """
     weights = compared_weights()
     pixels = [outcome.face_crop.pixels for outcome in admitted]
-    vectors = embed_crops(pixels, weights.model).vectors if weights else [None] * len(admitted)
+    vectors = (
+        embed_crops(pixels, weights.model, bulk=True).vectors if weights else [None] * len(admitted)
+    )
     ids = {clean_person_id(outcome.upload.person_id) for outcome in admitted}
     persons = dict(Person.objects.filter(person_id__in=ids).values_list("person_id", "pk"))
     probes = [

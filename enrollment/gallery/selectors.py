@@ -28,8 +28,8 @@ from enrollment.models import (
 )
 from recognition.conf import get_settings
 from recognition.decision import Decision, Thresholds, decide, thresholds_of
-from recognition.embedding import Embeddings
 from recognition.exceptions import NoFaceDetected
+from recognition.inference import Embeddings
 from recognition.networks import find_weights, usable_names
 from recognition.vector_store import (
     MAX_HITS,

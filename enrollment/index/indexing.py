@@ -243,7 +243,8 @@ def _find_face(picture: FaceImage, face: dict[str, Any] | None) -> Crop:
 
 def _embed(model: str, rows: list[FaceEmbedding], crops: Mapping[int, Crop]) -> dict[int, str]:
     try:
-        embeddings = embed_crops([crops[row.face_image_id].pixels for row in rows], model)
+        pixels = [crops[row.face_image_id].pixels for row in rows]
+        embeddings = embed_crops(pixels, model, bulk=True)
     except RecognitionError as error:
         logger.exception("Pictures %s were not embedded", [row.face_image_id for row in rows])
         return {row.pk: error.code for row in rows}

@@ -36,6 +36,7 @@ PROBLEM_TITLES: Final = {
     NoFaceDetected.code: _("No face was found"),
     "unknown_model": _("There is no such model"),
     "weights_unavailable": _("This model is not ready"),
+    "overloaded": _("The server is busy"),
     "out_of_device_memory": _("The graphics card is too small for this"),
     "vector_store_unavailable": _("The gallery cannot be searched now"),
     "vector_store_locked": _("Another program is using the gallery"),

@@ -152,7 +152,7 @@ def _answer(
     status: int, body: dict[str, object], headers: dict[str, str] | None = None
 ) -> Response:
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} | (headers or {})
     return Response(body, status=int(status), headers=headers)
 
 

@@ -61,7 +61,7 @@ def embed_pictures(
 
     def embed_held() -> None:
         for model in models:
-            embeddings = embed_crops(held, model)
+            embeddings = embed_crops(held, model, bulk=True)
             parts[model].append(embeddings.vectors)
             fingerprints[model] = embeddings.fingerprint
         held.clear()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
@@ -40,7 +41,7 @@ from recognition.networks.runtime import (
     openvino_version,
     trial_crops,
 )
-from recognition.threads import network_threads
+from recognition.threads import network_threads, size_threads
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +55,7 @@ _STATE_DICT_KEYS: Final = ("model", "state_dict")
 _loaded: dict[str, LoadedNetwork] = {}
 _failed: dict[str, WeightsFile] = {}  # weights that failed to load the last time
 _loading = threading.Lock()
+_of_parent: list[dict[str, LoadedNetwork]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,17 @@ def _does_not_load(name: str, path: Path) -> str:
     ) % {"file": path.name, "name": name}
 
 
+def _forget_networks() -> None:
+    """Load the networks anew after a fork, as the threads of their runtimes exist in the parent only."""
+    global _loading, _loaded
+    _of_parent.append(_loaded)  # the end of a runtime would wait for those threads
+    _loading, _loaded = threading.Lock(), {}
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_networks)
+
+
 def unload_networks() -> None:
     """Drop all loaded networks and release their memory."""
     with _loading:
@@ -189,6 +202,7 @@ def _digest(path: Path, mtime_ns: int, size: int) -> str:
 
 
 def _load(network: FaceNetwork, weights: WeightsFile) -> LoadedNetwork:
+    size_threads()
     try:
         runtime, fallback = _runtime(network, weights)
     except WeightsUnavailable:

@@ -79,9 +79,9 @@ def test_pictures_of_several_persons_share_a_batch(folder, monkeypatch, weights)
 
     sizes, embed_crops = [], indexing.embed_crops
 
-    def counting(crops, model):
+    def counting(crops, model, **options):
         sizes.append(len(crops))
-        return embed_crops(crops, model)
+        return embed_crops(crops, model, **options)
 
     monkeypatch.setattr(indexing, "embed_crops", counting)
     run_enroll(folder)

@@ -17,7 +17,8 @@ from enrollment.gallery.selectors import search_gallery
 from enrollment.index import index_rows
 from enrollment.models import FaceEmbedding, FaceImage, Person, Removal
 from enrollment.upkeep import Kind, reconcile
-from recognition.embedding import Embeddings, crop_upload, embed_crops
+from recognition.embedding import crop_upload, embed_crops
+from recognition.inference import Embeddings
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store, partition_name, reset_vector_store
 from tests.conftest import REAL_MILVUS

@@ -20,6 +20,7 @@ def health(api):
 
 
 def test_health_is_healthy_when_the_store_answers(api, weights):
+    load_network(weights)  # another test may have unloaded it
     body = health(api)
     assert body["status"] == "healthy"
     assert body["milvus_connected"] is True
@@ -177,13 +178,13 @@ def test_batch_keeps_the_order_and_survives_bad_files(api):
 
 
 def test_batch_runs_through_the_network_as_batches(api, settings, monkeypatch):
-    from recognition import embedding
+    from recognition import inference
 
     settings.RECOGNITION = settings.RECOGNITION | {"EMBED_BATCH_SIZE": 4}
     sizes = []
-    forward = embedding._forward
+    forward = inference.forward
     monkeypatch.setattr(
-        embedding, "_forward", lambda net, crops: sizes.append(len(crops)) or forward(net, crops)
+        inference, "forward", lambda net, crops: sizes.append(len(crops)) or forward(net, crops)
     )
     images = [upload(draw_picture((112, 112), seed=seed)) for seed in range(6)]
     api.post("/api/embeddings/batch", {"images": images, "use_face_detection": "false"})

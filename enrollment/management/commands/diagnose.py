@@ -20,8 +20,9 @@ from enrollment.gallery import read_picture, search_gallery
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from enrollment.upkeep import reconcile
 from recognition.conf import get_settings
-from recognition.embedding import Embeddings, embed_uploads
+from recognition.embedding import embed_uploads
 from recognition.exceptions import RecognitionError, VectorStoreLocked
+from recognition.inference import Embeddings
 from recognition.networks import load_network
 from recognition.vector_store import get_vector_store
 
