@@ -61,9 +61,8 @@ class MergeFormSerializer(serializers.Serializer):
     )
 
 
+# The fields of an insert without the person id, which is in the URL.
 class PicturesFormSerializer(InsertFormSerializer):
-    """The fields of an insert without the person id, which is in the URL."""
-
     person_id = None
 
 
