@@ -24,6 +24,7 @@ from enrollment.upkeep import Waiting, waiting_work
 from recognition.api.access import OpenOnLoopback, is_let_in
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
+from recognition.inference import waiting_faces
 from recognition.networks import find_weights, loaded_names, usable_names
 from recognition.networks.loader import load_failure
 from recognition.vector_store import get_vector_store
@@ -98,6 +99,7 @@ class ServiceCollector(Collector):
         yield _gauge(
             "faces_milvus_up", "Whether the vector database answers.", bool(milvus.answer())
         )
+        yield from _queue()
         yield from _models()
         yield _free_space()
         if found is not None:  # unknown values are left out instead of being 0
@@ -140,6 +142,12 @@ def _waiting(work: dict[str, Waiting]) -> Iterator[Metric]:
         age.add_metric([kind], waiting.age)
     yield count
     yield age
+
+
+def _queue() -> Iterator[Metric]:
+    yield _gauge("faces_queue_waiting", "Faces that wait for a network.", waiting_faces())
+    most = get_settings().max_waiting_faces
+    yield _gauge("faces_queue_limit", "How many may wait (MAX_WAITING_FACES).", most)
 
 
 def _models() -> Iterator[Metric]:

@@ -35,7 +35,7 @@ from recognition.exceptions import Overloaded
 from recognition.networks import LoadedNetwork, load_network
 from recognition.networks.device import CPU, choose_device
 from recognition.networks.registry import CROP_SIZE, EMBEDDING_DIM
-from recognition.observing import BATCHES, timed
+from recognition.observing import BATCHES, STAGES, timed
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class _Request:
     vectors: np.ndarray
     future: Future[Embeddings] = field(default_factory=Future)
     is_bulk: bool = False
+    since: float = field(default_factory=monotonic)
     taken: int = 0  # crops that were given to a batch
     done: int = 0
 
@@ -208,6 +209,8 @@ class InferenceQueue:
             if not request.taken and not request.future.set_running_or_notify_cancel():
                 self._waiting -= request.left
                 continue
+            if not request.taken:
+                STAGES.labels("queue").observe(monotonic() - request.since)
             yield _Part(request, request.taken, request.taken + share)
             request.taken += share
             self._waiting -= share
@@ -314,6 +317,11 @@ def get_queue() -> InferenceQueue:
         with _making:
             _queues.setdefault(device, InferenceQueue())
     return _queues[device]
+
+
+def waiting_faces() -> int:
+    """Return how many crops wait in all queues of this process; choose no device for that."""
+    return sum(queue.waiting for queue in list(_queues.values()))
 
 
 @atexit.register

@@ -10,7 +10,7 @@ from typing import Final, Literal
 from prometheus_client import Counter, Histogram
 from prometheus_client.context_managers import Timer
 
-Stage = Literal["thread", "pixels", "decode", "detect", "embed", "search"]
+Stage = Literal["thread", "pixels", "decode", "detect", "queue", "embed", "search"]
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 FACES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -18,7 +18,8 @@ FACES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 STAGES: Final = Histogram(
     "faces_stage_seconds",
     "Time of one step of the work: thread (a request waits for a free thread), pixels (a picture"
-    " waits until there is room to decode it), decode, detect, embed (a batch), search.",
+    " waits until there is room to decode it), decode, detect, queue (faces"
+    " wait for the network), embed (a batch), search.",
     ["stage"],
     buckets=SECONDS,
 )

@@ -30,6 +30,7 @@ from enrollment.upkeep import BacklogThread, backlog
 from enrollment.upkeep.figures import LAST_PASS
 from faceproject import metrics, observing
 from faceproject.front import Workers
+from recognition import inference
 from tests.pictures import draw_picture
 from tests.test_metrics import asked_at_each_scrape, samples
 
@@ -151,6 +152,13 @@ def threads_are_busy(request, client: Client) -> set[str]:
     return {"FacesQueueLong"}
 
 
+def faces_wait(request, client: Client) -> set[str]:
+    settings = request.getfixturevalue("settings")
+    settings.RECOGNITION = settings.RECOGNITION | {"MAX_WAITING_FACES": 10}
+    request.getfixturevalue("monkeypatch").setattr(inference.get_queue(), "_waiting", 9)
+    return {"FacesQueueFull"}
+
+
 def calls_are_slow(request, client: Client) -> set[str]:
     clock = iter(range(0, 10**6, 8))  # eight seconds from each look to the next
     slow = SimpleNamespace(perf_counter=lambda: float(next(clock)))
@@ -210,6 +218,7 @@ CAUSES = [
     weights_away,
     calls_fail,
     threads_are_busy,
+    faces_wait,
     calls_are_slow,
     passes_fail,
     copies_wait,

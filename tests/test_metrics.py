@@ -115,7 +115,7 @@ def test_steps_and_decisions_are_measured(api, weights):
     answer = api.post("/api/milvus/search", {"image": upload(face), "top_k": 1})
     assert answer.status_code == 200, answer.json()
     after = scrape(api)
-    for stage in ("pixels", "decode", "detect", "embed", "search"):
+    for stage in ("pixels", "decode", "detect", "queue", "embed", "search"):
         name = f'faces_stage_seconds_count{{stage="{stage}"}}'
         assert after[name] > before.get(name, 0), stage
     assert after["faces_batch_size_sum"] == before.get("faces_batch_size_sum", 0) + 1
