@@ -568,8 +568,7 @@ def fuzz_pictures(part: Slice, given: Sequence[bytes], server: Server, report: R
         call = CALLS[number % len(CALLS)]
         files = [(call.picture, (chance.choice(ODD_FILES), data))]
         if call.beside:
-            whole = draw_picture((112, 112), seed=number)
-            files.append((call.beside, ("whole.jpg", whole)))
+            files.append((call.beside, ("whole.jpg", _faces()[0])))
         session = local.__dict__.setdefault("session", requests.Session())
         _post(session, server, call, files, name, report)
 
@@ -586,7 +585,7 @@ def _post(
     session: requests.Session, server: Server, call: Call, files: Any, name: str, report: Report
 ) -> None:
     started = time.monotonic()
-    answer = session.post(server.url + call.path, data=call.fields, files=files, timeout=60)
+    answer = session.post(server.url + call.path, data=call.fields, files=files, timeout=300)
     seconds = time.monotonic() - started
     wrong = wrong_with(answer)
     if call.kept and not wrong and not answer.json()["results"][-1]["success"]:
