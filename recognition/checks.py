@@ -15,12 +15,13 @@ from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 
 from recognition.conf import RecognitionSettings, get_settings
+from recognition.detection.choice import AUTO, DETECTORS
+from recognition.detection.yunet import yunet_file
 from recognition.networks.device import has_nvidia_driver
 from recognition.networks.registry import KNOWN_NETWORKS, NETWORKS, FaceNetwork
 from recognition.setting import Setting, settings_of
 
 SERVER_SCHEMES: Final = ("http", "https", "tcp", "unix")
-RETINAFACE: Final = "recognition.detection.retinaface.RetinaFaceDetector"
 
 
 @register("recognition")
@@ -34,7 +35,6 @@ def check_recognition(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         *check_model_names(settings),
         *check_weights(settings),
         *check_detector(settings.detector),
-        *check_detector_package(settings.detector),
         *check_device(settings.device),
         *check_values(
             RecognitionSettings, lambda item: getattr(settings, item.field), "recognition.E006"
@@ -118,25 +118,31 @@ def _missing_weights(network: FaceNetwork, settings: RecognitionSettings) -> tup
     )
 
 
-def check_detector(path: str) -> Iterator[CheckMessage]:
-    """Check that the class exists, without importing its module, which may be heavy."""
-    module, _dot, name = path.rpartition(".")
-    spec = _find_module(module.split(".")) if module else None
-    if spec is None or (_names_in(spec) and name not in _names_in(spec)):
-        yield Error(
-            f"DETECTOR is {path!r}, which is not the dotted path of a class.",
-            hint="Set it to recognition.detection.mtcnn.MtcnnDetector, or to the path of a class with "
-            "a detect() method; a detector of your own must lie on the Python path.",
-            id="recognition.E003",
-        )
-
-
-def check_detector_package(path: str) -> Iterator[CheckMessage]:
-    if path == RETINAFACE and _find_module(["uniface"]) is None:
+def check_detector(setting: str) -> Iterator[CheckMessage]:
+    """Check that the detector can be used, without importing its module, which may be heavy."""
+    path = DETECTORS.get(setting, setting)
+    if setting == AUTO:
+        return
+    if path == DETECTORS["retinaface"] and _find_module(["uniface"]) is None:
         yield Error(
             "DETECTOR chooses RetinaFace, whose package is not installed.",
             hint="pip install -r requirements-retinaface.txt",
             id="recognition.E011",
+        )
+    if path == DETECTORS["yunet"] and yunet_file() is None:
+        yield Error(
+            "DETECTOR chooses YuNet, whose file is not in WEIGHTS_DIR.",
+            hint="Run 'manage.py fetch_weights yunet', or set DETECTOR=auto.",
+            id="recognition.E012",
+        )
+    module, _dot, name = path.rpartition(".")
+    spec = _find_module(module.split(".")) if module else None
+    if spec is None or (_names_in(spec) and name not in _names_in(spec)):
+        yield Error(
+            f"DETECTOR is {setting!r}, which is no detector's name and not the dotted path of a class.",
+            hint=f"Set it to {AUTO}, {', '.join(DETECTORS)}, or to the path of a class with a detect() "
+            "method; a detector of your own must lie on the Python path.",
+            id="recognition.E003",
         )
 
 

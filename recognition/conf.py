@@ -114,8 +114,8 @@ class RecognitionSettings:
         most=20_000_000_000,
     )
     detector: str = setting(
-        "recognition.detection.mtcnn.MtcnnDetector",
-        "Dotted path of the class that finds faces; another one implements [`recognition/detection/base.py`](../recognition/detection/base.py). `recognition.detection.retinaface.RetinaFaceDetector` needs `pip install -r requirements-retinaface.txt` and fetches its weights at the first use, into `~/.uniface/models` or `UNIFACE_CACHE_DIR`; its scores run lower, so set `DETECTION_MIN_SCORE=0.5` with it. `recognition.detection.none.NoDetector` finds none: every picture is taken for a crop.",
+        "auto",
+        "What finds faces: `auto` takes YuNet when its file is in `WEIGHTS_DIR` at the start (`fetch_weights yunet`), MTCNN otherwise; `/api/health` says which and why. `yunet` and `mtcnn` insist ([what a change means](operations.md#the-detector)). `retinaface` needs `pip install -r requirements-retinaface.txt` and fetches its weights at the first use, into `~/.uniface/models` or `UNIFACE_CACHE_DIR`; its scores run lower, so set `DETECTION_MIN_SCORE=0.5` with it. `none` finds none: every picture is taken for a crop. The dotted path of a class takes your own, which implements [`recognition/detection/base.py`](../recognition/detection/base.py).",
     )
     detection_max_side: int = setting(
         1600,
@@ -123,9 +123,9 @@ class RecognitionSettings:
         least=112,
         most=20_000,
     )
-    detection_min_score: float = setting(
-        0.9,
-        "Faces that the detector is less sure of are ignored (0 to 1). The default detector gives no face less than 0.7.",
+    detection_min_score: float | None = setting(
+        None,
+        "Faces that the detector is less sure of are ignored (0 to 1). When unset it is what was measured for the detector: 0.8 for YuNet, 0.9 for the others; their scores do not compare.",
         least=0,
         most=1,
     )

@@ -160,11 +160,14 @@ def _face_crops(
 ) -> list[Crop]:
     """Return the faces that can be aligned, largest first; only the largest unless `all_faces`."""
     all_faces = options.get("all_faces", False)
+    # Whoever enrols must know of every face that may be meant.
+    counted = options.get("face_index") is not None or "on_several_faces" in options
     faces = detect_faces(
         image.pixels,
         min_score=options.get("min_score"),
         min_face_size=options.get("min_face_size"),
         scale=image.scale,
+        all_faces=all_faces or counted,
     )
     if options.get("on_several_faces") == "ask" and is_unclear_who_is_meant(faces):
         _ask(list(_cut(image, data, faces)))

@@ -13,6 +13,7 @@ from django.db import DatabaseError, connection
 from django.utils.translation import gettext
 
 from recognition.conf import MIB, get_settings
+from recognition.detection import Choice, chosen_detector
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, loaded_names, usable_names
 from recognition.networks.device import choose_device
@@ -32,6 +33,7 @@ class Health:
 
     milvus_connected: bool = False
     device: str = "unavailable"
+    detector: Choice = field(default_factory=chosen_detector)
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     loading: list[str] = field(default_factory=list)  # models of PRELOAD_MODELS not loaded yet

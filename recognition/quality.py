@@ -13,13 +13,13 @@ import numpy as np
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from recognition.detection import Face
+from recognition.detection import Face, chosen_detector
 
 # The limits were chosen with 108 photos, degraded step by step and embedded by our MobileNetV3-Large.
 # No original photo exceeds a limit. A degraded photo exceeds one when the cosine between its embedding
 # and the original's falls to about 0.9 on average (two of three photos do at 0.85), or when the
 # detector misses faces: a tenth at a roll of 20 degrees, 40 % at 35. Motion blur is not detected.
-MIN_SCORE: Final = 0.95  # 1st percentile of the originals: 0.973
+# The limit for the score belongs to the detector: `Scores.good`.
 MIN_WIDTH: Final = 40  # pixels; cosine 0.976 at 40, 0.956 at 30, 0.850 at 20
 MIN_SHARPNESS: Final = 10.0  # 2nd percentile of the originals: 42
 MIN_BRIGHTNESS: Final = 50.0  # 2nd percentile of the originals: 87
@@ -251,8 +251,9 @@ def _with_reasons(**numbers: Any) -> FaceQuality:
 
 def _face_reasons(quality: FaceQuality) -> Iterator[QualityReason]:
     """Yield the reasons that need a detected face."""
-    if quality.score is not None and quality.score < MIN_SCORE:
-        yield QualityReason("low_score", 100 * quality.score, 100 * MIN_SCORE)
+    least = chosen_detector().scores.good
+    if quality.score is not None and quality.score < least:
+        yield QualityReason("low_score", 100 * quality.score, 100 * least)
     if quality.width is not None and quality.width < MIN_WIDTH:
         yield QualityReason("small_face", quality.width, MIN_WIDTH)
     if quality.yaw is not None and abs(quality.yaw) > MAX_YAW:

@@ -138,6 +138,8 @@ class Setting:
             return value in self.choices
         if self.least is None or self.most is None:
             return True
+        if value is None:
+            return self.default is None
         return isinstance(value, int | float) and self.least <= value <= self.most
 
     def written(self, value: Any) -> str:

@@ -108,7 +108,7 @@ def test_retinaface_without_its_package(recognition, monkeypatch):
     monkeypatch.setattr(
         checks, "_find_module", lambda parts: None if set(parts) & missing else find(parts)
     )
-    recognition(DETECTOR=checks.RETINAFACE)
+    recognition(DETECTOR="retinaface")
     assert ids() == {"recognition.E011"}
 
 
@@ -133,6 +133,18 @@ def test_detector_that_is_not_there(recognition, path):
 def test_detector_that_is_there(recognition, path):
     recognition(DETECTOR=path)
     assert ids() == set()
+
+
+@pytest.mark.parametrize("name", ["auto", "mtcnn", "none"])
+def test_detectors_have_short_names(recognition, name):
+    recognition(DETECTOR=name)
+    assert ids() == set()
+
+
+def test_yunet_without_its_file(recognition):
+    recognition(DETECTOR="yunet")
+    assert ids() == {"recognition.E012"}
+    assert "fetch_weights yunet" in found()["recognition.E012"].hint
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CPU", ""])

@@ -237,7 +237,9 @@ def _find_face(picture: FaceImage, face: dict[str, Any] | None) -> Crop:
     content = read_picture(picture)
     if face:
         return crop_again(content, face)
-    (crop,) = crop_upload(content, use_face_detection=picture.use_face_detection)
+    (crop,) = crop_upload(
+        content, use_face_detection=picture.use_face_detection, on_several_faces="largest"
+    )
     return crop
 
 

@@ -267,6 +267,13 @@ class HealthResponseSerializer(AnswerSerializer):
     milvus_connected = serializers.BooleanField()
     device = serializers.CharField(help_text=_("What the networks run on: cpu, cuda, unavailable."))
     runtimes = RuntimeSerializer(many=True, help_text=_("What runs each loaded model."))
+    detector = serializers.CharField(
+        source="detector.name",
+        help_text=_("What finds faces: mtcnn, yunet, retinaface, none, or the path of another."),
+    )
+    detector_reason = serializers.CharField(
+        source="detector.reason", help_text=_("Why it is this one.")
+    )
     problems = serializers.ListField(
         child=serializers.CharField(),
         help_text=_("Why the service is degraded, and what mends it."),

@@ -1,52 +1,53 @@
-"""Face detection with the detector that `settings.RECOGNITION["DETECTOR"]` names, one a process."""
+"""Face detection with the detector that is configured or available, one a process."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from django.core.exceptions import ImproperlyConfigured
-from django.utils.module_loading import import_string
 
 from recognition.conf import get_settings
-from recognition.detection.base import Face, FaceDetector
+from recognition.detection.base import (
+    Face,
+    FaceDetector,
+    GlancingDetector,
+    Scores,
+)
+from recognition.detection.choice import Choice, chosen_detector
 from recognition.detection.none import NoDetector
 from recognition.detection.scaling import scaled
 from recognition.observing import timed
 
-__all__ = ["Face", "FaceDetector", "detect_faces", "get_detector", "looks_for_faces"]
+__all__ = [
+    "Choice",
+    "Face",
+    "FaceDetector",
+    "GlancingDetector",
+    "Scores",
+    "chosen_detector",
+    "detect_faces",
+    "get_detector",
+    "looks_for_faces",
+]
 
-
-# Detectors find some faces that lie on their side, with a lower score and inaccurate landmarks.
-SURE_SCORE: Final = 0.95
+# The first search is for faces from this part of the picture's shorter side.
+_LARGE: Final = 1 / 6
+# Faces narrower than this part of the largest one count as background: they have less than a quarter of
+# its area.
+_BACKGROUND: Final = 1 / 2
+# Longer side of turned pictures for detectors without `glance`.
+_TURNED_SIDE: Final = 640
 
 
 def get_detector() -> FaceDetector:
-    """Return the configured detector. Raise `ImproperlyConfigured` for an unusable dotted path."""
-    return _detector(get_settings().detector)
+    """Return the detector in use. Raise `ImproperlyConfigured` for an unusable dotted path."""
+    return chosen_detector().detector
 
 
 def looks_for_faces() -> bool:
     """Return False if the settings disable detection, because all pictures are crops."""
     return not isinstance(get_detector(), NoDetector)
-
-
-@lru_cache(maxsize=1)
-def _detector(path: str) -> FaceDetector:
-    try:
-        detector = import_string(path)()
-    except (ImportError, TypeError) as error:
-        raise ImproperlyConfigured(
-            f"RECOGNITION['DETECTOR'] is {path!r}, which cannot be used: {error}. Give the dotted "
-            "path of a class without arguments, such as recognition.detection.mtcnn.MtcnnDetector."
-        ) from error
-    if not isinstance(detector, FaceDetector):
-        raise ImproperlyConfigured(
-            f"RECOGNITION['DETECTOR'] is {path!r}, which has no detect() method."
-        )
-    return detector
 
 
 @timed("detect")
@@ -56,48 +57,85 @@ def detect_faces(
     min_score: float | None = None,
     min_face_size: float | None = None,
     scale: float = 1.0,
+    all_faces: bool = True,
 ) -> list[Face]:
     """Return the faces of an H×W×3 uint8 RGB picture, largest first.
 
     Faces with a score below `min_score` (0 to 1) or a side below `min_face_size` (pixels of the
     full picture) are left out; None stands for `DETECTION_MIN_SCORE` and `DETECTION_MIN_SIZE`.
     `scale` is the size of `image` relative to the full picture; faces are returned in pixels of the
-    full picture.
+    full picture. Without `all_faces`, faces narrower than half of the largest may be missing,
+    which is several times as fast if the largest is large.
 
     If no face is clearly upright, the picture is also searched turned by 90, 180 and 270 degrees.
     The turn with the highest score wins, and `rotation` of its faces says which one it was.
     """
     settings = get_settings()
-    score = settings.detection_min_score if min_score is None else min_score
+    score = _least_score() if min_score is None else min_score
     size = settings.detection_min_size if min_face_size is None else min_face_size
-    faces = get_detector().detect(image, score)
+    faces = _upright_faces(image, score, all_faces)
     if not any(_is_sure(face) for face in faces):
-        faces = _turned_faces(image, score) or faces
+        bar = max((face.score for face in faces if face.is_upright), default=score)
+        faces = _turned_faces(image, bar, all_faces) or faces
     if scale != 1:
         faces = [face.scaled(1 / scale) for face in faces]
     return [face for face in faces if min(face.box[2:]) >= size]
 
 
+def _least_score() -> float:
+    given = get_settings().detection_min_score
+    return chosen_detector().scores.least if given is None else given
+
+
 def _is_sure(face: Face) -> bool:
-    """Return whether this is surely a face, and more upright than lying on its side."""
-    (left, right), mouth = face.landmarks[:2], face.landmarks[3:].mean(0)
-    across, down = right - left, mouth - (left + right) / 2
-    return face.score >= SURE_SCORE and across[0] > abs(across[1]) and down[1] > abs(down[0])
+    """Return whether this is surely a face, and upright.
+
+    Detectors find some faces that lie on their side, with a lower score and inaccurate landmarks.
+    """
+    return face.score >= chosen_detector().scores.sure and face.is_upright
 
 
-def _turned_faces(image: np.ndarray, min_score: float) -> list[Face]:
+def _upright_faces(image: np.ndarray, score: float, all_faces: bool) -> list[Face]:
+    detector = get_detector()
+    if isinstance(detector, GlancingDetector) and not all_faces:
+        known = _LARGE * min(image.shape[:2])  # no wider face is missing
+        faces = detector.glance(image, score, known)
+        if faces and _is_sure(faces[0]):
+            wanted = _BACKGROUND * faces[0].box[2]
+            return faces if wanted >= known else detector.glance(image, score, wanted)
+    return detector.detect(image, score)
+
+
+def _turned_faces(image: np.ndarray, min_score: float, all_faces: bool) -> list[Face]:
     """Return the faces of the turn with the highest score; empty if no face is sure."""
+    score = max(min_score, chosen_detector().scores.sure)
     scale = min(1.0, get_settings().detection_max_side / max(image.shape[:2]))
     seen = scaled(image, scale)
+    turns = {quarters: _sure_at_a_glance(_turned(seen, quarters), score) for quarters in (1, 2, 3)}
+    best = max(turns, key=lambda quarters: turns[quarters])
+    if not turns[best]:
+        return []
     height, width = seen.shape[:2]
-    best: list[Face] = []
-    for quarters in (1, 2, 3):
-        turned = np.ascontiguousarray(np.rot90(seen, -quarters))  # clockwise
-        faces = get_detector().detect(turned, max(min_score, SURE_SCORE))
-        faces = [face for face in faces if _is_sure(face)]
-        if faces and (not best or faces[0].score > best[0].score):
-            best = [_turned_back(face, quarters, width, height) for face in faces]
-    return [face.scaled(1 / scale) for face in best]
+    faces = _upright_faces(_turned(seen, best), score, all_faces)
+    return [
+        _turned_back(face, best, width, height).scaled(1 / scale)
+        for face in faces
+        if _is_sure(face)
+    ]
+
+
+def _turned(image: np.ndarray, quarters: int) -> np.ndarray:
+    return np.ascontiguousarray(np.rot90(image, -quarters))  # clockwise
+
+
+def _sure_at_a_glance(image: np.ndarray, score: float) -> float:
+    """Return the score of the largest sure face, or 0."""
+    detector = get_detector()
+    if isinstance(detector, GlancingDetector):
+        faces = detector.glance(image, score, _LARGE * min(image.shape[:2]))
+    else:
+        faces = detector.detect(scaled(image, min(1.0, _TURNED_SIDE / max(image.shape[:2]))), score)
+    return next((face.score for face in faces if _is_sure(face)), 0.0)
 
 
 def _turned_back(face: Face, quarters: int, width: int, height: int) -> Face:

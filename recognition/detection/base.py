@@ -36,6 +36,13 @@ class Face:
     def area(self) -> float:
         return self.box[2] * self.box[3]
 
+    @property
+    def is_upright(self) -> bool:
+        """Whether the landmarks are more upright than lying on their side or head."""
+        (left, right), mouth = self.landmarks[:2], self.landmarks[3:].mean(0)
+        across, down = right - left, mouth - (left + right) / 2
+        return bool(across[0] > abs(across[1]) and down[1] > abs(down[0]))
+
     def as_dict(self) -> dict[str, Any]:
         """Return the face for JSON: box [x, y, w, h] and five landmarks [x, y] in pixels, score,
         degrees."""
@@ -47,13 +54,32 @@ class Face:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Limits for the scores (0 to 1) of one detector. Scores of different detectors do not compare."""
+
+    least: float = 0.9  # default of DETECTION_MIN_SCORE: below, it is no face
+    sure: float = 0.95  # from here on, the picture need not be turned to find another face
+    good: float = 0.95  # below, the quality check doubts the face
+
+
 @runtime_checkable
 class FaceDetector(Protocol):
     """A face detector. Several threads use it at once, and it must not fail on a valid picture.
 
-    If something it needs is missing, it raises `DetectorUnavailable`.
+    If something it needs is missing, it raises `DetectorUnavailable`. A detector with other scores
+    than MTCNN has an attribute `scores`.
     """
 
     def detect(self, image: np.ndarray, min_score: float) -> list[Face]:
         """Return every face of at least `min_score` in an H×W×3 uint8 RGB picture, largest first."""
+        ...
+
+
+@runtime_checkable
+class GlancingDetector(FaceDetector, Protocol):
+    """A detector that finds large faces faster than all faces."""
+
+    def glance(self, image: np.ndarray, min_score: float, least_face: float) -> list[Face]:
+        """Return the faces as `detect` does; some narrower than `least_face` pixels may be missing."""
         ...

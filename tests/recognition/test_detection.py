@@ -233,3 +233,67 @@ def test_faces_of_a_picture_read_at_a_reduced_scale_are_in_its_own_pixels():
     assert np.abs(np.subtract(reduced.box, whole.box)).max() < 0.15 * side
     assert np.abs(reduced.landmarks - whole.landmarks).max() < 0.08 * side
     assert detect_faces(picture, min_face_size=side * 3) == []
+
+
+@pytest.mark.parametrize("seed", PEOPLE)
+@pytest.mark.parametrize("side", [250, 360, 480])
+def test_large_faces_are_the_same_at_a_glance(seed, side):
+    """Only the network that proposes faces sees a smaller picture; the landmarks come from the whole."""
+    picture = np.asarray(draw_face(seed, side=side).convert("RGB"))
+
+    (whole,) = detect_faces(picture)
+    (glanced,) = detect_faces(picture, all_faces=False)
+
+    assert np.abs(glanced.landmarks - whole.landmarks).max() < 0.03 * whole.box[2]
+    assert np.abs(np.subtract(glanced.box, whole.box)).max() < 0.05 * whole.box[2]
+    difference = align_face(picture, glanced.landmarks).astype(int) - align_face(
+        picture, whole.landmarks
+    )
+    assert np.abs(difference).mean() < 6
+
+
+def test_large_faces_are_found_without_a_search_of_the_whole_picture(photo, monkeypatch):
+    picture = on_canvas(photo, 400, (100, 40), (640, 480))
+    monkeypatch.setattr(MtcnnDetector, "detect", lambda *args: pytest.fail("searched it all"))
+
+    (face,) = detect_faces(picture, all_faces=False)
+
+    assert face.box[2] > 150
+
+
+def test_small_faces_beside_a_large_one_are_found_when_all_are_asked_for(photo):
+    canvas = np.array(on_canvas(photo, 700, (0, 0), (1600, 1200)))
+    for left in (900, 1100, 1300):
+        canvas[900:960, left : left + 60] = on_canvas(photo, 60, (0, 0), (60, 60))
+
+    assert len(detect_faces(canvas)) == 4
+    assert detect_faces(canvas, all_faces=False)[0].box[2] > 300
+
+
+def test_a_small_face_alone_is_found_when_the_largest_is_asked_for(photo):
+    picture = on_canvas(photo, 60, (1200, 700), (1600, 1200))
+
+    (face,) = detect_faces(picture, all_faces=False)
+
+    assert 20 < face.box[2] < 70
+
+
+def test_a_face_half_as_wide_as_the_largest_counts_beside_it(photo):
+    """It may be the one that is meant, so the quality of the picture depends on it."""
+    canvas = np.array(on_canvas(photo, 500, (0, 0), (1024, 768)))
+    canvas[100:380, 600:880] = on_canvas(photo, 280, (0, 0), (280, 280))
+
+    assert len(detect_faces(canvas, all_faces=False)) == 2
+
+
+def test_pictures_without_faces_are_searched_turned_at_a_glance_only(monkeypatch):
+    searched = []
+    whole = MtcnnDetector.detect
+    monkeypatch.setattr(
+        MtcnnDetector,
+        "detect",
+        lambda self, image, score: searched.append(image.shape) or whole(self, image, score),
+    )
+
+    assert detect_faces(np.full((300, 400, 3), 90, np.uint8)) == []
+    assert searched == [(300, 400, 3)]

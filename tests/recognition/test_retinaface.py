@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from django.utils import translation
 
-from recognition import detection
-from recognition.detection import FaceDetector, detect_faces, retinaface
+from recognition.detection import FaceDetector, choice, detect_faces, retinaface
 from recognition.detection.retinaface import RetinaFaceDetector
 from recognition.exceptions import DetectorUnavailable
 from tests.pictures import upload
@@ -53,9 +52,9 @@ class StandIn:
 @pytest.fixture(autouse=True)
 def _own_detector() -> Iterator[None]:
     """Reset the detector, which remembers failures."""
-    detection._detector.cache_clear()
+    choice._chosen.cache_clear()
     yield
-    detection._detector.cache_clear()
+    choice._chosen.cache_clear()
 
 
 @pytest.fixture

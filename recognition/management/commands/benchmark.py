@@ -16,6 +16,7 @@ from django.utils.translation import ngettext
 
 from recognition.benchmark import Sample, Timing, measure, read_sample
 from recognition.conf import get_settings
+from recognition.detection import chosen_detector
 from recognition.evaluation import EvaluationError
 from recognition.exceptions import RecognitionError
 from recognition.networks import NETWORKS, load_network, usable_names
@@ -140,7 +141,7 @@ def _machine(devices: dict[str, str]) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "load": os.getloadavg()[0],  # 1.0 for each busy core
         "devices": devices,
-        "detector": settings.detector,
+        "detector": chosen_detector().name,
         "detection_max_side": settings.detection_max_side,
         "torch_threads": settings.torch_threads,
         "flip_tta": settings.flip_tta,
