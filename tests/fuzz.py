@@ -434,12 +434,17 @@ def served(report: Report, **knobs: str) -> Iterator[Server]:
             server = Server(environment, log=log)
         stop = threading.Event()
         watch = threading.Thread(target=_probe, args=(server.url, report, stop), daemon=True)
-        watch.start()
         try:
+            while not requests.get(
+                f"{server.url}/readyz", timeout=30
+            ).ok:  # models are being loaded
+                time.sleep(0.2)
+            watch.start()
             yield server
         finally:
             stop.set()
-            watch.join()
+            if watch.ident:
+                watch.join()
             server.process.terminate()
             server.process.wait(STOP_SECONDS)
         logged = (folder / "log").read_text(errors="replace")
@@ -831,7 +836,10 @@ def main() -> int:
         case kind:
             report = Report()
             # So that no answer is the 503 of a model without weights.
-            knobs = {"WEIGHTS_DIR": str(ROOT / "weights")} if kind == "schema" else {}
+            knobs = {}
+            if kind == "schema":
+                both = "mobilenetv3_large,cosface_resnet50"
+                knobs = {"WEIGHTS_DIR": str(ROOT / "weights"), "PRELOAD_MODELS": both}
             with served(report, **knobs) as server:
                 KINDS[kind](options, part, server, report)
             if kind in ("large", "intact", "connections"):
