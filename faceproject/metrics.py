@@ -23,6 +23,7 @@ from enrollment.gallery import GalleryState, gallery_state
 from enrollment.upkeep import Waiting, waiting_work
 from recognition.api.access import OpenOnLoopback, is_let_in
 from recognition.conf import get_settings
+from recognition.detection import chosen_detector
 from recognition.exceptions import RecognitionError
 from recognition.inference import waiting_faces
 from recognition.networks import find_weights, loaded_names, usable_names
@@ -169,7 +170,7 @@ def _models() -> Iterator[Metric]:
         "weights": find_weights(chosen.default_model).fingerprint
         if chosen.default_model in usable
         else "",
-        "detector": chosen.detector.rpartition(".")[2],
+        "detector": chosen_detector().name,
     }
     yield InfoMetricFamily(
         "faces_recognition", "The default model, its weights and the detector.", in_use

@@ -142,7 +142,7 @@ def test_the_gallery_is_counted_by_state(api, weights):
     assert found['faces_waiting_age_seconds{kind="tasks"}'] == 0
     assert found['faces_model_up{model="mobilenetv3_large"}'] == 1
     (in_use,) = [name for name in found if name.startswith("faces_recognition_info")]
-    assert 'detector="MtcnnDetector"' in in_use and 'model="mobilenetv3_large"' in in_use
+    assert 'detector="mtcnn"' in in_use and 'model="mobilenetv3_large"' in in_use
 
 
 def test_no_vector_is_read_and_queries_stay_few(api):
