@@ -44,6 +44,7 @@ Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 KIB, MIB = 1024, 1024 * 1024
 SMALL_BODY = 64 * KIB  # accepted without authentication: enough for a login
 IN_MEMORY = MIB
+PIECE = 64 * KIB  # bytes of an answer that are handed to the connection at once
 READ_TO_REFUSE = 4  # bodies up to this many times the limit are read, to answer with a message
 IDLE_SECONDS = 60.0  # longest pause between two pieces of a body
 TRANSFER_SECONDS = 600.0  # for a whole body, and for a whole answer
@@ -331,6 +332,8 @@ async def _send(answer: Answer, send: Send) -> None:
     start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
     async with asyncio.timeout(TRANSFER_SECONDS):
         await send(start)
-        while piece := answer.body.read(64 * KIB):
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        more = True
+        while more:
+            piece = answer.body.read(PIECE)
+            more = len(piece) == PIECE
+            await send({"type": "http.response.body", "body": piece, "more_body": more})

@@ -67,7 +67,7 @@ class RecognitionSettings:
     )
     preload_models: tuple[str, ...] = setting(
         (),
-        "Models, with commas, that the server loads at its start; the others load at their first use, which then takes some seconds more.",
+        "Models, with commas, that the server loads at its start, and without which it is not ready; the others load at their first use. When unset, the default model is loaded at the start, and nobody waits for it.",
     )
     embed_batch_size: int = setting(
         256,

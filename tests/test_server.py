@@ -12,15 +12,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from recognition.networks import NETWORKS
+from faceproject.management.commands.serve import preload
+from faceproject.server import _Connection
+from recognition.networks import NETWORKS, loaded_names
+from recognition.networks.loader import unload_networks
 from tests.pictures import draw_picture
 
 ROOT = Path(__file__).resolve().parent.parent
+MODEL = "mobilenetv3_large"
 START_SECONDS = 60
 STOP_SECONDS = 40
 
@@ -285,8 +292,9 @@ def _is_indexed(url: str) -> bool:
 def test_request_in_progress_is_answered_before_the_end(start: Callable[..., Served]) -> None:
     server = start(NETWORK_RUNTIME="torch")
     answers: list[requests.Response] = []
-    # The first request loads torch and the network: seconds in which to stop the server.
-    client = threading.Thread(target=lambda: answers.append(server.post("/api/embedding")))
+    # The first request for this model loads it by torch: seconds in which to stop the server.
+    request = partial(server.post, "/api/embedding", model="cosface_resnet50")
+    client = threading.Thread(target=lambda: answers.append(request()))
     client.start()
     await_busy(server)
     assert server.stop() == 0
@@ -295,11 +303,38 @@ def test_request_in_progress_is_answered_before_the_end(start: Callable[..., Ser
 
 
 def await_busy(server: Served) -> None:
-    """Wait until the server's process has begun to load torch."""
+    """Wait until the server's process has begun to load the request's network."""
     maps = Path(f"/proc/{server.process.pid}/maps")
     if not maps.exists():
         pytest.skip("Needs /proc to see that the request has begun.")
     deadline = time.monotonic() + START_SECONDS
-    while "libtorch" not in maps.read_text():
-        assert time.monotonic() < deadline, "The request never began to load torch."
+    while "torchvision" not in maps.read_text():
+        assert time.monotonic() < deadline, "The request never began to load the network."
         time.sleep(0.01)
+
+
+def test_the_end_of_an_answer_does_not_wait_for_an_acknowledgement(monkeypatch) -> None:
+    """Nagle's algorithm is off; with it the second part of every answer came 40 ms late."""
+    monkeypatch.setattr(H11Protocol, "connection_made", lambda protocol, transport: None)
+    monkeypatch.setattr(_Connection, "_await_head", lambda protocol: None)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()),
+    ):
+        accepted, _address = listener.accept()
+        with accepted:
+            transport = SimpleNamespace(get_extra_info=lambda name: accepted)
+            object.__new__(_Connection).connection_made(transport)
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.parametrize(
+    ("named", "loaded"),
+    [((), [MODEL]), (("cosface_resnet50",), []), ((MODEL,), [MODEL])],
+    ids=["default", "no weights", "named"],
+)
+def test_server_loads_models_beforehand(settings, named, loaded) -> None:
+    settings.RECOGNITION = settings.RECOGNITION | {"PRELOAD_MODELS": named}
+    unload_networks()
+    preload()
+    assert loaded_names() == loaded

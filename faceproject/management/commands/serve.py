@@ -21,7 +21,7 @@ from recognition.api.access import is_loopback_name, open_to
 from recognition.api.peer import is_supported
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError, VectorStoreLocked, VectorStoreUnavailable
-from recognition.networks import load_network
+from recognition.networks import has_weights, load_network
 from recognition.vector_store import get_vector_store, reset_vector_store
 
 logger = logging.getLogger(__name__)
@@ -161,8 +161,10 @@ class Command(BaseCommand):
 
 
 def preload() -> None:
-    """Load the models of PRELOAD_MODELS, so that the first request need not wait."""
-    for name in get_settings().preload_models:
+    """Load the models of PRELOAD_MODELS, or the default one, so that the first request need not wait."""
+    settings = get_settings()
+    default = (settings.default_model,) if has_weights(settings.default_model) else ()
+    for name in settings.preload_models or default:
         try:
             load_network(name)
         except RecognitionError as error:
