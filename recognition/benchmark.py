@@ -1,19 +1,18 @@
-"""Time each step from a picture to the nearest faces on this machine.
+"""Time each step from a picture to the nearest faces in this process, without a server.
 
-Nothing of the installation is changed: searches use a temporary vector database.
+Nothing of the installation is changed: searches use the vector store that they are given.
 """
 
 from __future__ import annotations
 
 import io
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -21,22 +20,23 @@ from PIL import Image
 from recognition.alignment import TEMPLATE, align_face
 from recognition.conf import get_settings
 from recognition.detection import detect_faces
-from recognition.embedding import embed_crops, embed_uploads
+from recognition.embedding import crop_upload, embed_crops, embed_uploads
 from recognition.evaluation import open_pictures
 from recognition.exceptions import RecognitionError
 from recognition.imaging import read_image
 from recognition.inference import batch_size
+from recognition.networks import load_network
 from recognition.networks.device import choose_device
 from recognition.networks.registry import EMBEDDING_DIM
-from recognition.vector_store import LiteVectorStore, VectorRow, configured_index
+from recognition.vector_store import VectorRow, VectorStore
 
 MOST_PICTURES: Final = 20  # taken from a folder at even distances
-DETECTED_SIDES: Final = (640, 1920)  # pixels of the longer side
-MADE_UP_SIZE: Final = (1920, 1440)
+MADE_UP_SIDE: Final = 1920  # pixels of the longer side
 LEAST_RUNS: Final = 3
 NEAREST: Final = 10
 ROWS_AT_A_TIME: Final = 10_000
-PARTITION: Final = "benchmark"
+PROBES: Final = 100
+VECTORS_OF_PERSON: Final = 4
 
 Item = TypeVar("Item")
 
@@ -45,9 +45,11 @@ Item = TypeVar("Item")
 class Timing:
     """The time of one step, and its throughput at the median.
 
-    `step` is `detect` (one picture of `size` pixels), `align` (one face), `embed` (a batch of
-    `size` faces by `model`), `picture_to_embedding` (one file, all steps) or `search` (one face
-    among `size` vectors).
+    `step` is `decode` (the file of a crop, and its quality), `detect` (one picture of `size`
+    pixels), `align` (one face), `network` (a batch of `size` crops through the runtime of `model`
+    alone), `embed` (the same as requests have it), `picture_to_embedding` (one file, all steps),
+    `faiss` (one face among `size` vectors in a flat FAISS index) or `search` (the same in the vector
+    store).
     """
 
     step: str
@@ -72,19 +74,33 @@ class Sample:
         """The number of pictures with a detected face."""
         return sum(points is not None for points in self.landmarks)
 
+    def crops(self, count: int) -> list[np.ndarray]:
+        """Return aligned faces, 112×112×3 uint8 RGB, of the pictures in turn."""
+        return [align_face(*self.face(number)) for number in range(count)]
+
+    def crop_files(self) -> list[bytes]:
+        """Return one aligned face of each picture as a JPEG."""
+        return [as_jpeg(crop) for crop in self.crops(len(self.images))]
+
+    def photo_files(self, side: int) -> list[bytes]:
+        """Return the pictures as JPEGs with a longer side of so many pixels."""
+        return [as_jpeg(_of_side(image, side)) for image in self.images]
+
     def face(self, run: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a picture and 5×2 landmarks to align; made-up ones if no face was detected."""
         image, points = _nth(self.images, run), _nth(self.landmarks, run)
         return image, TEMPLATE * (image.shape[1] / 224) if points is None else points
 
 
-def read_sample(root: Path | None) -> Sample:
+def read_sample(root: Path | None, side: int = MADE_UP_SIDE) -> Sample:
     """Return some pictures of a folder or zip archive, or one synthetic picture without a face.
+
+    The synthetic picture is `side` pixels wide.
 
     Raise `EvaluationError` or `RecognitionError` for unusable pictures.
     """
     if root is None:
-        files = [_made_up_picture()]
+        files = [_made_up_picture(side)]
     else:
         pictures = open_pictures(root)
         names = sorted(pictures.members)
@@ -95,27 +111,53 @@ def read_sample(root: Path | None) -> Sample:
     return Sample(files, images, [faces[0].landmarks if faces else None for faces in found])
 
 
-def _made_up_picture() -> bytes:
+def _made_up_picture(side: int) -> bytes:
     spots = np.random.default_rng(0).integers(40, 200, (30, 40, 3), dtype=np.uint8)
+    return as_jpeg(_of_side(spots, side))
+
+
+def as_jpeg(image: np.ndarray) -> bytes:
+    """Return an H×W×3 uint8 RGB picture as a JPEG."""
     buffer = io.BytesIO()
-    Image.fromarray(spots).resize(MADE_UP_SIZE, Image.Resampling.BICUBIC).save(buffer, "JPEG")
+    Image.fromarray(image).save(buffer, "JPEG", quality=92)
     return buffer.getvalue()
 
 
 def measure(
-    sample: Sample, models: Sequence[str], galleries: Sequence[int], seconds: float
+    sample: Sample, models: Sequence[str], sides: Sequence[int], batch: int, seconds: float
 ) -> Iterator[Timing]:
-    """Time every step for about `seconds` each. Raise `RecognitionError` when a step fails."""
-    yield from _detection(sample, seconds)
+    """Time every step but the search for about `seconds` each.
+
+    `sides` are the sizes of the pictures to find faces in, in pixels, `batch` the number of crops to
+    give a network at once. Raise `RecognitionError` when a step fails.
+    """
+    files = sample.crop_files()
+    yield _timing("decode", seconds, lambda run: _decode(_nth(files, run)))
+    yield from _detection(sample, sides, seconds)
     yield _timing("align", seconds, lambda run: align_face(*sample.face(run)))
     for model in models:
+        yield from _network(sample, model, batch, seconds)
         yield from _embedding(sample, model, seconds)
-    for size in galleries:
-        yield _search(size, seconds)
 
 
-def _detection(sample: Sample, seconds: float) -> Iterator[Timing]:
-    for side in DETECTED_SIDES:
+def _decode(file: bytes) -> None:
+    crop_upload(file, use_face_detection=False)
+
+
+def _network(sample: Sample, model: str, most: int, seconds: float) -> Iterator[Timing]:
+    run = load_network(model).runtime.run
+    for size in sorted({1, most}):
+        batch = np.stack(sample.crops(size))
+        action = partial(_run_again, run, batch)
+        yield _timing("network", seconds, action, size=size, model=model, things=size)
+
+
+def _run_again(run: Callable[[np.ndarray], object], batch: np.ndarray, _run: int) -> None:
+    run(batch)
+
+
+def _detection(sample: Sample, sides: Sequence[int], seconds: float) -> Iterator[Timing]:
+    for side in sides:
         images = [_of_side(image, side) for image in sample.images]
         yield _timing("detect", seconds, partial(_detect_in, images), size=side)
 
@@ -133,7 +175,7 @@ def _of_side(image: np.ndarray, side: int) -> np.ndarray:
 
 def _embedding(sample: Sample, model: str, seconds: float) -> Iterator[Timing]:
     for size in sorted({1, batch_size(choose_device(get_settings().device))}):
-        batch = [align_face(*sample.face(number)) for number in range(size)]
+        batch = sample.crops(size)
         yield _timing(
             "embed",
             seconds,
@@ -160,25 +202,59 @@ def _embed_file(content: bytes, model: str) -> None:
         raise outcome
 
 
-def _search(size: int, seconds: float) -> Timing:
-    """Time searches in a temporary embedded database of random vectors; `MILVUS_URI` is not used."""
-    chance = np.random.default_rng(size)
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        store = LiteVectorStore(Path(folder) / "vectors.db", index=configured_index())
-        try:
-            for start in range(0, size, ROWS_AT_A_TIME):
-                vectors = _unit_vectors(min(ROWS_AT_A_TIME, size - start), chance)
-                rows = enumerate(vectors, start + 1)
-                store.upsert(PARTITION, [VectorRow(n, v, "nobody", "", "") for n, v in rows])
-            probes = list(_unit_vectors(100, chance))
-            return _timing(
-                "search",
-                seconds,
-                lambda run: store.search(PARTITION, _nth(probes, run)[None], NEAREST),
-                size=size,
+def measure_search(
+    store: VectorStore, partition: str, size: int, seconds: float
+) -> Iterator[Timing]:
+    """Time searches among `size` vectors, by a flat FAISS index and in the store, which has them."""
+    import faiss
+
+    probes = list(made_up_probes())
+    flat = faiss.IndexFlatIP(EMBEDDING_DIM)
+    for _first, vectors in made_up_vectors(0, size):
+        flat.add(vectors)
+    yield _timing("faiss", seconds, partial(_search_flat, flat, probes), size=size)
+    del flat  # a gigabyte and more
+    yield _timing(
+        "search",
+        seconds,
+        lambda run: store.search(partition, _nth(probes, run)[None], NEAREST),
+        size=size,
+    )
+
+
+def _search_flat(index: Any, probes: Sequence[np.ndarray], run: int) -> None:
+    index.search(_nth(probes, run)[None], NEAREST)
+
+
+def made_up_rows(start: int, end: int) -> Iterator[list[VectorRow]]:
+    """Yield the rows of the made-up vectors from number `start` to `end` (exclusive), many at a time.
+
+    The id is the number plus one; four vectors belong to a person.
+    """
+    for first, vectors in made_up_vectors(start, end):
+        yield [
+            VectorRow(
+                n + 1, vector, f"made-up-{n // VECTORS_OF_PERSON + 1}", f"made-up/{n}.jpg", ""
             )
-        finally:
-            store.close()
+            for n, vector in enumerate(vectors, first)
+        ]
+
+
+def made_up_vectors(start: int, end: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the number of the first, and N×512 float32 vectors of length 1 in random directions.
+
+    A number has the same vector at every call.
+    """
+    for first in range(0, end, ROWS_AT_A_TIME):
+        if first + ROWS_AT_A_TIME > start:
+            count = min(ROWS_AT_A_TIME, end - first)
+            vectors = _unit_vectors(count, np.random.default_rng(first))
+            yield max(first, start), vectors[max(0, start - first) :]
+
+
+def made_up_probes() -> np.ndarray:
+    """Return 100×512 float32 vectors to search with, none of which is in a gallery."""
+    return _unit_vectors(PROBES, np.random.default_rng((1, 1)))
 
 
 def _unit_vectors(count: int, chance: np.random.Generator) -> np.ndarray:

@@ -92,9 +92,10 @@ NOT_RUN = {
             "script/manage benchmark",
             "script/manage benchmark PHOTOS",
             "script/manage benchmark ~/pictures/staff",
-            "script/manage benchmark --gallery 1000 10000 100000 --json speed.json",
+            "script/manage benchmark --gallery 1000 10000 100000 --json speed.json --plot speed.png",
+            "script/manage benchmark --against http://localhost:5000",
         ),
-        "takes half a minute and more; tests/recognition/test_benchmark.py runs it briefly",
+        "takes minutes; tests/test_benchmark.py runs it briefly",
     ),
     **dict.fromkeys(
         (

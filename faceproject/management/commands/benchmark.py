@@ -1,4 +1,4 @@
-"""`manage.py benchmark`: time detection, alignment, embedding and search on this machine."""
+"""`manage.py benchmark`: measure this service on this machine, alone and under load."""
 
 from __future__ import annotations
 
@@ -6,30 +6,46 @@ import json
 import os
 import platform
 from argparse import ArgumentParser, ArgumentTypeError
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from recognition.benchmark import Sample, Timing, measure, read_sample
+from faceproject.benchmark import (
+    QUICK,
+    BenchmarkError,
+    Plan,
+    Row,
+    Target,
+    measure_server,
+    notes,
+    plot,
+    row_heading,
+    row_line,
+    timing_heading,
+    timing_line,
+)
+from recognition.benchmark import Sample, Timing, made_up_rows, measure, measure_search, read_sample
 from recognition.conf import get_settings
 from recognition.detection import chosen_detector
 from recognition.evaluation import EvaluationError
 from recognition.exceptions import RecognitionError
 from recognition.networks import NETWORKS, load_network, usable_names
+from recognition.vector_store import LiteVectorStore, configured_index
 
-GALLERIES: Final = (1_000, 10_000)
-WIDTH: Final = 50  # characters of the label column
+PARTITION: Final = "benchmark"
 
 
 class Command(BaseCommand):
     help = (
-        "Measures how fast this machine finds faces (in pictures of 640 and 1920 pixels), aligns them, "
-        "embeds them by each model, and searches galleries of made-up vectors, in an embedded database "
-        "of its own. Changes nothing; the running server may stay up, but slows it down."
+        "Measures each step from a picture to the nearest faces by itself, then the same over HTTP: a server "
+        "of its own on an empty folder, loaded by 1, 4 and 16 clients, and galleries of made-up vectors. "
+        "Compares with the parts and with limits. Changes nothing; whatever else runs slows it down."
     )
 
     requires_system_checks = ["recognition"]  # 'check' shows the other notes
@@ -48,35 +64,82 @@ class Command(BaseCommand):
             "--gallery",
             type=_positive_whole,
             nargs="*",
-            default=list(GALLERIES),
             metavar="SIZE",
             help="How many vectors to search among; default: 1000 10000.",
         )
         parser.add_argument(
             "--seconds",
             type=_positive,
-            default=2.0,
-            help="How long each step is measured, at least three times (default 2).",
+            help="How long each figure is measured, at least three times (default 2).",
+        )
+        parser.add_argument(
+            "--no-server", action="store_true", help="Only the steps, in this process."
+        )
+        parser.add_argument(
+            "--against",
+            metavar="URL",
+            help="Load this server too, with the same pictures; any that speaks the contract of docs/api.md. "
+            "Nothing is stored in it.",
+        )
+        parser.add_argument("--token", default="", help="The token for the server of --against.")
+        parser.add_argument(
+            "--quick",
+            action="store_true",
+            help="Everything once, small: whether it works, not how fast it is.",
         )
         parser.add_argument("--json", type=Path, metavar="FILE", help="Write the figures here too.")
+        parser.add_argument(
+            "--plot",
+            type=Path,
+            metavar="FILE",
+            help="Draw latency by clients, and search time by gallery size, into this PNG.",
+        )
 
     def handle(self, **options: Any) -> None:
         models = options["model"] or usable_names()
+        plan = _plan(options)
+        timings: list[Timing] = []
+        rows: list[Row] = []
         try:
-            sample = read_sample(options["pictures"])
+            other = Target(options["against"], options["token"]) if options["against"] else None
+            sample = read_sample(options["pictures"], plan.made_up)
             machine = _machine({model: str(load_network(model).device) for model in models})
             self._print_machine(machine)
             self._print_sample(sample, options["pictures"])
-            timings = []
-            for timing in measure(sample, models, options["gallery"], options["seconds"]):
-                self.stdout.write(_line(timing))
+            self.stdout.write(timing_heading())
+            for timing in measure(sample, models, plan.sides, plan.batch, plan.seconds):
+                self._print(timing_line(timing))
                 timings.append(timing)
+            if options["no_server"]:
+                found: Iterator[Timing | Row] = _searches(plan)
+            else:
+                self.stdout.write("\n" + row_heading(options["against"] or ""))
+                found = measure_server(sample, models, timings, plan, other)
+            for item in found:
+                if isinstance(item, Row):
+                    rows.append(item)
+                    self._print(row_line(item))
+                else:
+                    timings.append(item)
+                    self._print(timing_line(item, best=options["no_server"]))
+            for note in notes(rows):
+                self.stdout.write(note)
             if options["json"]:
-                figures = {"machine": machine, "timings": [asdict(item) for item in timings]}
+                figures = {
+                    "machine": machine,
+                    "timings": [asdict(item) for item in timings],
+                    "served": [row.as_dict() for row in rows],
+                }
                 options["json"].write_text(json.dumps(figures, indent=1) + "\n")
-        except (EvaluationError, RecognitionError, OSError) as error:
+            if options["plot"]:
+                plot(rows, options["plot"])
+        except (BenchmarkError, EvaluationError, RecognitionError, OSError) as error:
             raise CommandError(str(error)) from error
         self._print_missing(options["model"] or list(NETWORKS), models)
+
+    def _print(self, line: str) -> None:
+        self.stdout.write(line)
+        self.stdout.flush()  # a run takes minutes
 
     def _print_machine(self, machine: dict[str, Any]) -> None:
         devices = ", ".join(sorted(set(machine["devices"].values()))) or "–"
@@ -96,8 +159,6 @@ class Command(BaseCommand):
                 count,
             )
             self.stdout.write(text % {"count": count, "found": sample.with_face})
-        median, best, rate = _("median"), _("best"), _("a second")
-        self.stdout.write(f"{'':<{WIDTH}}{median:>10} {best:>12} {rate:>10}")
 
     def _print_missing(self, wanted: list[str], measured: list[str]) -> None:
         for model in wanted:
@@ -106,30 +167,26 @@ class Command(BaseCommand):
                 self.stderr.write(text % {"model": model})
 
 
-def _line(timing: Timing) -> str:
-    return (
-        f"{_label(timing):<{WIDTH}}{timing.median_ms:>7.1f} ms {timing.best_ms:>9.1f} ms "
-        f"{timing.per_second:>10.1f}"
-    )
+def _plan(options: dict[str, Any]) -> Plan:
+    plan = QUICK if options["quick"] else Plan()
+    if options["gallery"] is not None:
+        plan = replace(plan, galleries=tuple(options["gallery"]))
+    if options["seconds"] is not None:
+        plan = replace(plan, seconds=options["seconds"])
+    return plan
 
 
-def _label(timing: Timing) -> str:
-    match timing.step:
-        case "detect":
-            text = _("find the faces of a picture of %(size)d pixels")
-        case "align":
-            text = _("align a face")
-        case "embed":
-            text = ngettext(
-                "%(model)s: embed %(size)d face",
-                "%(model)s: embed %(size)d faces at once",
-                timing.size or 0,
-            )
-        case "picture_to_embedding":
-            text = _("%(model)s: from a file to its embedding")
-        case _:
-            text = _("search among %(size)d vectors")
-    return text % {"size": timing.size, "model": timing.model}
+def _searches(plan: Plan) -> Iterator[Timing]:
+    """Time searches without a server, in an embedded database that is thrown away."""
+    for size in plan.galleries:
+        with TemporaryDirectory(prefix="benchmark-") as folder:
+            store = LiteVectorStore(Path(folder) / "vectors.db", index=configured_index())
+            try:
+                for rows in made_up_rows(0, size):
+                    store.upsert(PARTITION, rows)
+                yield from measure_search(store, PARTITION, size, plan.seconds)
+            finally:
+                store.close()
 
 
 def _machine(devices: dict[str, str]) -> dict[str, Any]:
