@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import json
 import signal
@@ -65,6 +66,7 @@ class Server:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then finish open requests; a second signal kills."""
         _allow_many_connections()
+        _return_freed_memory()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         self._server.run(self._sockets)
@@ -154,6 +156,19 @@ def _allow_many_connections() -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _return_freed_memory() -> None:
+    """Tell glibc to return freed pictures to the system at once.
+
+    By itself it keeps blocks of up to 32 MiB, and for each thread: 2,500 damaged pictures made the
+    server grow by 450 MiB.
+    """
+    arenas, from_size = -8, -3  # M_ARENA_MAX, M_MMAP_THRESHOLD of malloc.h
+    with contextlib.suppress(AttributeError, OSError):  # not glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(arenas, 2)
+        mallopt(from_size, 1024 * 1024)
 
 
 def _listen(host: str, port: int) -> Iterator[socket.socket]:

@@ -577,8 +577,11 @@ def fuzz_pictures(part: Slice, given: Sequence[bytes], server: Server, report: R
         session = local.__dict__.setdefault("session", requests.Session())
         _post(session, server, call, files, name, report)
 
-    for number, data in enumerate(given[: len(CALLS)]):
-        send(number, f"sample {number}", data, random.Random(0))
+    # Whole pictures first, by all clients at once: every thread then has its detector and buffers.
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        for number in range(len(CALLS) * len(given)):
+            data = given[number // len(CALLS)]
+            clients.submit(_noted, report, send, number, f"sample {number}", data, random.Random(0))
     with memory(server.process.pid, report), ThreadPoolExecutor(CLIENTS) as clients:
         for number, name, chance in part:
             # All calls see all pictures: there are not so many of one as of the other.
