@@ -46,7 +46,7 @@ class Timing:
     """The time of one step, and its throughput at the median.
 
     `step` is `decode` (the file of a crop, and its quality), `detect` (one picture of `size`
-    pixels), `align` (one face), `network` (a batch of `size` crops through the runtime of `model`
+    pixels), `detect_largest` (the same where only the largest face is wanted), `align` (one face), `network` (a batch of `size` crops through the runtime of `model`
     alone), `embed` (the same as requests have it), `picture_to_embedding` (one file, all steps),
     `faiss` (one face among `size` vectors in a flat FAISS index) or `search` (the same in the vector
     store).
@@ -124,19 +124,23 @@ def as_jpeg(image: np.ndarray) -> bytes:
 
 
 def measure(
-    sample: Sample, models: Sequence[str], sides: Sequence[int], batch: int, seconds: float
+    sample: Sample,
+    models: Sequence[str],
+    sides: Sequence[int],
+    batches: Sequence[int],
+    seconds: float,
 ) -> Iterator[Timing]:
     """Time every step but the search for about `seconds` each.
 
-    `sides` are the sizes of the pictures to find faces in, in pixels, `batch` the number of crops to
-    give a network at once. Raise `RecognitionError` when a step fails.
+    `sides` are the sizes of the pictures to find faces in, in pixels, `batches` the numbers of crops
+    to give a network at once. Raise `RecognitionError` when a step fails.
     """
     files = sample.crop_files()
     yield _timing("decode", seconds, lambda run: _decode(_nth(files, run)))
     yield from _detection(sample, sides, seconds)
     yield _timing("align", seconds, lambda run: align_face(*sample.face(run)))
     for model in models:
-        yield from _network(sample, model, batch, seconds)
+        yield from _network(sample, model, batches, seconds)
         yield from _embedding(sample, model, seconds)
 
 
@@ -144,9 +148,11 @@ def _decode(file: bytes) -> None:
     crop_upload(file, use_face_detection=False)
 
 
-def _network(sample: Sample, model: str, most: int, seconds: float) -> Iterator[Timing]:
+def _network(
+    sample: Sample, model: str, batches: Sequence[int], seconds: float
+) -> Iterator[Timing]:
     run = load_network(model).runtime.run
-    for size in sorted({1, most}):
+    for size in batches:
         batch = np.stack(sample.crops(size))
         action = partial(_run_again, run, batch)
         yield _timing("network", seconds, action, size=size, model=model, things=size)
@@ -160,10 +166,12 @@ def _detection(sample: Sample, sides: Sequence[int], seconds: float) -> Iterator
     for side in sides:
         images = [_of_side(image, side) for image in sample.images]
         yield _timing("detect", seconds, partial(_detect_in, images), size=side)
+        largest = partial(_detect_in, images, all_faces=False)
+        yield _timing("detect_largest", seconds, largest, size=side)
 
 
-def _detect_in(images: Sequence[np.ndarray], run: int) -> None:
-    detect_faces(_nth(images, run))
+def _detect_in(images: Sequence[np.ndarray], run: int, *, all_faces: bool = True) -> None:
+    detect_faces(_nth(images, run), all_faces=all_faces)
 
 
 def _of_side(image: np.ndarray, side: int) -> np.ndarray:

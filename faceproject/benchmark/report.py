@@ -96,6 +96,8 @@ def _timing_label(timing: Timing) -> str:
             text = _("decode a crop and measure its quality")
         case "detect":
             text = _("find the faces of a picture of %(size)d pixels")
+        case "detect_largest":
+            text = _("find the largest face of a picture of %(size)d pixels")
         case "align":
             text = _("align a face")
         case "network":

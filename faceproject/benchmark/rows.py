@@ -52,6 +52,7 @@ class Plan:
     made_up: int = MADE_UP_SIDE  # of the picture that is made where none is given, in pixels
     sides: tuple[int, ...] = (640, 1024, 1920)  # of pictures in which faces are found, in pixels
     photo: int = 1024  # of these, the one that is sent
+    batches: tuple[int, ...] = (1, 8, 32)  # crops that a network is given at once
     batch: int = 32  # pictures in a request
     clients: tuple[int, ...] = (1, 4, 16)
     searchers: tuple[int, ...] = (1, 10)
@@ -64,6 +65,7 @@ QUICK: Final = Plan(
     made_up=320,
     sides=(320,),
     photo=320,
+    batches=(1, 2),
     batch=2,
     clients=(1, 2),
     searchers=(1, 2),
@@ -111,6 +113,7 @@ class Row:
     unit: Literal["ms", "/s", "MB"]
     figures: Figures
     cores: float | None  # that the server kept busy
+    client_cores: float  # that the clients took from it
     alone: float | None = None
     limit: float | None = None
     megabytes: float | None = None
@@ -165,17 +168,21 @@ class Parts:
         return self._timings["network", model, 1].median_ms
 
     def photo(self, model: str, side: int) -> float:
-        """Return the milliseconds for finding the faces of a photo, and for the network."""
-        return self._timings["detect", None, side].median_ms + self.network(model)
+        """Return the milliseconds for finding the largest face of a photo, and for the network."""
+        return self._timings["detect_largest", None, side].median_ms + self.network(model)
 
-    def crops_per_second(self, model: str, batch: int) -> float:
+    def crops_per_second(self, model: str) -> float:
         """Return the crops that can be decoded, judged and embedded in a second on all cores.
 
-        The network takes them in batches, and keeps all cores busy by itself.
+        The network takes them in the best of the measured batches, and keeps all cores busy by itself.
         """
         decoding = 1 / self._timings["decode", None, None].per_second
-        network = 1 / self._timings["network", model, batch].per_second
-        return 1 / (decoding / available_cores() + network)
+        rates = [
+            timing.per_second
+            for (step, name, _size), timing in self._timings.items()
+            if (step, name) == ("network", model)
+        ]
+        return 1 / (decoding / available_cores() + 1 / max(rates))
 
 
 def measure_server(
@@ -232,7 +239,7 @@ class _Measurement:
     def of_pictures(self, model: str, parts: Parts) -> Iterator[Row]:
         """Yield the figures of embeddings: a crop by each number of clients, a batch, a photo."""
         plan, fields = self._plan, {"model": model}
-        most, alone = parts.crops_per_second(model, plan.batch), parts.network(model)
+        most, alone = parts.crops_per_second(model), parts.network(model)
         call = self._crop_call(EMBEDDING, fields)
         for clients in plan.clients:
             row = self._row("crop", model, call, clients)
@@ -296,9 +303,10 @@ class _Measurement:
     ) -> Row:
         server, seconds = self._server, self._plan.seconds
         server.target.load(call, 1, 0.0)  # networks and detectors are loaded at their first use
-        before, begin = server.cpu_seconds(), time.perf_counter()
+        before, begin, ours = server.cpu_seconds(), time.perf_counter(), time.process_time()
         load = server.target.load(call, clients, seconds)
-        wall, after = time.perf_counter() - begin, server.cpu_seconds()
+        ours, after = time.process_time() - ours, server.cpu_seconds()
+        wall = time.perf_counter() - begin
         row = Row(
             step=step,
             model=model,
@@ -307,6 +315,7 @@ class _Measurement:
             unit="ms",
             figures=Figures.of(load),
             cores=None if before is None or after is None else (after - before) / wall,
+            client_cores=ours / wall,
         )
         if not self._other or only_ours:
             return row

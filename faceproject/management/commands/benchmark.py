@@ -107,7 +107,7 @@ class Command(BaseCommand):
             self._print_machine(machine)
             self._print_sample(sample, options["pictures"])
             self.stdout.write(timing_heading())
-            for timing in measure(sample, models, plan.sides, plan.batch, plan.seconds):
+            for timing in measure(sample, models, plan.sides, plan.batches, plan.seconds):
                 self._print(timing_line(timing))
                 timings.append(timing)
             if options["no_server"]:
