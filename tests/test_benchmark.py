@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,8 +15,9 @@ from django.core.management import CommandError, call_command
 from PIL import Image
 
 from enrollment.models import Person
-from faceproject.benchmark import QUICK, BenchmarkError, Target
+from faceproject.benchmark import QUICK, BenchmarkError, Row, Target, notes
 from faceproject.benchmark.load import Call, form
+from faceproject.benchmark.rows import Figures
 from recognition.benchmark import LEAST_RUNS, made_up_vectors
 from recognition.conf import get_settings
 from recognition.vector_store import get_vector_store
@@ -185,9 +187,29 @@ def refusing() -> Iterator[str]:
         thread.join()
 
 
-def test_refusals_are_counted_apart(refusing):
+def test_refusals_are_counted_apart_and_told(refusing):
     load = Target(refusing).load(Call("/api/embedding", [form({})]), 2, 0.0)
     assert load.refused and load.seconds
+    refused = Figures.of(load)
+    asked = f"{load.refused} of {load.refused + len(load.seconds)} requests were refused"
+    served = replace(refused, refused=0)
+    row = Row(
+        step="crop",
+        model=MODEL,
+        clients=2,
+        size=None,
+        unit="/s",
+        figures=served,
+        cores=None,
+        client_cores=0.0,
+    )
+    label = f"{MODEL}: an aligned face, 2 clients"
+    assert list(notes([replace(row, figures=refused)])) == [f"{label}: {asked}"]
+    assert list(notes([replace(row, theirs=refused)])) == [f"{label} (the other): {asked}"]
+    assert list(notes([replace(row, theirs=served)])) == []
+
+
+def test_a_server_that_refuses_everything_is_named(refusing):
     with pytest.raises(BenchmarkError, match="/never refuses /again: 503 Come again"):
         Target(f"{refusing}/never").load(Call("/again", [form({})]), 2, 0.0)
 

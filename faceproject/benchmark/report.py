@@ -72,10 +72,13 @@ def notes(rows: list[Row]) -> Iterator[str]:
             text = _("%(label)s: %(megabytes).0f MB of memory at the most (limit %(limit).0f)")
             numbers = {"megabytes": row.megabytes, "limit": row.limit or 0.0}
             yield text % (numbers | {"label": _row_label(row)})
-        if row.figures.refused:
-            text = _("%(label)s: %(refused)d of %(all)d requests were refused")
-            asked = row.figures.answers + row.figures.refused
-            yield text % {"label": _row_label(row), "refused": row.figures.refused, "all": asked}
+        other = _("the other")
+        others = f"{_row_label(row)} ({other})"
+        for label, figures in ((_row_label(row), row.figures), (others, row.theirs)):
+            if figures and figures.refused:
+                text = _("%(label)s: %(refused)d of %(all)d requests were refused")
+                asked = figures.answers + figures.refused
+                yield text % {"label": label, "refused": figures.refused, "all": asked}
         if row.their_failure:
             yield f"{_row_label(row)}: {row.their_failure}"
 
