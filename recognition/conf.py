@@ -49,6 +49,14 @@ class RecognitionSettings:
         least=1,
         most=32_768,
     )
+    milvus_memory_bytes: int = setting(
+        1024 * MIB,
+        "Embedded database with `FLAT`: megabytes that the vectors of the models in use may take in the server's memory, where searches are quickest; 205 for each 100,000 of one model. Those that do not fit are searched by Milvus Lite itself, about ten times slower ([figures](performance.md#search)); `/api/health` says which.",
+        least=0,
+        most=1_048_576 * MIB,
+        unit=MIB,
+        variable="MILVUS_MEMORY_MB",
+    )
     default_model: str = setting(
         "mobilenetv3_large",
         "The model of requests that name none; `cosface_resnet50` is the other.",

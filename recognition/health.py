@@ -34,6 +34,7 @@ class Health:
     milvus_connected: bool = False
     device: str = "unavailable"
     detector: Choice = field(default_factory=chosen_detector)
+    searched_in: str = ""  # see `VectorStore.searched_in`
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     loading: list[str] = field(default_factory=list)  # models of PRELOAD_MODELS not loaded yet
@@ -55,6 +56,7 @@ def examine() -> Health:
     _note(health.errors, _ask_sql)
     health.milvus_connected = bool(_note(health.errors, lambda: get_vector_store().ping()))
     device = _note(health.errors, lambda: choose_device(settings.device))
+    health.searched_in = get_vector_store().searched_in
     health.device = device or health.device
     _note(health.errors, lambda: find_weights(settings.default_model))
     for name in usable_names():

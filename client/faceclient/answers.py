@@ -13,6 +13,7 @@ class Health(TypedDict):
     models_available: list[str]
     milvus_connected: bool
     device: str
+    searched_in: str  # memory, milvus_lite or milvus
     problems: list[str]
     timestamp: str
 

@@ -42,6 +42,11 @@ class EmbeddingField(serializers.CharField):
         "wrong_length": _("The array has %(given)d numbers; an embedding has %(expected)d."),
     }
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # Those of text would print the 512 numbers (20 ms) to look for characters that JSON has not.
+        self.validators = []
+
     def to_internal_value(self, data: Any) -> np.ndarray:
         text = super().to_internal_value(data)
         try:

@@ -50,6 +50,7 @@ class SearchView(UploadView):
             form["top_k"],
             threshold=form.get("threshold", -1.0),
             group_by_person=form["group_by_person"],
+            thresholds=thresholds,
         )
         found = [
             without_verdict(hits) if crop and crop.lacks_face else hits

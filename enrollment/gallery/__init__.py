@@ -17,9 +17,7 @@ from enrollment.gallery.selectors import (
     NO_THRESHOLDS,
     GalleryState,
     SearchHit,
-    Weights,
     best_of_person,
-    compared_weights,
     count_of,
     doubt_counts,
     faceless_pictures,
@@ -35,13 +33,17 @@ from enrollment.gallery.selectors import (
     pictures_of_each,
     removals_that_wait,
     search_gallery,
-    search_thresholds,
-    thresholds_in_force,
     with_doubts,
     with_pictures,
     without_verdict,
 )
 from enrollment.gallery.storage import read_picture, sync
+from enrollment.gallery.weights import (
+    Weights,
+    compared_weights,
+    search_thresholds,
+    thresholds_in_force,
+)
 
 __all__ = [
     "GALLERY_ORDERS",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final, NamedTuple
+from types import EllipsisType
+from typing import Final
 
 import numpy as np
 from django.db import DatabaseError
@@ -15,8 +16,12 @@ from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy, ngettext
 
 from enrollment.exceptions import PersonNotComparable, PersonNotFound, PictureNotFound
+from enrollment.gallery.weights import (
+    Weights,
+    compared_weights,
+    search_thresholds,
+)
 from enrollment.models import (
-    Calibration,
     Doubt,
     FaceEmbedding,
     FaceImage,
@@ -26,11 +31,9 @@ from enrollment.models import (
     letters_and_digits,
     normalised,
 )
-from recognition.conf import get_settings
-from recognition.decision import Decision, Thresholds, decide, thresholds_of
+from recognition.decision import Decision, Thresholds, decide
 from recognition.exceptions import NoFaceDetected
 from recognition.inference import Embeddings
-from recognition.networks import find_weights, usable_names
 from recognition.vector_store import (
     MAX_HITS,
     VectorHit,
@@ -63,12 +66,18 @@ class SearchHit:
 
 
 def search_gallery(
-    probe: Embeddings, top_k: int, *, threshold: float = -1.0, group_by_person: bool = False
+    probe: Embeddings,
+    top_k: int,
+    *,
+    threshold: float = -1.0,
+    group_by_person: bool = False,
+    thresholds: Thresholds | EllipsisType | None = ...,
 ) -> list[list[SearchHit]]:
     """Return the `top_k` most similar enrolled pictures for each probe vector, best first.
 
     Hits below `threshold` (a cosine, -1 to 1) are left out. With `group_by_person` each person
-    appears once, with the most similar picture.
+    appears once, with the most similar picture. A caller that already has the result of
+    `search_thresholds` passes it as `thresholds`.
 
     Only vectors computed with the same weights are searched. A hit in Milvus without a row in SQL
     is skipped, and further hits take its place.
@@ -76,21 +85,24 @@ def search_gallery(
     rows = FaceEmbedding.objects.filter(model=probe.model, fingerprint=probe.fingerprint)
     rows = rows.select_related("face_image__person").defer("vector")
     partition = partition_name(probe.model, probe.fingerprint)
-    thresholds = search_thresholds(probe.model)
-
-    def hits_of(vector: np.ndarray) -> list[SearchHit]:
-        wanted = top_k
-        while True:
-            (found,) = get_vector_store().search(partition, vector[None], wanted)
-            similar = [hit for hit in found if hit.similarity >= threshold]
-            hits = _with_rows(similar, rows, thresholds)
+    if thresholds is ...:
+        thresholds = search_thresholds(probe.model)
+    answers: dict[int, list[SearchHit]] = {}
+    left, wanted = list(range(len(probe.vectors))), top_k
+    while left:
+        found = get_vector_store().search(partition, probe.vectors[left], wanted)
+        similar = [[hit for hit in hits if hit.similarity >= threshold] for hits in found]
+        by_id = rows.in_bulk({hit.id for hits in similar for hit in hits})
+        short = []
+        for place, candidates in zip(left, similar, strict=True):
+            hits = _with_rows(candidates, by_id, thresholds)
             if group_by_person:
                 hits = _best_of_each_person(hits)
-            if len(hits) >= top_k or len(similar) < wanted or wanted >= MAX_HITS:
-                return hits[:top_k]
-            wanted = min(wanted * 4, MAX_HITS)
-
-    return [hits_of(vector) for vector in probe.vectors]
+            answers[place] = hits[:top_k]
+            if len(hits) < top_k and len(candidates) == wanted < MAX_HITS:
+                short.append(place)
+        left, wanted = short, min(wanted * 4, MAX_HITS)
+    return [answers[place] for place in range(len(probe.vectors))]
 
 
 def _best_of_each_person(hits: list[SearchHit]) -> list[SearchHit]:
@@ -102,10 +114,9 @@ def _best_of_each_person(hits: list[SearchHit]) -> list[SearchHit]:
 
 def _with_rows(
     found: list[VectorHit],
-    rows: QuerySet[FaceEmbedding],
+    by_id: Mapping[int, FaceEmbedding],
     thresholds: Thresholds | None,
 ) -> list[SearchHit]:
-    by_id = rows.in_bulk([hit.id for hit in found])
     return [
         SearchHit(
             hit.id,
@@ -158,53 +169,6 @@ def best_of_person(probe: Embeddings, person: Person) -> tuple[FaceEmbedding, fl
     similarities = np.stack([row.computed_array() for row in rows]) @ probe.vectors[0]
     best = int(similarities.argmax())
     return rows[best], float(similarities[best])
-
-
-class Weights(NamedTuple):
-    """A model and the fingerprint of its weights file. Only vectors of the same weights are
-    comparable."""
-
-    model: str
-    fingerprint: str
-
-    @property
-    def partition(self) -> str:
-        return partition_name(self.model, self.fingerprint)
-
-    @property
-    def rows(self) -> QuerySet[FaceEmbedding]:
-        """The embeddings computed with these weights."""
-        return FaceEmbedding.objects.filter(
-            model=self.model, fingerprint=self.fingerprint, vector__isnull=False
-        )
-
-
-def compared_weights(model: str | None = None) -> Weights | None:
-    """Return the weights of `model`, or of the default or first usable model, or None without any.
-
-    Raise `WeightsUnavailable` when the named model has none.
-    """
-    if model:
-        return Weights(model, find_weights(model).fingerprint)
-    usable = usable_names()
-    default = get_settings().default_model
-    name = default if default in usable else next(iter(usable), None)
-    return Weights(name, find_weights(name).fingerprint) if name else None
-
-
-def thresholds_in_force(model: str) -> Thresholds | None:
-    """Return the gallery's own calibration, or the thresholds of the model's weights, or None."""
-    fingerprint = find_weights(model).fingerprint
-    own = Calibration.objects.filter(model=model, fingerprint=fingerprint).first()
-    return own.thresholds if own else thresholds_of(model)
-
-
-def search_thresholds(model: str) -> Thresholds | None:
-    """Return the thresholds for a gallery of the present size; see `Thresholds.for_search`."""
-    thresholds = thresholds_in_force(model)
-    if thresholds is None:
-        return None
-    return thresholds.for_search(Weights(model, find_weights(model).fingerprint).rows.count())
 
 
 def faceless_pictures() -> QuerySet[FaceImage]:

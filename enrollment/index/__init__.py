@@ -2,10 +2,12 @@
 
 from enrollment.index.indexing import (
     BATCH_SIZE,
+    COPY_SIZE,
     IndexReport,
     complete_rows,
     compute,
     create_pending,
+    in_batches,
     index_rows,
     request_upsert,
 )
@@ -15,11 +17,13 @@ from enrollment.index.signals import register_signal_handlers
 
 __all__ = [
     "BATCH_SIZE",
+    "COPY_SIZE",
     "IndexReport",
     "apply_deletions",
     "complete_rows",
     "compute",
     "create_pending",
+    "in_batches",
     "index_rows",
     "register_signal_handlers",
     "remove_deleted",

@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 from django.db import DatabaseError, models, transaction
 from django.utils import timezone
 from django_tasks import task
@@ -30,6 +32,7 @@ from recognition.vector_store import VectorRow, get_vector_store, partition_name
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 64  # embeddings a batch: limits memory, and the work that is repeated after a crash
+COPY_SIZE = 4_096  # embeddings that are there already and only copied, a batch
 
 # One thread of a process at a time copies rows to Milvus. Other processes may write too, so each
 # writer checks afterwards that SQL is unchanged.
@@ -140,26 +143,44 @@ def index_rows(ids: Sequence[int], crops: Mapping[int, Crop] | None = None) -> I
     stay pending.
     """
     report = IndexReport()
-    for start in range(0, len(ids), BATCH_SIZE):
-        report += _index_batch(ids[start : start + BATCH_SIZE], crops or {})
+    for batch in in_batches(ids, BATCH_SIZE, COPY_SIZE):
+        report += _index_batch(batch, crops or {})
     return report
+
+
+def in_batches(ids: Sequence[int], computed: int, copied: int) -> Iterator[list[int]]:
+    """Yield batches for `index_rows`: large ones of `copied` ids whose vectors are there, then small
+    ones of `computed` ids whose vectors must be computed."""
+    if len(ids) <= min(computed, copied):
+        yield list(ids)
+        return
+    lacking: set[int] = set()
+    for start in range(0, len(ids), COPY_SIZE):
+        rows = FaceEmbedding.objects.filter(pk__in=ids[start : start + COPY_SIZE])
+        lacking.update(rows.filter(vector__isnull=True).values_list("pk", flat=True))
+    groups = ([pk for pk in ids if pk not in lacking], copied), (sorted(lacking), computed)
+    for group, size in groups:
+        for start in range(0, len(group), size):
+            yield group[start : start + size]
 
 
 def compute(ids: Sequence[int]) -> None:
     """Compute the missing vectors and leave the rows pending, for a process that can write to
     Milvus."""
-    _mark_failed(_compute([row for row in _with_pictures(ids) if row.vector is None], {}))
+    _mark_failed(_compute(_without_vector(ids), {}))
 
 
-def _with_pictures(ids: Sequence[int]) -> list[FaceEmbedding]:
-    rows = FaceEmbedding.objects.filter(pk__in=ids).select_related("face_image")
-    return list(rows.order_by("model", "face_image_id"))
+def _without_vector(ids: Sequence[int]) -> list[FaceEmbedding]:
+    rows = FaceEmbedding.objects.filter(pk__in=ids, vector__isnull=True)
+    return list(rows.select_related("face_image").order_by("model", "face_image_id"))
 
 
 def _mark_failed(failures: Mapping[int, str]) -> None:
+    by_code = defaultdict(list)
     for pk, code in failures.items():
-        known = code if code in Failure else Failure.UNEXPECTED
-        FaceEmbedding.objects.filter(pk=pk).update(status=Status.FAILED, error=known)
+        by_code[code if code in Failure else Failure.UNEXPECTED].append(pk)
+    for known, ids in by_code.items():
+        FaceEmbedding.objects.filter(pk__in=ids).update(status=Status.FAILED, error=known)
 
 
 def _index_batch(ids: Sequence[int], crops: Mapping[int, Crop]) -> IndexReport:
@@ -178,20 +199,21 @@ def _index_batch(ids: Sequence[int], crops: Mapping[int, Crop]) -> IndexReport:
 
 
 def _index_rows(ids: Sequence[int], crops: Mapping[int, Crop]) -> IndexReport:
-    rows = _with_pictures(ids)
-    new = [row for row in rows if row.vector is None]
+    new = _without_vector(ids)
     failures = _compute(new, crops)
-    ready = [row for row in rows if row.pk not in failures]
+    rows = FaceEmbedding.objects.filter(pk__in=set(ids) - failures.keys()).order_by("pk")
+    ready = list(rows.values_list("pk", "face_image_id", "face_image__judged_at"))
     try:
-        indexed = _copy_to_milvus([row.pk for row in ready])
+        indexed = _copy_to_milvus([pk for pk, _picture, _judged in ready])
     except RecognitionError as error:
-        logger.exception("Embeddings %s were not written to Milvus", [row.pk for row in ready])
-        failures |= {row.pk: error.code for row in ready}
+        logger.exception("Embeddings %s were not written to Milvus", [row[0] for row in ready])
+        failures |= {pk: error.code for pk, _picture, _judged in ready}
         indexed = 0
     else:
-        judging.judge(
-            {row.face_image_id for row in ready if row in new or not row.face_image.judged_at}
-        )
+        computed = {row.pk for row in new}
+        to_judge = {picture for pk, picture, judged_at in ready if pk in computed or not judged_at}
+        if to_judge:
+            judging.judge(to_judge)
     _mark_failed(failures)
     return IndexReport(indexed, len(failures))
 
@@ -264,23 +286,37 @@ def _embed(model: str, rows: list[FaceEmbedding], crops: Mapping[int, Crop]) -> 
     return failures
 
 
+_COPIED: Final = (
+    "model",
+    "fingerprint",
+    "pk",
+    "vector",
+    "face_image__created_at",
+    "face_image__person__person_id",
+    "face_image__original_path",
+)
+
+
 def _copy_to_milvus(ids: Iterable[int]) -> int:
     """Upsert the rows to Milvus as they are in SQL and mark them; return how many are indexed."""
     computed = FaceEmbedding.objects.filter(pk__in=ids, vector__isnull=False)
     with writing:
-        rows = {row.pk: row for row in computed.select_related("face_image__person")}
-        by_partition = defaultdict(list)
-        for row in rows.values():
-            by_partition[partition_name(row.model, row.fingerprint)].append(row)
+        by_partition: defaultdict[str, list[VectorRow]] = defaultdict(list)
+        for model, fingerprint, *values in computed.order_by("pk").values_list(*_COPIED):
+            by_partition[partition_name(model, fingerprint)].append(_vector_row(*values))
         store = get_vector_store()
-        for partition, group in by_partition.items():
-            store.upsert(partition, [vector_row(row) for row in group])
-        sent = {pk: indexed_values(row) for pk, row in rows.items()}
+        for partition, rows in by_partition.items():
+            store.upsert(partition, rows)
+        sent = {
+            row.id: (row.person_id, row.image_path)
+            for rows in by_partition.values()
+            for row in rows
+        }
         there, indexed = _mark_indexed(sent)
         if there < sent.keys():
             # Deleted meanwhile: Milvus may have applied the deletion before this upsert.
-            for partition, group in by_partition.items():
-                store.delete(partition, {row.pk for row in group} - there)
+            for partition, rows in by_partition.items():
+                store.delete(partition, {row.id for row in rows} - there)
         changed = there - indexed
         return len(indexed) + (_copy_to_milvus(changed) if changed else 0)
 
@@ -297,19 +333,9 @@ def _mark_indexed(sent: Mapping[int, tuple[str, str]]) -> tuple[set[int], set[in
     return there, same
 
 
-def indexed_values(row: FaceEmbedding) -> tuple[str, str]:
-    """Return the person id and path that Milvus stores with the vector; both can change."""
-    return row.face_image.person.person_id, row.face_image.original_path
-
-
-def vector_row(row: FaceEmbedding) -> VectorRow:
-    """Return the row to store in Milvus. Reads `face_image__person`, so select it with the
-    embedding."""
-    person_id, image_path = indexed_values(row)
+def _vector_row(
+    pk: int, vector: bytes, created_at: datetime, person_id: str, image_path: str
+) -> VectorRow:
     return VectorRow(
-        id=row.pk,
-        embedding=row.computed_array(),
-        person_id=person_id,
-        image_path=image_path,
-        created_at=row.face_image.created_at.isoformat(),
+        pk, np.frombuffer(vector, "<f4"), person_id, image_path, created_at.isoformat()
     )

@@ -132,7 +132,15 @@ class FaceEmbedding(DurablyDeleted):
                 fields=["face_image", "model", "fingerprint"], name="one_embedding_per_weights"
             )
         ]
-        indexes = [models.Index(fields=["model", "fingerprint"], name="embedding_weights")]
+        indexes = [
+            models.Index(fields=["model", "fingerprint"], name="embedding_weights"),
+            # Without it, counting computed embeddings reads all vectors.
+            models.Index(
+                fields=["model", "fingerprint"],
+                condition=models.Q(vector__isnull=False),
+                name="embedding_computed",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.model} {self.pk}"

@@ -262,7 +262,7 @@ def identify(
     found: list[list[SearchHit]] = []
     if faces:
         probe = embed_crops([face.crop.pixels for face in faces], model)
-        found = search_gallery(probe, top_k, group_by_person=group_by_person)
+        found = search_gallery(probe, top_k, group_by_person=group_by_person, thresholds=thresholds)
         for face, hits in zip(faces, found_by(request, found, thresholds), strict=True):
             face.hits = [ShownHit.of(hit, request) for hit in hits]
             face.is_unlike_all = bool(thresholds) and not hits

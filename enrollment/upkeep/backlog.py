@@ -26,6 +26,7 @@ from django_tasks_db.models import DBTaskResult
 from enrollment import enrolling, gallery, index, judging
 from enrollment.models import FaceEmbedding, FaceImage, Removal
 from enrollment.upkeep.figures import LAST_PASS
+from enrollment.upkeep.loops import index_batches
 from enrollment.upkeep.retention import delete_due_persons
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, usable_names
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 GRACE: Final = timedelta(minutes=10)  # another thread may still be working on younger rows
 PAUSE: Final = 60.0  # seconds between a successful pass and the next
 AT_A_TIME: Final = 10.0  # seconds of work before other due work gets its turn
+MEMORY_COMPARED: Final = 3600.0  # seconds from a comparison of the vectors in memory to the next
 FIRST_RETRY: Final = 1.0  # seconds after a pass that failed; doubled each time
 LAST_RETRY: Final = 300.0
 TASKS_KEPT: Final = timedelta(days=1)  # finished or aborted tasks of a worker
@@ -126,7 +128,10 @@ def work_off(before: datetime, stopped: Callable[[], bool] = lambda: False) -> W
     get_vector_store().ping()
     deleted = index.apply_deletions()
     report = index.IndexReport()
-    for ids in _batches(unfinished(before), stopped):
+    left = list(unfinished(before).order_by("pk").values_list("pk", flat=True))
+    for ids in index_batches(left):
+        if stopped():
+            break
         report += index.index_rows(ids)
     judged = 0
     for ids in _batches(unjudged(before), stopped):
@@ -170,6 +175,7 @@ class BacklogThread(threading.Thread):
         self._stopping = threading.Event()
         self._failures = 0
         self._compared = False
+        self._memory_due = time.monotonic() + MEMORY_COMPARED
         self._cut_short = False
 
     def run(self) -> None:
@@ -212,6 +218,7 @@ class BacklogThread(threading.Thread):
             self._delete_due_persons,
             self._remove_files,
             self._compare,
+            self._compare_memory,
             partial(self._work_off, before),
             _truncate_wal,
         )
@@ -266,6 +273,12 @@ class BacklogThread(threading.Thread):
         if missing := note_missing():
             logger.warning("The vector database lacked %d embeddings; copying them", missing)
         self._compared = True
+
+    def _compare_memory(self) -> None:
+        """Check, every hour, that searches see what the vector database holds; it reloads itself."""
+        if time.monotonic() >= self._memory_due:
+            get_vector_store().compare_memory()
+            self._memory_due = time.monotonic() + MEMORY_COMPARED
 
     def _retry(self) -> float:
         self._failures += 1

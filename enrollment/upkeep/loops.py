@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol, TypeVar
+
+from django.utils.translation import gettext
+
+from enrollment import index
 
 Item = TypeVar("Item")
 
@@ -27,3 +31,12 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def index_batches(ids: Sequence[int], track: Track = untracked) -> Iterator[list[int]]:
+    """Yield the embeddings in batches for `index.index_rows`, and show how many are done."""
+    done = iter(track(range(len(ids)), gettext("Indexing"), len(ids)))
+    for batch in index.in_batches(ids, index.BATCH_SIZE, index.COPY_SIZE):
+        yield batch
+        for _one in islice(done, len(batch)):
+            pass

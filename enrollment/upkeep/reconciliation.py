@@ -18,7 +18,7 @@ from django.utils.translation import ngettext
 from enrollment import index, judging
 from enrollment.models import FaceEmbedding, FaceImage, Removal
 from enrollment.upkeep.drift import EXAMPLES, Kind, Reconciliation
-from enrollment.upkeep.loops import Track, batches, untracked
+from enrollment.upkeep.loops import Track, batches, index_batches, untracked
 from enrollment.upkeep.picture_files import compare_files
 from recognition.exceptions import RecognitionError, VectorStoreLocked
 from recognition.networks import NETWORKS, find_weights, load_network, usable_names
@@ -180,7 +180,7 @@ class _Run:
 
     def _index(self, ids: Iterable[int]) -> None:
         ids = self._computable(list(ids))
-        for batch in batches(self.track(ids, _("Indexing"), len(ids)), index.BATCH_SIZE):
+        for batch in index_batches(ids, self.track):
             report = index.index_rows(batch)
             self.result.indexed += report.indexed
             if report.failed:
@@ -213,6 +213,7 @@ class _Run:
     # Comparing Milvus with SQL
 
     def _compare_partitions(self) -> None:
+        self.store.compare_memory()  # which reloads itself and logs, if it differs
         # SQL rows are created before their partition, so list the partitions first.
         stored = self._stored_partitions()
         expected = self._expected_partitions()

@@ -51,7 +51,7 @@ from enrollment.upkeep.backup_contents import (
     Manifest,
     backed_up_models,
 )
-from enrollment.upkeep.loops import Track, batches, untracked
+from enrollment.upkeep.loops import Track, batches, index_batches, untracked
 from recognition.conf import get_settings
 from recognition.networks import usable_names
 from recognition.networks.loader import find_weights
@@ -300,7 +300,7 @@ def _record_unused_files(names: set[str]) -> None:
 def _index(report: RestoreReport, track: Track) -> None:
     """Copy every stored vector to Milvus. If interrupted, `reindex` finishes it."""
     ids = list(FaceEmbedding.objects.filter(vector__isnull=False).values_list("pk", flat=True))
-    for batch in batches(track(ids, gettext("Indexing"), len(ids)), index.BATCH_SIZE):
+    for batch in index_batches(ids, track):
         done = index.index_rows(batch)
         report.indexed += done.indexed
         report.failed += done.failed

@@ -274,6 +274,9 @@ class HealthResponseSerializer(AnswerSerializer):
     detector_reason = serializers.CharField(
         source="detector.reason", help_text=_("Why it is this one.")
     )
+    searched_in = serializers.CharField(
+        help_text=_("What compares the vectors: memory (of the server), milvus_lite, milvus.")
+    )
     problems = serializers.ListField(
         child=serializers.CharField(),
         help_text=_("Why the service is degraded, and what mends it."),

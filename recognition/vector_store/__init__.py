@@ -25,7 +25,7 @@ from recognition.vector_store.base import (
     VectorStore,
     partition_name,
 )
-from recognition.vector_store.lite import LiteVectorStore
+from recognition.vector_store.lite import MEMORY_BYTES, LiteVectorStore
 from recognition.vector_store.server import ServerVectorStore
 
 __all__ = [
@@ -47,7 +47,7 @@ __all__ = [
     "vector_store_at",
 ]
 
-_Key = tuple[str, str, float, VectorIndex]
+_Key = tuple[str, str, float, VectorIndex, int]
 
 _store: VectorStore | None = None
 _store_key: _Key | None = None
@@ -59,14 +59,16 @@ def vector_store_at(
     token: str = "",
     timeout: float = 10.0,
     index: VectorIndex = VectorIndex(),  # noqa: B008 (frozen)
+    memory: int = MEMORY_BYTES,
 ) -> VectorStore:
     """Return the store at an address or in a folder.
 
-    `token` and `timeout` (seconds a call) apply to servers only.
+    `token` and `timeout` (seconds a call) apply to servers only, `memory` (bytes of vectors that
+    may be held in memory) to folders.
     """
     if re.match(r"(https?|tcp|unix):", uri):
         return ServerVectorStore(uri, token, timeout, index)
-    return LiteVectorStore(uri, index)
+    return LiteVectorStore(uri, index, memory)
 
 
 def configured_index() -> VectorIndex:
@@ -80,7 +82,8 @@ def get_vector_store() -> VectorStore:
     global _store, _store_key
     settings = get_settings()
     address = str(settings.milvus_uri)
-    key = (address, settings.milvus_token, settings.milvus_timeout, configured_index())
+    memory = settings.milvus_memory_bytes
+    key = (address, settings.milvus_token, settings.milvus_timeout, configured_index(), memory)
     with _store_lock:
         if _store is None or key != _store_key:
             if _store:

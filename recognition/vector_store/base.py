@@ -118,6 +118,11 @@ class VectorStore(ABC):
 
     is_embedded: ClassVar[bool]  # whether only this process can write while the store is open
 
+    @property
+    @abstractmethod
+    def searched_in(self) -> str:
+        """What compares the vectors: "memory" (this process, by itself), "milvus_lite" or "milvus"."""
+
     def upsert(self, partition: str, rows: Sequence[VectorRow]) -> None:
         """Write rows, replacing rows with the same id; the next search finds them."""
         unique = list({row.id: row for row in rows}.values())
@@ -175,6 +180,10 @@ class VectorStore(ABC):
     @abstractmethod
     def flush(self) -> None:
         """Write rows in memory to disk and index them."""
+
+    def compare_memory(self) -> bool:
+        """Return whether the vectors held in memory equal the stored ones; reload them if not."""
+        return True
 
     @abstractmethod
     def ping(self) -> bool:

@@ -6,13 +6,14 @@ pymilvus is involved.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from recognition.vector_store.base import (
     VectorRow,
     VectorStore,
     as_entity,
-    as_stored,
+    as_matrix,
 )
 from recognition.vector_store.errors import (
     database_failed,
@@ -37,31 +38,53 @@ from recognition.vector_store.errors import (
     folder_is_file,
     other_schema,
 )
+from recognition.vector_store.lite_rows import Stored, rewrite_files, stored_rows
+from recognition.vector_store.resident import ROW_BYTES, ResidentVectors
 
 if TYPE_CHECKING:
     from milvus_lite import Collection, CollectionSchema, MilvusLite
 
 
+logger = logging.getLogger(__name__)
+
+MEMORY_BYTES: Final = 1024 * 1024 * 1024
+
+
 class LiteVectorStore(VectorStore):
-    """A folder that one process can open at a time; others get `VectorStoreLocked`."""
+    """A folder that one process can open at a time; others get `VectorStoreLocked`.
+
+    With a `FLAT` index, partitions that are searched are also held in memory, up to `memory` bytes,
+    and searched there. They are loaded at the first search and follow every write.
+    """
 
     is_embedded = True
 
-    def __init__(self, folder: str | Path, index: VectorIndex = VectorIndex()) -> None:  # noqa: B008 (frozen)
+    def __init__(
+        self,
+        folder: str | Path,
+        index: VectorIndex = VectorIndex(),  # noqa: B008 (frozen)
+        memory: int = MEMORY_BYTES,
+    ) -> None:
         self._folder = Path(folder)
         self._index = index
+        self._memory = memory if index.kind == "FLAT" else 0
+        # Written by the thread with the lock, read by searches. None: the partition is too large.
+        self._resident: dict[str, ResidentVectors | None] = {}
         # Milvus Lite allows one writer, and a search during a flush would miss the rows being flushed.
         self._lock = FairLock()
         self._database: MilvusLite | None = None
         self._collection: Collection | None = None
         self._unflushed = 0
 
+    @property
+    def searched_in(self) -> str:
+        fits = self._memory and None not in self._resident.values()
+        return "memory" if fits else "milvus_lite"
+
     def iterate(self, partition: str) -> Iterator[StoredRow]:
-        after: int | None = None
-        while page := self._page(partition, after):
-            for row in page:
-                yield row
-            after = row.id
+        with self._opened() as collection:
+            sources = Stored(collection, partition).sources
+        return stored_rows(sources)
 
     def partitions(self) -> list[str]:
         with self._opened() as collection:
@@ -69,11 +92,13 @@ class LiteVectorStore(VectorStore):
 
     def drop_partition(self, partition: str) -> None:
         with self._opened() as collection:
+            self._resident.pop(partition, None)
             if collection.has_partition(partition):
                 collection.drop_partition(partition)
 
     def clear(self) -> None:
         with self._lock, _failures_translated():
+            self._resident.clear()
             self._open_database().drop_collection(COLLECTION)
             # Without its schema file, Milvus Lite does not see a collection, and then fails to create a
             # new one in its place. So remove its folder too, which depends on Milvus Lite's file layout.
@@ -96,10 +121,24 @@ class LiteVectorStore(VectorStore):
 
     def close(self) -> None:
         with self._lock:
+            self._resident.clear()
             if self._database:
                 self._database.close()
             self._database = self._collection = None
             self._unflushed = 0
+
+    def compare_memory(self) -> bool:
+        same = True
+        for partition in list(self._resident):
+            with self._opened() as collection:
+                if (resident := self._resident.get(partition)) is not None:
+                    stored = Stored(collection, partition)
+                    if resident.differs_from(stored.ids, stored.vectors):
+                        del self._resident[partition]
+                        same = False
+        if not same:
+            logger.error("Vectors in memory differed from the embedded database and are read again")
+        return same
 
     def erase(self, partition: str, ids: Iterable[int]) -> None:
         with self._opened() as collection:
@@ -107,14 +146,21 @@ class LiteVectorStore(VectorStore):
                 return
             self._flush(collection)
         with _failures_translated():
-            _rewrite_files(collection, partition, {int(id_) for id_ in ids})
+            rewrite_files(collection, partition, {int(id_) for id_ in ids})
 
     def _upsert_batch(self, partition: str, rows: list[VectorRow]) -> None:
         with self._opened() as collection:
             if not collection.has_partition(partition):
                 collection.create_partition(partition)
             entities = [as_entity(row, row.embedding.tolist()) for row in rows]
-            collection.upsert(entities, partition_name=partition)
+            with self._followed(partition) as resident:
+                # Not upsert(), which looks up each older row to complete fields; ours are complete.
+                collection.insert(entities, partition_name=partition)
+                if resident is not None:
+                    resident.put(
+                        [row.id for row in rows],
+                        as_matrix(np.stack([row.embedding for row in rows])),
+                    )
             self._unflushed += len(rows)
             if self._unflushed >= base.BULK_FLUSH_ROWS:
                 self._flush(collection)
@@ -122,8 +168,22 @@ class LiteVectorStore(VectorStore):
     def _delete_batch(self, partition: str, ids: list[int]) -> None:
         with self._opened() as collection:
             if collection.has_partition(partition):
-                collection.delete(ids, partition_name=partition)
+                with self._followed(partition) as resident:
+                    collection.delete(ids, partition_name=partition)
+                    if resident is not None:
+                        resident.remove(ids)
                 self._unflushed += len(ids)
+
+    @contextmanager
+    def _followed(self, partition: str) -> Iterator[ResidentVectors | None]:
+        """Yield the vectors in memory that must follow a write; when it fails, they are reloaded later."""
+        try:
+            yield self._resident.get(partition)
+            if self._resident.get(partition) is not None and not self._fits():
+                self._resident[partition] = None
+        except BaseException:
+            self._resident.pop(partition, None)
+            raise
 
     def _make_visible(self) -> None:
         """Flush when many rows are unflushed: these are visible but slow to search."""
@@ -134,36 +194,48 @@ class LiteVectorStore(VectorStore):
     def _search(
         self, partition: str, queries: np.ndarray, limit: int
     ) -> list[list[tuple[int, float]]]:
+        # Without the lock, so that a search does not wait for a flush.
+        if (resident := self._resident.get(partition)) is not None:
+            return resident.search(queries, limit)
         with self._opened() as collection:
             if not collection.has_partition(partition):
                 return [[] for _query in queries]
-            index = collection.get_index_info("embedding")
-            found = collection.search(
-                list(queries),
-                top_k=limit,
-                metric_type="COSINE",
-                partition_names=[partition],
-                output_fields=[],
-                anns_field="embedding",
-                search_params=self._index.search_params(
-                    index["index_type"], index["build_params"], limit
-                ),
-            )
+            if (resident := self._loaded(collection, partition)) is None:
+                return self._search_engine(collection, partition, queries, limit)
+        return resident.search(queries, limit)
+
+    def _search_engine(
+        self, collection: Collection, partition: str, queries: np.ndarray, limit: int
+    ) -> list[list[tuple[int, float]]]:
+        """Search with Milvus Lite's own index."""
+        index = collection.get_index_info("embedding")
+        found = collection.search(
+            list(queries),
+            top_k=limit,
+            metric_type="COSINE",
+            partition_names=[partition],
+            output_fields=[],
+            anns_field="embedding",
+            search_params=self._index.search_params(
+                index["index_type"], index["build_params"], limit
+            ),
+        )
         return [[(int(hit["id"]), hit["distance"]) for hit in hits] for hits in found]
 
-    def _page(self, partition: str, after: int | None) -> list[StoredRow]:
-        """Return the next rows by ascending id; empty at the end or without the partition."""
-        with self._opened() as collection:
-            if not collection.has_partition(partition):
-                return []
-            found = collection.query(
-                None if after is None else f"id > {after}",
-                output_fields=["id", "person_id", "image_path"],
-                partition_names=[partition],
-                limit=base.PAGE_ROWS,
-                order_by_pk=True,
-            )
-        return [as_stored(entity) for entity in found]
+    def _loaded(self, collection: Collection, partition: str) -> ResidentVectors | None:
+        """Return the partition's vectors in memory, loaded if necessary; None if they do not fit."""
+        if partition not in self._resident:
+            self._resident[partition] = None
+            if self._fits(collection.partition_num_entities(partition) * ROW_BYTES):
+                stored = Stored(collection, partition)
+                resident = ResidentVectors()
+                resident.put(stored.ids, stored.vectors)
+                self._resident[partition] = resident
+        return self._resident[partition]
+
+    def _fits(self, more: int = 0) -> bool:
+        held = sum(each.nbytes for each in self._resident.values() if each is not None)
+        return bool(self._memory) and held + more <= self._memory
 
     @contextmanager
     def _opened(self) -> Iterator[Collection]:
@@ -215,31 +287,6 @@ def _failures_translated() -> Iterator[None]:
         if isinstance(error, _engine().DataDirLockedError):
             raise database_locked() from error
         raise database_failed(error) from error
-
-
-def _rewrite_files(collection: Collection, partition: str, ids: set[int]) -> None:
-    """Rewrite the files of the partition that hold rows of these ids, without these rows.
-
-    Milvus Lite does this by itself only when it has four files of a similar size, and has no public
-    call for it. So this calls what its background compaction calls; searches can go on meanwhile.
-    test_erased_rows_are_in_no_file fails when an upgrade changes it.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    wanted = pa.array(ids, pa.int64())
-    home = Path(collection.data_dir) / "partitions" / partition
-    with collection._maintenance_lock:
-        for name in list(collection._manifest.get_data_files(partition)):
-            held = pq.read_table(home / name, columns=[collection.pk_field])[0]
-            if pc.any(pc.is_in(held, wanted)).as_py():
-                collection._compaction_mgr._compact_files(
-                    partition, str(home), [name], collection._manifest, collection._delta_index
-                )
-        collection._refresh_segment_cache()
-        collection._cleanup_orphan_index_files()
-    collection._ensure_loaded_segments_indexed()
 
 
 def _our_schema() -> CollectionSchema:

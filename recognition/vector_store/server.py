@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -30,6 +29,7 @@ from recognition.vector_store.base import (
     as_stored,
 )
 from recognition.vector_store.errors import other_schema, server_failed
+from recognition.vector_store.line import Line
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -48,6 +48,7 @@ class ServerVectorStore(VectorStore):
     """A server at an http, https, tcp or unix address. Other processes may use it too."""
 
     is_embedded = False
+    searched_in = "milvus"
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class ServerVectorStore(VectorStore):
         # Milvus Lite allows one writer, and a search during a flush would miss the rows being flushed.
         self._turns_at_lite = FairLock()
         self._client: MilvusClient | None = None
+        self._line = Line(address, timeout)
         self._is_lite = False
         self._prepared = False
         self._unflushed = 0
@@ -111,6 +113,7 @@ class ServerVectorStore(VectorStore):
             client, self._client = self._client, None
             self._prepared = False
             self._unflushed = 0
+        self._line.close()
         if client:
             client.close()
 
@@ -163,23 +166,26 @@ class ServerVectorStore(VectorStore):
         self, partition: str, queries: np.ndarray, limit: int
     ) -> list[list[tuple[int, float]]]:
         def action(client: MilvusClient) -> list[list[tuple[int, float]]]:
-            if not self._has_partition(client, partition):
-                return [[] for _query in queries]
             index = self._index_there
             params = self._index.search_params(
                 index["index_type"], index.get("params") or {}, limit
             )
-            found = client.search(
-                COLLECTION,
-                data=list(queries),
-                limit=limit,
-                anns_field="embedding",
-                partition_names=[partition],
-                output_fields=[],
-                search_params={"metric_type": "COSINE", "params": params},
-                consistency_level="Bounded",  # writes already waited (_make_visible)
-                timeout=self._timeout,
-            )
+            try:
+                found = client.search(
+                    COLLECTION,
+                    data=list(queries),
+                    limit=limit,
+                    anns_field="embedding",
+                    partition_names=[partition],
+                    output_fields=[],
+                    search_params={"metric_type": "COSINE", "params": params},
+                    consistency_level="Bounded",  # writes waited already (_make_visible)
+                    timeout=self._timeout,
+                )
+            except _vendor().MilvusException:
+                if self._has_partition(client, partition):
+                    raise
+                return [[] for _query in queries]
             return [[(int(hit["id"]), hit["distance"]) for hit in hits] for hits in found]
 
         return self._run(action)
@@ -206,7 +212,7 @@ class ServerVectorStore(VectorStore):
                 raise server_failed(error) from error
 
     def _open(self, prepare: bool) -> MilvusClient:
-        _fail_at_once_if_nothing_listens(self._address, self._timeout)
+        self._line.check()
         with self._opening:
             if self._client is None:
                 client = self._connect()
@@ -324,14 +330,6 @@ def _is_ours(description: dict[str, Any]) -> bool:
             for name, size in VARCHAR_BYTES.items()
         )
     )
-
-
-def _fail_at_once_if_nothing_listens(address: str, timeout: float) -> None:
-    """Raise `OSError` if nothing listens; gRPC would retry until its timeout."""
-    parts = urlsplit(address)
-    if parts.scheme != "unix":
-        port = parts.port or (443 if parts.scheme == "https" else 19530)
-        socket.create_connection((parts.hostname or "localhost", port), timeout).close()
 
 
 # pymilvus

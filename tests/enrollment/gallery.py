@@ -13,7 +13,7 @@ from enrollment.gallery.selectors import search_gallery
 from enrollment.models import Calibration, FaceEmbedding, FaceImage, Person
 from recognition.embedding import embed_uploads
 from recognition.networks import find_weights
-from recognition.vector_store import StoredRow, get_vector_store
+from recognition.vector_store import StoredRow, VectorRow, get_vector_store
 
 MODEL = "mobilenetv3_large"
 
@@ -51,6 +51,18 @@ def stored() -> list[StoredRow]:
     store = get_vector_store()
     rows = [row for partition in store.partitions() for row in store.iterate(partition)]
     return sorted(rows, key=lambda row: row.id)
+
+
+def vector_row(row: FaceEmbedding) -> VectorRow:
+    """Return what Milvus stores of the embedding."""
+    picture = row.face_image
+    return VectorRow(
+        row.pk,
+        row.computed_array(),
+        picture.person.person_id,
+        picture.original_path,
+        picture.created_at.isoformat(),
+    )
 
 
 def found(content: bytes, limit: int = 10) -> list[str]:

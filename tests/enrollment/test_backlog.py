@@ -13,7 +13,7 @@ from django_tasks_db.models import DBTaskResult
 from enrollment import index
 from enrollment.index import removals
 from enrollment.models import FaceEmbedding, FaceImage, Person, Removal
-from enrollment.upkeep import backlog
+from enrollment.upkeep import backlog, reconcile
 from enrollment.upkeep.backlog import (
     GRACE,
     LAST_RETRY,
@@ -174,7 +174,8 @@ def test_a_store_that_was_emptied_or_set_back_is_filled_by_a_new_server(
 
 
 def test_stops_between_batches(row, draw_picture, monkeypatch):
-    monkeypatch.setattr("enrollment.index.BATCH_SIZE", 1)
+    for size in ("BATCH_SIZE", "COPY_SIZE"):
+        monkeypatch.setattr(f"enrollment.index.{size}", 1)
     enroll("bia", draw_picture(seed=2))
     FaceEmbedding.objects.update(status=Status.PENDING)
     answers = iter((False, True, True))
@@ -228,7 +229,8 @@ def test_a_queue_that_is_never_empty_does_not_keep_due_work_from_being_done(thre
 def test_a_long_pass_lets_others_have_their_turn(row, thread, draw_picture, monkeypatch):
     enroll("bia", draw_picture(seed=2))
     FaceEmbedding.objects.update(status=Status.PENDING)
-    monkeypatch.setattr("enrollment.index.BATCH_SIZE", 1)
+    for size in ("BATCH_SIZE", "COPY_SIZE"):
+        monkeypatch.setattr(f"enrollment.index.{size}", 1)
     monkeypatch.setattr(backlog, "AT_A_TIME", -1.0)
     assert thread._pass(timezone.now()) == 0
     assert FaceEmbedding.objects.filter(status=Status.PENDING).count() == 2
@@ -242,3 +244,25 @@ def test_a_step_that_fails_keeps_no_other_from_being_done(row, thread, monkeypat
     Person.objects.filter(person_id="ana").update(keep_until=timezone.localdate() - timedelta(1))
     assert thread._pass(timezone.now()) == 1
     assert not Person.objects.exists()
+
+
+def test_memory_that_searches_use_is_compared_every_hour(row, thread, picture):
+    index.index_rows([row.pk])
+    assert found(picture) == ["ana"]
+    (resident,) = get_vector_store()._resident.values()
+    resident.remove([row.pk])
+    thread._pass(timezone.now())
+    assert found(picture) == []
+    thread._memory_due = 0.0
+    thread._pass(timezone.now())
+    assert found(picture) == ["ana"]
+    assert thread._memory_due > time.monotonic() + 3000
+
+
+def test_reindex_compares_the_memory_too(row, picture):
+    index.index_rows([row.pk])
+    assert found(picture) == ["ana"]
+    (resident,) = get_vector_store()._resident.values()
+    resident.remove([row.pk])
+    assert reconcile(mend=False).found == {}
+    assert found(picture) == ["ana"]

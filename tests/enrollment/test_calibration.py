@@ -9,13 +9,14 @@ import pytest
 from django.core.management import CommandError, call_command
 from PIL import Image
 
-from enrollment.gallery.selectors import compared_weights, search_gallery, thresholds_in_force
+from enrollment.gallery.selectors import search_gallery
+from enrollment.gallery.weights import compared_weights, thresholds_in_force
 from enrollment.judging.calibration import TooFewPairs, measure_gallery, save_calibration
 from enrollment.models import Calibration, FaceEmbedding, FaceImage
 from recognition.decision import Decision, thresholds_of
 from recognition.embedding import Embeddings
 from recognition.vector_store import get_vector_store
-from tests.enrollment.gallery import MODEL, add_vectors
+from tests.enrollment.gallery import MODEL, add_vectors, vector_row
 
 pytestmark = pytest.mark.django_db
 THIRTY = {f"p{number}": 4 for number in range(30)}
@@ -95,8 +96,6 @@ def test_saved_thresholds_decide():
     assert thresholds_in_force(MODEL) == thresholds_of(MODEL)
     save_calibration(measure_gallery(compared_weights(), fmr=0.01))
     row = FaceEmbedding.objects.select_related("face_image__person").get(face_image=picture)
-    from enrollment.index.indexing import vector_row
-
     get_vector_store().upsert(compared_weights().partition, [vector_row(row)])
     stranger = np.roll(row.array, 1)
     probe = Embeddings(np.stack([row.array, stranger]), row.model, row.fingerprint)

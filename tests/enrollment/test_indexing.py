@@ -19,7 +19,7 @@ from recognition.embedding import crop_upload, embed_crops
 from recognition.exceptions import DetectorUnavailable
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store, partition_name
-from tests.enrollment.gallery import MODEL, enroll, found, stored
+from tests.enrollment.gallery import MODEL, enroll, found, stored, vector_row
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
 Status = FaceEmbedding.Status
@@ -192,7 +192,7 @@ def test_row_deleted_by_another_process_while_the_vector_is_written(row, meanwhi
 
     late = (
         partition_name(row.model, row.fingerprint),
-        [indexing.vector_row(computed(row))],
+        [vector_row(computed(row))],
     )
     meanwhile(delete)
     assert indexing.index_rows([row.pk]) == IndexReport()

@@ -22,6 +22,7 @@ from recognition.inference import Embeddings
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store, partition_name, reset_vector_store
 from tests.conftest import REAL_MILVUS
+from tests.enrollment.gallery import vector_row
 from tests.enrollment.holder import held_by_another_process
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -95,23 +96,17 @@ def loses_partition(rows):
 
 def gets_stray(rows):
     row = FaceEmbedding.objects.select_related("face_image__person").get(pk=rows[0].pk)
-    from enrollment.index.indexing import vector_row
-
     row.pk = 10**9
     get_vector_store().upsert(partition(), [vector_row(row)])
 
 
 def gets_stray_partition(rows):
     row = FaceEmbedding.objects.select_related("face_image__person").get(pk=rows[0].pk)
-    from enrollment.index.indexing import vector_row
-
     row.pk = 10**9
     get_vector_store().upsert(partition_name(MODEL, OLD), [vector_row(row)])
 
 
 def moves_partition(rows):
-    from enrollment.index.indexing import vector_row
-
     row = FaceEmbedding.objects.select_related("face_image__person").get(pk=rows[0].pk)
     get_vector_store().delete(partition(), [row.pk])
     get_vector_store().upsert(partition_name("cosface_resnet50", OLD), [vector_row(row)])
@@ -384,7 +379,8 @@ def test_unknown_model_is_refused(db):
 def test_interrupted_run_is_finished_by_the_next(gallery, monkeypatch):
     get_vector_store().clear()
     FaceEmbedding.objects.update(status="pending")
-    monkeypatch.setattr("enrollment.index.BATCH_SIZE", 1)
+    for size in ("BATCH_SIZE", "COPY_SIZE"):
+        monkeypatch.setattr(f"enrollment.index.{size}", 1)
     from enrollment.index import indexing
 
     index, calls = indexing.index_rows, []

@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from django.core.cache import cache
+from django.db import connection
 
 from enrollment.gallery.selectors import (
     gallery_is_empty,
     search_gallery,
     search_thresholds,
-    thresholds_in_force,
 )
+from enrollment.gallery.weights import Weights, gallery_size, thresholds_in_force
 from enrollment.models import FaceEmbedding, Person, Removal
 from recognition.decision import decide
 from recognition.embedding import Embeddings
 from recognition.vector_store import VectorRow, get_vector_store, partition_name
 from tests.enrollment.gallery import MODEL, enroll
+from tests.pictures import draw_picture
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
 
@@ -98,3 +101,41 @@ def test_a_search_is_decided_by_thresholds_that_rise_with_the_gallery(
     assert search_thresholds(MODEL) == pair.for_search(4) != pair
     for hit in hits:
         assert hit.decision is decide(hit.similarity, pair.for_search(4))
+
+
+def test_all_faces_of_a_request_are_searched_for_at_once(
+    row, monkeypatch, django_assert_num_queries
+):
+    others = [enroll(name, draw_picture(seed=n)).outcomes[0] for n, name in enumerate("bcd", 1)]
+    vectors = np.stack([row.array, *(each.embeddings[0].array for each in others)])
+    store, asked = get_vector_store(), []
+    search = store.search
+    monkeypatch.setattr(
+        store,
+        "search",
+        lambda name, some, limit: asked.append(len(some)) or search(name, some, limit),
+    )
+    thresholds = search_thresholds(MODEL)
+    with django_assert_num_queries(1):
+        found = search_gallery(
+            Embeddings(vectors, MODEL, row.fingerprint), 1, thresholds=thresholds
+        )
+    assert [hits[0].person.person_id for hits in found] == ["ana", "b", "c", "d"]
+    assert asked == [4]
+
+
+def test_large_gallery_is_counted_once_a_minute(row, monkeypatch, django_assert_num_queries):
+    weights_of_row = Weights(row.model, row.fingerprint)
+    assert gallery_size(weights_of_row) == 1
+    enroll("bia", draw_picture(seed=1))
+    assert gallery_size(weights_of_row) == 2
+    monkeypatch.setattr("enrollment.gallery.weights.COUNTED_EACH_TIME", 1)
+    with django_assert_num_queries(1):
+        assert [gallery_size(weights_of_row) for _again in range(3)] == [2, 2, 2]
+    cache.clear()
+
+
+def test_counting_reads_no_vectors(row):
+    plan = Weights(row.model, row.fingerprint).rows.order_by().values("pk").explain()
+    if connection.vendor == "sqlite":
+        assert "embedding_computed" in plan

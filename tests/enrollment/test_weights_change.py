@@ -123,7 +123,8 @@ def test_interrupted_run_keeps_the_old_ones_answering(
     _now, coming = folders
     from enrollment.index import indexing
 
-    monkeypatch.setattr("enrollment.index.BATCH_SIZE", 1)
+    for size in ("BATCH_SIZE", "COPY_SIZE"):
+        monkeypatch.setattr(f"enrollment.index.{size}", 1)
     index, calls = indexing.index_rows, []
 
     def interrupted(ids):

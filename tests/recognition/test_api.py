@@ -26,6 +26,7 @@ def test_health_is_healthy_when_the_store_answers(api, weights):
     assert body["milvus_connected"] is True
     assert body["models_loaded"] == body["models_available"] == [weights]
     assert body["device"] in ("cpu", "cuda")
+    assert body["searched_in"] == "memory"
     assert body["problems"] == []
 
 

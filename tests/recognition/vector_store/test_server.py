@@ -59,6 +59,32 @@ def test_milvus_that_does_not_start_is_told(tmp_path: Path, asked: str, told: st
     assert "no free memory" in output
 
 
+@pytest.mark.parametrize(
+    "engine", ["lite_address", pytest.param("milvus_address", marks=REAL_MILVUS)]
+)
+def test_search_is_one_call_on_a_connection_that_is_there(
+    request: pytest.FixtureRequest, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ServerVectorStore(request.getfixturevalue(engine))
+    store.clear()
+    rows = make_rows(3)
+    store.upsert("a", rows)
+    assert nearest(store, "a", rows[0].embedding, 1) == [1]
+    client = store._client
+    calls: list[str] = []
+    for name in ("has_partition", "has_collection", "describe_index", "load_collection", "search"):
+        whole = getattr(client, name)
+        monkeypatch.setattr(
+            client, name, lambda *a, _of=whole, _name=name, **k: calls.append(_name) or _of(*a, **k)
+        )
+    monkeypatch.setattr(socket, "create_connection", lambda *_args: pytest.fail("a new connection"))
+    for row in rows:
+        assert nearest(store, "a", row.embedding, 1) == [row.id]
+    assert calls == ["search"] * 3
+    assert store.search("absent", rows[0].embedding[None], 5) == [[]]
+    store.close()
+
+
 def test_nothing_listening_fails_at_once(capfd: pytest.CaptureFixture[str]) -> None:
     store = ServerVectorStore(f"http://127.0.0.1:{free_port()}", timeout=30)
     _assert_unavailable_within(5, store.ping)

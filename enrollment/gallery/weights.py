@@ -1,0 +1,77 @@
+"""The weights in use, the thresholds for their similarities, and how many embeddings they made."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from django.core.cache import cache
+from django.db.models import QuerySet
+
+from enrollment.models import Calibration, FaceEmbedding
+from recognition.conf import get_settings
+from recognition.decision import Thresholds, thresholds_of
+from recognition.networks import find_weights, usable_names
+from recognition.vector_store import partition_name
+
+COUNTED_EACH_TIME: Final = 10_000  # up to so many rows, which takes a millisecond
+COUNTED_AGAIN: Final = 60  # seconds until a larger number is counted again
+
+
+class Weights(NamedTuple):
+    """A model and the fingerprint of its weights file. Only vectors of the same weights are
+    comparable."""
+
+    model: str
+    fingerprint: str
+
+    @property
+    def partition(self) -> str:
+        return partition_name(self.model, self.fingerprint)
+
+    @property
+    def rows(self) -> QuerySet[FaceEmbedding]:
+        """The embeddings computed with these weights."""
+        return FaceEmbedding.objects.filter(
+            model=self.model, fingerprint=self.fingerprint, vector__isnull=False
+        )
+
+
+def compared_weights(model: str | None = None) -> Weights | None:
+    """Return the weights of `model`, or of the default or first usable model, or None without any.
+
+    Raise `WeightsUnavailable` when the named model has none.
+    """
+    if model:
+        return Weights(model, find_weights(model).fingerprint)
+    usable = usable_names()
+    default = get_settings().default_model
+    name = default if default in usable else next(iter(usable), None)
+    return Weights(name, find_weights(name).fingerprint) if name else None
+
+
+def thresholds_in_force(model: str) -> Thresholds | None:
+    """Return the gallery's own calibration, or the thresholds of the model's weights, or None."""
+    fingerprint = find_weights(model).fingerprint
+    own = Calibration.objects.filter(model=model, fingerprint=fingerprint).first()
+    return own.thresholds if own else thresholds_of(model)
+
+
+def search_thresholds(model: str) -> Thresholds | None:
+    """Return the thresholds for a gallery of the present size; see `Thresholds.for_search`."""
+    thresholds = thresholds_in_force(model)
+    if thresholds is None:
+        return None
+    return thresholds.for_search(gallery_size(Weights(model, find_weights(model).fingerprint)))
+
+
+def gallery_size(weights: Weights) -> int:
+    """Return the number of computed embeddings; of a large gallery, up to a minute old.
+
+    Thresholds depend on its logarithm, so a minute's growth changes nothing.
+    """
+    key = f"gallery_size:{weights.partition}"
+    if (known := cache.get(key)) is None:
+        known = weights.rows.count()
+        if known > COUNTED_EACH_TIME:
+            cache.set(key, known, COUNTED_AGAIN)
+    return int(known)
