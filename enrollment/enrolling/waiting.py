@@ -10,22 +10,23 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final
 
+import numpy as np
 from django.conf import settings
 from django.utils.translation import gettext
 
 from enrollment.enrolling.services import Outcome, Upload, enroll_pictures
 from enrollment.enrolling.zip_import import forget_old_imports, imports_folder
 from enrollment.exceptions import StorageUnavailable
-from enrollment.gallery import data_uri
+from enrollment.gallery import compared_weights, data_uri
 from enrollment.models import Person
-from recognition.embedding import FaceNotChosen
+from recognition.embedding import Crop, FaceNotChosen, embed_crops
 from recognition.exceptions import RecognitionError
 
 # Of one account, for all persons together.
@@ -52,12 +53,16 @@ class WaitingFace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WaitingPicture:
-    """A picture as it was uploaded, and its faces, largest first; `key` is unique for owner and person."""
+    """A picture as it was uploaded, and its faces, largest first; `key` is unique for owner and person.
+
+    `likeliest` is the index of the face most similar to the person's enrolled pictures, None without any.
+    """
 
     key: str
     filename: str
     faces: tuple[WaitingFace, ...]
     folder: Path
+    likeliest: int | None
 
 
 def keep_waiting(outcomes: Iterable[Outcome], owner: int, person: Person) -> None:
@@ -78,7 +83,8 @@ def _keep(upload: Upload, error: FaceNotChosen, owner: int, person: Person) -> N
     content = upload.read()
     _check_room(owner, len(content))
     faces = [{"uri": data_uri(crop.pixels), "record": crop.face_record()} for crop in error.crops]
-    state = {"filename": upload.shown_path, "faces": faces}
+    likeliest = _likeliest(error.crops, person)
+    state = {"filename": upload.shown_path, "faces": faces, "likeliest": likeliest}
     home = Path(tempfile.mkdtemp(prefix="", dir=imports_folder()))
     try:
         (home / _PICTURE).write_bytes(content)
@@ -89,6 +95,22 @@ def _keep(upload: Upload, error: FaceNotChosen, owner: int, person: Person) -> N
         shutil.rmtree(home, ignore_errors=True)
         if not _folder(owner, person.pk, upload.digest).exists():
             raise _not_kept() from failure
+
+
+def _likeliest(crops: Sequence[Crop], person: Person) -> int | None:
+    """Return the index of the crop most similar to the person's enrolled pictures, None without any."""
+    weights = compared_weights()
+    rows = weights.rows.filter(face_image__person=person) if weights else ()
+    vectors = [row.computed_array() for row in rows]
+    if not weights or not vectors:
+        return None
+    try:
+        probes = embed_crops([crop.pixels for crop in crops], weights.model, bulk=True)
+    except RecognitionError:  # then nothing is said of the likeliest
+        return None
+    if probes.fingerprint != weights.fingerprint:  # the weights file was replaced meanwhile
+        return None
+    return int((np.stack(vectors) @ probes.vectors.T).max(0).argmax())
 
 
 def _not_kept() -> StorageUnavailable:
@@ -143,7 +165,8 @@ def _load(folder: Path) -> WaitingPicture | None:
     except FileNotFoundError:  # somebody chose it meanwhile
         return None
     faces = tuple(WaitingFace(**face) for face in state["faces"])
-    return WaitingPicture(folder.name.rpartition("-")[2], state["filename"], faces, folder)
+    key, likeliest = folder.name.rpartition("-")[2], state.get("likeliest")
+    return WaitingPicture(key, state["filename"], faces, folder, likeliest)
 
 
 def enroll_chosen(

@@ -12,6 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
+from PIL import Image
 
 from enrollment.enrolling import (
     delete_person,
@@ -68,12 +69,16 @@ def add(client: Client, person: Person, **pictures: bytes):
 
 
 def choices(response) -> dict[str, list[str]]:
-    """Return the options of each question on the page, by its name; the first is the selected one."""
+    """Return the options of each question on the page, by its name."""
     offered: dict[str, list[str]] = {}
     for radio in Markup(response).find("input", type="radio"):
         offered.setdefault(radio["name"], []).append(radio["value"])
-        assert ("checked" in radio) is (len(offered[radio["name"]]) == 1)
     return offered
+
+
+def preselected(response) -> list[str]:
+    radios = Markup(response).find("input", type="radio")
+    return [radio["value"] for radio in radios if "checked" in radio]
 
 
 def texts(response) -> str:
@@ -105,6 +110,21 @@ def test_the_operator_picks_before_anybody_is_enrolled(local, api, ana, group, a
     assert (row.face_image.original_path, row.face_image.source) == ("group.jpg", "page")
     assert len(stored()) == 2 and found(as_jpeg(draw_face(PEOPLE[2], 3)))[:1] == ["ana"]
     assert list(imports.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_the_face_most_like_the_persons_pictures_is_preselected(local, api, ana, group, number):
+    assert preselected(add(local, ana, group=group)) == ["0"]
+    waiting.leave_out(waiting.waiting_pictures(0, ana))
+    x, y, width, height = boxes(api, group)[number]
+    around = (x - width, y - height, x + 2 * width, y + 2 * height)
+    face = Image.open(io.BytesIO(group)).crop(tuple(map(round, around)))
+    assert not choices(add(local, ana, alone=as_jpeg(face)))
+
+    asked = add(local, ana, group=group)
+
+    assert preselected(asked) == [str(number)]
+    assert asked.content.decode().count("Most like this person’s pictures") == 1
 
 
 def test_one_click_takes_the_largest_of_several_pictures(local, api, ana, group, pair, imports):
