@@ -171,7 +171,7 @@ def test_the_login_is_portuguese(client):
     [
         ("post", "/api/milvus/insert", {}, 400, "person_id: Falta o id da pessoa."),
         ("get", "/api/models", {"host": "elsewhere.example"}, 400, "A requisição foi recusada"),
-        ("get", "/api/models", {"authorization": "Token x"}, 401, "Token inválido."),  # DRF's
+        ("get", "/api/models", {"authorization": "Token x"}, 401, "Nenhuma conta tem este token"),
         ("get", "/api/nothing", {}, 404, "Não há nada em /api/nothing."),
         ("post", "/api/embedding", {"content-length": "99999999"}, 413, "é maior que os 50 MB"),
         ("post", "/api/embedding", {"content-type": "text/csv"}, 415, "O tipo de conteúdo"),

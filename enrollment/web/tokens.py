@@ -13,6 +13,7 @@ from django.utils.translation import gettext
 from rest_framework import authentication
 from rest_framework.authtoken.models import Token
 from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
 
 from enrollment.gallery import short_wait
 from enrollment.models import AccessToken, digest_of
@@ -25,11 +26,28 @@ NOTED_EVERY: Final = timedelta(minutes=10)
 class TokenAuthentication(authentication.TokenAuthentication):
     """Authentication by the header `Authorization: Token …`."""
 
+    def authenticate(self, request: Request) -> tuple[Any, Any] | None:
+        header = authentication.get_authorization_header(request).split()
+        is_ours = bool(header) and header[0].lower() == self.keyword.lower().encode()
+        if is_ours and (len(header) != 2 or not header[1].isascii()):
+            raise AuthenticationFailed(
+                gettext(
+                    "The header Authorization cannot be read: 'Token', one space and the token are expected."
+                )
+            )
+        return super().authenticate(request)
+
     def authenticate_credentials(self, key: str) -> tuple[Any, Any]:
-        token = AccessToken.objects.select_related("user").filter(digest=digest_of(key)).first()
+        new = AccessToken.objects.select_related("user").filter(digest=digest_of(key)).first()
+        token = new or Token.objects.select_related("user").filter(key=key).first()
         if token is None:
-            return super().authenticate_credentials(key)  # one of version 1.0
-        if token.has_ended:
+            raise AuthenticationFailed(
+                gettext(
+                    "No account has this token: it was withdrawn, or not copied whole. Have the "
+                    "administrator make a new one."
+                )
+            )
+        if isinstance(token, AccessToken) and token.has_ended:
             message = gettext(
                 "This token ended on %(date)s. Have the administrator make a new one."
             )
@@ -37,7 +55,8 @@ class TokenAuthentication(authentication.TokenAuthentication):
             raise AuthenticationFailed(message % {"date": ended})
         if not token.user.is_active:
             raise AuthenticationFailed(gettext("The account of this token is not active."))
-        _note_use(token)
+        if isinstance(token, AccessToken):
+            _note_use(token)
         return token.user, token
 
 

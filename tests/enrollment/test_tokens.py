@@ -90,6 +90,19 @@ def test_a_search_token_enrols_nobody(issue, call):
     assert not Person.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("token", "sentence"),
+    [
+        ("nope", "No account has this token"),
+        ("two words", "'Token', one space and the token are expected"),
+        ("", "'Token', one space and the token are expected"),
+    ],
+)
+def test_a_token_that_is_nobodys_is_refused_with_what_to_do(call, token, sentence):
+    refused = call(token, "get", "/api/models")
+    assert refused.status_code == 401 and sentence in refused.json()["message"]
+
+
 def test_a_token_ends(issue, call):
     refused = call(issue(days=-1), "get", "/api/models")
     assert (refused.status_code, refused.json()["error"]) == (401, "authentication_failed")
