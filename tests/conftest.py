@@ -22,8 +22,17 @@ ROOT = Path(__file__).resolve().parent.parent
 FACES_DIR = Path(os.environ.get("FACES_DIR", ROOT.parent / "shared" / "faces"))
 # The etcd inside a real Milvus has fixed ports, so there is one at a time on a machine.
 REAL_MILVUS = pytest.mark.xdist_group("milvus")
-# Files that take a minute or more: begun last, one process would be left alone with them.
-LONGEST = ("benchmark", "crash", "documented_commands", "faults", "load", "postgresql", "server")
+# Files that take half a minute or more: begun last, one process would be left alone with them.
+LONGEST = (
+    "benchmark",
+    "browser",
+    "contract",
+    "crash",
+    "documented_commands",
+    "faults",
+    "fuzz",
+    "load",
+)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -579,7 +579,7 @@ def fuzz_pictures(part: Slice, given: Sequence[bytes], server: Server, report: R
 
     # Whole pictures first, by all clients at once: every thread then has its detector and buffers.
     with ThreadPoolExecutor(CLIENTS) as clients:
-        for number in range(len(CALLS) * len(given)):
+        for number in range(min(len(CALLS) * len(given), part.count)):
             data = given[number // len(CALLS)]
             clients.submit(_noted, report, send, number, f"sample {number}", data, random.Random(0))
     with memory(server.process.pid, report), ThreadPoolExecutor(CLIENTS) as clients:
