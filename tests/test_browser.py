@@ -323,11 +323,15 @@ def test_whose_face_is_meant_is_chosen_by_keyboard_on_a_phone(
     expect(first.get_by_role("radio")).to_have_count(4)
     expect(second.get_by_role("radio")).to_have_count(3)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    expect(first.get_by_label("Face 1, the largest")).to_be_checked()
+    expect(first.get_by_label("Most like this person’s pictures")).to_be_checked()
     first.get_by_role("radio").first.focus()
+    page.keyboard.press("Space")
     page.keyboard.press("ArrowDown")
     expect(first.get_by_label("Face 2")).to_be_checked()
     page.keyboard.press("Tab")
+    expect(second.get_by_label("Most like this person’s pictures")).to_be_focused()
+    second.get_by_role("radio").first.focus()
+    page.keyboard.press("Space")
     page.keyboard.press("ArrowUp")  # from the first to the last
     expect(second.get_by_label("None of them: leave this picture out")).to_be_checked()
     first.locator("img").last.tap()
