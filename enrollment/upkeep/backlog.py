@@ -26,7 +26,7 @@ from django_tasks_db.models import DBTaskResult
 from enrollment import enrolling, gallery, index, judging
 from enrollment.models import FaceEmbedding, FaceImage, Removal
 from enrollment.upkeep.figures import LAST_PASS
-from enrollment.upkeep.loops import index_batches
+from enrollment.upkeep.loops import batches, index_batches
 from enrollment.upkeep.retention import delete_due_persons
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, usable_names
@@ -113,7 +113,7 @@ def note_missing() -> int:
             missing -= {
                 row.id for row in get_vector_store().iterate(partition_name(name, fingerprint))
             }
-        for ids in _slices(sorted(missing)):
+        for ids in batches(sorted(missing), index.BATCH_SIZE):
             marked += rows.filter(pk__in=ids).update(status=Status.PENDING)
     return marked
 
@@ -146,15 +146,11 @@ def _anything_left(before: datetime) -> bool:
 
 
 def _batches(rows: QuerySet[Any], stopped: Callable[[], bool]) -> Iterator[list[int]]:
-    for ids in _slices(list(rows.order_by("pk").values_list("pk", flat=True))):
+    ids_left = list(rows.order_by("pk").values_list("pk", flat=True))
+    for ids in batches(ids_left, index.BATCH_SIZE):
         if stopped():
             return
         yield ids
-
-
-def _slices(ids: list[int]) -> Iterator[list[int]]:
-    for start in range(0, len(ids), index.BATCH_SIZE):
-        yield ids[start : start + index.BATCH_SIZE]
 
 
 def _truncate_wal() -> None:

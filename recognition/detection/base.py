@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -52,6 +53,20 @@ class Face:
             "landmarks": [[round(float(x), 2), round(float(y), 2)] for x, y in self.landmarks],
             "rotation": self.rotation,
         }
+
+
+def clipped_box(
+    corners: Sequence[float] | np.ndarray, height: int, width: int
+) -> tuple[float, float, float, float]:
+    """Return (x, y, width, height) of the part of a box (left, top, right, bottom) inside the picture."""
+    left, right = np.clip([corners[0], corners[2]], 0, width)
+    top, bottom = np.clip([corners[1], corners[3]], 0, height)
+    return float(left), float(top), float(right - left), float(bottom - top)
+
+
+def largest_first(faces: Iterable[Face]) -> list[Face]:
+    """Return the faces that lie in the picture at all, largest first."""
+    return sorted((f for f in faces if f.area > 0), key=lambda face: face.area, reverse=True)
 
 
 @dataclass(frozen=True, slots=True)

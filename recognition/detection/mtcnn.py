@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from recognition.conf import get_settings
-from recognition.detection.base import Face, Scores
+from recognition.detection.base import Face, Scores, clipped_box, largest_first
 from recognition.detection.cascade import LEAST_FACE, Cascade
 from recognition.detection.pool import NetworkPool
 from recognition.detection.scaling import detection_scale, scaled
@@ -51,13 +51,13 @@ class MtcnnDetector:
         for margin, smallest in ((0, least), (round(side * _MARGIN), side * _FILLING)):
             with self._pool.network() as cascade:
                 found = cascade.faces(_with_margin(seen, margin), smallest)
-            faces = [
+            faces = largest_first(
                 _face(corners - margin, float(score), landmarks - margin, scale, height, width)
                 for corners, score, landmarks in zip(*found, strict=True)
                 if score >= min_score
-            ]
-            if faces := [face for face in faces if face.area > 0]:
-                return sorted(faces, key=lambda face: face.area, reverse=True)
+            )
+            if faces:
+                return faces
         return []
 
 
@@ -68,8 +68,6 @@ def _with_margin(image: np.ndarray, margin: int) -> np.ndarray:
 def _face(
     corners: np.ndarray, score: float, landmarks: np.ndarray, scale: float, height: int, width: int
 ) -> Face:
-    left, right = np.clip(corners[[0, 2]] / scale, 0, width)
-    top, bottom = np.clip(corners[[1, 3]] / scale, 0, height)
-    box = (float(left), float(top), float(right - left), float(bottom - top))
+    box = clipped_box(corners / scale, height, width)
     # The network measures from the edge of the picture; our landmarks count from its first pixel's centre.
     return Face(box, score, (landmarks / scale - 0.5).astype(np.float32))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import Generic, TypeVar
+
+from recognition.threads import available_cores
 
 Network = TypeVar("Network")
 
@@ -22,7 +23,7 @@ class NetworkPool(Generic[Network]):
     def __init__(self, load: Callable[[], Network]) -> None:
         self._load = load
         self._idle: deque[Network] = deque()
-        self._turns = BoundedSemaphore(os.cpu_count() or 1)
+        self._turns = BoundedSemaphore(available_cores())
 
     @contextmanager
     def network(self) -> Iterator[Network]:

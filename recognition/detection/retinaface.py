@@ -12,7 +12,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from recognition.conf import get_settings
-from recognition.detection.base import Face
+from recognition.detection.base import Face, clipped_box, largest_first
 from recognition.detection.scaling import detection_scale, scaled
 from recognition.exceptions import DetectorUnavailable
 
@@ -56,11 +56,8 @@ class RetinaFaceDetector:
         with self._turn:
             # Not thread-safe: the network stores the anchors of the current picture in an attribute.
             found = self._loaded().detect(seen)
-        faces = [
+        return largest_first(
             _face(item, scale, height, width) for item in found if item.confidence >= min_score
-        ]
-        return sorted(
-            (face for face in faces if face.area > 0), key=lambda face: face.area, reverse=True
         )
 
     def _loaded(self) -> Any:
@@ -100,8 +97,6 @@ def _padded_bgr(image: np.ndarray) -> np.ndarray:
 
 
 def _face(found: Any, scale: float, height: int, width: int) -> Face:
-    left, right = np.clip(np.asarray(found.bbox, np.float64)[[0, 2]] / scale, 0, width)
-    top, bottom = np.clip(np.asarray(found.bbox, np.float64)[[1, 3]] / scale, 0, height)
-    box = (float(left), float(top), float(right - left), float(bottom - top))
+    box = clipped_box(np.asarray(found.bbox, np.float64) / scale, height, width)
     landmarks = (np.asarray(found.landmarks, np.float64) + 0.5) / scale - 0.5
     return Face(box, float(found.confidence), landmarks.astype(np.float32))

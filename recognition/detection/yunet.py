@@ -10,7 +10,7 @@ import numpy as np
 from django.utils.translation import gettext_lazy as _
 
 from recognition.conf import get_settings
-from recognition.detection.base import Face, Scores
+from recognition.detection.base import Face, Scores, clipped_box, largest_first
 from recognition.detection.pool import NetworkPool
 from recognition.detection.scaling import scaled
 from recognition.exceptions import DetectorUnavailable
@@ -78,7 +78,7 @@ class YuNetDetector:
             for face in self._found(image, min_score, large)
             if not any(_shared(face, other) > _MOST_SHARED for other in wide)
         ]
-        if faces := sorted(wide + others, key=lambda face: face.area, reverse=True):
+        if faces := largest_first(wide + others):
             return faces
         scales = (_limited_scale(image, side / min(image.shape[:2])) for side in _OTHER_SIDES)
         return next(filter(None, (self._found(image, min_score, scale) for scale in scales)), [])
@@ -95,9 +95,7 @@ class YuNetDetector:
             _ok, rows = network.detect(seen)
         rows = [] if rows is None else [row for row in rows if row[14] >= min_score]
         height, width = image.shape[:2]
-        faces = [_face(row, scale, height, width) for row in rows]
-        faces = [face for face in faces if face.area > 0]
-        return sorted(faces, key=lambda face: face.area, reverse=True)
+        return largest_first(_face(row, scale, height, width) for row in rows)
 
 
 def _load_network() -> Any:
@@ -125,9 +123,7 @@ def _limited_scale(image: np.ndarray, scale: float) -> float:
 def _face(row: np.ndarray, scale: float, height: int, width: int) -> Face:
     """Convert a row: box, eyes, nose, mouth corners (left in the picture first), score."""
     x, y, w, h = row[:4].astype(np.float64) / scale
-    left, right = np.clip([x, x + w], 0, width)
-    top, bottom = np.clip([y, y + h], 0, height)
-    box = (float(left), float(top), float(right - left), float(bottom - top))
+    box = clipped_box((x, y, x + w, y + h), height, width)
     landmarks = row[4:14].reshape(5, 2) / scale
     return Face(box, float(row[14]), landmarks.astype(np.float32))
 

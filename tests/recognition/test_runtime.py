@@ -6,8 +6,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from recognition.networks.runtime import (
     trial_crops,
 )
 from tests.conftest import ROOT
+from tests.gallery_folder import run
 
 MODEL = "mobilenetv3_large"
 
@@ -268,17 +267,8 @@ def test_nothing_is_told_to_anybody_and_torch_is_imported_once(folder, tmp_path)
         "HOME": str(tmp_path / "home"),
     }
     for with_torch in (True, False):
-        result = subprocess.run(
-            [sys.executable, "-c", SCRIPT],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert result.returncode == 0, result.stderr
-        name, torch_imported, telemetry, sender = json.loads(result.stdout.splitlines()[-1])
+        printed = run(environment, SCRIPT)
+        name, torch_imported, telemetry, sender = json.loads(printed.splitlines()[-1])
         assert name.startswith("openvino ")
         assert torch_imported is with_torch
         assert telemetry == "openvino.tools.ovc.telemetry_stub"

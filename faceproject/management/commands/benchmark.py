@@ -36,6 +36,7 @@ from recognition.detection import chosen_detector
 from recognition.evaluation import EvaluationError
 from recognition.exceptions import RecognitionError
 from recognition.networks import NETWORKS, load_network, usable_names
+from recognition.threads import available_cores
 from recognition.vector_store import LiteVectorStore, configured_index
 
 PARTITION: Final = "benchmark"
@@ -195,7 +196,7 @@ def _machine(devices: dict[str, str]) -> dict[str, Any]:
     return {
         "system": platform.platform(),
         "python": platform.python_version(),
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "load": os.getloadavg()[0],  # 1.0 for each busy core
         "devices": devices,
         "detector": chosen_detector().name,
