@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -35,6 +36,9 @@ def faces(server: Served) -> Iterator[FaceClient]:
     with FaceClient(server.url + "/") as client:
         for person in list(client.persons()):
             client.delete_person(person["person_id"])
+        deadline = time.monotonic() + 60
+        while client.stats()["row_count"]:  # the server deletes vectors after its answer
+            assert time.monotonic() < deadline, "The vectors of the deleted persons stay."
         yield client
 
 

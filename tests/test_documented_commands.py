@@ -96,6 +96,7 @@ NOT_RUN = {
             "script/manage benchmark --against http://localhost:5000",
             "script/manage benchmark PHOTOS --seconds 1.5 --gallery --against http://127.0.0.1:5055",
             "script/manage benchmark PHOTOS --seconds 1 --gallery 1000 10000 100000",
+            "script/manage benchmark PHOTOS --gallery 1000 10000 100000",
         ),
         "takes minutes; tests/test_benchmark.py runs it briefly",
     ),
