@@ -16,6 +16,7 @@ from tests import pictures
 from tests.recognition.milvus_server import lite_server, milvus_program, milvus_server
 
 if TYPE_CHECKING:
+    from django.test import Client
     from rest_framework.test import APIClient
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,6 +129,22 @@ def api() -> APIClient:
     from rest_framework.test import APIClient
 
     return APIClient(headers={"host": "localhost"})
+
+
+@pytest.fixture
+def boss(admin_user) -> Client:
+    """A browser logged in with all permissions."""
+    from django.test import Client
+
+    browser = Client(headers={"host": "localhost"})
+    browser.force_login(admin_user)
+    return browser
+
+
+@pytest.fixture
+def commits(django_capture_on_commit_callbacks):
+    """A context manager that runs `on_commit` hooks at its end."""
+    return lambda: django_capture_on_commit_callbacks(execute=True)
 
 
 @pytest.fixture

@@ -409,6 +409,10 @@ def test_language_is_chosen_in_the_menu(open_page) -> None:
     assert page.url.endswith("/compare")
 
 
+# Colours change no width and words no contrast, so each of them with one of the other.
+in_both_looks = pytest.mark.parametrize(("scheme", "locale"), [("light", "en"), ("dark", "pt-BR")])
+
+
 def look_at(page: playwright.Page, name: str, *, kind: str) -> None:
     """Check at each width that nothing scrolls sideways and that there is no serious axe violation."""
     for width in WIDTHS:
@@ -418,8 +422,7 @@ def look_at(page: playwright.Page, name: str, *, kind: str) -> None:
     assert serious_barriers(page) == [], name
 
 
-@pytest.mark.parametrize("locale", ["en", "pt-BR"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@in_both_looks
 def test_pages_fit_and_keep_nobody_out(
     open_page, photo, group, tmp_path, scheme: str, locale: str
 ) -> None:
@@ -507,8 +510,7 @@ API_PAGES = {
 }
 
 
-@pytest.mark.parametrize("locale", ["en", "pt-BR"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@in_both_looks
 def test_the_admin_and_the_api_keep_nobody_out(
     open_page, admin_user, ana, group, scheme: str, locale: str
 ) -> None:

@@ -18,13 +18,19 @@ TOOLS = ("bash", "cat", "dirname", "env", "flock", "ls", "mkdir", "rm", "touch")
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in a folder with a space in its name, after its first run."""
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project after its first run, to be copied: making an environment takes seconds."""
     root = make_project(tmp_path_factory.mktemp("scripts") / "my project")
     first = run(root)
     assert first.returncode == 0, first.stderr
     assert "Making the virtual environment .venv" in first.stderr
     return root
+
+
+@pytest.fixture
+def installed(first_run: Path, tmp_path: Path) -> Path:
+    """A project in a folder with a space in its name, after its first run."""
+    return Path(shutil.copytree(first_run, tmp_path / "my project", symlinks=True))
 
 
 @pytest.fixture
@@ -58,7 +64,6 @@ def environment(variables: dict[str, str]) -> dict[str, str]:
 
 
 def test_second_run_installs_nothing_and_passes_its_words_on(installed: Path) -> None:
-    run(installed)  # other tests may have installed something else since
     again = run(installed, "enroll", "a b", "*")
     assert again.stdout == f"{installed / '.venv'} ['enroll', 'a b', '*']\n"
     assert "nstalling" not in again.stderr
@@ -84,24 +89,24 @@ def test_failed_install_says_so_and_is_tried_again(installed: Path) -> None:
 
 
 def test_package_is_refused_unless_its_hash_is_the_locked_one(
-    project: Path, tmp_path: Path
+    installed: Path, tmp_path: Path
 ) -> None:
     wheel = make_wheel(tmp_path / "wheels")
-    lock = project / "requirements.txt"
+    lock = installed / "requirements.txt"
     wheels = {"PIP_FIND_LINKS": str(wheel.parent)}
 
     lock.write_text(f"tiny==1 --hash=sha256:{'0' * 64}\n")
-    other = run(project, **wheels)
+    other = run(installed, **wheels)
     assert other.returncode == 1
     assert "DO NOT MATCH THE HASHES" in other.stderr
 
     lock.write_text("tiny==1\n")
-    without = run(project, **wheels)
+    without = run(installed, **wheels)
     assert without.returncode == 1
     assert "--require-hashes" in without.stderr
 
     lock.write_text(f"tiny==1 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
-    assert run(project, **wheels).returncode == 0
+    assert run(installed, **wheels).returncode == 0
 
 
 def make_wheel(folder: Path) -> Path:
@@ -119,24 +124,24 @@ def make_wheel(folder: Path) -> Path:
 
 
 def test_torch_without_cuda_comes_by_itself_from_its_own_index(
-    project: Path, tmp_path: Path
+    installed: Path, tmp_path: Path
 ) -> None:
     """The hashes of that index are not in our lock, so nothing else may come from there."""
     make_wheel(tmp_path / "wheels")
-    (project / "requirements-torch-cpu.txt").write_text("tiny==1\n")
-    (project / "requirements-cpu.txt").write_text("# nothing\n")
+    (installed / "requirements-torch-cpu.txt").write_text("tiny==1\n")
+    (installed / "requirements-cpu.txt").write_text("# nothing\n")
     smaller = {"REQUIREMENTS": "requirements-cpu.txt", "PIP_FIND_LINKS": str(tmp_path / "wheels")}
-    assert run(project, **smaller).returncode == 0
-    assert list(project.glob(".venv/lib/python*/site-packages/tiny-1.dist-info"))
-    assert "nstalling" not in run(project, **smaller).stderr
+    assert run(installed, **smaller).returncode == 0
+    assert list(installed.glob(".venv/lib/python*/site-packages/tiny-1.dist-info"))
+    assert "nstalling" not in run(installed, **smaller).stderr
 
 
-def test_tests_install_their_lock_beside_that_of_the_service(project: Path) -> None:
-    (project / "requirements-test.txt").write_text("# nothing\n")
+def test_tests_install_their_lock_beside_that_of_the_service(installed: Path) -> None:
+    (installed / "requirements-test.txt").write_text("# nothing\n")
     both = {"TEST_REQUIREMENTS": "requirements-test.txt"}
-    assert "Installing requirements.txt requirements-test.txt into" in run(project, **both).stderr
-    assert "nstalling" not in run(project).stderr
-    assert "nstalling" not in run(project, **both).stderr
+    assert "Installing requirements.txt requirements-test.txt into" in run(installed, **both).stderr
+    assert "nstalling" not in run(installed).stderr
+    assert "nstalling" not in run(installed, **both).stderr
 
 
 def test_interrupted_install_is_made_anew(installed: Path) -> None:

@@ -43,7 +43,9 @@ def own_weights(settings, tmp_path: Path) -> Path:
     source = find_weights(MODEL).path
     folder = tmp_path / "weights"
     folder.mkdir()
-    settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": folder}
+    # Other weights would have to be converted for OpenVINO, which takes seconds.
+    own = {"WEIGHTS_DIR": folder, "NETWORK_RUNTIME": "torch"}
+    settings.RECOGNITION = settings.RECOGNITION | own
     return Path(shutil.copy(source, folder))
 
 

@@ -50,7 +50,9 @@ def folders(settings, tmp_path, other_weights) -> tuple[Path, Path]:
     bundled = settings.BASE_DIR / "weights" / f"{MODEL}.safetensors"
     shutil.copy(bundled, now)
     shutil.copy(other_weights, coming)
-    settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": now}
+    # Other weights would have to be converted for OpenVINO, which takes seconds.
+    own = {"WEIGHTS_DIR": now, "NETWORK_RUNTIME": "torch"}
+    settings.RECOGNITION = settings.RECOGNITION | own
     unload_networks()
     yield now, coming
     unload_networks()
