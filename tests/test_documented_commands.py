@@ -301,7 +301,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project with the user's own weights and without a server."""
     project = Project(tmp_path_factory.mktemp("alone"))
     project.bring_weights()
-    # To convert each of these weights anew takes longer than all commands; test_runtime.py does it.
+    # One model is enough, and to convert each of its weights would take longer than all commands.
+    for file in (project.root / "weights").glob("resnet50_cosface.*"):
+        file.unlink()
     project.environment["NETWORK_RUNTIME"] = "torch"
     project.run("python", "manage.py", "migrate", "-v0")
     return project

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,11 +29,13 @@ MODEL = "mobilenetv3_large"
 
 
 @pytest.fixture
-def own_weights(settings, tmp_path):
-    """A copy of the weights folder that the test may change."""
-    folder = tmp_path / "weights"
+def own_weights(settings, weights, tmp_path):
+    """A folder with copies of the weights and of their converted form that the test may change."""
+    source, folder = find_weights(weights).path, tmp_path / "weights"
     folder.mkdir()
-    shutil.copy(Path(__file__).parents[2] / "weights" / f"{MODEL}.safetensors", folder)
+    shutil.copy(source, folder)
+    for form in source.parent.glob(f"converted/{source.stem}-*"):  # to convert takes seconds
+        shutil.copytree(form, folder / "converted" / form.name)
     settings.RECOGNITION = {**settings.RECOGNITION, "WEIGHTS_DIR": folder}
     return folder
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from django.conf import settings as django_settings
+from django.test import override_settings
 
 from recognition.embedding import embed_crops
 from recognition.networks import KNOWN_NETWORKS, build, load_network
@@ -32,12 +34,17 @@ from tests.gallery_folder import run
 MODEL = "mobilenetv3_large"
 
 
+def start_with(folder: Path) -> Path:
+    """Make `folder`, with the weights of the default model in it."""
+    folder.mkdir()
+    shutil.copy(ROOT / "weights" / f"{MODEL}.safetensors", folder)
+    return folder
+
+
 @pytest.fixture
 def folder(settings, tmp_path) -> Path:
     """`WEIGHTS_DIR` with the default model, not loaded yet, and an empty `DATA_DIR` beside it."""
-    folder = tmp_path / "weights"
-    folder.mkdir()
-    shutil.copy(ROOT / "weights" / f"{MODEL}.safetensors", folder)
+    folder = start_with(tmp_path / "weights")
     settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": folder}
     settings.DATA_DIR = tmp_path / "data"
     settings.DATA_DIR.mkdir()
@@ -46,11 +53,21 @@ def folder(settings, tmp_path) -> Path:
     unload_networks()
 
 
-@pytest.fixture
-def kept(folder) -> Path:
-    """The same folder after a first start, with the converted form."""
-    load_network(MODEL)
+@pytest.fixture(scope="module")
+def first_start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The converted form that a first start keeps: made once, as it takes seconds."""
+    folder = start_with(tmp_path_factory.mktemp("first") / "weights")
     unload_networks()
+    with override_settings(RECOGNITION=django_settings.RECOGNITION | {"WEIGHTS_DIR": folder}):
+        load_network(MODEL)
+    unload_networks()
+    return folder / "converted"
+
+
+@pytest.fixture
+def kept(folder, first_start) -> Path:
+    """The same folder after a first start, with the converted form."""
+    shutil.copytree(first_start, folder / "converted")
     return folder
 
 
