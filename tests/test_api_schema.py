@@ -28,7 +28,7 @@ OPERATIONS = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def document() -> dict:
     out = io.StringIO()
     call_command("spectacular", "--validate", "--fail-on-warn", stdout=out)
