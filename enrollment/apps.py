@@ -1,3 +1,5 @@
+import sys
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
@@ -10,8 +12,10 @@ class EnrollmentConfig(AppConfig):
         from enrollment import checks  # noqa: F401 (registers the system checks)
         from enrollment.gallery import removals_that_wait
         from enrollment.index import register_signal_handlers
+        from enrollment.journal import name_command
         from recognition.health import further_questions
 
         register_signal_handlers()
+        name_command(sys.argv)
         if removals_that_wait not in further_questions:
             further_questions.append(removals_that_wait)

@@ -16,6 +16,8 @@ from django.utils.translation import get_language_from_request, override
 from django.views import defaults
 
 from enrollment.api import ENCODED_SLASH
+from enrollment.journal import acting, author_of
+from faceproject.logins import client_address
 from recognition.api.errors import error_body, status_error
 from recognition.api.text import NotUtf8, check_encoded
 
@@ -84,6 +86,17 @@ class EncodedSlashMiddleware:
             path = unquote(re.sub("%2f", ENCODED_SLASH, sent, flags=re.IGNORECASE))
             request.path_info = path[path.index(PERSONS) :] if PERSONS in path else path
         return self.get_response(request)
+
+
+class JournalMiddleware:
+    """Name in the journal who sent the request: the account or token, read when a line is written."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        with acting(lambda: author_of(request, client_address(request) or "")):
+            return self.get_response(request)
 
 
 class RefusedBodyMiddleware:

@@ -10,6 +10,7 @@ from enrollment.enrolling.corrections import (
     merge_persons,
     move_pictures,
     move_to_new_person,
+    save_person,
     set_cover,
 )
 from enrollment.enrolling.folder_import import (
@@ -89,6 +90,7 @@ __all__ = [
     "merge_persons",
     "move_pictures",
     "move_to_new_person",
+    "save_person",
     "set_cover",
     "stage_import",
     "sync_again",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from django.db import transaction
 from django.utils.translation import gettext
 
-from enrollment import index
+from enrollment import index, journal
 from enrollment.gallery import read_picture
 from enrollment.models import FaceEmbedding, FaceImage
 from recognition.embedding import Crop, crop_upload
@@ -28,11 +27,13 @@ def choose_face(picture: FaceImage, face_index: int) -> None:
         message = gettext("The picture has no such face. Reload the page and choose again.")
         raise NoSuchFace(message)
     crop = crops[face_index]
-    with transaction.atomic():
+    with journal.changes():
         FaceImage.objects.filter(pk=picture.pk).update(
             chosen_face=crop.face_record(), use_face_detection=True, judged_at=None
         )
         for row in FaceEmbedding.objects.filter(face_image=picture):
             row.delete()
+        facts = {"picture": picture.pk, "face": face_index}
+        journal.record(journal.Action.FACE_CHOSEN, person=picture.person, facts=facts)
         ids = index.create_pending([picture], usable_names(), {picture.pk: crop})
     index.index_rows(ids, {picture.pk: crop})

@@ -15,7 +15,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext
 
-from enrollment import index
+from enrollment import index, journal
 from enrollment.enrolling.idempotency import forget_answers_about
 from enrollment.enrolling.waiting import forget_waiting_for, move_waiting
 from enrollment.enrolling.zip_import import forget_imports_of
@@ -36,7 +36,7 @@ def create_person(person_id: str, **details: Any) -> Person:
     _check_known(details)
     person = Person(person_id=person_id, **details)
     person.clean_fields()
-    _save(person)
+    save_person(person)
     return person
 
 
@@ -46,14 +46,46 @@ def change_person(person: Person, **changes: Any) -> Person:
     A new id is copied to Milvus after the commit.
     """
     _check_known(changes)
-    with transaction.atomic():
+    with journal.changes():
         person = _locked([person.pk])[person.pk]
         for name, value in changes.items():
             setattr(person, name, value)
         # Unchanged fields are not validated: an earlier version may have stored other values.
         person.clean_fields(exclude=set(CHANGEABLE) - changes.keys())
-        _save(person)
+        save_person(person)
     return person
+
+
+def save_person(person: Person) -> None:
+    """Save a new or changed person whose fields are validated, and journal what changed.
+
+    Raise `PersonExists` when the id is taken.
+    """
+    with journal.changes():
+        stored = _values_of(person.pk)
+        _save(person)
+        changed = _changed(person, stored)
+        if not stored:
+            journal.record(journal.Action.CREATED, person=person, **changed)
+        elif changed["after"]:
+            journal.record(journal.Action.CHANGED, person=person, **changed)
+
+
+def _values_of(pk: int | None) -> dict[str, Any]:
+    """Return the stored values that users edit; nothing of a person who is not stored yet."""
+    stored = Person.objects.filter(pk=pk).values(*CHANGEABLE) if pk else Person.objects.none()
+    return dict(stored.first() or {})
+
+
+def _changed(person: Person, stored: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the values that differ from the stored ones, `before` and `after`, for the journal."""
+    values = {name: getattr(person, name) for name in CHANGEABLE}
+    after = {
+        name: value
+        for name, value in values.items()
+        if (value != stored[name] if stored else value)
+    }
+    return {"before": {name: stored[name] for name in after if stored}, "after": after}
 
 
 def _check_known(details: dict[str, Any]) -> None:
@@ -82,9 +114,10 @@ def merge_persons(kept: Person, merged: Person) -> int:
     """
     if kept.pk == merged.pk:
         raise ValidationError(gettext("A person cannot be merged with themselves."), "same_person")
-    with transaction.atomic():
+    with journal.changes():
         locked = _locked([kept.pk, merged.pk])
         kept, merged = locked[kept.pk], locked[merged.pk]
+        stored = _values_of(kept.pk)
         moved = _move(FaceImage.objects.filter(person=merged), kept)
         SearchEntry.objects.filter(person=merged).update(person=kept)
         taken_over = ["name", "legal_basis", "keep_until"]
@@ -94,13 +127,20 @@ def merge_persons(kept: Person, merged: Person) -> int:
         kept.notes = "\n".join(text for text in (kept.notes, former, merged.notes) if text)
         kept.save(update_fields=[*taken_over, "notes", "updated_at"])
         gone = merged.pk
+        journal.record(
+            journal.Action.MERGED,
+            person=kept,
+            persons=[(journal.Role.MERGED, merged)],
+            facts=journal.pictures(moved),
+            **_changed(kept, stored),
+        )
 
         def hand_waiting_over() -> None:
             move_waiting(gone, kept.pk)
 
         transaction.on_commit(hand_waiting_over, robust=True)
         merged.delete()
-    return moved
+    return len(moved)
 
 
 def move_pictures(picture_ids: Sequence[int], person: Person) -> int:
@@ -108,13 +148,13 @@ def move_pictures(picture_ids: Sequence[int], person: Person) -> int:
 
     Raise `PersonNotFound` or `PictureNotFound` when a row no longer exists; then nothing is moved.
     """
-    with transaction.atomic():
+    with journal.changes():
         return _move_checked(picture_ids, person)
 
 
 def move_to_new_person(picture_ids: Sequence[int], person_id: str, *, name: str = "") -> Person:
     """Create a person and move the pictures there; raise what both functions raise."""
-    with transaction.atomic():
+    with journal.changes():
         person = create_person(person_id, name=name)
         _move_checked(picture_ids, person)
     return person
@@ -127,7 +167,17 @@ def _move_checked(picture_ids: Sequence[int], person: Person) -> int:
         raise PictureNotFound(
             gettext("Some of these pictures are not there any more. Reload and choose again.")
         )
-    return _move(pictures.exclude(person=person), person)
+    moved = 0
+    for pk, former in locked.items():
+        if pk != person.pk and (ids := _move(pictures.filter(person=former), person)):
+            journal.record(
+                journal.Action.PICTURES_MOVED,
+                person=person,
+                persons=[(journal.Role.FROM, former)],
+                facts=journal.pictures(ids),
+            )
+            moved += len(ids)
+    return moved
 
 
 def delete_person(person: Person) -> int:
@@ -142,31 +192,37 @@ def delete_person(person: Person) -> int:
         forget_waiting_for(pk)
         forget_imports_of(person_id)
 
-    with transaction.atomic():
+    with journal.changes():
         person = _locked([pk])[pk]
         _total, by_model = person.delete()
+        count = by_model.get(FaceImage._meta.label, 0)
+        journal.forget(pk, {"count": count})
         forget_answers_about(person_id)
         transaction.on_commit(forget_imports, robust=True)
-    return by_model.get(FaceImage._meta.label, 0)
+    return count
 
 
 def delete_pictures(person: Person, picture_ids: Sequence[int]) -> int:
     """Delete those of the pictures that still belong to the person; return how many."""
-    with transaction.atomic():
+    with journal.changes():
         person = _locked([person.pk])[person.pk]
-        _total, by_model = person.face_images.filter(pk__in=picture_ids).delete()
+        pictures = person.face_images.filter(pk__in=picture_ids)
+        facts = journal.pictures(pictures.values_list("pk", flat=True))
+        _total, by_model = pictures.delete()
+        if facts["count"]:
+            journal.record(journal.Action.PICTURES_DELETED, person=person, facts=facts)
     return by_model.get(FaceImage._meta.label, 0)
 
 
-def _move(pictures: QuerySet[FaceImage], person: Person) -> int:
-    """Move the pictures and return their number. The caller has locked their persons."""
+def _move(pictures: QuerySet[FaceImage], person: Person) -> list[int]:
+    """Move the pictures and return their ids. The caller has locked their persons."""
     ids = list(pictures.values_list("pk", flat=True))
     for start in range(0, len(ids), IDS_A_QUERY):
         some = ids[start : start + IDS_A_QUERY]
         FaceImage.objects.filter(pk__in=some).update(person=person)
         Person.objects.filter(cover__in=some).update(cover=None)
         index.request_upsert(FaceEmbedding.objects.filter(face_image__in=some))
-    return len(ids)
+    return ids
 
 
 def set_cover(person: Person, picture_id: int | None) -> None:
@@ -174,10 +230,11 @@ def set_cover(person: Person, picture_id: int | None) -> None:
 
     Raise `PictureNotFound` when the picture is not the person's.
     """
-    with transaction.atomic():
+    with journal.changes():
         person = _locked([person.pk])[person.pk]
         person.cover = None if picture_id is None else picture_of(person, picture_id)
         person.save(update_fields=["cover", "updated_at"])
+        journal.record(journal.Action.CHANGED, person=person, facts={"cover": picture_id})
 
 
 def _locked(ids: Iterable[int]) -> dict[int, Person]:

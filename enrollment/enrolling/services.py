@@ -14,10 +14,10 @@ from typing import IO, Any, Final, Literal, Unpack
 
 from django.conf import settings
 from django.core.files.base import ContentFile
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError
 from django.utils.translation import gettext
 
-from enrollment import index
+from enrollment import index, journal
 from enrollment.exceptions import DoubtfulIdentity, LowQuality, PictureNotFound, StorageUnavailable
 from enrollment.gallery import compared_weights
 from enrollment.judging import Probe, quality_doubts, resemblances
@@ -273,11 +273,12 @@ def _store(admitted: list[Outcome]) -> list[int]:
             _save_file(outcome.picture)
             saved.append(outcome.picture)
         # Inside an outer transaction, searches would find vectors of rows that may be rolled back.
-        with transaction.atomic(durable=True):
+        with journal.changes(durable=True):
             persons = _persons(outcome.upload for outcome in admitted)
             for outcome in admitted:
                 outcome.picture.person = persons[clean_person_id(outcome.upload.person_id)]
             FaceImage.objects.bulk_create(saved)
+            _journal_added(saved)
             crops = {outcome.picture.pk: outcome.face_crop for outcome in admitted}
             return index.create_pending(saved, usable_names(), crops)
     except BaseException as error:
@@ -309,10 +310,24 @@ def _persons(uploads: Iterable[Upload]) -> dict[str, Person]:
     names = {clean_person_id(upload.person_id): upload.name for upload in uploads}
     # Locked, so that no person is deleted before the pictures are stored.
     persons = Person.objects.select_for_update()
-    return {
-        person_id: persons.get_or_create(person_id=person_id, defaults={"name": name})[0]
-        for person_id, name in sorted(names.items())
-    }
+    found = {}
+    for person_id, name in sorted(names.items()):
+        person, is_new = persons.get_or_create(person_id=person_id, defaults={"name": name})
+        found[person_id] = person
+        if is_new:
+            journal.record(journal.Action.CREATED, person=person)
+    return found
+
+
+def _journal_added(pictures: Iterable[FaceImage]) -> None:
+    """Journal the new pictures, one line for each person."""
+    by_person: dict[Person, list[FaceImage]] = {}
+    for picture in pictures:
+        by_person.setdefault(picture.person, []).append(picture)
+    for person, theirs in by_person.items():
+        facts = journal.pictures(picture.pk for picture in theirs)
+        facts["source"] = theirs[0].source
+        journal.record(journal.Action.PICTURES_ADDED, person=person, facts=facts)
 
 
 def _discard_files(pictures: Iterable[FaceImage]) -> None:

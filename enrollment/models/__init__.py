@@ -7,6 +7,15 @@ from enrollment.models.access_token import AccessToken, digest_of
 from enrollment.models.doubt import Doubt
 from enrollment.models.embedding import FaceEmbedding
 from enrollment.models.idempotent_request import IdempotentRequest
+from enrollment.models.journal_entry import (
+    Action,
+    AuthorKind,
+    Channel,
+    JournalChain,
+    JournalEntry,
+    JournalSubject,
+    journal_actions,
+)
 from enrollment.models.measurement import Calibration, Examination
 from enrollment.models.person import (
     NOTES_MAX_LENGTH,
@@ -29,12 +38,18 @@ __all__ = [
     "PATH_MAX_LENGTH",
     "PERSON_ID_MAX_LENGTH",
     "AccessToken",
+    "Action",
+    "AuthorKind",
     "Calibration",
+    "Channel",
     "Doubt",
     "Examination",
     "FaceEmbedding",
     "FaceImage",
     "IdempotentRequest",
+    "JournalChain",
+    "JournalEntry",
+    "JournalSubject",
     "Person",
     "PersonIdField",
     "Removal",
@@ -42,6 +57,7 @@ __all__ = [
     "default_keep_until",
     "digest_of",
     "folded",
+    "journal_actions",
     "letters_and_digits",
     "normalised",
     "picture_path",

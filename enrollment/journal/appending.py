@@ -1,0 +1,165 @@
+"""Append lines to the journal, in the transaction of what they tell of."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import transaction
+from django.utils import timezone
+
+from enrollment.journal.authors import current_author
+from enrollment.models import Action, JournalChain, JournalEntry, JournalSubject, Person
+from recognition.api.request_id import current_request_id
+
+CHANGES = JournalChain.Name.CHANGES
+SEARCHES = JournalChain.Name.SEARCHES
+_OF_SEARCHES = frozenset({Action.SEARCHED, Action.VERIFIED})
+Role = JournalSubject.Role
+MOST_LISTED: Final = 100  # pictures whose ids a line names
+Line = tuple[JournalEntry, list[JournalSubject]]
+
+_waiting: ContextVar[list[Line] | None] = ContextVar("journal_waiting", default=None)
+
+
+@contextmanager
+def changes(*, durable: bool = False) -> Iterator[None]:
+    """A transaction whose lines are appended as its last act.
+
+    The chain's end is locked from the first line to the commit. With all lines at the end, nobody
+    waits for long, and two transactions that lock persons in other orders never deadlock over it.
+    Lines of a block that fails are dropped with its changes.
+    """
+    outer = _waiting.get()
+    if outer is not None:
+        begun = len(outer)
+        try:
+            with transaction.atomic(durable=durable):
+                yield
+        except BaseException:
+            del outer[begun:]
+            raise
+        return
+    lines: list[Line] = []
+    token = _waiting.set(lines)
+    try:
+        with transaction.atomic(durable=durable):
+            yield
+            _append(lines)
+    finally:
+        _waiting.reset(token)
+
+
+def record(
+    action: Action,
+    *,
+    person: Person | None = None,
+    persons: Iterable[tuple[str, Person]] = (),
+    facts: Mapping[str, Any] | None = None,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+) -> JournalEntry:
+    """Journal what was done, by whoever acts; within `changes`, or a transaction of the caller.
+
+    `person` is whom it was done to, with the values `before` and `after` if any; `persons` are
+    further ones with their `JournalSubject.Role`. `facts` must not name anybody: they are kept
+    when a person is erased. The line gets its number and hash when it is appended.
+    """
+    subjects = []
+    if person is not None:
+        changed = {"before": _plain(before)} if before else {}
+        changed |= {"after": _plain(after)} if after else {}
+        subjects.append(_subject("", person, changed))
+    subjects += [_subject(role, other, {}) for role, other in persons]
+    return add_line(action, subjects, facts or {})
+
+
+def add_line(
+    action: Action, subjects: list[JournalSubject], facts: Mapping[str, Any]
+) -> JournalEntry:
+    """Add a line with these unsaved subjects; see `record`."""
+    author = current_author()
+    request_id = current_request_id()
+    entry = JournalEntry(
+        chain=SEARCHES if action in _OF_SEARCHES else CHANGES,
+        at=timezone.now(),
+        action=action,
+        who=author.who[:150],
+        kind=author.kind,
+        via=author.via[:100],
+        address=author.address[:45],
+        channel=author.channel,
+        request_id="" if request_id == "-" else request_id,
+        facts=_plain(facts),
+    )
+    lines = _waiting.get()
+    if lines is not None:
+        lines.append((entry, subjects))
+    else:
+        with transaction.atomic():
+            _append([(entry, subjects)])
+    return entry
+
+
+def pictures(ids: Iterable[int]) -> dict[str, Any]:
+    """Return the facts about these pictures: their number, and the ids of the first hundred."""
+    listed = list(ids)
+    return {"count": len(listed), "pictures": listed[:MOST_LISTED]}
+
+
+def waiting_subjects() -> list[JournalSubject]:
+    """Return the persons of lines that `changes` has not appended yet."""
+    return [subject for _entry, subjects in _waiting.get() or () for subject in subjects]
+
+
+def _subject(role: str, person: Person, changed: dict[str, Any]) -> JournalSubject:
+    subject = JournalSubject(person_pk=person.pk, role=role, salt=secrets.token_hex(16))
+    subject.personal = {"person_id": person.person_id, "name": person.name, **changed}
+    subject.personal_hash = subject.compute_hash()
+    return subject
+
+
+def _plain(value: Any) -> Any:
+    """Return the value as every database gives its JSON back: dates as texts, floats of 6 digits."""
+    text = json.dumps(value, cls=DjangoJSONEncoder)
+    return json.loads(text, parse_float=lambda number: float(f"{float(number):.6g}") + 0.0)
+
+
+def _append(lines: list[Line]) -> None:
+    for name in (CHANGES, SEARCHES):
+        ours = [line for line in lines if line[0].chain == name]
+        if ours:
+            _append_to(name, ours)
+
+
+def _append_to(name: str, lines: list[Line]) -> None:
+    chain = locked_chain(name)
+    for entry, subjects in lines:
+        chain.number += 1
+        entry.number, entry.previous_hash = chain.number, chain.hash
+        entry.hash = chain.hash = entry.compute_hash(subjects)
+    JournalEntry.objects.bulk_create(entry for entry, _subjects in lines)
+    for entry, subjects in lines:
+        for subject in subjects:
+            subject.entry = entry
+    of_all = [subject for _entry, subjects in lines for subject in subjects]
+    if of_all:
+        JournalSubject.objects.bulk_create(of_all, batch_size=1000)
+    chain.save(update_fields=["number", "hash"])
+
+
+def locked_chain(name: str) -> JournalChain:
+    """Lock the chain until the transaction ends, and return it; nobody else can append meanwhile."""
+    chains = JournalChain.objects.select_for_update()
+    return chains.filter(pk=name).first() or chains.get_or_create(pk=name)[0]
+
+
+def head(name: str = CHANGES) -> str:
+    """Return the hash of the chain's last line; empty before the first."""
+    hashes = JournalChain.objects.filter(pk=name).values_list("hash", flat=True)
+    return hashes.first() or ""

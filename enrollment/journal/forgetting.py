@@ -1,0 +1,43 @@
+"""Erase persons from the journal, so that the chain still verifies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from enrollment.journal.appending import Role, add_line, changes, waiting_subjects
+from enrollment.models import Action, JournalSubject
+
+
+def forget(person_pk: int, facts: Mapping[str, Any] | None = None) -> int:
+    """Journal that the person is erased, and blank every name, id and changed value of theirs.
+
+    So it is done with those who were merged into this person. What happened stays, with its numbers,
+    and so do the hashes of what was blanked. Return how many lines were blanked.
+    """
+    erased = with_merged({person_pk})
+    with changes():
+        add_line(
+            Action.ERASED, [JournalSubject(person_pk=pk) for pk in sorted(erased)], facts or {}
+        )
+        for subject in waiting_subjects():
+            if subject.person_pk in erased:
+                subject.personal, subject.salt = None, ""
+        known = JournalSubject.objects.filter(person_pk__in=erased).exclude(salt="")
+        return known.update(personal=None, salt="")
+
+
+def with_merged(persons: set[int]) -> set[int]:
+    """Return these primary keys with those of everybody who was ever merged into them."""
+    found = set(persons)
+    while True:
+        merged = JournalSubject.objects.filter(
+            role=Role.MERGED,
+            entry__action=Action.MERGED,
+            entry__subjects__role="",
+            entry__subjects__person_pk__in=found,
+        ).values_list("person_pk", flat=True)
+        more = set(merged) - found
+        if not more:
+            return found
+        found |= more
