@@ -281,7 +281,7 @@ REST_FRAMEWORK = {
         "recognition.api.renderers.ApiPageRenderer",
     ],
     "DEFAULT_PARSER_CLASSES": [
-        "rest_framework.parsers.MultiPartParser",
+        "recognition.api.parsers.MultiPartParser",
         "rest_framework.parsers.FormParser",
         "recognition.api.parsers.JSONParser",
     ],

@@ -195,7 +195,7 @@ def test_a_session_without_its_csrf_token_is_403(user):
     browser.force_login(user)
     response = browser.post("/api/embedding", {"image": upload()})
     assert response.status_code == 403
-    assert "CSRF" in response.json()["message"]
+    assert "without its CSRF token. Reload the page" in response.json()["message"]
 
 
 def test_health_needs_no_account(api, db):

@@ -378,13 +378,30 @@ def test_an_unknown_host_is_refused_in_json(api):
 
 
 def test_an_answer_that_nobody_can_give_is_406(api):
-    assert_error(api.get("/api/models", headers={"accept": "application/xml"}), 406)
+    body = assert_error(api.get("/api/models", headers={"accept": "application/xml"}), 406)
+    assert "is 'application/xml'" in body["message"] and "application/json" in body["message"]
 
 
 def test_pages_keep_their_own_errors(client):
     response = client.get("/no/such/page", headers={"host": "localhost"})
     assert response.status_code == 404
     assert response["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "sent", "said"),
+    [
+        ("/api/persons", "application/json", '{"a": 1,\n x', "not JSON from line 2, column 2 on"),
+        ("/api/persons", "application/json", '{"a": NaN}', "NaN is no number in JSON"),
+        ("/api/persons", "application/json", f'{{"a": {"1" * 5000}}}', "too many digits"),
+        (EMBEDDING, "multipart/form-data", "--x", "not the multipart/form-data that its header"),
+        (EMBEDDING, "multipart/form-data; boundary=", "--x", "not the multipart/form-data that"),
+    ],
+)
+def test_a_damaged_body_is_told_in_our_words(api, path, content_type, sent, said):
+    body = assert_error(api.generic("POST", path, sent, content_type=content_type), 400)
+    assert said in body["message"]
+    assert "parse error" not in body["message"] and "Expecting" not in body["message"]
 
 
 @pytest.mark.parametrize("depth", [900, 5_000, 1_000_000])

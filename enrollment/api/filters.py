@@ -18,13 +18,17 @@ from enrollment.api.pagination import PageQuerySerializer
 from enrollment.gallery import holds_words
 from enrollment.models import Person
 from recognition.api.fields import shortened
+from recognition.api.parsers import refuse_repeated
 
 ORDERS: Final = ("person_id", "name", "created_at", "updated_at", "picture_count")
 ORDERINGS: Final = [f"{sign}{order}" for order in ORDERS for sign in ("", "-")]
 
 
 class KnownFilters(DjangoFilterBackend):
-    """A filter backend that rejects unknown parameters: a misspelt filter would return everything."""
+    """A filter backend that rejects unknown parameters: a misspelt filter would return everything.
+
+    It rejects repeated ones as well, of which only the last would count.
+    """
 
     def filter_queryset(
         self, request: Request, queryset: QuerySet[Any], view: Any
@@ -40,6 +44,8 @@ class KnownFilters(DjangoFilterBackend):
         }
         if unknown := {name: message for name in request.query_params if name not in known}:
             raise ValidationError(unknown)
+        given = request.query_params
+        refuse_repeated({name: len(given.getlist(name)) for name in given})
         return super().filter_queryset(request, queryset, view)
 
 

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpResponse
 from rest_framework.generics import GenericAPIView
 from rest_framework.mixins import ListModelMixin
-from rest_framework.parsers import FormParser, MultiPartParser
+from rest_framework.parsers import FormParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -27,7 +27,7 @@ from enrollment.models import FaceImage, Person
 from enrollment.web import Act, picture_response
 from recognition.api.access import require
 from recognition.api.forms import FormCall
-from recognition.api.parsers import JSONParser
+from recognition.api.parsers import JSONParser, MultiPartParser
 from recognition.api.views import UploadView
 
 

@@ -126,6 +126,16 @@ def _framework_body(error: exceptions.APIException, context: dict[str, Any]) -> 
                 "cause": str(error.detail).rstrip(".")
             }
             message = f"{message} {_how_to_send(context)}"
+        case exceptions.NotAcceptable():
+            message = gettext(
+                "The header Accept is '%(given)s'; this call answers with application/json. Ask for "
+                "that, or leave the header out."
+            ) % {"given": context["request"].headers.get("Accept", "")[:100]}
+        case exceptions.PermissionDenied() if str(error.detail).startswith("CSRF Failed"):
+            message = gettext(
+                "The request of a logged-in browser came without its CSRF token. Reload the page, or "
+                "send a token of the API and no cookie."
+            )
         case _:
             message = str(error.detail)
     return error_body(error.default_code, message)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import codecs
 from collections import Counter
 from collections.abc import Mapping
+from json import JSONDecodeError
 from typing import Any
 
 from django.conf import settings
 from django.utils.translation import gettext
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import JSONParser as FrameworkJSONParser
+from rest_framework.parsers import MultiPartParser as FrameworkMultiPartParser
 from rest_framework.utils import json
 
 from recognition.api.text import not_utf8
@@ -27,15 +29,34 @@ class JSONParser(FrameworkJSONParser):
         try:
             return json.load(
                 codecs.getreader(encoding)(stream),
-                parse_constant=json.strict_constant,
+                parse_constant=_no_constant,
                 object_pairs_hook=_each_once,
             )
         except RecursionError as error:
             raise ParseError(gettext("the JSON is nested too deeply")) from error
         except UnicodeDecodeError as error:
             raise not_utf8(error.object) from error
+        except JSONDecodeError as error:
+            message = gettext("it is not JSON from line %(line)d, column %(column)d on")
+            raise ParseError(message % {"line": error.lineno, "column": error.colno}) from error
         except ValueError as error:
-            raise ParseError(f"JSON parse error - {error}") from error
+            raise ParseError(gettext("the JSON holds a number of too many digits")) from error
+
+
+class MultiPartParser(FrameworkMultiPartParser):
+    """Parse multipart/form-data. What is damaged raises `ParseError`, in our own words."""
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except ParseError as error:
+            raise ParseError(
+                gettext("it is not the multipart/form-data that its header announces")
+            ) from error
+
+
+def _no_constant(name: str) -> None:
+    raise ParseError(gettext("%(name)s is no number in JSON") % {"name": name})
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

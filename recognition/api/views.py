@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils.translation import ngettext
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.utils import extend_schema
-from rest_framework.parsers import FormParser, MultiPartParser
+from rest_framework.parsers import FormParser
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -22,6 +22,7 @@ from rest_framework.views import APIView
 
 from recognition.api import schema, serializers
 from recognition.api.forms import FormCall
+from recognition.api.parsers import MultiPartParser
 from recognition.embedding import (
     Crop,
     CropOptions,

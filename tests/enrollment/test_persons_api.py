@@ -121,6 +121,15 @@ def test_parameter_that_nobody_knows_is_refused(call, address):
     assert call("get", f"{address}?format=json").status_code == 200
 
 
+@pytest.mark.parametrize("query", ["q=ana&q=bia", "page=1&page=2"])
+def test_parameter_that_is_sent_twice_is_refused_as_a_field_is(call, query):
+    """Used to take the last value."""
+    response = call("get", f"{PERSONS}?{query}")
+    assert response.status_code == 400
+    (problem,) = response.json()["fields"][query.partition("=")[0]]
+    assert "2 times" in problem
+
+
 @pytest.mark.parametrize("person_id", ["", "  ", "x" * 201, "a\0b", None])
 def test_person_without_a_usable_id_is_not_made(call, person_id):
     response = call("post", PERSONS, {"person_id": person_id})
