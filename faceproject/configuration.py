@@ -63,8 +63,12 @@ def _default(item: Setting) -> str:
 
 def _brief(meaning: str) -> str:
     """Return the first sentence, without Markdown."""
-    text = re.sub(r"\[(.+?)\]\(\S+?\)", r"\1", meaning).replace("`", "")
-    return text.split(". ")[0].rstrip(".")
+    return as_text(meaning).split(". ")[0].rstrip(".")
+
+
+def as_text(meaning: str) -> str:
+    """Return the meaning of a setting without Markdown."""
+    return re.sub(r"\[(.+?)\]\(\S+?\)", r"\1", meaning).replace("`", "")
 
 
 def write() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import models
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_serializer
@@ -15,11 +16,17 @@ from enrollment.api.serializers import InsertFormSerializer, PersonIdField, Warn
 from enrollment.enrolling import CHANGEABLE
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from recognition.api.answers import AnswerSerializer, InstantField
-from recognition.api.fields import FlagField, WholeNumberField
+from recognition.api.fields import DayField, FlagField, TextField, WholeNumberField
 from recognition.api.serializers import QualitySerializer
 
 
 class PersonFormSerializer(serializers.ModelSerializer):
+    serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {
+        models.CharField: TextField,
+        models.TextField: TextField,
+        models.DateField: DayField,
+    }
+
     person_id = PersonIdField(help_text=_("What you call this person: a CPF, a name, any text."))
 
     class Meta:

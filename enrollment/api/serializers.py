@@ -14,7 +14,13 @@ from enrollment.enrolling import clean_person_id
 from enrollment.models import PATH_MAX_LENGTH, PERSON_ID_MAX_LENGTH
 from recognition.api.answers import AnswerSerializer
 from recognition.api.errors import ErrorSerializer
-from recognition.api.fields import FlagField, ImagesField, WholeNumberField
+from recognition.api.fields import (
+    FlagField,
+    ImagesField,
+    OneOfField,
+    TextField,
+    WholeNumberField,
+)
 from recognition.api.serializers import FileResultSerializer, ImageOptionsSerializer
 from recognition.vector_store import COLLECTION
 
@@ -49,7 +55,7 @@ class ImagePathsField(serializers.CharField):
         return paths
 
 
-class PersonIdField(serializers.CharField):
+class PersonIdField(TextField):
     """A person id, cleaned as the gallery stores it; surrounding white space is removed."""
 
     default_error_messages = {
@@ -87,7 +93,7 @@ class InsertFormSerializer(ImageOptionsSerializer):
             "With one picture."
         ),
     )
-    on_several_faces = serializers.ChoiceField(
+    on_several_faces = OneOfField(
         choices=["largest", "refuse"],
         default="largest",
         help_text=_("refuse: a picture with several faces is refused unless face_index is given."),

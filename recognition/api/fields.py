@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
@@ -43,11 +43,44 @@ class ModelField(serializers.ChoiceField):
             raise serializers.ValidationError(str(error), code=error.code) from error
 
 
+class TextField(serializers.CharField):
+    """Text of a limited length."""
+
+    default_error_messages = {
+        "invalid": _("This is no text. Send it as a string."),
+        "null": _("null was given; text is expected, an empty one for none."),
+        "max_length": _("The text is too long; at most {max_length} characters are expected."),
+    }
+
+
+class DayField(serializers.DateField):
+    """A date."""
+
+    default_error_messages = dict.fromkeys(
+        ("invalid", "datetime"), _("This is no day. Write it as 2027-12-31.")
+    )
+
+
+class OneOfField(serializers.ChoiceField):
+    """One of a few words."""
+
+    default_error_messages = {
+        "invalid_choice": _("'{input}' was given; one of these is expected: {known}.")
+    }
+
+    def fail(self, key: str, **values: Any) -> NoReturn:
+        given = {"input": shortened(values.get("input")), "known": ", ".join(self.choices)}
+        super().fail(key, **values | given)
+
+
 class FlagField(serializers.BooleanField):
     """`true` or `false` in a form. A missing field has its default, which need not be `false`."""
 
     default_empty_html = empty
-    default_error_messages = {"neither": _("'{given}' was given; true or false is expected.")}
+    default_error_messages = {
+        "neither": _("'{given}' was given; true or false is expected."),
+        "null": _("null was given; true or false is expected."),
+    }
 
     def __init__(self, **kwargs: Any) -> None:
         # The browsable API preselects the default, or nothing if there is none.

@@ -28,9 +28,11 @@ class FormCall(APIView):
 
     def read_form(self, request: Request) -> dict[str, Any]:
         """Return the validated fields. Raise `ValidationError`."""
+        if not isinstance(request.data, Mapping):
+            message = gettext("The request's body is JSON, but no object. Send one: {…}.")
+            raise serializers.ValidationError(message)
         form = self.serializer_class(data=request.data)
-        if isinstance(request.data, Mapping):
-            self.warn(request, _unknown(request.data, form.fields))
+        self.warn(request, _unknown(request.data, form.fields))
         if isinstance(request.data, QueryDict):
             refuse_repeated(
                 {

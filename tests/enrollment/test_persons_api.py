@@ -163,6 +163,22 @@ def test_what_is_no_json_is_told_to_be_json(api, content_type):
     assert "Send a JSON object" in response.json()["message"]
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"name": {}}, "Send it as a string"),
+        ({"name": None}, "null was given"),
+        ({"name": "x" * 201}, "at most 200 characters"),
+        ({"keep_until": "31.12.2027"}, "Write it as 2027-12-31"),
+        ([1], "no object"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_in_our_words(call, body, said):
+    Person.objects.create(person_id="ana")
+    response = call("patch", at("ana"), body)
+    assert response.status_code == 400 and said in response.json()["message"]
+
+
 def test_what_is_wrong_with_the_whole_request_names_no_field(call):
     Person.objects.create(person_id="ana")
     response = call("post", f"{at('ana')}/merge", {"person_id": "ana"})

@@ -16,7 +16,7 @@ from django.core.management import BaseCommand, CommandError, call_command
 from django.utils.translation import gettext as _
 
 from enrollment.gallery import gallery_is_empty
-from faceproject.configuration import SETTINGS
+from faceproject.configuration import SETTINGS, as_text
 from faceproject.environment import write_settings
 from faceproject.first_account import has_admin, make_named_account
 from recognition.api.access import open_to
@@ -79,7 +79,7 @@ class Command(BaseCommand):
     def _ask(self, item: Setting) -> str | None:
         """Return the answer as it is written in `.env`; None to leave the setting as it is."""
         now = os.environ.get(item.name) or item.shown or item.written(item.default)
-        self.stdout.write(f"\n{item.name}: {item.meaning}")
+        self.stdout.write(f"\n{item.name}: {as_text(item.meaning)}")
         question = _("%(expected)s [%(now)s]: ") % {"expected": item.expected, "now": now}
         while True:
             answer = self._input(question).strip()
