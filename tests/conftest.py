@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FACES_DIR = Path(os.environ.get("FACES_DIR", ROOT.parent / "shared" / "faces"))
 # The etcd inside a real Milvus has fixed ports, so there is one at a time on a machine.
 REAL_MILVUS = pytest.mark.xdist_group("milvus")
-# Files that take half a minute or more: begun last, one process would be left alone with them.
+# Files that take a quarter of a minute or more: begun last, one process would be left alone with them.
 LONGEST = (
     "benchmark",
     "browser",
@@ -33,6 +34,8 @@ LONGEST = (
     "faults",
     "fuzz",
     "load",
+    "runtime",
+    "server",
 )
 
 
@@ -50,6 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Stop a run of several processes if pytest-xdist does not keep the groups together."""
+    gc.freeze()  # all that was imported stays: no collection needs to look through it
     is_worker = hasattr(session.config, "workerinput")
     if is_worker and not all("@" in item.nodeid for item in session.items):
         raise pytest.UsageError(
