@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -15,17 +16,17 @@ import requests
 from faceclient import FaceApiError, FaceClient
 
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
+from tests.gallery_folder import migrated_data
 from tests.pictures import draw_picture
-from tests.test_server import Served, manage
+from tests.test_server import Served
 
 ODD_IDS = ["a/b", "ç %\"'", "a/images", "x/", "50%2Foff"]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    data = tmp_path_factory.mktemp("client")
-    manage(data, "migrate", "-v0")
-    served = Served(data)
+    data = tmp_path_factory.mktemp("client") / "data"
+    served = Served(Path(shutil.copytree(migrated_data(), data)))
     yield served
     served.stop()
 

@@ -24,6 +24,7 @@ from faceproject.management.commands.serve import preload
 from faceproject.server import _Connection
 from recognition.networks import NETWORKS, loaded_names
 from recognition.networks.loader import unload_networks
+from tests.gallery_folder import migrated_data
 from tests.pictures import draw_picture
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,12 +106,9 @@ PICTURE = draw_picture(format="PNG")
 
 
 @pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def migrated() -> Path:
     """A data folder after `migrate`, to be copied."""
-    folder = tmp_path_factory.mktemp("migrated")
-    done = manage(folder, "migrate", "--verbosity", "0")
-    assert done.returncode == 0, done.stderr
-    return folder
+    return migrated_data()
 
 
 @pytest.fixture(scope="module")
