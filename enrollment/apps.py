@@ -12,10 +12,11 @@ class EnrollmentConfig(AppConfig):
         from enrollment import checks  # noqa: F401 (registers the system checks)
         from enrollment.gallery import removals_that_wait
         from enrollment.index import register_signal_handlers
-        from enrollment.journal import name_command
+        from enrollment.journal import name_command, register_account_handlers
         from recognition.health import further_questions
 
         register_signal_handlers()
         name_command(sys.argv)
+        register_account_handlers()
         if removals_that_wait not in further_questions:
             further_questions.append(removals_that_wait)

@@ -22,6 +22,7 @@ from import_export.forms import ExportForm, ImportExportFormBase, ImportForm
 from import_export.tmp_storages import BaseStorage
 from tablib import Dataset
 
+from enrollment import journal
 from enrollment.enrolling import imports_folder
 from enrollment.gallery import holds_words
 from enrollment.models import Removal
@@ -118,6 +119,14 @@ class CsvAndJson:
     tmp_storage_class = WaitingFile
     import_form_class = _ImportForm
     export_form_class = _ExportForm
+
+    def get_export_data(
+        self, file_format: Any, request: HttpRequest, queryset: QuerySet[Any], **kwargs: Any
+    ) -> Any:
+        content = super().get_export_data(file_format, request, queryset, **kwargs)
+        facts = {"what": queryset.model._meta.model_name, "count": queryset.count()}
+        journal.record(journal.Action.EXPORTED, facts=facts | {"format": file_format.get_title()})
+        return content
 
     def get_import_formats(self) -> list[Any]:
         return self.formats

@@ -6,13 +6,12 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext, ngettext
 
-from enrollment import enrolling
+from enrollment import enrolling, journal
 from enrollment.models import Person
 from recognition.exceptions import RecognitionError
 
@@ -27,7 +26,7 @@ def merge_selected(model_admin: Any, request: HttpRequest, persons: QuerySet[Per
     if kept is None:
         return _ask(model_admin, request, chosen)
     try:
-        with transaction.atomic():
+        with journal.changes():
             others = [each for each in chosen if each != kept]
             moved = sum(enrolling.merge_persons(kept, other) for other in others)
     except RecognitionError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from import_export.admin import ImportExportMixin
 
-from enrollment import enrolling
+from enrollment import enrolling, journal
 from enrollment.admin.common import CsvAndJson, GalleryAdmin, RowTooLong, thumbnail
 from enrollment.admin.forms import PersonForm
 from enrollment.admin.merging import merge_selected
@@ -199,7 +200,8 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
         return self.inlines if obj else []
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        response = super().changeform_view(request, *args, **kwargs)
+        with journal.changes() if request.method == "POST" else nullcontext():
+            response = super().changeform_view(request, *args, **kwargs)
         # Enrol after the commit: only committed rows may be copied to Milvus.
         enroll = getattr(request, "enroll_pictures", None)
         return enroll(response) if enroll else response
@@ -220,10 +222,19 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
     def render_change_form(
         self, request: HttpRequest, context: Any, *args: Any, obj: Any = None, **kwargs: Any
     ) -> HttpResponse:
+        if obj and request.method == "GET":
+            journal.note_look(obj)
         if obj and request.method == "GET" and (text := undecided(request, obj)):
             address, link = reverse(HERE.faces, args=[obj.pk]), gettext("Choose the face…")
             messages.warning(request, format_html('{} <a href="{}">{}</a>', text, address, link))
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: Person, form: Any, change: bool) -> None:
+        enrolling.save_person(obj)
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        formset.save(commit=False)  # its rows can only be deleted
+        enrolling.delete_pictures(form.instance, [row.pk for row in formset.deleted_objects])
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
@@ -245,8 +256,9 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
         enrolling.delete_person(obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Person]) -> None:
-        for person in queryset:
-            enrolling.delete_person(person)
+        with journal.changes():
+            for person in queryset:
+                enrolling.delete_person(person)
 
     def sync_again(self, request: HttpRequest, queryset: QuerySet[Person]) -> None:
         pictures = FaceImage.objects.filter(person__in=queryset.values("pk"))

@@ -19,7 +19,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from enrollment import enrolling
+from enrollment import enrolling, journal
 from enrollment.admin.common import GalleryAdmin, thumbnail
 from enrollment.admin.states import SyncState, badge, is_doubtful, picture_badges, sync_state
 from enrollment.gallery import data_uri, read_picture
@@ -230,6 +230,27 @@ class FaceImageAdmin(GalleryAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False  # pictures are added on their person's page
+
+    def render_change_form(
+        self, request: HttpRequest, context: Any, *args: Any, obj: Any = None, **kwargs: Any
+    ) -> Any:
+        if obj and request.method == "GET":
+            journal.note_look(obj.person, picture=obj.pk)
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: FaceImage, form: Any, change: bool) -> None:
+        enrolling.move_pictures([obj.pk], obj.person)
+
+    def delete_model(self, request: HttpRequest, obj: FaceImage) -> None:
+        enrolling.delete_pictures(obj.person, [obj.pk])
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[FaceImage]) -> None:
+        by_person: dict[Person, list[int]] = {}
+        for picture in queryset.select_related("person").order_by("person"):
+            by_person.setdefault(picture.person, []).append(picture.pk)
+        with journal.changes():
+            for person, ids in by_person.items():
+                enrolling.delete_pictures(person, ids)
 
     def sync_again(self, request: HttpRequest, queryset: QuerySet[FaceImage]) -> None:
         say_synced(request, enrolling.sync_again(queryset))

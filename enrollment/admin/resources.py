@@ -12,7 +12,8 @@ from import_export import fields, resources
 from import_export.exceptions import FieldError
 from import_export.widgets import DateWidget
 
-from enrollment.enrolling import CHANGEABLE
+from enrollment import journal
+from enrollment.enrolling import CHANGEABLE, save_person
 from enrollment.gallery import with_pictures
 from enrollment.models import Person, normalised
 
@@ -64,6 +65,15 @@ class PersonResource(resources.ModelResource):
                 "column a column of texts, and write the ids anew."
             )
             raise ValidationError({"person_id": message % {"given": given}})
+
+    def do_instance_save(self, instance: Person, is_create: bool) -> None:
+        save_person(instance)
+
+    def after_import(self, dataset: Any, result: Any, **kwargs: Any) -> None:
+        super().after_import(dataset, result, **kwargs)
+        if not self._is_dry_run(kwargs):
+            counts = {name: count for name, count in result.totals.items() if count}
+            journal.record(journal.Action.IMPORTED, facts={"rows": counts})
 
 
 class PersonExportResource(PersonResource):

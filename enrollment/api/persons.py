@@ -23,6 +23,7 @@ from enrollment.api.paths import person_url
 from enrollment.api.views import insert_pictures, was_answered
 from enrollment.exceptions import PersonNotFound
 from enrollment.gallery import easily_mistaken, find_persons, get_person, picture_of, pictures_of
+from enrollment.journal import note_look
 from enrollment.models import FaceImage, Person
 from enrollment.web import Act, picture_response
 from recognition.api.access import require
@@ -82,6 +83,7 @@ class PersonView(PersonCall):
 
     @schema.persons_read
     def get(self, request: Request, person_id: str) -> Response:
+        note_look(get_person(person_id))
         return _person_answer(person_id, request)
 
     @schema.persons_change
@@ -130,7 +132,9 @@ class PersonImagesView(UploadView, PageCall):
         return self.read_page()
 
     def get_queryset(self) -> QuerySet[FaceImage]:
-        return pictures_of(get_person(self.kwargs["person_id"]))
+        person = get_person(self.kwargs["person_id"])
+        note_look(person)
+        return pictures_of(person)
 
     @schema.persons_images_add
     def post(self, request: Request, person_id: str) -> Response:

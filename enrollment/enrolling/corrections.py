@@ -77,7 +77,7 @@ def _values_of(pk: int | None) -> dict[str, Any]:
     return dict(stored.first() or {})
 
 
-def _changed(person: Person, stored: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _changed(person: Person, stored: dict[str, Any]) -> dict[str, Any]:
     """Return the values that differ from the stored ones, `before` and `after`, for the journal."""
     values = {name: getattr(person, name) for name in CHANGEABLE}
     after = {

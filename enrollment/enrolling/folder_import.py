@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,6 +14,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
+from enrollment import journal
 from enrollment.enrolling.services import (
     Outcome,
     Upload,
@@ -181,9 +182,18 @@ def import_files(
     A picture already enrolled for another person is refused, and so is one without a face.
     """
     run = _Import(use_face_detection, on_several_faces, dry_run)
+    counts: Counter[str] = Counter()
+    persons: set[str] = set()
     for batch in _read(files):
         results = iter(run.enroll([item for item in batch if isinstance(item, Upload)]))
-        yield from (next(results) if isinstance(item, Upload) else item for item in batch)
+        for item in batch:
+            result = next(results) if isinstance(item, Upload) else item
+            counts[result.status] += 1
+            if result.status is FileStatus.ENROLLED:
+                persons.add(result.person_id)
+            yield result
+    if counts and not dry_run:
+        journal.record(journal.Action.IMPORTED, facts={**counts, "persons": len(persons)})
 
 
 class _Import:

@@ -9,7 +9,6 @@ from enrollment.gallery.search_log import (
     note_search,
     note_verification,
     search_figures,
-    short_wait,
 )
 from enrollment.gallery.selectors import (
     DUE_SOON,
@@ -79,7 +78,6 @@ __all__ = [
     "search_figures",
     "search_gallery",
     "search_thresholds",
-    "short_wait",
     "sync",
     "thresholds_in_force",
     "thumbnail",

@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from functools import partial
 
 from django.conf import settings
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
+from enrollment import journal
 from enrollment.gallery.selectors import SearchHit
-from enrollment.models import Person, SearchEntry
+from enrollment.models import Action, Person, SearchEntry
 from recognition.api.request_id import current_request_id
 from recognition.decision import Decision
 from recognition.observing import DECISIONS
 
 logger = logging.getLogger(__name__)
 
-LOCK_WAIT_MS: Final = 1000  # short, so that logging a search does not wait for a long import
-
 
 def note_search(
     request: HttpRequest, channel: str, model: str, found: Iterable[Sequence[SearchHit]]
 ) -> None:
-    """Log one entry for each face of a search. `found` holds the hits of each face, best first."""
+    """Log one entry for each face of a search, and journal everybody whom it showed.
+
+    `found` holds the hits of each face, best first.
+    """
+    found = list(found)
+    shown = [(hit.face_image.person_id, hit.similarity, hit.decision) for h in found for hit in h]
     _note(
         request,
+        partial(
+            journal.record_shown,
+            Action.SEARCHED,
+            shown,
+            {"model": model, "faces": len(found), "answers": len(shown)},
+        ),
         [
             SearchEntry(
                 channel=channel,
@@ -58,10 +67,12 @@ def note_verification(
         decision=decision or "",
         answers=1,
     )
-    _note(request, [entry])
+    shown = [(person.pk, similarity, decision)]
+    line = partial(journal.record_shown, Action.VERIFIED, shown, {"model": model})
+    _note(request, line, [entry])
 
 
-def _note(request: HttpRequest, entries: list[SearchEntry]) -> None:
+def _note(request: HttpRequest, journal_it: Callable[[], None], entries: list[SearchEntry]) -> None:
     for entry in entries:
         DECISIONS.labels(entry.decision or "none").inc()
     if not settings.SEARCH_LOG_DAYS:
@@ -71,8 +82,9 @@ def _note(request: HttpRequest, entries: list[SearchEntry]) -> None:
         entry.username = user.get_username() if user and user.is_authenticated else ""
         entry.request_id = current_request_id()
     try:
-        with short_wait(), transaction.atomic():
+        with journal.short_wait(), transaction.atomic():
             SearchEntry.objects.bulk_create(entries)
+            journal_it()
     except DatabaseError as error:
         # The search itself succeeded, so it is answered; the server's log keeps the entries instead.
         for entry in entries:
@@ -85,28 +97,6 @@ def _note(request: HttpRequest, entries: list[SearchEntry]) -> None:
                 entry.similarity,
                 entry.decision,
             )
-
-
-@contextmanager
-def short_wait() -> Iterator[None]:
-    """Limit how long an optional write waits for SQLite's lock.
-
-    SQLite allows one writer at a time. Other databases insert rows without waiting, so nothing
-    changes.
-    """
-    if connection.vendor != "sqlite" or connection.in_atomic_block:
-        yield
-        return
-    _set_busy_timeout(LOCK_WAIT_MS)
-    try:
-        yield
-    finally:
-        _set_busy_timeout(1000 * connection.settings_dict["OPTIONS"].get("timeout", 5))
-
-
-def _set_busy_timeout(milliseconds: int) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"PRAGMA busy_timeout = {milliseconds:d}")
 
 
 def forget_old_searches() -> None:

@@ -1,6 +1,6 @@
 """The journal: who did or saw what. One call, `record`, writes it, inside what it tells of."""
 
-from enrollment.journal.appending import Role, changes, head, pictures, record
+from enrollment.journal.appending import Role, changes, head, pictures, record, record_shown
 from enrollment.journal.authors import (
     Author,
     acting,
@@ -10,6 +10,8 @@ from enrollment.journal.authors import (
     name_command,
 )
 from enrollment.journal.forgetting import forget
+from enrollment.journal.noting import note, note_look, note_refusal, short_wait
+from enrollment.journal.signing_in import register_account_handlers
 from enrollment.models import Action
 
 __all__ = [
@@ -24,6 +26,12 @@ __all__ = [
     "forget",
     "head",
     "name_command",
+    "note",
+    "note_look",
+    "note_refusal",
     "pictures",
     "record",
+    "record_shown",
+    "register_account_handlers",
+    "short_wait",
 ]

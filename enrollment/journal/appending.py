@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from enrollment.journal.authors import current_author
@@ -23,6 +23,10 @@ _OF_SEARCHES = frozenset({Action.SEARCHED, Action.VERIFIED})
 Role = JournalSubject.Role
 MOST_LISTED: Final = 100  # pictures whose ids a line names
 Line = tuple[JournalEntry, list[JournalSubject]]
+
+# In SQL, as every search waits for it: Django takes 0.4 ms longer for the two.
+_LOCK: Final = "SELECT number, hash FROM enrollment_journalchain WHERE name = %s"
+_END: Final = "UPDATE enrollment_journalchain SET number = %s, hash = %s WHERE name = %s"
 
 _waiting: ContextVar[list[Line] | None] = ContextVar("journal_waiting", default=None)
 
@@ -106,6 +110,22 @@ def add_line(
     return entry
 
 
+def record_shown(
+    action: Action, shown: Iterable[tuple[int, float, str | None]], facts: Mapping[str, Any]
+) -> None:
+    """Journal a search or verification that showed persons: primary key, cosine and decision of each.
+
+    A person who was shown several times is named once, with the highest similarity.
+    """
+    best: dict[int, tuple[int, float, str]] = {}
+    for pk, similarity, decision in shown:
+        if pk not in best or similarity > best[pk][1]:
+            best[pk] = (pk, similarity, decision or "")
+    if best:
+        subjects = [JournalSubject(person_pk=pk, role=Role.SHOWN) for pk in best]
+        add_line(action, subjects, {**facts, "shown": list(best.values())})
+
+
 def pictures(ids: Iterable[int]) -> dict[str, Any]:
     """Return the facts about these pictures: their number, and the ids of the first hundred."""
     listed = list(ids)
@@ -138,11 +158,11 @@ def _append(lines: list[Line]) -> None:
 
 
 def _append_to(name: str, lines: list[Line]) -> None:
-    chain = locked_chain(name)
+    number, last = lock_chain(name)
     for entry, subjects in lines:
-        chain.number += 1
-        entry.number, entry.previous_hash = chain.number, chain.hash
-        entry.hash = chain.hash = entry.compute_hash(subjects)
+        number += 1
+        entry.number, entry.previous_hash = number, last
+        entry.hash = last = entry.compute_hash(subjects)
     JournalEntry.objects.bulk_create(entry for entry, _subjects in lines)
     for entry, subjects in lines:
         for subject in subjects:
@@ -150,13 +170,21 @@ def _append_to(name: str, lines: list[Line]) -> None:
     of_all = [subject for _entry, subjects in lines for subject in subjects]
     if of_all:
         JournalSubject.objects.bulk_create(of_all, batch_size=1000)
-    chain.save(update_fields=["number", "hash"])
+    with connection.cursor() as cursor:
+        cursor.execute(_END, [number, last, name])
 
 
-def locked_chain(name: str) -> JournalChain:
-    """Lock the chain until the transaction ends, and return it; nobody else can append meanwhile."""
-    chains = JournalChain.objects.select_for_update()
-    return chains.filter(pk=name).first() or chains.get_or_create(pk=name)[0]
+def lock_chain(name: str) -> tuple[int, str]:
+    """Return number and hash of the chain's last line; nobody else can append until the commit."""
+    # SQLite knows no FOR UPDATE and needs none: its transactions are alone from their beginning.
+    locking = " FOR UPDATE" if connection.features.has_select_for_update else ""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK + locking, [name])
+        if not (end := cursor.fetchone()):
+            JournalChain.objects.get_or_create(pk=name)  # another process may be faster
+            cursor.execute(_LOCK + locking, [name])
+            end = cursor.fetchone()
+    return end[0], end[1]
 
 
 def head(name: str = CHANGES) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from django.db.models import Q
 from django.utils.translation import gettext
 
+from enrollment import journal
 from enrollment.gallery import Weights
 from enrollment.judging.gallery_vectors import GalleryVectors, gallery_vectors
 from enrollment.models import Calibration, FaceImage
@@ -99,20 +100,25 @@ def measure_gallery(weights: Weights, fmr: float, seed: int = 0) -> Measurement:
 
 def save_calibration(measurement: Measurement) -> Calibration:
     """Store the thresholds; they decide as long as these weights are in use."""
-    calibration, _created = Calibration.objects.update_or_create(
-        model=measurement.weights.model,
-        fingerprint=measurement.weights.fingerprint,
-        defaults={
-            "match": measurement.match.similarity,
-            "match_far": measurement.match.fmr,
-            "review": measurement.review.similarity,
-            "review_far": measurement.review.fmr,
-            "genuine_pairs": measurement.genuine_pairs,
-            "impostor_pairs": measurement.impostor_pairs,
-            "persons": measurement.persons,
-            "curve": [[point.fmr, point.similarity] for point in measurement.curve],
-        },
-    )
+    weights: dict[str, Any] = {
+        "model": measurement.weights.model,
+        "fingerprint": measurement.weights.fingerprint,
+    }
+    measured = {
+        "match": measurement.match.similarity,
+        "match_far": measurement.match.fmr,
+        "review": measurement.review.similarity,
+        "review_far": measurement.review.fmr,
+        "genuine_pairs": measurement.genuine_pairs,
+        "impostor_pairs": measurement.impostor_pairs,
+        "persons": measurement.persons,
+    }
+    curve = [[point.fmr, point.similarity] for point in measurement.curve]
+    with journal.changes():
+        calibration, _created = Calibration.objects.update_or_create(
+            **weights, defaults={**measured, "curve": curve}
+        )
+        journal.record(journal.Action.CALIBRATED, facts={**weights, **measured})
     return calibration
 
 

@@ -18,8 +18,9 @@ from django.db.models import F, QuerySet, Window
 from django.db.models.functions import RowNumber
 from django.utils import timezone
 
+from enrollment import journal
 from enrollment.gallery import Weights, compared_weights, search_thresholds, thresholds_in_force
-from enrollment.models import Doubt, FaceEmbedding, FaceImage
+from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
 from recognition.decision import Thresholds
 from recognition.embedding import Crop
 from recognition.quality import FaceQuality
@@ -86,7 +87,16 @@ def dismiss_doubts(pictures: QuerySet[FaceImage], by: str) -> int:
     A dismissed doubt is raised again only when its evidence changes.
     """
     doubts = Doubt.objects.filter(face_image__in=pictures.values("pk"))
-    return doubts.update(dismissed_at=timezone.now(), dismissed_by=by)
+    with journal.changes():
+        of_whom = FaceImage.objects.filter(doubts__in=doubts).distinct().order_by("pk")
+        by_person: defaultdict[Person, list[int]] = defaultdict(list)
+        for picture in of_whom.select_related("person"):
+            by_person[picture.person].append(picture.pk)
+        for person, ids in by_person.items():
+            journal.record(
+                journal.Action.DOUBTS_DISMISSED, person=person, facts=journal.pictures(ids)
+            )
+        return doubts.update(dismissed_at=timezone.now(), dismissed_by=by)
 
 
 def unjudged() -> QuerySet[FaceImage]:

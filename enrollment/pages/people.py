@@ -21,7 +21,7 @@ from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext, ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from enrollment import enrolling
+from enrollment import enrolling, journal
 from enrollment.gallery import (
     GALLERY_ORDERS,
     SearchHit,
@@ -122,6 +122,7 @@ def new_person(request: HttpRequest) -> HttpResponse:
 def person(request: HttpRequest, pk: int) -> HttpResponse:
     """Show the person, their pictures with their state, and the possible actions."""
     shown = _get_person(pk)
+    journal.note_look(shown)
     pages = Paginator(pictures_of(shown), PICTURES_A_PAGE)
     page = pages.get_page(request.GET.get("page"))
     context = {"person": shown, "page": page, "form": AddPicturesForm()}

@@ -22,6 +22,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 from django.utils.translation import gettext
 
+from enrollment import journal
 from enrollment.exceptions import StorageUnavailable
 from enrollment.models import FaceEmbedding, FaceImage
 from enrollment.upkeep.archive import ArchiveWriter
@@ -62,6 +63,8 @@ def backup(path: Path, track: Track = untracked) -> BackupReport:
         _add_pictures(archive, report, track)
         for model in backed_up_models():
             _add_rows(archive, model)
+    facts = {"rows": sum(report.rows.values()), "pictures": report.pictures}
+    journal.record(journal.Action.BACKED_UP, facts=facts)
     return report
 
 

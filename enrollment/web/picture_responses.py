@@ -13,6 +13,7 @@ from django.utils.translation import gettext
 
 from enrollment.exceptions import PictureMissing
 from enrollment.gallery import SIDES, read_picture, thumbnail
+from enrollment.journal import note_look
 from enrollment.models import FaceImage
 from recognition.api.fields import shortened
 from recognition.exceptions import InvalidImage
@@ -38,6 +39,8 @@ def picture_response(request: HttpRequest, face_image: FaceImage) -> HttpRespons
     name = face_image.image.name or ""
     key = f"{name}?{size}={part}" if size else name
     etag = quote_etag(key)
+    if size is None:  # small ones stand in lists and answers, whose pages are noted themselves
+        note_look(face_image.person, picture=face_image.pk)
     response = get_conditional_response(request, etag=etag) or _picture(face_image, size, key, box)
     if response.status_code == 200:
         response.headers["ETag"] = etag

@@ -15,7 +15,7 @@ from rest_framework.authtoken.models import Token
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from enrollment.gallery import short_wait
+from enrollment.journal import Action, note_refusal, short_wait
 from enrollment.models import AccessToken, digest_of
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ class TokenAuthentication(authentication.TokenAuthentication):
         header = authentication.get_authorization_header(request).split()
         is_ours = bool(header) and header[0].lower() == self.keyword.lower().encode()
         if is_ours and (len(header) != 2 or not header[1].isascii()):
+            note_refusal(Action.TOKEN_REFUSED, reason="unreadable")
             raise AuthenticationFailed(
                 gettext(
                     "The header Authorization cannot be read: 'Token', one space and the token are expected."
@@ -41,6 +42,7 @@ class TokenAuthentication(authentication.TokenAuthentication):
         new = AccessToken.objects.select_related("user").filter(digest=digest_of(key)).first()
         token = new or Token.objects.select_related("user").filter(key=key).first()
         if token is None:
+            note_refusal(Action.TOKEN_REFUSED, reason="unknown")
             raise AuthenticationFailed(
                 gettext(
                     "No account has this token: it was withdrawn, or not copied whole. Have the "
@@ -51,13 +53,20 @@ class TokenAuthentication(authentication.TokenAuthentication):
             message = gettext(
                 "This token ended on %(date)s. Have the administrator make a new one."
             )
+            _note_refused(token, "ended")
             ended = date_format(timezone.localtime(token.expires_at), "DATETIME_FORMAT")
             raise AuthenticationFailed(message % {"date": ended})
         if not token.user.is_active:
+            _note_refused(token, "inactive")
             raise AuthenticationFailed(gettext("The account of this token is not active."))
         if isinstance(token, AccessToken):
             _note_use(token)
         return token.user, token
+
+
+def _note_refused(token: AccessToken | Token, reason: str) -> None:
+    account = token.user.get_username()
+    note_refusal(Action.TOKEN_REFUSED, account, account=account, reason=reason)
 
 
 def _note_use(token: AccessToken) -> None:

@@ -1,0 +1,79 @@
+"""Lines that must neither delay nor fail what they tell of: looks at persons, refusals, logins."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Final
+
+from django.core.cache import cache
+from django.db import DatabaseError, connection, transaction
+
+from enrollment.journal.appending import record
+from enrollment.journal.authors import current_author
+from enrollment.models import Action, Person
+
+logger = logging.getLogger(__name__)
+
+LOCK_WAIT_MS: Final = 1000  # short, so that noting a search does not wait for a long import
+LOOK_EVERY: Final = timedelta(hours=1)
+REFUSAL_EVERY: Final = timedelta(minutes=10)
+# Of one action in `REFUSAL_EVERY`, from all addresses: nobody may fill the journal from outside.
+MOST_REFUSALS: Final = 100
+
+
+@contextmanager
+def short_wait() -> Iterator[None]:
+    """Limit how long an optional write waits for SQLite's lock.
+
+    SQLite allows one writer at a time. Other databases insert rows without waiting, so nothing
+    changes.
+    """
+    if connection.vendor != "sqlite" or connection.in_atomic_block:
+        yield
+        return
+    _set_busy_timeout(LOCK_WAIT_MS)
+    try:
+        yield
+    finally:
+        _set_busy_timeout(1000 * connection.settings_dict["OPTIONS"].get("timeout", 5))
+
+
+def _set_busy_timeout(milliseconds: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"PRAGMA busy_timeout = {milliseconds:d}")
+
+
+def note(action: Action, **told: Any) -> None:
+    """Like `record`, but a database that does not answer costs the line: the log says so, once."""
+    try:
+        with short_wait(), transaction.atomic():
+            record(action, **told)
+    except DatabaseError as error:
+        logger.warning("Not in the journal, %s: %s", action, error)
+
+
+def note_look(person: Person, **facts: Any) -> None:
+    """Note that the person's page, answer or picture was looked at, once an hour for each viewer."""
+    author = current_author()
+    viewer = f"{author.kind} {author.who} {author.via} {author.address}"
+    if _is_new(f"look {person.pk} {viewer}", LOOK_EVERY):
+        note(Action.VIEWED, person=person, facts=facts)
+
+
+def note_refusal(action: Action, about: str = "", **facts: Any) -> None:
+    """Note a refused login or token, at most every ten minutes for an address and what it is about."""
+    address = current_author().address
+    if not _is_new(f"{action} {address} {about} {sorted(facts.items())}", REFUSAL_EVERY):
+        return
+    counter = f"journal-{action}"
+    cache.add(counter, 0, REFUSAL_EVERY.total_seconds())
+    if cache.incr(counter) <= MOST_REFUSALS:
+        note(action, facts=facts)
+
+
+def _is_new(key: str, every: timedelta) -> bool:
+    """Return whether this process has not been asked the same for so long."""
+    return cache.add(f"journal-{hash(key)}", True, every.total_seconds())
