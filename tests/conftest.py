@@ -39,6 +39,11 @@ LONGEST = (
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the files of a folder in a row: pytest 9.1 loses a folder's fixtures when it comes back."""
+    config.args.sort()
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     """Group the tests by file, longest files first, so that each process starts a file's services
