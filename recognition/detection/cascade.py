@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,6 +20,10 @@ _STRIDE: Final = 2
 _ACCEPTED: Final = (0.6, 0.7, 0.7)  # least scores of the three networks
 # The second network takes 0.13 ms for each; a photo of 48 faces has 540.
 _MOST_CANDIDATES: Final = 4_000
+# OpenCV keeps a network's buffers at the size of its largest input, so inputs are divided: pixels
+# that the first network sees at once, and patches that the two others do.
+_BAND_PIXELS: Final = 2**17
+_BATCHES: Final = (256, 64)
 
 
 class Cascade:
@@ -66,23 +70,36 @@ class Cascade:
 
     def _proposed_at(self, small: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
         """N×8: corners in the whole picture, and by how much of their size to move them; N scores."""
-        self._propose.setInput(_blob(small[None]))
-        moves, score = self._propose.forward(["conv2d_4", "softmax"])
-        column, row = np.nonzero(
-            score[0, :, :, 1] >= _ACCEPTED[0]
-        )  # its pictures lie on their side
+        column, row, scores, moves = (
+            np.concatenate(part) for part in zip(*self._cells(small), strict=True)
+        )
         start = _STRIDE * np.column_stack([column, row]) + 1
         corners = np.trunc(np.column_stack([start, start + _CELL - 1]) / scale)
-        scores = score[0, column, row, 1]
         kept = _strongest(corners, scores, 0.5, _MOST_CANDIDATES)
-        moved = moves[0, column[kept], row[kept]]
-        return np.column_stack([corners[kept], moved]), scores[kept]
+        return np.column_stack([corners[kept], moves[kept]]), scores[kept]
+
+    def _cells(self, small: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield, band by band, the cells that may hold a face: column, row, score and N×4 moves.
+
+        A band overlaps the next one by what a cell needs, so that the cells are those of the whole.
+        """
+        height, width = small.shape[:2]
+        overlap = _CELL - _STRIDE
+        rows = max(_BAND_PIXELS // width - overlap, _STRIDE) // _STRIDE
+        for first in range(0, max((height - overlap + 1) // _STRIDE, 1), rows):
+            band = small[_STRIDE * first : _STRIDE * (first + rows) + overlap]
+            self._propose.setInput(_blob(band[None]))
+            moves, score = self._propose.forward(["conv2d_4", "softmax"])
+            # Its pictures lie on their side.
+            column, row = np.nonzero(score[0, :, :, 1] >= _ACCEPTED[0])
+            yield column, row + first, score[0, column, row, 1], moves[0, column, row]
 
     def _refined(self, copies: list[np.ndarray], boxes: np.ndarray) -> np.ndarray:
         if not len(boxes):
             return boxes
-        self._refine.setInput(_blob(_patches(copies, boxes, 24)))
-        moves, score = self._refine.forward(["dense_2", "softmax_1"])
+        moves, score = _answers(
+            self._refine, _patches(copies, boxes, 24), ["dense_2", "softmax_1"], _BATCHES[0]
+        )
         passed = np.nonzero(score[:, 1] > _ACCEPTED[1])[0]
         kept = passed[_strongest(boxes[passed], score[passed, 1], 0.7, _MOST_CANDIDATES)]
         squares: np.ndarray = np.trunc(_squared(_moved(boxes[kept], moves[kept], 1)))
@@ -93,8 +110,12 @@ class Cascade:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if not len(boxes):
             return np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2))
-        self._decide.setInput(_blob(_patches(copies, boxes, 48)))
-        moves, points, score = self._decide.forward(["dense_5", "dense_6", "softmax_2"])
+        moves, points, score = _answers(
+            self._decide,
+            _patches(copies, boxes, 48),
+            ["dense_5", "dense_6", "softmax_2"],
+            _BATCHES[1],
+        )
         passed = np.nonzero(score[:, 1] > _ACCEPTED[2])[0]
         boxes, scores, places = boxes[passed], score[passed, 1], points[passed].reshape(-1, 2, 5)
         size = (boxes[:, 2:] - boxes[:, :2] + 1)[:, None]
@@ -128,6 +149,17 @@ def _pyramid(copies: list[np.ndarray], least_face: float) -> Iterator[tuple[np.n
             halvings = min(int(-np.log2(scale)), len(copies) - 1)
             yield cv2.resize(copies[halvings], size, interpolation=cv2.INTER_AREA), scale
         scale *= STEP
+
+
+def _answers(
+    network: Any, patches: np.ndarray, names: list[str], batch: int
+) -> tuple[np.ndarray, ...]:
+    """Return what the network answers for N×side×side×3 uint8: an array of N rows for each name."""
+    parts = []
+    for start in range(0, len(patches), batch):
+        network.setInput(_blob(patches[start : start + batch]))
+        parts.append([answer.copy() for answer in network.forward(names)])
+    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
 
 def _blob(images: np.ndarray) -> np.ndarray:

@@ -13,11 +13,11 @@ from django.core.exceptions import ImproperlyConfigured
 from PIL import Image
 
 from recognition.alignment import align_face
-from recognition.detection import Face, FaceDetector, detect_faces, get_detector
+from recognition.detection import Face, FaceDetector, cascade, detect_faces, get_detector
 from recognition.detection.mtcnn import MtcnnDetector
 from recognition.detection.none import NoDetector
 from recognition.quality import face_quality
-from tests.drawn_faces import PEOPLE, draw_face
+from tests.drawn_faces import PEOPLE, draw_face, draw_group
 from tests.pictures import draw_picture
 
 NONE = "recognition.detection.none.NoDetector"
@@ -297,3 +297,39 @@ def test_pictures_without_faces_are_searched_turned_at_a_glance_only(monkeypatch
 
     assert detect_faces(np.full((300, 400, 3), 90, np.uint8)) == []
     assert searched == [(300, 400, 3)]
+
+
+class Watched:
+    """A network that notes how large its inputs are."""
+
+    def __init__(self, network) -> None:
+        self._network, self.largest = network, 0
+        self.forward = network.forward
+
+    def setInput(self, blob: np.ndarray) -> None:  # noqa: N802 (OpenCV's name)
+        self.largest = max(self.largest, blob.nbytes)
+        self._network.setInput(blob)
+
+
+@pytest.mark.parametrize("left_out", [0, 1])
+def test_a_picture_searched_in_bands_and_batches_has_the_same_faces(monkeypatch, left_out):
+    """OpenCV keeps buffers at their largest: one photo used to leave 120 MiB in each network."""
+    picture = np.asarray(draw_group().convert("RGB"))
+    picture = np.ascontiguousarray(picture[left_out:, left_out:])
+    whole = cascade.Cascade()
+    expected = whole.faces(picture, 20)
+    assert len(expected[1]) == len(PEOPLE)
+
+    monkeypatch.setattr(cascade, "_BAND_PIXELS", 2**13)
+    monkeypatch.setattr(cascade, "_BATCHES", (16, 4))
+    divided = cascade.Cascade()
+    networks = [Watched(getattr(divided, name)) for name in ("_propose", "_refine", "_decide")]
+    divided._propose, divided._refine, divided._decide = networks
+    found = divided.faces(picture, 20)
+
+    for each, other in zip(found, expected, strict=True):
+        assert np.allclose(each, other, atol=0.01)
+    limits = [2**13, 16 * 24**2, 4 * 48**2]  # pixels
+    assert all(
+        network.largest <= pixels * 3 * 4 for network, pixels in zip(networks, limits, strict=True)
+    )
