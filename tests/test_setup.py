@@ -21,7 +21,8 @@ ACCOUNT = {
 
 
 def setup(folder: Path, *words: str, typed: str = "", **knobs: str):
-    env = environment(folder / "data") | {"ENV_FILE": str(folder / ".env")} | knobs
+    own = {"ENV_FILE": str(folder / ".env"), "WEIGHTS_DIR": os.environ["WEIGHTS_DIR"]}
+    env = environment(folder / "data") | own | knobs
     env.pop("API_AUTH_REQUIRED")
     return subprocess.run(
         [sys.executable, str(ROOT / "manage.py"), "setup", *words],
