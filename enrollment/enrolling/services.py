@@ -330,8 +330,21 @@ def _journal_added(pictures: Iterable[FaceImage]) -> None:
         journal.record(journal.Action.PICTURES_ADDED, person=person, facts=facts)
 
 
-def _discard_files(pictures: Iterable[FaceImage]) -> None:
+def _discard_files(pictures: Sequence[FaceImage]) -> None:
+    """Delete the files of pictures that have no row.
+
+    The rows may be there: a connection that breaks during the commit does not tell. If SQL cannot be
+    asked either, the files stay, and `reindex` removes those without a row.
+    """
+    names = [picture.image.name for picture in pictures]
+    try:
+        stored = set(FaceImage.objects.filter(image__in=names).values_list("image", flat=True))
+    except DatabaseError:
+        logger.exception("The files of pictures that may not be stored stay for now: %s", names)
+        return
     for picture in pictures:
+        if picture.image.name in stored:
+            continue
         try:
             picture.image.storage.delete(picture.image.name or "")
         except Exception:  # noqa: BLE001 (the first failure is the one to report)

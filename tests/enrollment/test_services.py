@@ -145,6 +145,24 @@ def test_files_go_again_when_the_rows_fail(picture, settings):
     assert not Person.objects.exists() and stored() == []
 
 
+@pytest.mark.django_db(transaction=True)
+def test_connection_that_breaks_after_the_commit_costs_no_file(picture, settings, monkeypatch):
+    """The error says nothing of the commit, and the file of a stored row was deleted."""
+    commit = connection.commit
+
+    def commit_and_break() -> None:
+        commit()
+        raise DatabaseError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(connection, "commit", commit_and_break)
+    with pytest.raises(DatabaseError, match="closed"):
+        enroll("ana", picture)
+    monkeypatch.undo()
+    assert [path.name for path in files(settings)] == [
+        Path(FaceImage.objects.get().image.name).name
+    ]
+
+
 def test_picture_is_on_the_disk_itself_before_its_row_is(picture, monkeypatch):
     """After a power loss there used to be a row with an empty file."""
     synced = {}
