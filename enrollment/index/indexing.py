@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -34,8 +35,9 @@ logger = logging.getLogger(__name__)
 BATCH_SIZE = 64  # embeddings a batch: limits memory, and the work that is repeated after a crash
 COPY_SIZE = 4_096  # embeddings that are there already and only copied, a batch
 
-# One thread of a process at a time copies rows to Milvus. Other processes may write too, so each
-# writer checks afterwards that SQL is unchanged.
+# One thread at a time copies rows to the embedded database. To a server other processes copy too, so
+# each writer checks afterwards that SQL is unchanged, and the threads of one process need not wait for
+# each other: each write takes up to 0.4 s there until all can see it.
 writing = threading.RLock()
 
 Status = FaceEmbedding.Status
@@ -300,11 +302,11 @@ _COPIED: Final = (
 def _copy_to_milvus(ids: Iterable[int]) -> int:
     """Upsert the rows to Milvus as they are in SQL and mark them; return how many are indexed."""
     computed = FaceEmbedding.objects.filter(pk__in=ids, vector__isnull=False)
-    with writing:
+    store = get_vector_store()
+    with writing if store.is_embedded else nullcontext():
         by_partition: defaultdict[str, list[VectorRow]] = defaultdict(list)
         for model, fingerprint, *values in computed.order_by("pk").values_list(*_COPIED):
             by_partition[partition_name(model, fingerprint)].append(_vector_row(*values))
-        store = get_vector_store()
         for partition, rows in by_partition.items():
             store.upsert(partition, rows)
         sent = {
