@@ -11,6 +11,8 @@ from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.utils.translation import gettext
 
+from enrollment.upkeep import SETTING_UP, one_at_a_time
+
 
 def make_named_account() -> str:
     """Create the account of `DJANGO_SUPERUSER_…` if it is missing. Return a sentence if it was made.
@@ -20,11 +22,14 @@ def make_named_account() -> str:
     name = os.environ.get("DJANGO_SUPERUSER_USERNAME")
     password = os.environ.get("DJANGO_SUPERUSER_PASSWORD")
     users = get_user_model()
-    if not (name and password) or users.objects.filter(username=name).exists():
+    if not (name and password):
         return ""
-    _check_password(users(username=name), password)
-    os.environ.setdefault("DJANGO_SUPERUSER_EMAIL", "")
-    call_command("createsuperuser", interactive=False, verbosity=0)
+    with one_at_a_time(SETTING_UP):  # another server may start at the same time
+        if users.objects.filter(username=name).exists():
+            return ""
+        _check_password(users(username=name), password)
+        os.environ.setdefault("DJANGO_SUPERUSER_EMAIL", "")
+        call_command("createsuperuser", interactive=False, verbosity=0)
     return gettext("Made the admin account '%(name)s'.") % {"name": name}
 
 

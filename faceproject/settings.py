@@ -187,10 +187,16 @@ S3 = {
     "secret_key": project.s3_secret_key,
 }
 if S3["bucket_name"]:
+    from botocore.config import Config
+
     PICTURE_STORAGE = {
         "BACKEND": "storages.backends.s3.S3Storage",
         "OPTIONS": {
             **S3,
+            # By itself it would wait five minutes for a bucket that hangs, and so would our threads.
+            "client_config": Config(
+                connect_timeout=5, read_timeout=15, retries={"total_max_attempts": 3}
+            ),
             "default_acl": None,
             "file_overwrite": False,
             "querystring_auth": True,
@@ -210,7 +216,8 @@ STORAGES: dict[str, dict[str, Any]] = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 
-# Caches in this process's memory: about 15 kB a thumbnail, the rest is small.
+# Caches in this process's memory: about 15 kB a thumbnail, the rest is small. What several servers have to count
+# together (the calls of a limit) is in PostgreSQL where they share one.
 LOCAL_MEMORY = "django.core.cache.backends.locmem.LocMemCache"
 CACHES = {
     "default": {"BACKEND": LOCAL_MEMORY, "OPTIONS": {"MAX_ENTRIES": 10_000}},
@@ -219,6 +226,13 @@ CACHES = {
         "LOCATION": "thumbnails",
         "TIMEOUT": None,
         "OPTIONS": {"MAX_ENTRIES": 2000},
+    },
+    "shared": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache"
+        if project.database_url
+        else LOCAL_MEMORY,
+        "LOCATION": "shared_cache",  # the table, which `migrate` makes
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
     },
 }
 

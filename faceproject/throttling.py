@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.cache import caches
+from django.utils.connection import ConnectionProxy
 from rest_framework.request import Request
 from rest_framework.settings import api_settings
 from rest_framework.throttling import ScopedRateThrottle
 
 
 class ScopeThrottle(ScopedRateThrottle):
-    """Count requests by user, or by address without one. `throttle_scope` may differ by method."""
+    """Count requests by user, or by address without one, for all servers together.
+
+    `throttle_scope` may differ by method.
+    """
+
+    cache = ConnectionProxy(caches, "shared")
 
     @property
     def THROTTLE_RATES(self) -> Any:  # noqa: N802 (the framework's name)

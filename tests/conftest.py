@@ -14,6 +14,7 @@ import pytest
 from django.utils import translation
 
 from tests import pictures
+from tests.postgresql_server import NoPostgresql, postgresql_server
 from tests.recognition.milvus_server import lite_server, milvus_program, milvus_server
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ LONGEST = (
     "faults",
     "fuzz",
     "load",
+    "scale",
     "runtime",
     "server",
 )
@@ -204,3 +206,12 @@ def milvus_address(_servers: ExitStack, tmp_path_factory: pytest.TempPathFactory
         if os.environ.get("TEST_MILVUS_SERVER") == "1":  # asked for by name: no excuse
             raise
         pytest.skip(f"The Milvus server did not start: {error}")
+
+
+@pytest.fixture(scope="session")
+def database_url(_servers: ExitStack) -> str:
+    """The URL of a PostgreSQL of the tests' own."""
+    try:
+        return _servers.enter_context(postgresql_server())
+    except NoPostgresql as error:
+        pytest.skip(str(error))

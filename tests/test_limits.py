@@ -7,7 +7,7 @@ import logging
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.cache import cache
+from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 from rest_framework.throttling import SimpleRateThrottle
 
@@ -28,9 +28,9 @@ def limits(settings):
         none = dict.fromkeys(settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"])
         settings.REST_FRAMEWORK = settings.REST_FRAMEWORK | {"DEFAULT_THROTTLE_RATES": none | rates}
 
-    cache.clear()
+    caches["shared"].clear()
     yield limit
-    cache.clear()
+    caches["shared"].clear()
 
 
 @pytest.fixture

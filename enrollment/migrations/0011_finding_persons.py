@@ -15,6 +15,7 @@ class Migration(migrations.Migration):
             name="id_key",
             field=models.CharField(
                 db_index=True,
+                db_default="",  # version 1.0 goes on beside this one, and does not know the column
                 default="",
                 editable=False,
                 help_text="The id's letters and digits: ids that differ in nothing else are easily mistaken.",
@@ -26,6 +27,7 @@ class Migration(migrations.Migration):
             name="name_key",
             field=models.CharField(
                 db_index=True,
+                db_default="",  # version 1.0 goes on beside this one, and does not know the column
                 default="",
                 editable=False,
                 help_text="The name without accents and case: empty, or whose name is the same.",
@@ -36,6 +38,7 @@ class Migration(migrations.Migration):
             model_name="person",
             name="search_text",
             field=models.TextField(
+                db_default="",
                 default="",
                 editable=False,
                 help_text="What the words of a search are looked for in.",

@@ -10,12 +10,12 @@ class Migration(migrations.Migration):
             name="persons",
             field=models.CharField(
                 blank=True,
+                db_default="",
                 default="",
                 editable=False,
                 help_text="keys of whom the picture, and the other, belonged to when they were compared",
                 max_length=50,
             ),
-            preserve_default=False,
         ),
         migrations.AddField(
             model_name="doubt",
@@ -27,11 +27,11 @@ class Migration(migrations.Migration):
             name="dismissed_by",
             field=models.CharField(
                 blank=True,
+                db_default="",
                 default="",
                 editable=False,
                 max_length=150,
                 verbose_name="dismissed by",
             ),
-            preserve_default=False,
         ),
     ]

@@ -53,11 +53,15 @@ class Doubt(models.Model):
     persons = models.CharField(
         max_length=50,
         blank=True,
+        default="",
+        db_default="",
         editable=False,
         help_text="keys of whom the picture, and the other, belonged to when they were compared",
     )
     dismissed_at = models.DateTimeField(_("dismissed at"), null=True, editable=False)
-    dismissed_by = models.CharField(_("dismissed by"), max_length=150, blank=True, editable=False)
+    dismissed_by = models.CharField(
+        _("dismissed by"), max_length=150, blank=True, default="", db_default="", editable=False
+    )
 
     objects = OpenDoubts()
     with_dismissed = models.Manager()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from django.conf import settings
@@ -128,6 +128,7 @@ class Person(DurablyDeleted):
         editable=False,
         db_index=True,
         default="",
+        db_default="",  # of rows written by version 1.0, beside this one; see `compute_again`
         help_text="The id's letters and digits: ids that differ in nothing else are easily mistaken.",
     )
     name_key = models.CharField(
@@ -135,10 +136,14 @@ class Person(DurablyDeleted):
         editable=False,
         db_index=True,
         default="",
+        db_default="",
         help_text="The name without accents and case: empty, or whose name is the same.",
     )
     search_text = models.TextField(
-        editable=False, default="", help_text="What the words of a search are looked for in."
+        editable=False,
+        default="",
+        db_default="",
+        help_text="What the words of a search are looked for in.",
     )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
@@ -189,3 +194,15 @@ def tidy_rows(persons: models.Manager[Any]) -> list[int]:
         changed.append(person)
     persons.bulk_update(changed, ["person_id", *_COMPUTED], batch_size=150)
     return renamed
+
+
+def compute_again(since: datetime) -> int:
+    """Fill what searches read of persons changed since then by version 1.0; return how many."""
+    recent = Person.objects.filter(updated_at__gte=since).only("person_id", "name", *_COMPUTED)
+    changed = 0
+    for person in recent.iterator(chunk_size=1000):
+        values = dict(zip(_COMPUTED, computed(person.person_id, person.name), strict=True))
+        if any(getattr(person, name) != value for name, value in values.items()):
+            same = Person.objects.filter(pk=person.pk, person_id=person.person_id, name=person.name)
+            changed += same.update(**values)
+    return changed

@@ -40,7 +40,9 @@ class Removal(models.Model):
 
     embedding_id = models.BigIntegerField(null=True)
     partition = models.CharField(max_length=120, blank=True)
-    file = models.CharField(max_length=200, blank=True, help_text="empty: it is a vector")
+    file = models.CharField(
+        max_length=200, blank=True, default="", db_default="", help_text="empty: it is a vector"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

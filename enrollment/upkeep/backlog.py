@@ -1,7 +1,7 @@
 """Finish the work that interrupted writes left, in a background thread of the server.
 
-The rows in SQL are the queue, so nothing is lost with the thread. Doing the same work twice, here
-and in another process, is harmless.
+The rows in SQL are the queue, so nothing is lost with the thread. Of several servers one does it
+(`leader`). Doing the same work twice, here and in another process, is harmless.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from django_tasks import TaskResultStatus
 from django_tasks_db.models import DBTaskResult
 
 from enrollment import enrolling, gallery, index, judging
-from enrollment.models import FaceEmbedding, FaceImage, Removal
+from enrollment.models import FaceEmbedding, FaceImage, Removal, compute_again
 from enrollment.upkeep.figures import LAST_PASS
+from enrollment.upkeep.leader import Leadership
 from enrollment.upkeep.loops import batches, index_batches
 from enrollment.upkeep.retention import delete_due_persons
 from recognition.exceptions import RecognitionError
@@ -41,6 +42,7 @@ AT_A_TIME: Final = 10.0  # seconds of work before other due work gets its turn
 MEMORY_COMPARED: Final = 3600.0  # seconds from a comparison of the vectors in memory to the next
 FIRST_RETRY: Final = 1.0  # seconds after a pass that failed; doubled each time
 LAST_RETRY: Final = 300.0
+UPDATE_TAKES: Final = timedelta(days=7)  # at most, from the first server of it to the last
 TASKS_KEPT: Final = timedelta(days=1)  # finished or aborted tasks of a worker
 
 Status = FaceEmbedding.Status
@@ -170,7 +172,9 @@ class BacklogThread(threading.Thread):
         super().__init__(name="backlog", daemon=True)
         self._stopping = threading.Event()
         self._failures = 0
-        self._compared = False
+        self._leadership = Leadership()
+        self._led = False
+        self._compared = self._computed = False
         self._memory_due = time.monotonic() + MEMORY_COMPARED
         self._cut_short = False
 
@@ -185,6 +189,7 @@ class BacklogThread(threading.Thread):
                 before = timezone.now() - GRACE
             with suppress(queue.Empty):
                 self._do(index.requested.get(timeout=max(0.0, due - time.monotonic())))
+        self._leadership.give_up()
         index.thread_runs.clear()
 
     def stop(self, timeout: float) -> None:
@@ -207,15 +212,10 @@ class BacklogThread(threading.Thread):
         A step that fails does not prevent the others.
         """
         steps = (
-            enrolling.forget_old_requests,
             enrolling.forget_old_imports,
-            forget_old_tasks,
-            gallery.forget_old_searches,
-            self._delete_due_persons,
-            self._remove_files,
-            self._compare,
             self._compare_memory,
-            partial(self._work_off, before),
+            self._compute,
+            partial(self._lead, before),
             _truncate_wal,
         )
         done = [self._attempt(step) for step in steps]
@@ -225,6 +225,27 @@ class BacklogThread(threading.Thread):
         self._failures = 0
         LAST_PASS.set_to_current_time()
         return 0.0 if self._cut_short else PAUSE
+
+    def _lead(self, before: datetime) -> bool:
+        """Do what one of several servers does for all, if it is this one; return whether all went
+        well."""
+        led, self._led, self._cut_short = self._led, False, False
+        self._led = self._leadership.held()
+        if not self._led:
+            return True
+        if not led:  # finish also what was half done when the last one that led ended
+            before = timezone.now()
+        steps = (
+            enrolling.forget_old_requests,
+            forget_old_tasks,
+            gallery.forget_old_searches,
+            self._delete_due_persons,
+            self._remove_files,
+            self._compare,
+            partial(self._work_off, before),
+        )
+        done = [self._attempt(step) for step in steps]
+        return all(done)
 
     def _attempt(self, step: Callable[[], object]) -> bool:
         try:
@@ -275,6 +296,12 @@ class BacklogThread(threading.Thread):
         if time.monotonic() >= self._memory_due:
             get_vector_store().compare_memory()
             self._memory_due = time.monotonic() + MEMORY_COMPARED
+
+    def _compute(self) -> None:
+        """Complete, once, what servers of version 1.0 wrote: the last of them may have ended just now."""
+        if not self._computed:
+            compute_again(timezone.now() - UPDATE_TAKES)
+            self._computed = True
 
     def _retry(self) -> float:
         self._failures += 1

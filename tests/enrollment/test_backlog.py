@@ -246,6 +246,26 @@ def test_a_step_that_fails_keeps_no_other_from_being_done(row, thread, monkeypat
     assert not Person.objects.exists()
 
 
+def test_of_several_servers_one_does_what_is_done_once(row, thread, monkeypatch):
+    Person.objects.filter(person_id="ana").update(keep_until=timezone.localdate() - timedelta(1))
+    leads = [False]
+    monkeypatch.setattr(thread._leadership, "held", lambda: leads[0])
+    assert thread._pass(timezone.now()) == backlog.PAUSE
+    assert Person.objects.exists()
+    leads[0] = True
+    assert thread._pass(timezone.now()) == backlog.PAUSE
+    assert not Person.objects.exists()
+
+
+def test_who_begins_to_lead_finishes_what_the_last_left_half_done(row, thread, monkeypatch):
+    leads = [False]
+    monkeypatch.setattr(thread._leadership, "held", lambda: leads[0])
+    thread._pass(timezone.now() - backlog.GRACE)
+    leads[0] = True
+    thread._pass(timezone.now() - backlog.GRACE)
+    assert FaceEmbedding.objects.get().status == Status.INDEXED
+
+
 def test_memory_that_searches_use_is_compared_every_hour(row, thread, picture):
     index.index_rows([row.pk])
     assert found(picture) == ["ana"]

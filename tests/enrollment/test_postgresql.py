@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import pwd
-import shutil
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -19,7 +15,6 @@ from enrollment.models import FaceEmbedding, Person
 from tests.enrollment.gallery import enroll, found
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-USER = "postgres"  # the server refuses to run as root
 
 RACE = """
 import io, threading
@@ -62,50 +57,7 @@ reset_vector_store()
 """
 
 
-def server_programs() -> Path | None:
-    if found := shutil.which("initdb"):
-        return Path(found).parent
-    return next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
-
-
-@pytest.fixture(scope="module")
-def database_url(tmp_path_factory) -> Iterator[str]:
-    """The URL of an empty PostgreSQL of the test's own."""
-    programs = server_programs()
-    if not programs or not (programs / "initdb").exists():
-        pytest.skip("No PostgreSQL server on this machine: install postgresql to run this.")
-    owner = {}
-    folder = Path(f"/tmp/postgresql-tests-{os.getpid()}")
-    folder.mkdir(mode=0o700)
-    if os.getuid() == 0:
-        try:
-            account = pwd.getpwnam(USER)
-        except KeyError:
-            pytest.skip(f"PostgreSQL does not run as root, and there is no account {USER!r}.")
-        owner = {"user": account.pw_uid, "group": account.pw_gid, "cwd": "/tmp"}
-        os.chown(folder, account.pw_uid, account.pw_gid)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    def control(program: str, *arguments: str) -> None:
-        subprocess.run(
-            [programs / program, "-D", folder, *arguments],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            timeout=120,
-            **owner,
-        )
-
-    control("initdb", "-U", "faces", "--auth=trust", "--no-sync")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-    control("pg_ctl", "-w", "-l", f"{folder}/log", "-o", options, "start")
-    yield f"postgres://faces@127.0.0.1:{port}/postgres"
-    control("pg_ctl", "-m", "immediate", "stop")
-    shutil.rmtree(folder)
-
-
-def run(script: str, address: str, folder: Path, *words: object) -> str:
+def run(script: str, address: str, folder: Path, *words: object, **knobs: str) -> str:
     """Return what a script prints that uses the database at `address`."""
     environment = {
         "DJANGO_SETTINGS_MODULE": "faceproject.settings",
@@ -115,6 +67,7 @@ def run(script: str, address: str, folder: Path, *words: object) -> str:
         "ENV_FILE": os.devnull,
         "PYTHONPATH": str(ROOT),
         "PATH": os.environ["PATH"],
+        **knobs,
     }
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, words)],
@@ -254,3 +207,147 @@ def test_people_are_found_whatever_accents_case_and_punctuation(database_url, tm
     output = run(FIND, database_url.replace("/postgres", "/finding"), tmp_path)
     known = ["123.456.789-09", "123.456.789-09", "João", "João", "3"]
     assert output.splitlines() == known
+
+
+SERVERS = """
+import functools, os, signal, time
+import django
+django.setup()
+from django.contrib.auth.models import User
+from django.core.cache import caches
+from django.core.management import call_command
+from django.db import connection, connections
+from enrollment.upkeep.leader import Leadership
+from faceproject.first_account import make_named_account
+
+print = functools.partial(print, flush=True)  # a child would print again what waits
+
+def child(work):
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        work()
+        os._exit(0)
+    except BaseException as error:
+        print(repr(error))
+        os._exit(1)
+
+def start():
+    call_command("migrate", verbosity=0)
+    make_named_account()
+
+print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in [child(start), child(start)]])
+print(User.objects.count())
+
+caches["shared"].set("calls", [1, 2])
+connections.close_all()
+other = child(lambda: print(caches["shared"].get("calls")))
+os.waitpid(other, 0)
+
+leads, told = os.pipe()
+
+def lead():
+    held = Leadership()
+    os.write(told, b"1" if held.held() else b"0")
+    time.sleep(60)
+
+def soon(leadership):
+    deadline = time.monotonic() + 20
+    while not leadership.held() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return leadership.held()
+
+first = child(lead)
+print(os.read(leads, 1))
+second = Leadership()
+print(second.held())
+os.kill(first, signal.SIGKILL)
+os.waitpid(first, 0)
+print(soon(second), second.held())
+with connection.cursor() as cursor:
+    cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+third = Leadership()
+print(soon(third), second.held())
+third.give_up()
+print(second.held())
+"""
+
+
+def test_servers_start_together_count_together_and_one_of_them_leads(database_url, tmp_path):
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE servers")
+    account = {
+        "DJANGO_SUPERUSER_USERNAME": "boss",
+        "DJANGO_SUPERUSER_PASSWORD": "a long pass phrase",
+    }
+    address = database_url.replace("/postgres", "/servers")
+    output = run(SERVERS, address, tmp_path, **account)
+    assert output.splitlines() == [
+        "[0, 0]",  # both brought the empty database up to date,
+        "1",  # and made the account
+        "[1, 2]",
+        "b'1'",
+        "False",
+        "True True",  # the first was killed
+        "True False",  # the second lost its connection
+        "True",
+    ]
+
+
+BESIDE = """
+from datetime import timedelta
+import django
+django.setup()
+from django.core.management import call_command
+from django.db import connection
+from django.db.migrations.loader import MigrationLoader
+from django.utils import timezone
+from enrollment.models import Doubt, Person, Removal, compute_again
+from enrollment.gallery import find_persons
+
+call_command("migrate", verbosity=0)
+old = MigrationLoader(connection).project_state(("enrollment", "0009_retention")).apps
+model = lambda name: old.get_model("enrollment", name)
+
+person = model("Person").objects.create(person_id="joão", name="João")
+pictures = [
+    model("FaceImage").objects.create(person=person, image=f"pictures/{n}.jpg") for n in range(2)
+]
+row = model("FaceEmbedding").objects.create(
+    face_image=pictures[0], model="m", fingerprint="f", vector=bytes(2048)
+)
+model("Doubt").objects.create(face_image=pictures[0], code="same_picture", other=pictures[1])
+model("IdempotentRequest").objects.create(key="k", digest="d", status=200, answer={})
+model("SearchEntry").objects.create(model="m", answers=1, person=person)
+model("VectorDeletion").objects.create(embedding_id=7, partition="m_f")
+for each in old.get_models():
+    list(each.objects.all())
+person.cover = pictures[1]
+person.save()
+model("FaceEmbedding").objects.filter(pk=row.pk).update(status="indexed")
+
+# What the old version wrote, to the new one:
+print([str(each) for each in Removal.objects.all()])
+print(Doubt.objects.get().dismissed_by == "", compute_again(timezone.now() - timedelta(1)))
+print([each.name for each in find_persons("joao")])
+# And what the new version wrote, to the old one:
+Removal.objects.create(file="pictures/gone.jpg")
+Person.objects.create(person_id="new", name="New")
+print(model("VectorDeletion").objects.count(), model("Person").objects.count())
+model("VectorDeletion").objects.all().delete()
+model("Doubt").objects.all().delete()
+model("Person").objects.all().delete()
+print(Removal.objects.count(), Person.objects.count())
+Removal.objects.all().delete()  # files are nothing that it could remove
+call_command("migrate", "enrollment", "0009", verbosity=0)
+print(model("VectorDeletion").objects.count())
+"""
+
+
+def test_version_1_0_reads_and_writes_beside_this_one(database_url, tmp_path):
+    """Its servers go on while those of this version start: with its models, on this schema."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE beside")
+    output = run(BESIDE, database_url.replace("/postgres", "/beside"), tmp_path)
+    assert output.splitlines() == ["['m_f 7']", "True 1", "['João']", "1 2", "1 0", "0"]

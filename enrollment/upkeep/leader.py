@@ -1,0 +1,92 @@
+"""What one process of several does: locks of PostgreSQL, each held by a connection of its own.
+
+A lock goes with the connection, so a process that was killed or cut off holds none. SQLite has no such locks
+and needs none: one server uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from prometheus_client import Gauge
+
+_OURS: Final = 0x66616365  # the first of the two numbers of our locks
+_LEADER: Final = 1
+SETTING_UP: Final = 2
+
+# A machine that vanishes, or a network that is cut, ends the connection at PostgreSQL after a minute.
+_KEEPALIVE: Final = (
+    "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
+)
+
+LEADS: Final = Gauge(
+    "faces_backlog_leader",
+    "1 on the one server that does what is done once for all of them, 0 on the others.",
+)
+
+
+class Leadership:
+    """Whether this process leads those that use the same database.
+
+    The one that leads does so until it ends or loses its connection; then the first that asks leads.
+    """
+
+    def __init__(self) -> None:
+        self._connection: Any = None  # holds the lock
+
+    def held(self) -> bool:
+        """Return whether this process leads; it does from now on if nobody else does.
+
+        Raise `DatabaseError` when PostgreSQL does not answer.
+        """
+        if connections[DEFAULT_DB_ALIAS].vendor != "postgresql":
+            LEADS.set(1)
+            return True
+        if self._connection is not None:
+            with suppress(DatabaseError):
+                _ask(self._connection, "SELECT 1")
+                return True
+            self.give_up()
+        connection = connections[DEFAULT_DB_ALIAS].copy()
+        leads = False
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(_KEEPALIVE)
+            leads = bool(_ask(connection, "SELECT pg_try_advisory_lock(%s, %s)", _OURS, _LEADER))
+        finally:
+            if leads:
+                self._connection = connection
+            else:
+                connection.close()
+            LEADS.set(leads)
+        return leads
+
+    def give_up(self) -> None:
+        """Let another process lead."""
+        held, self._connection = self._connection, None
+        LEADS.set(0)
+        if held is not None:
+            held.close()
+
+
+@contextmanager
+def one_at_a_time(task: int, alias: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
+    """Wait until no other process with the same database is inside for this task."""
+    if connections[alias].vendor != "postgresql":
+        yield
+        return
+    connection = connections[alias].copy()
+    try:
+        _ask(connection, "SELECT pg_advisory_lock(%s, %s)", _OURS, task)
+        yield
+    finally:
+        connection.close()
+
+
+def _ask(connection: Any, question: str, *values: int) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(question, values)
+        return cursor.fetchone()[0]
