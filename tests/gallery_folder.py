@@ -60,7 +60,7 @@ tell(
 def new_gallery(data: Path, **knobs: str) -> dict[str, str]:
     """Return the environment of an empty, migrated gallery in `data`."""
     shutil.copytree(migrated_data(), data, dirs_exist_ok=True)
-    return _environment(data) | knobs
+    return gallery_environment(data) | knobs
 
 
 @cache
@@ -68,15 +68,22 @@ def migrated_data() -> Path:
     """Return a data folder after `migrate`, made once a process, to be copied."""
     folder = Path(tempfile.mkdtemp(prefix="faceproject-migrated-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    run(
-        _environment(folder / "data"),
-        "from django.core.management import execute_from_command_line as run; "
-        "run(['manage.py', 'migrate', '--verbosity=0'])",
-    )
+    migrate(gallery_environment(folder / "data"))
     return folder / "data"
 
 
-def _environment(data: Path) -> dict[str, str]:
+def migrate(environment: dict[str, str], root: Path = ROOT) -> None:
+    """Bring the gallery's database up to date, to what the project in `root` needs."""
+    run(
+        environment,
+        "from django.core.management import execute_from_command_line as run; "
+        "run(['manage.py', 'migrate', '--verbosity=0'])",
+        root,
+    )
+
+
+def gallery_environment(data: Path) -> dict[str, str]:
+    """Return the environment of a gallery in `data`, which need not be there yet."""
     return os.environ | {
         "DJANGO_SETTINGS_MODULE": "faceproject.settings",
         "ENV_FILE": os.devnull,
@@ -87,10 +94,10 @@ def _environment(data: Path) -> dict[str, str]:
     }
 
 
-def run(environment: dict[str, str], script: str) -> str:
+def run(environment: dict[str, str], script: str, root: Path = ROOT) -> str:
     result = subprocess.run(
         [sys.executable, "-c", script],
-        cwd=ROOT,
+        cwd=root,
         env=environment,
         capture_output=True,
         text=True,

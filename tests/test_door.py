@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from recognition.api.peer import is_supported, own_user
+from tests.nginx_server import find_program
 from tests.recognition.milvus_server import free_port
 from tests.test_server import Served, data, migrated  # noqa: F401 (fixtures)
 
@@ -142,7 +143,7 @@ def listens(port: int) -> bool:
 
 
 def program(name: str) -> str:
-    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    found = find_program(name)
     if not found:
         pytest.skip(f"{name} is not installed: script/test installs it where it may.")
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -14,25 +13,13 @@ from typing import NamedTuple
 import pytest
 import requests
 
+from tests.nginx_server import NAME, changed, make_certificate, nginx_command
 from tests.recognition.milvus_server import free_port
 from tests.test_door import SECONDS, listens, port_of, program
 from tests.test_server import Served, migrated  # noqa: F401 (fixture)
 
 ROOT = Path(__file__).resolve().parent.parent
-NAME = "faces.example.org"
 PASSWORD = "a long pass phrase"
-
-# What a distribution's own nginx.conf says around the file.
-NGINX = """
-{user} daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-    {site}
-}}
-"""
 
 
 class Proxy(NamedTuple):
@@ -71,10 +58,7 @@ def served(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of cert.pem and key.pem."""
     folder = tmp_path_factory.mktemp("tls")
-    words = [program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
-    words += ["-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME},IP:127.0.0.1"]
-    words += ["-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
-    subprocess.run(words, check=True, capture_output=True)
+    make_certificate(folder, program("openssl"))
     return folder
 
 
@@ -98,26 +82,8 @@ def proxy(request, served, certificate: Path, tmp_path_factory) -> Iterator[Prox
     process.wait(SECONDS)
 
 
-def changed(text: str, *changes: tuple[str, str]) -> str:
-    for pattern, replacement in changes:
-        text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
-        assert count, f"{pattern} is not in the file any more."
-    return text
-
-
 def nginx(folder: Path, proxy: Proxy, certificate: Path, server: int) -> list[str]:
-    site = changed(
-        (ROOT / "deploy" / "nginx" / "faces.conf").read_text(),
-        (r"listen 80;", f"listen 127.0.0.1:{proxy.http};"),
-        (r"listen 443 ssl;", f"listen 127.0.0.1:{proxy.https} ssl;"),
-        (r"^ +listen \[::\]:.*\n", ""),
-        (r"/etc/faces/tls", str(certificate)),
-        (r"127\.0\.0\.1:8000", f"127.0.0.1:{server}"),
-    )
-    user = "user root;" if os.geteuid() == 0 else ""  # who may write in this folder
-    file = folder / "nginx.conf"
-    file.write_text(NGINX.format(folder=folder, site=site, user=user))
-    return [program("nginx"), "-p", str(folder), "-c", str(file)]
+    return nginx_command(program("nginx"), folder, proxy.http, proxy.https, certificate, [server])
 
 
 def caddy(folder: Path, proxy: Proxy, certificate: Path, server: int) -> list[str]:

@@ -47,6 +47,31 @@ def milvus_server(program: Path, folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+def own_ports(folder: Path, port: int) -> dict[str, str]:
+    """Return the environment of a server that listens at `port` also right after it was killed.
+
+    Its wrapper would take another port then. The etcd inside gets ports of its own, rather than
+    2379 and 2380.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    client, peer = (f"http://127.0.0.1:{free_port()}" for _each in range(2))
+    settings = {
+        "name": "default",
+        "listen-client-urls": client,
+        "advertise-client-urls": client,
+        "listen-peer-urls": peer,
+        "initial-advertise-peer-urls": peer,
+        "initial-cluster": f"default={peer}",
+    }
+    file = folder / "etcd.yaml"
+    file.write_text("".join(f"{name}: {value}\n" for name, value in settings.items()))
+    return {
+        "ETCD_CONFIG_PATH": str(file),
+        "ETCD_ENDPOINTS": client.removeprefix("http://"),
+        "PROXY_PORT": str(port),
+    }
+
+
 def milvus_command(program: Path, folder: Path, port: int) -> list[str | Path]:
     return [program, "--data", folder / "data", "--proxy-port", str(port)]
 
