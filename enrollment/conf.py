@@ -28,6 +28,12 @@ class EnrollmentSettings:
         least=0,
         most=36_500,
     )
+    trash_days: int = setting(
+        7,
+        "For how many days what is deleted, moved, merged or imported [can be undone](gallery.md#undo-and-trash): a deleted person or picture is out of every search and list at once, and the server erases it when the days are over. `0` erases at once, and nothing can be undone. Fewer days hold for what is in the trash already, too.",
+        least=0,
+        most=365,
+    )
     search_log_days: int = setting(
         90,
         "How long the [search log](privacy.md#the-search-log) keeps who searched when and with what result. `0` records nothing, and what was recorded is deleted.",

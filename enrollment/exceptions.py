@@ -19,6 +19,30 @@ class PersonNotFound(RecognitionError):
     status = 404
 
 
+class PersonMerged(PersonNotFound):
+    """The id is of a person who was merged. `person_id` is whom it stands for since."""
+
+    code = "person_merged"
+
+    def __init__(self, message: str, person_id: str) -> None:
+        super().__init__(message)
+        self.person_id = person_id
+
+
+class NotInTrash(RecognitionError):
+    """The trash does not hold this: it never did, or it was restored or erased meanwhile."""
+
+    code = "not_in_trash"
+    status = 404
+
+
+class NotUndoable(RecognitionError):
+    """An act cannot be taken back, because what that takes has changed since."""
+
+    code = "not_undoable"
+    status = 409
+
+
 class PictureNotFound(RecognitionError):
     """The person has no picture with this id."""
 

@@ -259,6 +259,7 @@ gallery = env.read(EnrollmentSettings)
 ENROLL_QUALITY = gallery.enroll_quality
 ENROLL_IDENTITY = gallery.enroll_identity
 PERSON_KEEP_DAYS = gallery.person_keep_days
+TRASH_DAYS = gallery.trash_days
 SEARCH_LOG_DAYS = gallery.search_log_days
 
 # Uploads: the API checks the number of files first, with a clear message; this is the backstop.

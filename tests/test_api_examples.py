@@ -136,6 +136,7 @@ def gallery(client: APIClient, monkeypatch) -> dict[str, Any]:
         f"/api/persons/bia/images/{moved}", {"person_id": CPF}, format="json"
     )
     answers["persons_merge"] = client.post(f"{PERSON}/merge", {"person_id": "bia"}, format="json")
+    answers["person_merged"] = client.get("/api/persons/bia")
     answers["persons_images_delete"] = client.delete(f"{PERSON}/images/{moved}")
     path, key = "/api/milvus/insert", {"idempotency-key": "order-2"}
     client.post(path, {"images": photo(ANA, 3), "person_id": CPF}, headers=key)
@@ -143,6 +144,15 @@ def gallery(client: APIClient, monkeypatch) -> dict[str, Any]:
     answers["person_deleted"] = client.post(
         path, {"images": photo(ANA, 3), "person_id": CPF}, headers=key
     )
+
+    answers["persons_restore"] = client.post(f"{PERSON}/restore", {}, format="json")
+    answers["not_in_trash"] = client.post(f"{PERSON}/restore", {}, format="json")
+    answers["trash_list"] = client.get("/api/trash?page_size=1&page=2")
+    merge = answers["persons_merge"].json()["undo"]
+    answers["trash_undo"] = client.post(f"/api/trash/{merge}/undo", {}, format="json")
+    deletion = answers["persons_images_delete"].json()["undo"]
+    answers["trash_erase"] = client.delete(f"/api/trash/{deletion}")
+    client.delete(f"{PERSON}?erase=true")
 
     def fail(*args: Any) -> None:
         raise VectorStoreUnavailable("The disk is full.")

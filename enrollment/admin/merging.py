@@ -13,6 +13,7 @@ from django.utils.translation import gettext, ngettext
 
 from enrollment import enrolling, journal
 from enrollment.models import Person
+from enrollment.web import say_done
 from recognition.exceptions import RecognitionError
 
 
@@ -28,7 +29,7 @@ def merge_selected(model_admin: Any, request: HttpRequest, persons: QuerySet[Per
     try:
         with journal.changes():
             others = [each for each in chosen if each != kept]
-            moved = sum(enrolling.merge_persons(kept, other) for other in others)
+            merges = [enrolling.merge_persons(kept, other) for other in others]
     except RecognitionError as error:
         messages.error(request, error.message)
         return None
@@ -37,8 +38,9 @@ def merge_selected(model_admin: Any, request: HttpRequest, persons: QuerySet[Per
         "%(persons)d persons are now part of %(kept)s; pictures moved: %(pictures)d.",
         len(others),
     )
+    moved = sum(done.pictures for done in merges)
     counts = {"persons": len(others), "pictures": moved, "kept": kept}
-    messages.success(request, text % counts)
+    say_done(request, text % counts, *merges)
     return None
 
 

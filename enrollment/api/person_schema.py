@@ -14,7 +14,7 @@ from enrollment.api.schema import EXAMPLES, IDEMPOTENCY_KEY, milvus_insert_respo
 from enrollment.gallery import SIDES
 from recognition.api.schema import answer, errors, failure, request_example
 
-_PERSON_ID: Final = OpenApiParameter(
+PERSON_ID: Final = OpenApiParameter(
     "person_id",
     OpenApiTypes.STR,
     OpenApiParameter.PATH,
@@ -28,7 +28,7 @@ _IMAGE_ID: Final = OpenApiParameter(
 _NOT_FOUND: Final = failure(
     "person_not_found", EXAMPLES, _("There is no such person, or no such picture of them.")
 )
-_TAKEN: Final = failure("person_exists", EXAMPLES, _("The id is somebody else's."))
+TAKEN: Final = failure("person_exists", EXAMPLES, _("The id is somebody else's."))
 
 
 def _json_example(value: dict[str, Any]) -> list[OpenApiExample]:
@@ -38,6 +38,12 @@ def _json_example(value: dict[str, Any]) -> list[OpenApiExample]:
 def _json(serializer: Any) -> dict[str, Any]:
     return {"application/json": serializer}
 
+
+MERGED: Final = failure(
+    "person_merged",
+    EXAMPLES,
+    _("The id was merged; `Location` is the address of who took it over."),
+)
 
 persons_list = extend_schema(
     operation_id="persons_list",
@@ -58,7 +64,7 @@ persons_create = extend_schema(
     responses={
         201: answer(serializers.PersonResponseSerializer, EXAMPLES["persons_create"]),
         **errors(400, 401, 403, 429),
-        409: _TAKEN,
+        409: TAKEN,
     },
     examples=_json_example(
         {"person_id": "123.456.789-09", "name": "Ana", "keep_until": "2027-12-31"}
@@ -69,9 +75,10 @@ persons_read = extend_schema(
     operation_id="persons_read",
     description=_("One person."),
     tags=["persons"],
-    parameters=[_PERSON_ID],
+    parameters=[PERSON_ID],
     responses={
         200: answer(serializers.PersonResponseSerializer, EXAMPLES["persons_read"]),
+        308: MERGED,
         **errors(401, 403, 429),
         404: _NOT_FOUND,
     },
@@ -81,13 +88,13 @@ persons_change = extend_schema(
     operation_id="persons_change",
     tags=["persons"],
     description=_("Changes what is given and nothing else. A new id reaches the vectors, too."),
-    parameters=[_PERSON_ID],
+    parameters=[PERSON_ID],
     request=_json(serializers.PersonChangeSerializer),
     responses={
         200: answer(serializers.PersonResponseSerializer, EXAMPLES["persons_change"]),
         **errors(400, 401, 403, 429),
         404: _NOT_FOUND,
-        409: _TAKEN,
+        409: TAKEN,
     },
     examples=_json_example({"name": "Ana Lima", "cover": 17}),
 )
@@ -95,8 +102,11 @@ persons_change = extend_schema(
 persons_delete = extend_schema(
     operation_id="persons_delete",
     tags=["persons"],
-    description=_("Deletes the person with pictures, files and vectors."),
-    parameters=[_PERSON_ID],
+    description=_(
+        "Puts the person with all pictures into the trash: out of every search and list at once, and "
+        "erased when `TRASH_DAYS` are over. `undo_until` says when."
+    ),
+    parameters=[PERSON_ID, serializers.EraseQuerySerializer],
     responses={
         200: answer(serializers.DeletedSerializer, EXAMPLES["persons_delete"]),
         **errors(401, 403, 429),
@@ -109,9 +119,10 @@ persons_merge = extend_schema(
     tags=["persons"],
     description=_(
         "The person of the address gets the pictures of another one, who is deleted. The name is "
-        "taken over where there was none; the notes are joined, with the id that disappears."
+        "taken over where there was none; the notes are joined. The id that disappears stands for the "
+        "person since: inserts with it go there, and reading it answers 308."
     ),
-    parameters=[_PERSON_ID],
+    parameters=[PERSON_ID],
     request=_json(serializers.MergeFormSerializer),
     responses={
         200: answer(serializers.MergeResponseSerializer, EXAMPLES["persons_merge"]),
@@ -125,9 +136,10 @@ persons_images_list = extend_schema(
     operation_id="persons_images_list",
     tags=["persons"],
     description=_("The person's pictures, newest first."),
-    parameters=[_PERSON_ID, PageQuerySerializer],
+    parameters=[PERSON_ID, PageQuerySerializer],
     responses={
         200: answer(serializers.PicturePageSerializer, EXAMPLES["persons_images_list"]),
+        308: MERGED,
         **errors(400, 401, 403, 429),
         404: _NOT_FOUND,
     },
@@ -137,7 +149,7 @@ persons_images_add = extend_schema(
     operation_id="persons_images_add",
     tags=["persons"],
     description=_("Adds pictures to a person who is enrolled already."),
-    parameters=[_PERSON_ID, IDEMPOTENCY_KEY],
+    parameters=[PERSON_ID, IDEMPOTENCY_KEY],
     request={"multipart/form-data": serializers.PicturesFormSerializer},
     responses={**milvus_insert_responses, 404: _NOT_FOUND},
     examples=[request_example({"images": ["ana-3.jpg"], "model": "mobilenetv3_large"})],
@@ -148,7 +160,7 @@ persons_images_read = extend_schema(
     tags=["persons"],
     description=_("The stored picture itself."),
     parameters=[
-        _PERSON_ID,
+        PERSON_ID,
         _IMAGE_ID,
         OpenApiParameter(
             "size",
@@ -163,6 +175,7 @@ persons_images_read = extend_schema(
     responses={
         (200, "image/jpeg"): OpenApiTypes.BINARY,
         (200, "image/png"): OpenApiTypes.BINARY,
+        308: MERGED,
         **errors(400, 401, 403, 429),
         404: _NOT_FOUND,
     },
@@ -172,13 +185,13 @@ persons_images_move = extend_schema(
     operation_id="persons_images_move",
     tags=["persons"],
     description=_("Gives the picture to the person whom it shows."),
-    parameters=[_PERSON_ID, _IMAGE_ID],
+    parameters=[PERSON_ID, _IMAGE_ID],
     request=_json(serializers.PictureMoveSerializer),
     responses={
-        200: answer(serializers.PictureResponseSerializer, EXAMPLES["persons_images_move"]),
+        200: answer(serializers.PictureMovedSerializer, EXAMPLES["persons_images_move"]),
         **errors(400, 401, 403, 429),
         404: _NOT_FOUND,
-        409: _TAKEN,
+        409: TAKEN,
     },
     examples=_json_example({"person_id": "bia", "create_person": True}),
 )
@@ -186,8 +199,10 @@ persons_images_move = extend_schema(
 persons_images_delete = extend_schema(
     operation_id="persons_images_delete",
     tags=["persons"],
-    description=_("Deletes the picture with its file and vectors."),
-    parameters=[_PERSON_ID, _IMAGE_ID],
+    description=_(
+        "Puts the picture into the trash: out of every search at once, and erased when `TRASH_DAYS` are over."
+    ),
+    parameters=[PERSON_ID, _IMAGE_ID, serializers.EraseQuerySerializer],
     responses={
         200: answer(serializers.DeletedSerializer, EXAMPLES["persons_images_delete"]),
         **errors(401, 403, 429),

@@ -14,7 +14,7 @@ from enrollment.api.pagination import PageSerializer
 from enrollment.api.paths import PersonUrlField, PictureUrlField, person_url
 from enrollment.api.serializers import InsertFormSerializer, PersonIdField, WarningSerializer
 from enrollment.enrolling import CHANGEABLE
-from enrollment.models import FaceEmbedding, FaceImage, Person
+from enrollment.models import FaceEmbedding, FaceImage, Person, TrashItem
 from recognition.api.answers import AnswerSerializer, InstantField
 from recognition.api.fields import DayField, FlagField, TextField, WholeNumberField
 from recognition.api.serializers import QualitySerializer
@@ -80,7 +80,67 @@ class PictureMoveSerializer(serializers.Serializer):
     )
 
 
+class EraseQuerySerializer(serializers.Serializer):
+    erase = FlagField(
+        default=False,
+        help_text=_("True: erased at once and for good, instead of put into the trash."),
+    )
+
+
+class RestoreFormSerializer(serializers.Serializer):
+    person_id = PersonIdField(
+        required=False,
+        help_text=_("Another id for the person, if somebody else has theirs by now."),
+    )
+
+
 # Answers
+
+
+class UndoSerializer(AnswerSerializer):
+    undo = serializers.IntegerField(
+        source="undo.pk",
+        allow_null=True,
+        help_text=_("The item of the trash that undoes this; null: nothing does."),
+    )
+    undo_until = InstantField(
+        source="undo.erase_at", allow_null=True, help_text=_("Until when it can be undone.")
+    )
+
+
+class TrashItemSerializer(AnswerSerializer, serializers.ModelSerializer):
+    """An act that can be undone."""
+
+    label = serializers.CharField(help_text=_("Whom it is about."))
+    person_ids = serializers.ListField(
+        child=serializers.CharField(), help_text=_("The ids of the persons that it holds.")
+    )
+    pictures = serializers.IntegerField(help_text=_("How many pictures come back or move back."))
+    created_at = InstantField()
+    undo_until = InstantField(source="erase_at")
+
+    class Meta:
+        model = TrashItem
+        fields = ("id", "kind", "label", "person_ids", "pictures", "created_at", "undo_until")
+        read_only_fields = ("id", "kind")
+
+
+@extend_schema_serializer(many=False)
+class TrashPageSerializer(PageSerializer):
+    results = TrashItemSerializer(many=True)
+
+
+class RestoredSerializer(AnswerSerializer):
+    success = serializers.BooleanField(read_only=True, default=True)
+    person_ids = serializers.ListField(
+        child=serializers.CharField(),
+        help_text=_("Who is there again, or has pictures back."),
+    )
+    pictures = serializers.IntegerField(help_text=_("How many pictures came back or went back."))
+
+
+class ErasedSerializer(AnswerSerializer):
+    success = serializers.BooleanField(read_only=True, default=True)
 
 
 # Renders a person annotated by `with_pictures`.
@@ -124,14 +184,14 @@ class PersonResponseSerializer(PersonSerializer):
         fields = (*PersonSerializer.Meta.fields, "success")
 
 
-class MergeResponseSerializer(PersonResponseSerializer):
+class MergeResponseSerializer(UndoSerializer, PersonResponseSerializer):
     moved_pictures = serializers.IntegerField()
 
     class Meta(PersonResponseSerializer.Meta):
-        fields = (*PersonResponseSerializer.Meta.fields, "moved_pictures")
+        fields = (*PersonResponseSerializer.Meta.fields, "moved_pictures", "undo", "undo_until")
 
 
-class DeletedSerializer(AnswerSerializer):
+class DeletedSerializer(UndoSerializer):
     success = serializers.BooleanField(read_only=True, default=True)
     person_id = serializers.CharField()
     deleted_pictures = serializers.IntegerField()
@@ -204,3 +264,8 @@ class PictureResponseSerializer(PictureSerializer):
 
     class Meta(PictureSerializer.Meta):
         fields = (*PictureSerializer.Meta.fields, "success")
+
+
+class PictureMovedSerializer(UndoSerializer, PictureResponseSerializer):
+    class Meta(PictureResponseSerializer.Meta):
+        fields = (*PictureResponseSerializer.Meta.fields, "undo", "undo_until")

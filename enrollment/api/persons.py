@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.http import HttpResponse
 from rest_framework.generics import GenericAPIView
 from rest_framework.mixins import ListModelMixin
 from rest_framework.parsers import FormParser
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -21,7 +23,7 @@ from enrollment.api.filters import KnownFilters, PersonFilter
 from enrollment.api.pagination import PageNumbers
 from enrollment.api.paths import person_url
 from enrollment.api.views import insert_pictures, was_answered
-from enrollment.exceptions import PersonNotFound
+from enrollment.exceptions import NotInTrash, PersonMerged, PersonNotFound
 from enrollment.gallery import easily_mistaken, find_persons, get_person, picture_of, pictures_of
 from enrollment.journal import note_look
 from enrollment.models import FaceImage, Person
@@ -32,7 +34,22 @@ from recognition.api.parsers import JSONParser, MultiPartParser
 from recognition.api.views import UploadView
 
 
-class PersonCall(FormCall):
+class LeadsOn(FormCall):
+    """A view that answers 308 with the new address when a merged id is read."""
+
+    rest = ""  # of the address, after the person
+
+    def handle_exception(self, error: Exception) -> Response:
+        response: Response = super().handle_exception(error)
+        if isinstance(error, PersonMerged) and self.request.method in SAFE_METHODS:
+            query = self.request.META["QUERY_STRING"]
+            address = person_url(self.request, error.person_id) + self.rest.format(**self.kwargs)
+            response["Location"] = f"{address}?{query}" if query else address
+            response.status_code = HTTPStatus.PERMANENT_REDIRECT
+        return response
+
+
+class PersonCall(LeadsOn):
     """A view that reads JSON or a form through its `serializer_class`."""
 
     parser_classes = [JSONParser, FormParser, MultiPartParser]
@@ -70,7 +87,7 @@ class PersonsView(PersonCall, PageCall):
     def post(self, request: Request) -> Response:
         person = enrolling.create_person(**self.read_form(request))
         self.warn(request, easily_mistaken(person))
-        answer = _person_answer(person.person_id, request, HTTPStatus.CREATED)
+        answer = person_answer(person.person_id, request, HTTPStatus.CREATED)
         answer["Location"] = person_url(request, person.person_id)
         return answer
 
@@ -84,7 +101,7 @@ class PersonView(PersonCall):
     @schema.persons_read
     def get(self, request: Request, person_id: str) -> Response:
         note_look(get_person(person_id))
-        return _person_answer(person_id, request)
+        return person_answer(person_id, request)
 
     @schema.persons_change
     def patch(self, request: Request, person_id: str) -> Response:
@@ -94,13 +111,14 @@ class PersonView(PersonCall):
             if "cover" in changes:
                 enrolling.set_cover(person, changes.pop("cover"))
             person = enrolling.change_person(person, **changes)
-        return _person_answer(person.person_id, request)
+        return person_answer(person.person_id, request)
 
     @schema.persons_delete
     def delete(self, request: Request, person_id: str) -> Response:
-        person = get_person(person_id)
-        count = enrolling.delete_person(person)
-        return _deleted_answer(person, count)
+        if not is_to_erase(request):
+            person = get_person(person_id)
+            return _deleted_answer(person.person_id, enrolling.delete_person(person))
+        return _deleted_answer(person_id, enrolling.Done(_erase(person_id)))
 
 
 class PersonMergeView(PersonCall):
@@ -112,13 +130,13 @@ class PersonMergeView(PersonCall):
     @schema.persons_merge
     def post(self, request: Request, person_id: str) -> Response:
         kept, merged = get_person(person_id), get_person(self.read_form(request)["person_id"])
-        moved = enrolling.merge_persons(kept, merged)
+        done = enrolling.merge_persons(kept, merged)
         person = get_person(kept.person_id)
-        person.moved_pictures = moved
+        person.moved_pictures, person.undo = done.pictures, done.undo
         return Response(serializers.MergeResponseSerializer.answer(person, request))
 
 
-class PersonImagesView(UploadView, PageCall):
+class PersonImagesView(LeadsOn, UploadView, PageCall):
     """List the pictures of a person, or add some."""
 
     serializer_class = serializers.PicturesFormSerializer
@@ -126,6 +144,7 @@ class PersonImagesView(UploadView, PageCall):
     queryset = FaceImage.objects.all()  # of which model, for the OpenAPI document
     permissions = {"GET": Act.BROWSE, "POST": Act.ADD_PICTURES}
     throttle_scope = {"GET": "persons", "POST": "enroll"}
+    rest = "/images"
 
     @schema.persons_images_list
     def get(self, request: Request, person_id: str) -> Response:
@@ -141,6 +160,10 @@ class PersonImagesView(UploadView, PageCall):
         form = self.read_form(request)
         try:
             person_id = get_person(person_id).person_id
+        except PersonMerged:
+            person_id = enrolling.clean_person_id(
+                person_id
+            )  # the answer says whose the pictures are
         except PersonNotFound:
             if not was_answered(request):
                 raise
@@ -156,6 +179,7 @@ class PersonImageView(PersonCall):
         "PATCH": Act.CHANGE_PICTURES,
         "DELETE": Act.DELETE_PICTURES,
     }
+    rest = "/images/{image_id}"
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
         # Accept `Accept: image/jpeg`, which DRF would refuse, as it does not render the picture itself.
@@ -175,29 +199,56 @@ class PersonImageView(PersonCall):
         picture_of(get_person(person_id), image_id)
         if form["create_person"]:
             require(request, Act.ADD_PERSON)
-            person = enrolling.move_to_new_person([image_id], form["person_id"])
+            done = enrolling.move_to_new_person([image_id], form["person_id"])
+            person = done.owner
             self.warn(request, easily_mistaken(person))
         else:
             person = get_person(form["person_id"])
-            enrolling.move_pictures([image_id], person)
-        return _picture_answer(picture_of(person, image_id), request)
+            done = enrolling.move_pictures([image_id], person)
+        picture = picture_of(person, image_id)
+        picture.undo = done.undo
+        return _picture_answer(picture, request)
 
     @schema.persons_images_delete
     def delete(self, request: Request, person_id: str, image_id: int) -> Response:
         person = get_person(person_id)
-        enrolling.delete_pictures(person, [picture_of(person, image_id).pk])
-        return _deleted_answer(person, 1)
+        ids = [picture_of(person, image_id).pk]
+        if is_to_erase(request):
+            done = enrolling.Done(enrolling.erase_pictures(person, ids))
+        else:
+            done = enrolling.delete_pictures(person, ids)
+        return _deleted_answer(person.person_id, done)
 
 
-def _person_answer(person_id: str, request: Request, status: int = HTTPStatus.OK) -> Response:
+def is_to_erase(request: Request) -> bool:
+    """Return whether the address says `?erase=true`. Raise `ValidationError`."""
+    query = serializers.EraseQuerySerializer(data=request.query_params)
+    query.is_valid(raise_exception=True)
+    return bool(query.validated_data["erase"])
+
+
+def _erase(person_id: str) -> int:
+    """Erase the person, also from the trash; return how many pictures."""
+    try:
+        return enrolling.erase_person(get_person(person_id))
+    except PersonMerged:
+        raise
+    except PersonNotFound:
+        with suppress(NotInTrash):
+            return enrolling.erase_trashed_person(person_id)
+        raise
+
+
+def person_answer(person_id: str, request: Request, status: int = HTTPStatus.OK) -> Response:
+    """Return the answer that describes the person."""
     body = serializers.PersonResponseSerializer.answer(get_person(person_id), request)
     return Response(body, status=int(status))
 
 
 def _picture_answer(picture: FaceImage, request: Request) -> Response:
-    return Response(serializers.PictureResponseSerializer.answer(picture, request))
+    return Response(serializers.PictureMovedSerializer.answer(picture, request))
 
 
-def _deleted_answer(person: Person, pictures: int) -> Response:
-    deleted = {"person_id": person.person_id, "deleted_pictures": pictures}
+def _deleted_answer(person_id: str, done: enrolling.Done) -> Response:
+    deleted = {"person_id": person_id, "deleted_pictures": done.pictures, "undo": done.undo}
     return Response(serializers.DeletedSerializer.answer(deleted))

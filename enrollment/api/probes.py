@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from enrollment.api import probe_schema as schema
 from enrollment.api import probe_serializers as serializers
-from enrollment.exceptions import PersonNotComparable, PersonNotFound
+from enrollment.exceptions import PersonMerged, PersonNotComparable, PersonNotFound
 from enrollment.gallery import (
     NO_THRESHOLDS,
     best_of_person,
@@ -23,7 +23,7 @@ from enrollment.gallery import (
     thresholds_in_force,
     without_verdict,
 )
-from enrollment.models import FaceEmbedding, SearchEntry
+from enrollment.models import FaceEmbedding, Person, SearchEntry
 from enrollment.web import Act, found_by, is_found
 from recognition.api.access import may
 from recognition.api.views import UploadView, crop_file
@@ -142,10 +142,18 @@ def _compare(source: Crop, form: dict[str, Any]) -> tuple[Crop | FaceEmbedding, 
     if "person_id" in form:
         # Look the person up last, so that the time does not tell a known id from an unknown one.
         probe = embed_crops([source.pixels], form["model"])
-        return best_of_person(probe, get_person(form["person_id"]))
+        return best_of_person(probe, _person(form["person_id"]))
     target = _crop("target_image", form)
     first, second = embed_crops([source.pixels, target.pixels], form["model"]).vectors
     return target, float(first @ second)
+
+
+def _person(person_id: str) -> Person:
+    """Return the person of the id, or whom it was merged into. Raise `PersonNotFound`."""
+    try:
+        return get_person(person_id)
+    except PersonMerged as merged:
+        return get_person(merged.person_id)
 
 
 def _crop(field: str, form: dict[str, Any]) -> Crop:

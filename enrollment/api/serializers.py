@@ -164,6 +164,10 @@ class InsertResponseSerializer(AnswerSerializer):
     collection = serializers.CharField()
     model = serializers.CharField()
     person_id = serializers.CharField()
+    merged_into = serializers.CharField(
+        required=False,
+        help_text=_("The id of who got the pictures, because `person_id` was merged into it."),
+    )
     results = InsertResultSerializer(many=True, help_text=_("In the order of the upload."))
 
 
@@ -184,6 +188,7 @@ class InsertFailureSerializer(ErrorSerializer):
     collection = serializers.CharField(required=False)
     model = serializers.CharField(required=False)
     person_id = serializers.CharField(required=False)
+    merged_into = serializers.CharField(required=False)
     results = InsertResultSerializer(many=True, required=False)
 
 

@@ -2,7 +2,7 @@
 
 from django.urls import register_converter
 
-from enrollment.api import persons, probes, views
+from enrollment.api import persons, probes, trash, views
 from enrollment.api.paths import PersonIdConverter
 from recognition.api.urls import call
 
@@ -28,5 +28,13 @@ urlpatterns = [
     *call(
         "persons/<person_id:person_id>/merge", persons.PersonMergeView.as_view(), "api-person-merge"
     ),
+    *call(
+        "persons/<person_id:person_id>/restore",
+        trash.PersonRestoreView.as_view(),
+        "api-person-restore",
+    ),
     *call("persons/<person_id:person_id>", persons.PersonView.as_view(), "api-person"),
+    *call("trash", trash.TrashView.as_view(), "api-trash"),
+    *call("trash/<int:item_id>/undo", trash.TrashUndoView.as_view(), "api-trash-undo"),
+    *call("trash/<int:item_id>", trash.TrashItemView.as_view(), "api-trash-item"),
 ]

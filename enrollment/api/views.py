@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
+from django.db.models import QuerySet
 from django.utils.translation import gettext, ngettext
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -25,7 +26,7 @@ from enrollment.enrolling import (
     has_answer,
 )
 from enrollment.exceptions import NotSearchableYet
-from enrollment.gallery import easily_mistaken
+from enrollment.gallery import easily_mistaken, merged_id
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
 from enrollment.web import Act
 from recognition.api.access import require
@@ -47,7 +48,7 @@ class InsertView(UploadView):
     @schema.milvus_insert
     def post(self, request: Request) -> Response:
         form = self.read_form(request)
-        if not Person.objects.filter(person_id=form["person_id"]).exists():
+        if not (_named(form).exists() or merged_id(form["person_id"])):
             require(request, Act.ADD_PERSON)
         return insert_pictures(request, form)
 
@@ -57,12 +58,16 @@ def insert_pictures(request: Request, form: dict[str, Any]) -> Response:
 
     A request that is repeated with the same `Idempotency-Key` is carried out once.
     """
-    person = Person.objects.filter(person_id=form["person_id"])
+    person = _named(form)
     is_new = not person.exists()
     response = _insert_once(request, form)
     if is_new and (made := person.first()):
         FormCall.warn(request, easily_mistaken(made))
     return response
+
+
+def _named(form: dict[str, Any]) -> QuerySet[Person]:
+    return Person.objects.filter(person_id=form["person_id"])
 
 
 def was_answered(request: Request) -> bool:
@@ -124,10 +129,21 @@ def _insert(form: dict[str, Any], uploads: list[Upload]) -> Response:
         wait=wait,
     )
     results = [_insert_result(outcome, form["model"], wait) for outcome in outcomes]
-    return _inserted(results, form, wait)
+    return _inserted(results, form, wait, _taker(outcomes, form["person_id"]))
 
 
-def _inserted(results: list[dict[str, Any]], form: dict[str, Any], wait: bool) -> Response:
+def _taker(outcomes: Iterable[Outcome], person_id: str) -> str | None:
+    """Return the id of who got the pictures, if that is who the id was merged into."""
+    owners = (outcome.picture.person.person_id for outcome in outcomes if outcome.face_image)
+    if next(owners, person_id) == person_id:
+        return None
+    merged = merged_id(person_id)
+    return merged.taker.person_id if merged else None
+
+
+def _inserted(
+    results: list[dict[str, Any]], form: dict[str, Any], wait: bool, taker: str | None
+) -> Response:
     count = sum(result["searchable"] for result in results)
     missing = sum(result["stored"] for result in results) - count
     body = {
@@ -135,10 +151,11 @@ def _inserted(results: list[dict[str, Any]], form: dict[str, Any], wait: bool) -
         "collection": COLLECTION,
         "model": form["model"],
         "person_id": form["person_id"],
+        "merged_into": taker,
         "results": results,
     }
     if missing and not wait:
-        status_url = f"{person_path(form['person_id'])}/images"
+        status_url = f"{person_path(taker or form['person_id'])}/images"
         body |= {"message": _stored(missing), "status_url": status_url}
         answer = serializers.InsertAcceptedSerializer.answer(body)
         return Response(answer, status=HTTPStatus.ACCEPTED)

@@ -3,10 +3,13 @@
 from enrollment.enrolling.choosing import choose_face, faces_in
 from enrollment.enrolling.corrections import (
     CHANGEABLE,
+    Done,
     change_person,
     create_person,
     delete_person,
     delete_pictures,
+    erase_person,
+    erase_pictures,
     merge_persons,
     move_pictures,
     move_to_new_person,
@@ -28,6 +31,7 @@ from enrollment.enrolling.idempotency import (
     forget_old_requests,
     has_answer,
 )
+from enrollment.enrolling.restoring import RESTORABLE, Restored, highest_keys, restore
 from enrollment.enrolling.services import (
     Outcome,
     Upload,
@@ -35,6 +39,15 @@ from enrollment.enrolling.services import (
     enroll_pictures,
     sync_again,
 )
+from enrollment.enrolling.trash import (
+    PERSONS_OF_ITEMS,
+    empty_trash,
+    erase_item,
+    erase_trashed_person,
+    in_trash,
+    trashed_person,
+)
+from enrollment.enrolling.undo import undo
 from enrollment.enrolling.waiting import (
     WaitingPicture,
     count_waiting,
@@ -55,11 +68,15 @@ from enrollment.enrolling.zip_import import (
 
 __all__ = [
     "CHANGEABLE",
+    "Done",
     "FileResult",
     "FileStatus",
     "MAX_KEY_LENGTH",
     "Outcome",
+    "PERSONS_OF_ITEMS",
     "PictureImport",
+    "RESTORABLE",
+    "Restored",
     "Upload",
     "WaitingPicture",
     "begin_request",
@@ -75,6 +92,11 @@ __all__ = [
     "delete_pictures",
     "digest_of_request",
     "discard_import",
+    "empty_trash",
+    "erase_item",
+    "erase_person",
+    "erase_pictures",
+    "erase_trashed_person",
     "enroll_chosen",
     "enroll_pictures",
     "faces_in",
@@ -83,7 +105,9 @@ __all__ = [
     "forget_old_requests",
     "has_answer",
     "import_files",
+    "highest_keys",
     "imports_folder",
+    "in_trash",
     "keep_waiting",
     "leave_out",
     "load_import",
@@ -91,8 +115,11 @@ __all__ = [
     "move_pictures",
     "move_to_new_person",
     "save_person",
+    "restore",
     "set_cover",
     "stage_import",
     "sync_again",
+    "trashed_person",
+    "undo",
     "waiting_pictures",
 ]

@@ -1,4 +1,4 @@
-"""Corrections: change, merge and delete persons, and move and delete pictures.
+"""Corrections: change, merge, delete and erase persons, and move, delete and erase pictures.
 
 Every function is one transaction. It marks embeddings whose person changed as `pending`, so
 `reindex` can finish the copy to Milvus after a crash. Persons are locked before their pictures and
@@ -8,24 +8,58 @@ in the order of their keys, so two corrections at once wait for each other and n
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext
 
 from enrollment import index, journal
-from enrollment.enrolling.idempotency import forget_answers_about
-from enrollment.enrolling.waiting import forget_waiting_for, move_waiting
-from enrollment.enrolling.zip_import import forget_imports_of
+from enrollment.enrolling.merged_ids import lead_to
+from enrollment.enrolling.trash import (
+    Kind,
+    erase_trash_of,
+    forget_person,
+    former_keys,
+    keep_merged,
+    keep_owners,
+    new_item,
+    put_away,
+)
+from enrollment.enrolling.waiting import move_waiting
 from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
 from enrollment.gallery import picture_of
-from enrollment.models import FaceEmbedding, FaceImage, Person, SearchEntry
+from enrollment.models import (
+    FaceEmbedding,
+    FaceImage,
+    Person,
+    SearchEntry,
+    TrashItem,
+    id_is_merged,
+)
 
 IDS_A_QUERY: Final = 10_000  # SQLite takes 32,766 parameters
 # The fields of a person that users edit, in the order of forms and lists.
 CHANGEABLE: Final = ("person_id", "name", "notes", "legal_basis", "keep_until")
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How many pictures an act changed, whose they are since, and what undoes it, if anything."""
+
+    pictures: int
+    undo: TrashItem | None = None
+    person: Person | None = None
+
+    @property
+    def owner(self) -> Person:
+        """`person` of a move or merge. Raises `ValueError` for a deletion."""
+        if self.person is None:
+            raise ValueError("What was deleted belongs to nobody.")
+        return self.person
 
 
 def create_person(person_id: str, **details: Any) -> Person:
@@ -47,7 +81,7 @@ def change_person(person: Person, **changes: Any) -> Person:
     """
     _check_known(changes)
     with journal.changes():
-        person = _locked([person.pk])[person.pk]
+        person = locked_persons([person.pk])[person.pk]
         for name, value in changes.items():
             setattr(person, name, value)
         # Unchanged fields are not validated: an earlier version may have stored other values.
@@ -94,6 +128,8 @@ def _check_known(details: dict[str, Any]) -> None:
 
 
 def _save(person: Person) -> None:
+    if taker := person.taker_of_id():
+        raise PersonExists(id_is_merged(person.person_id, taker))
     try:
         with transaction.atomic():
             person.save()
@@ -105,8 +141,8 @@ def _save(person: Person) -> None:
         raise PersonExists(message % {"person_id": person.person_id}) from error
 
 
-def merge_persons(kept: Person, merged: Person) -> int:
-    """Move everything of `merged` to `kept` and delete `merged`; return how many pictures moved.
+def merge_persons(kept: Person, merged: Person) -> Done:
+    """Move everything of `merged` to `kept` and delete `merged`, whose id stands for `kept` since.
 
     `kept` takes over name, legal basis and last day where it has none. Notes are joined, with the
     id of `merged`. Both persons are locked, so nobody can add a picture to `merged` meanwhile.
@@ -115,10 +151,13 @@ def merge_persons(kept: Person, merged: Person) -> int:
     if kept.pk == merged.pk:
         raise ValidationError(gettext("A person cannot be merged with themselves."), "same_person")
     with journal.changes():
-        locked = _locked([kept.pk, merged.pk])
+        locked = locked_persons([kept.pk, merged.pk])
         kept, merged = locked[kept.pk], locked[merged.pk]
         stored = _values_of(kept.pk)
-        moved = _move(FaceImage.objects.filter(person=merged), kept)
+        item = new_item(Kind.MERGE, str(merged), [merged], taker_pk=kept.pk)
+        if item:
+            keep_merged(item, merged)
+        moved = move(FaceImage.objects.filter(person=merged), kept)
         SearchEntry.objects.filter(person=merged).update(person=kept)
         taken_over = ["name", "legal_basis", "keep_until"]
         for detail in taken_over:
@@ -126,25 +165,31 @@ def merge_persons(kept: Person, merged: Person) -> int:
         former = gettext("Merged from: %(person)s") % {"person": merged}
         kept.notes = "\n".join(text for text in (kept.notes, former, merged.notes) if text)
         kept.save(update_fields=[*taken_over, "notes", "updated_at"])
-        gone = merged.pk
+        lead_to(kept, merged)
+        gone, changed = merged.pk, _changed(kept, stored)
         journal.record(
             journal.Action.MERGED,
             person=kept,
             persons=[(journal.Role.MERGED, merged)],
             facts=journal.pictures(moved),
-            **_changed(kept, stored),
+            **changed,
         )
 
         def hand_waiting_over() -> None:
             move_waiting(gone, kept.pk)
 
         transaction.on_commit(hand_waiting_over, robust=True)
-        merged.delete()
-    return len(moved)
+        if item is None:
+            merged.delete()
+        else:
+            item.facts["kept"] = changed
+            item.save(update_fields=["facts"])
+            Person.objects.filter(pk=gone).delete_into_trash()
+    return Done(len(moved), item, kept)
 
 
-def move_pictures(picture_ids: Sequence[int], person: Person) -> int:
-    """Move the pictures to `person`; return how many belonged to another person before.
+def move_pictures(picture_ids: Sequence[int], person: Person) -> Done:
+    """Move the pictures to `person`; tell how many belonged to another person before.
 
     Raise `PersonNotFound` or `PictureNotFound` when a row no longer exists; then nothing is moved.
     """
@@ -152,24 +197,27 @@ def move_pictures(picture_ids: Sequence[int], person: Person) -> int:
         return _move_checked(picture_ids, person)
 
 
-def move_to_new_person(picture_ids: Sequence[int], person_id: str, *, name: str = "") -> Person:
+def move_to_new_person(picture_ids: Sequence[int], person_id: str, *, name: str = "") -> Done:
     """Create a person and move the pictures there; raise what both functions raise."""
     with journal.changes():
         person = create_person(person_id, name=name)
-        _move_checked(picture_ids, person)
-    return person
+        return _move_checked(picture_ids, person, is_new=True)
 
 
-def _move_checked(picture_ids: Sequence[int], person: Person) -> int:
+def _move_checked(picture_ids: Sequence[int], person: Person, is_new: bool = False) -> Done:
     pictures = FaceImage.objects.filter(pk__in=picture_ids)
-    locked = _locked({person.pk, *pictures.order_by().values_list("person_id", flat=True)})
+    locked = locked_persons({person.pk, *pictures.order_by().values_list("person_id", flat=True)})
     if pictures.filter(person__in=locked).count() < len(set(picture_ids)):
         raise PictureNotFound(
             gettext("Some of these pictures are not there any more. Reload and choose again.")
         )
-    moved = 0
+    moved, item = 0, None
+    if pictures.exclude(person=person).exists():
+        item = new_item(Kind.MOVE, str(person), taker_pk=person.pk, facts={"is_new": is_new})
+    if item:
+        keep_owners(item, pictures.exclude(person=person))
     for pk, former in locked.items():
-        if pk != person.pk and (ids := _move(pictures.filter(person=former), person)):
+        if pk != person.pk and (ids := move(pictures.filter(person=former), person)):
             journal.record(
                 journal.Action.PICTURES_MOVED,
                 person=person,
@@ -177,44 +225,72 @@ def _move_checked(picture_ids: Sequence[int], person: Person) -> int:
                 facts=journal.pictures(ids),
             )
             moved += len(ids)
-    return moved
+    return Done(moved, item, person)
 
 
-def delete_person(person: Person) -> int:
-    """Delete the person with all rows, files and vectors; return the number of deleted pictures.
+def delete_person(person: Person) -> Done:
+    """Put the person with all pictures into the trash; with `TRASH_DAYS=0` erase them.
 
-    Stored answers to idempotent requests, import reports that name the person, and pictures that wait for
-    a choice of face are deleted too.
+    Stored answers to idempotent requests say that the person was deleted.
     """
-    pk, person_id = person.pk, person.person_id
-
-    def forget_imports() -> None:  # no partial: when one fails, Django 5.2 drops the hooks after it
-        forget_waiting_for(pk)
-        forget_imports_of(person_id)
-
     with journal.changes():
-        person = _locked([pk])[pk]
+        person = locked_persons([person.pk])[person.pk]
+        item = new_item(Kind.PERSON, str(person), [person])
+        if item is None:
+            return Done(erase_person(person))
+        facts = journal.pictures(person.face_images.values_list("pk", flat=True))
+        journal.record(journal.Action.DELETED, person=person, facts=facts)
+        put_away(item, [person], FaceImage.objects.none())
+    return Done(item.pictures, item)
+
+
+def erase_person(person: Person) -> int:
+    """Erase the person for good, with all rows, files and vectors; return how many pictures.
+
+    What the trash holds of them goes too, and so do stored answers to idempotent requests, import
+    reports that name the person, pictures that wait for a choice of face, and names in the journal.
+    """
+    with journal.changes():
+        person = locked_persons([person.pk])[person.pk]
+        pk, keys = person.pk, former_keys(person)
         _total, by_model = person.delete()
         count = by_model.get(FaceImage._meta.label, 0)
-        journal.forget(pk, {"count": count})
-        forget_answers_about(person_id)
-        transaction.on_commit(forget_imports, robust=True)
-    return count
+        forget_person(pk, person.person_id, count)
+        trashed = erase_trash_of(keys, person.person_id)
+    return count + trashed
 
 
-def delete_pictures(person: Person, picture_ids: Sequence[int]) -> int:
-    """Delete those of the pictures that still belong to the person; return how many."""
+def delete_pictures(person: Person, picture_ids: Sequence[int]) -> Done:
+    """Put those of the pictures that still belong to the person into the trash.
+
+    With `TRASH_DAYS=0` erase them.
+    """
+    return _delete_pictures(person, picture_ids, erase=not settings.TRASH_DAYS)
+
+
+def erase_pictures(person: Person, picture_ids: Sequence[int]) -> int:
+    """Erase those of the pictures that still belong to the person for good; return how many."""
+    return _delete_pictures(person, picture_ids, erase=True).pictures
+
+
+def _delete_pictures(person: Person, picture_ids: Sequence[int], erase: bool) -> Done:
     with journal.changes():
-        person = _locked([person.pk])[person.pk]
+        person = locked_persons([person.pk])[person.pk]
         pictures = person.face_images.filter(pk__in=picture_ids)
         facts = journal.pictures(pictures.values_list("pk", flat=True))
-        _total, by_model = pictures.delete()
-        if facts["count"]:
-            journal.record(journal.Action.PICTURES_DELETED, person=person, facts=facts)
-    return by_model.get(FaceImage._meta.label, 0)
+        if not facts["count"]:
+            return Done(0)
+        facts["erased"] = erase
+        journal.record(journal.Action.PICTURES_DELETED, person=person, facts=facts)
+        item = None if erase else new_item(Kind.PICTURES, str(person))
+        if item:
+            put_away(item, [], pictures)
+        else:
+            pictures.delete()
+    return Done(facts["count"], item)
 
 
-def _move(pictures: QuerySet[FaceImage], person: Person) -> list[int]:
+def move(pictures: QuerySet[FaceImage], person: Person) -> list[int]:
     """Move the pictures and return their ids. The caller has locked their persons."""
     ids = list(pictures.values_list("pk", flat=True))
     for start in range(0, len(ids), IDS_A_QUERY):
@@ -231,13 +307,13 @@ def set_cover(person: Person, picture_id: int | None) -> None:
     Raise `PictureNotFound` when the picture is not the person's.
     """
     with journal.changes():
-        person = _locked([person.pk])[person.pk]
+        person = locked_persons([person.pk])[person.pk]
         person.cover = None if picture_id is None else picture_of(person, picture_id)
         person.save(update_fields=["cover", "updated_at"])
         journal.record(journal.Action.CHANGED, person=person, facts={"cover": picture_id})
 
 
-def _locked(ids: Iterable[int]) -> dict[int, Person]:
+def locked_persons(ids: Iterable[int]) -> dict[int, Person]:
     """Lock these persons until the transaction ends; return them by key.
 
     Raise `PersonNotFound` when one of them no longer exists.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext
 
@@ -91,8 +91,14 @@ def forget_answers_about(person_id: str) -> None:
     """Replace stored answers that name the person by 410 `person_deleted`."""
     message = gettext("The person of this request was deleted since. Send a new key to enrol them.")
     answer = {"success": False, "error": "person_deleted", "message": message}
-    about = IdempotentRequest.objects.filter(answer__person_id=person_id)
-    about.update(status=GONE, answer=answer)
+    answers_about(person_id).update(status=GONE, answer=answer)
+
+
+def answers_about(person_id: str) -> QuerySet[IdempotentRequest]:
+    """Return the finished requests whose answers name the person."""
+    return IdempotentRequest.objects.filter(
+        Q(answer__person_id=person_id) | Q(answer__merged_into=person_id)
+    )
 
 
 def _take_up(row: IdempotentRequest) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from django.db import DatabaseError, IntegrityError
 from django.utils.translation import gettext
 
 from enrollment import index, journal
+from enrollment.enrolling.merged_ids import note_pictures, person_for
 from enrollment.exceptions import DoubtfulIdentity, LowQuality, PictureNotFound, StorageUnavailable
 from enrollment.gallery import compared_weights
 from enrollment.judging import Probe, quality_doubts, resemblances
@@ -275,10 +277,16 @@ def _store(admitted: list[Outcome]) -> list[int]:
         # Inside an outer transaction, searches would find vectors of rows that may be rolled back.
         with journal.changes(durable=True):
             persons = _persons(outcome.upload for outcome in admitted)
+            by_id = defaultdict(list)
             for outcome in admitted:
-                outcome.picture.person = persons[clean_person_id(outcome.upload.person_id)]
+                person_id = clean_person_id(outcome.upload.person_id)
+                outcome.picture.person = persons[person_id]
+                by_id[person_id].append(outcome.picture)
             FaceImage.objects.bulk_create(saved)
             _journal_added(saved)
+            for person_id, pictures in by_id.items():
+                if persons[person_id].person_id != person_id:
+                    note_pictures(person_id, pictures)
             crops = {outcome.picture.pk: outcome.face_crop for outcome in admitted}
             return index.create_pending(saved, usable_names(), crops)
     except BaseException as error:
@@ -306,16 +314,13 @@ def _save_file(picture: FaceImage) -> None:
 
 
 def _persons(uploads: Iterable[Upload]) -> dict[str, Person]:
-    """Return the persons of the uploads by id; create the new ones."""
+    """Return the persons of the uploads by id, locked; create the new ones."""
     names = {clean_person_id(upload.person_id): upload.name for upload in uploads}
-    # Locked, so that no person is deleted before the pictures are stored.
-    persons = Person.objects.select_for_update()
     found = {}
     for person_id, name in sorted(names.items()):
-        person, is_new = persons.get_or_create(person_id=person_id, defaults={"name": name})
-        found[person_id] = person
+        found[person_id], is_new = person_for(person_id, name)
         if is_new:
-            journal.record(journal.Action.CREATED, person=person)
+            journal.record(journal.Action.CREATED, person=found[person_id])
     return found
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,11 +219,26 @@ def forget_waiting_for(person_id: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def move_waiting(person_id: int, to: int) -> None:
-    """Reassign the pictures that wait for one person (by primary key) to another, after a merge."""
+def waiting_keys(person_id: int) -> list[str]:
+    """Return names of the pictures that wait for the person with this primary key."""
+    return [_key(folder) for folder in _folders("*", person_id)]
+
+
+def move_waiting(person_id: int, to: int, keys: Collection[str] | None = None) -> None:
+    """Reassign the pictures that wait for one person (by primary key) to another.
+
+    All of them after a merge, or those with the `waiting_keys` that it is undone for.
+    """
     for folder in _folders("*", person_id):
+        if keys is not None and _key(folder) not in keys:
+            continue
         _faces, owner, _person, digest = folder.name.split("-")
         try:
             folder.rename(_folder(owner, to, digest))
         except OSError:  # the same file waits there already
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _key(folder: Path) -> str:
+    _faces, owner, _person, digest = folder.name.split("-")
+    return f"{owner}-{digest}"

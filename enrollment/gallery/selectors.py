@@ -15,7 +15,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy, ngettext
 
-from enrollment.exceptions import PersonNotComparable, PersonNotFound, PictureNotFound
+from enrollment.exceptions import PersonMerged, PersonNotComparable, PersonNotFound, PictureNotFound
 from enrollment.gallery.weights import (
     Weights,
     compared_weights,
@@ -25,6 +25,7 @@ from enrollment.models import (
     Doubt,
     FaceEmbedding,
     FaceImage,
+    MergedId,
     Person,
     Removal,
     folded,
@@ -303,7 +304,8 @@ GALLERY_ORDERS: Final = {  # how lists of persons can be sorted: a label, and th
 
 
 def get_person(person_id: str) -> Person:
-    """Return the person with this id, annotated by `with_pictures`. Raise `PersonNotFound`.
+    """Return the person with this id, annotated by `with_pictures`. Raise `PersonNotFound`, and of
+    its subclasses `PersonMerged` when the id stands for somebody else since a merge.
 
     The exact id is preferred: version 1.0 could store two persons whose ids differ only in
     spelling.
@@ -313,10 +315,19 @@ def get_person(person_id: str) -> Person:
         each.person_id: each for each in with_pictures(Person.objects.filter(person_id__in=ids))
     }
     person = next((found[each] for each in ids if each in found), None)
+    if person is None and (merged := merged_id(*ids)):
+        message = gettext("'%(person_id)s' was merged into '%(taker)s'. Ask for that id.")
+        taker = merged.taker.person_id
+        raise PersonMerged(message % {"person_id": person_id, "taker": taker}, taker)
     if person is None:
         message = gettext("Nobody has the id '%(person_id)s'. Look for it in the list of persons.")
         raise PersonNotFound(message % {"person_id": person_id})
     return person
+
+
+def merged_id(*ids: str) -> MergedId | None:
+    """Return the first of these ids that was merged, with whom it stands for, or None."""
+    return MergedId.objects.filter(person_id__in=ids).select_related("taker").first()
 
 
 def pictures_of(person: Person) -> QuerySet[FaceImage]:

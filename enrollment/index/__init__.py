@@ -12,7 +12,12 @@ from enrollment.index.indexing import (
     request_upsert,
 )
 from enrollment.index.queue import request_indexing, requested, thread_runs
-from enrollment.index.removals import apply_deletions, remove_deleted, remove_files
+from enrollment.index.removals import (
+    apply_deletions,
+    files_in_use,
+    remove_deleted,
+    remove_files,
+)
 from enrollment.index.signals import register_signal_handlers
 
 __all__ = [
@@ -23,6 +28,7 @@ __all__ = [
     "complete_rows",
     "compute",
     "create_pending",
+    "files_in_use",
     "in_batches",
     "index_rows",
     "register_signal_handlers",

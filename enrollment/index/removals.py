@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 from django_tasks import task
 
-from enrollment.index.indexing import writing
+from enrollment.index.indexing import request_upsert, writing
 from enrollment.index.queue import requested, thread_runs
-from enrollment.models import FaceImage, Removal
+from enrollment.models import FaceEmbedding, FaceImage, Removal, TrashedPart
 from recognition.exceptions import RecognitionError
 from recognition.vector_store import get_vector_store
 
@@ -71,8 +72,7 @@ def remove_files() -> tuple[int, int]:
     waiting = Removal.objects.exclude(file="").order_by("pk")
     while notes := list(waiting.filter(pk__gt=last)[:AT_A_TIME]):
         last = notes[-1].pk
-        named = FaceImage.objects.filter(image__in=[note.file for note in notes])
-        in_use = set(named.values_list("image", flat=True))
+        in_use = files_in_use([note.file for note in notes])
         done = []
         for note in notes:
             try:
@@ -88,19 +88,34 @@ def remove_files() -> tuple[int, int]:
     return removed, kept
 
 
+def files_in_use(names: Sequence[str]) -> set[str]:
+    """Return those of the stored files that a picture or the trash holds."""
+    pictures = FaceImage.objects.filter(image__in=names).order_by().values_list("image", flat=True)
+    trashed = TrashedPart.objects.filter(file__in=names).order_by().values_list("file", flat=True)
+    # One query: between two, a file could pass from the one to the other.
+    return set(pictures.union(trashed))
+
+
 def apply_deletions() -> int:
-    """Delete the recorded vectors from Milvus and erase them from its files; return how many."""
+    """Delete the recorded vectors from Milvus and erase them from its files; return how many.
+
+    Vectors of rows that were restored meanwhile stay, or are copied again.
+    """
     applied = 0
     store = get_vector_store()
     with writing:
         while notes := list(Removal.objects.filter(file="").order_by("pk")[:AT_A_TIME]):
+            rows = FaceEmbedding.objects.filter(pk__in=[note.embedding_id for note in notes])
+            restored = set(rows.values_list("pk", flat=True))
             by_partition: defaultdict[str, list[int]] = defaultdict(list)
             for note in notes:
-                if note.embedding_id is not None:
+                if note.embedding_id is not None and note.embedding_id not in restored:
                     by_partition[note.partition].append(note.embedding_id)
             for partition, ids in by_partition.items():
                 store.delete(partition, ids)
                 store.erase(partition, ids)
             Removal.objects.filter(pk__in=[note.pk for note in notes]).delete()
+            if (later := rows.exclude(pk__in=restored)).exists():
+                request_upsert(later, same_persons=True)
             applied += len(notes)
     return applied

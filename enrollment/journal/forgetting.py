@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from enrollment.journal.appending import Role, add_line, changes, waiting_subjects
-from enrollment.models import Action, JournalSubject
+from enrollment.models import Action, JournalSubject, Person, TrashedPart, TrashItem
 
 
 def forget(person_pk: int, facts: Mapping[str, Any] | None = None) -> int:
@@ -28,7 +28,10 @@ def forget(person_pk: int, facts: Mapping[str, Any] | None = None) -> int:
 
 
 def with_merged(persons: set[int]) -> set[int]:
-    """Return these primary keys with those of everybody who was ever merged into them."""
+    """Return these primary keys with those of everybody who was merged into them.
+
+    Those whose merge was undone are persons of their own again, unless they are erased themselves.
+    """
     found = set(persons)
     while True:
         merged = JournalSubject.objects.filter(
@@ -38,6 +41,10 @@ def with_merged(persons: set[int]) -> set[int]:
             entry__subjects__person_pk__in=found,
         ).values_list("person_pk", flat=True)
         more = set(merged) - found
+        more -= set(Person.objects.filter(pk__in=more).values_list("pk", flat=True))
+        deleted = TrashedPart.objects.filter(person_pk__in=more).exclude(person_id="")
+        own = deleted.exclude(item__kind=TrashItem.Kind.MERGE)
+        more -= set(own.values_list("person_pk", flat=True))
         if not more:
             return found
         found |= more

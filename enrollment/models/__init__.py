@@ -24,15 +24,29 @@ from enrollment.models.person import (
     PersonIdField,
     compute_again,
     default_keep_until,
+    id_is_merged,
     tidy_rows,
     validate_not_blank,
     validate_not_past,
     validate_person_id,
 )
 from enrollment.models.picture import PATH_MAX_LENGTH, FaceImage, picture_path
-from enrollment.models.removal import Removal, note_removals, removals_noted
+from enrollment.models.removal import (
+    Removal,
+    forget_in_history,
+    note_removals,
+    removals_noted,
+)
 from enrollment.models.search_entry import SearchEntry
 from enrollment.models.texts import folded, letters_and_digits, normalised
+from enrollment.models.trash import (
+    ExactEncoder,
+    MergedId,
+    TrashedPart,
+    TrashItem,
+    as_lines,
+    from_lines,
+)
 
 __all__ = [
     "NOTES_MAX_LENGTH",
@@ -45,21 +59,29 @@ __all__ = [
     "Channel",
     "Doubt",
     "Examination",
+    "ExactEncoder",
     "FaceEmbedding",
     "FaceImage",
     "IdempotentRequest",
     "JournalChain",
     "JournalEntry",
     "JournalSubject",
+    "MergedId",
     "Person",
     "PersonIdField",
     "Removal",
     "SearchEntry",
+    "TrashItem",
+    "TrashedPart",
+    "as_lines",
     "compute_again",
     "default_keep_until",
     "digest_of",
     "folded",
     "journal_actions",
+    "forget_in_history",
+    "from_lines",
+    "id_is_merged",
     "letters_and_digits",
     "normalised",
     "picture_path",

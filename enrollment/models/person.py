@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from enrollment.models.removal import DurablyDeleted
@@ -156,6 +157,17 @@ class Person(DurablyDeleted):
     def __str__(self) -> str:
         return f"{self.name} ({self.person_id})" if self.name else self.person_id
 
+    def validate_unique(self, exclude: Any = None) -> None:
+        super().validate_unique(exclude)
+        if "person_id" not in (exclude or ()) and (taker := self.taker_of_id()):
+            message = id_is_merged(self.person_id, taker)
+            raise ValidationError({"person_id": ValidationError(message, "merged")})
+
+    def taker_of_id(self) -> Person | None:
+        """Return whom else the id stands for, because who had it was merged into them."""
+        takers = Person.objects.filter(merged_ids__person_id=self.person_id)
+        return takers.exclude(pk=self.pk).first()
+
     def compute(self) -> None:
         """Fill the columns that searches read. Call this before writing rows without `save`."""
         self.id_key, self.name_key, self.search_text = computed(self.person_id, self.name)
@@ -165,6 +177,15 @@ class Person(DurablyDeleted):
         if update_fields is not None:
             update_fields = {*update_fields, *_COMPUTED}
         super().save(*args, update_fields=update_fields, **kwargs)
+
+
+def id_is_merged(person_id: str, taker: Person) -> str:
+    """Return the message that an id cannot be given to anybody, because it stands for somebody."""
+    message = gettext(
+        "The id '%(person_id)s' was merged into %(person)s and stands for them since. Give another id, "
+        "or undo the merge."
+    )
+    return message % {"person_id": person_id, "person": taker}
 
 
 def computed(person_id: str, name: str) -> tuple[str, str, str]:

@@ -8,7 +8,7 @@ removed from the admin's history of the rows at the same time.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from django.apps import apps
@@ -57,17 +57,27 @@ class DurablyDeletedQuerySet(models.QuerySet[Any]):
     """A queryset that records the vectors and files of the rows that it deletes."""
 
     def delete(self) -> tuple[int, dict[str, int]]:
+        return self._delete(erase=True)
+
+    delete.alters_data = True  # type: ignore[attr-defined]  # as Django marks its own
+    delete.queryset_only = True  # type: ignore[attr-defined]
+
+    def delete_into_trash(self) -> None:
+        """Delete the rows and record their vectors; leave their files and the admin's history."""
+        self._delete(erase=False)
+
+    delete_into_trash.alters_data = True  # type: ignore[attr-defined]
+    delete_into_trash.queryset_only = True  # type: ignore[attr-defined]
+
+    def _delete(self, erase: bool) -> tuple[int, dict[str, int]]:
         by_model: Counter[str] = Counter()
         with transaction.atomic():
             ids = list(self.order_by("pk").values_list("pk", flat=True))
             for start in range(0, len(ids), ROWS_AT_A_TIME):
                 rows = self.model._base_manager.filter(pk__in=ids[start : start + ROWS_AT_A_TIME])
-                _record_removals_with(rows)
+                _record_removals_with(rows, erase)
                 by_model.update(rows.delete()[1])
         return by_model.total(), dict(by_model)
-
-    delete.alters_data = True  # type: ignore[attr-defined]  # as Django marks its own
-    delete.queryset_only = True  # type: ignore[attr-defined]
 
 
 class DurablyDeleted(models.Model):
@@ -80,34 +90,42 @@ class DurablyDeleted(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         with transaction.atomic():
-            _record_removals_with(type(self)._base_manager.filter(pk=self.pk))
+            _record_removals_with(type(self)._base_manager.filter(pk=self.pk), erase=True)
             return super().delete(*args, **kwargs)
 
 
-def _record_removals_with(rows: models.QuerySet[Any]) -> None:
-    """Lock rows of `Person`, `FaceImage` or `FaceEmbedding` and record their vectors and files."""
+def _record_removals_with(rows: models.QuerySet[Any], erase: bool) -> None:
+    """Lock rows of `Person`, `FaceImage` or `FaceEmbedding` and record their vectors.
+
+    With `erase` also record their files, and remove their names from the admin's history.
+    """
     list(rows.order_by("pk").select_for_update().values_list("pk"))
     name = rows.model.__name__
     embeddings = apps.get_model("enrollment.FaceEmbedding")._base_manager.all()
     vectors = embeddings.filter(**{_EMBEDDINGS_OF[name]: rows.values("pk")})
     files: Iterable[str] = ()
-    if name in _PICTURES_OF:
+    if erase and name in _PICTURES_OF:
         pictures = apps.get_model("enrollment.FaceImage")._base_manager.all()
         pictures = pictures.filter(**{_PICTURES_OF[name]: rows.values("pk")})
         files = pictures.values_list("image", flat=True)
-        _forget_in_history(rows, pictures)
+        forget_in_history(
+            {
+                kind.model: kind.annotate(text=Cast("pk", CharField())).values("text")
+                for kind in (rows, pictures)
+            }
+        )
     note_removals(vectors.values_list("pk", "model", "fingerprint"), files)
 
 
-def _forget_in_history(*kinds: models.QuerySet[Any]) -> None:
-    """Remove names and changes from the admin's log entries of these rows; user and time are kept."""
-    content_types = apps.get_model("contenttypes.ContentType").objects.get_for_models(
-        *(rows.model for rows in kinds)
-    )
+def forget_in_history(ids: Mapping[type[models.Model], Any]) -> None:
+    """Remove names and changes from the admin's log entries of these rows; user and time are kept.
+
+    `ids` holds the keys of each model as texts, or a subquery of them.
+    """
+    content_types = apps.get_model("contenttypes.ContentType").objects.get_for_models(*ids)
     about = Q()
-    for rows in kinds:
-        ids = rows.annotate(text=Cast("pk", CharField())).values("text")
-        about |= Q(content_type=content_types[rows.model], object_id__in=ids)
+    for model, texts in ids.items():
+        about |= Q(content_type=content_types[model], object_id__in=texts)
     entries = apps.get_model("admin.LogEntry").objects.filter(about)
     entries.update(object_repr=Concat(Value("#"), "object_id"), change_message="")
 

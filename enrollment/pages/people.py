@@ -34,7 +34,7 @@ from enrollment.gallery import (
 from enrollment.models import FaceImage, Person
 from enrollment.pages.people_forms import AddPicturesForm, DetailsForm, GalleryForm, NewOwnerForm
 from enrollment.pages.views import FRAGMENT_HEADER
-from enrollment.web import Act, enroll_files, say_mistakable, undecided
+from enrollment.web import Act, enroll_files, say_done, say_mistakable, undecided
 from recognition.api.access import may, page_permission
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
@@ -206,20 +206,21 @@ def _move(request: HttpRequest, form: NewOwnerForm, pictures: list[FaceImage]) -
     if form.is_bound:
         if not (may(request, Act.ADD_PERSON) and form.is_valid()):
             return None
-        owner = enrolling.move_to_new_person(ids, **form.cleaned_data)
+        done = enrolling.move_to_new_person(ids, **form.cleaned_data)
+        owner = done.owner
         say_mistakable(request, owner)
     else:
         owner = Person.objects.filter(pk=_number(request.POST.get("person"))).first()
         if owner is None:
             messages.error(request, gettext("No person was chosen. Choose whom the pictures show."))
             return None
-        enrolling.move_pictures(ids, owner)
+        done = enrolling.move_pictures(ids, owner)
     text = ngettext(
         "%(count)d picture now belongs to %(person)s.",
         "%(count)d pictures now belong to %(person)s.",
         len(ids),
     )
-    messages.success(request, text % {"count": len(ids), "person": owner})
+    say_done(request, text % {"count": len(ids), "person": owner}, done)
     return owner
 
 
@@ -252,9 +253,13 @@ def delete_pictures(request: HttpRequest, pk: int) -> HttpResponse:
         return _nothing_chosen(request, pk)
     if request.method != "POST":
         return _show(request, "delete_pictures", {"person": shown, "pictures": pictures})
-    count = enrolling.delete_pictures(shown, ids)
+    if "erase" in request.POST:
+        done = enrolling.Done(enrolling.erase_pictures(shown, ids))
+    else:
+        done = enrolling.delete_pictures(shown, ids)
+    count = done.pictures
     text = ngettext("%(count)d picture was deleted.", "%(count)d pictures were deleted.", count)
-    messages.success(request, text % {"count": count})
+    say_done(request, text % {"count": count}, done)
     return redirect("person", pk)
 
 
@@ -272,13 +277,14 @@ def merge(request: HttpRequest, pk: int) -> HttpResponse:
         both = [(each, pictures_of(each)[:8]) for each in (shown, other)]
         return _show(request, "merge_confirm", {"person": shown, "other": other, "both": both})
     kept, gone = (other, shown) if request.POST.get("keep") == str(other.pk) else (shown, other)
-    count = enrolling.merge_persons(kept, gone)
+    done = enrolling.merge_persons(kept, gone)
+    count = done.pictures
     text = ngettext(
         "%(gone)s is now part of %(kept)s: %(count)d picture moved.",
         "%(gone)s is now part of %(kept)s: %(count)d pictures moved.",
         count,
     )
-    messages.success(request, text % {"gone": gone, "kept": kept, "count": count})
+    say_done(request, text % {"gone": gone, "kept": kept, "count": count}, done)
     return redirect("person", kept.pk)
 
 
@@ -289,13 +295,17 @@ def delete_person(request: HttpRequest, pk: int) -> HttpResponse:
     shown = _get_person(pk)
     if request.method != "POST":
         return _show(request, "delete", {"person": shown, "pictures": pictures_of(shown)[:8]})
-    count = enrolling.delete_person(shown)
+    if "erase" in request.POST:
+        done = enrolling.Done(enrolling.erase_person(shown))
+    else:
+        done = enrolling.delete_person(shown)
+    count = done.pictures
     text = ngettext(
         "%(person)s was deleted, with %(count)d picture.",
         "%(person)s was deleted, with %(count)d pictures.",
         count,
     )
-    messages.success(request, text % {"person": shown, "count": count})
+    say_done(request, text % {"person": shown, "count": count}, done)
     return redirect("people")
 
 

@@ -6,18 +6,29 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext, ngettext
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from enrollment.gallery import with_doubts
 from enrollment.judging import dismiss_doubts
 from enrollment.models import FaceImage
 from enrollment.pages.people import PICTURES_A_PAGE, chosen
-from enrollment.web import Act, Place, audit_report, choose_faces, import_pictures, import_run
+from enrollment.web import (
+    Act,
+    Place,
+    audit_report,
+    choose_faces,
+    erase_item,
+    import_pictures,
+    import_run,
+    trash_items,
+    undo_item,
+)
 from recognition.api.access import may, page_access, page_permission
 
 HERE: Final = Place(
@@ -58,6 +69,18 @@ def _dismiss(request: HttpRequest) -> HttpResponse:
         message = gettext("No picture was chosen. Tick some, then say what to do.")
         messages.error(request, message)
     return redirect("doubts")
+
+
+@page_permission(Act.BROWSE)
+@require_safe
+def trash(request: HttpRequest) -> HttpResponse:
+    """List what can be undone: deletions, moves, merges, imports."""
+    context = {"items": trash_items(request), "days": settings.TRASH_DAYS}
+    return HERE.render(request, "trash", context)
+
+
+undo = page_permission(Act.BROWSE)(partial(undo_item, person="person", trash="trash"))
+erase = page_permission(Act.BROWSE)(partial(erase_item, trash="trash"))
 
 
 def _importer(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:

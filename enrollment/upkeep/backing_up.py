@@ -11,12 +11,9 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from django.core import serializers
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connections, models, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
@@ -24,10 +21,11 @@ from django.utils.translation import gettext
 
 from enrollment import journal
 from enrollment.exceptions import StorageUnavailable
-from enrollment.models import FaceEmbedding, FaceImage
+from enrollment.models import FaceEmbedding, FaceImage, TrashedPart, TrashItem, as_lines
 from enrollment.upkeep.archive import ArchiveWriter
 from enrollment.upkeep.backup_contents import (
     DELETED,
+    ERASED,
     FORMAT,
     MANIFEST,
     ROWS_AN_ENTRY,
@@ -61,6 +59,7 @@ def backup(path: Path, track: Track = untracked) -> BackupReport:
         report = BackupReport(manifest.rows)
         _add_weights(archive, manifest)
         _add_pictures(archive, report, track)
+        _add_trash(archive, report)
         for model in backed_up_models():
             _add_rows(archive, model)
     facts = {"rows": sum(report.rows.values()), "pictures": report.pictures}
@@ -121,46 +120,57 @@ def _add_weights(archive: ArchiveWriter, manifest: Manifest) -> None:
 
 def _add_pictures(archive: ArchiveWriter, report: BackupReport, track: Track) -> None:
     deleted = []
-    pictures = _all(FaceImage).iterator(ROWS_AN_ENTRY)
+    pictures = _all(FaceImage).values_list("pk", "image").iterator(ROWS_AN_ENTRY)
     total = report.rows["enrollment.faceimage"]
-    for picture in track(pictures, gettext("Pictures"), total):
-        content = _read(picture)
+    for pk, name in track(pictures, gettext("Pictures"), total):
+        content = _read(pk, name)
         if content is not None:
-            archive.add(f"files/{picture.image.name}", content)
+            archive.add(f"files/{name}", content)
             report.pictures += 1
-        elif FaceImage.objects.filter(pk=picture.pk).exists():
-            report.missing.append(picture.pk)
+        elif FaceImage.objects.filter(pk=pk).exists():
+            report.missing.append(pk)
         else:
-            deleted.append(picture.pk)
+            deleted.append(pk)
     archive.add(DELETED, _as_json(deleted))
 
 
-def _read(picture: FaceImage) -> bytes | None:
-    """Return the stored file, or None when it does not exist. Raise `StorageUnavailable`."""
+def _add_trash(archive: ArchiveWriter, report: BackupReport) -> None:
+    """Add the files that the trash holds."""
+    erased = set()
+    parts = _all(TrashedPart).exclude(file="").values_list("item", "picture_pk", "file")
+    for item, pk, name in parts.iterator(ROWS_AN_ENTRY):
+        content = _read(pk, name)
+        if content is not None:
+            archive.add(f"files/{name}", content)
+        elif TrashItem.objects.filter(pk=item).exists():
+            report.missing.append(pk)
+        elif not FaceImage.objects.filter(image=name).exists():
+            erased.add(item)
+    archive.add(ERASED, _as_json(sorted(erased)))
+
+
+def _read(pk: int, name: str) -> bytes | None:
+    """Return the stored file of a picture, or None when it does not exist.
+
+    Raise `StorageUnavailable`.
+    """
     try:
-        with picture.image.storage.open(picture.image.name or "") as file:
+        with FaceImage._meta.get_field("image").storage.open(name) as file:
             return bytes(file.read())
     except FileNotFoundError:
         return None
     except Exception as error:
         raise StorageUnavailable(
             gettext("The storage of the pictures does not give picture %(pk)d: %(error)s")
-            % {"pk": picture.pk, "error": error}
+            % {"pk": pk, "error": error}
         ) from error
 
 
 def _add_rows(archive: ArchiveWriter, model: type[models.Model]) -> None:
     rows = _all(model).iterator(ROWS_AN_ENTRY)
     for number, batch in enumerate(batches(rows, ROWS_AN_ENTRY)):
-        lines = serializers.serialize("jsonl", batch, use_natural_foreign_keys=True, cls=_Exact)
+        lines = as_lines(batch, use_natural_foreign_keys=True)
         archive.add(f"rows/{model._meta.label_lower}/{number:06}.jsonl", lines.encode())
-
-
-class _Exact(DjangoJSONEncoder):
-    """A JSON encoder that keeps microseconds; Django's own cuts times to milliseconds."""
-
-    def default(self, value: Any) -> Any:
-        return value.isoformat() if isinstance(value, datetime) else super().default(value)
 
 
 def _as_json(content: Any) -> bytes:

@@ -240,6 +240,7 @@ class BacklogThread(threading.Thread):
             forget_old_tasks,
             gallery.forget_old_searches,
             self._delete_due_persons,
+            self._empty_trash,
             self._remove_files,
             self._compare,
             partial(self._work_off, before),
@@ -259,6 +260,10 @@ class BacklogThread(threading.Thread):
     def _delete_due_persons(self) -> None:
         if expired := delete_due_persons(self._stopping.is_set):
             logger.info("Deleted %d persons whose last day is over", expired)
+
+    def _empty_trash(self) -> None:
+        if erased := enrolling.empty_trash(self._stopping.is_set):
+            logger.info("Erased %d items of the trash whose time is over", erased)
 
     def _remove_files(self) -> bool:
         removed, kept = index.remove_files()

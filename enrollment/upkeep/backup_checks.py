@@ -18,9 +18,17 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 from django.utils.translation import gettext
 
-from enrollment.models import FaceEmbedding, FaceImage, Person, validate_not_blank
+from enrollment.enrolling import RESTORABLE
+from enrollment.models import (
+    FaceEmbedding,
+    FaceImage,
+    Person,
+    TrashedPart,
+    from_lines,
+    validate_not_blank,
+)
 from enrollment.upkeep.archive import ArchiveRefused, Entry
-from enrollment.upkeep.backup_contents import DELETED, MANIFEST, Manifest, backed_up_models
+from enrollment.upkeep.backup_contents import DELETED, ERASED, MANIFEST, Manifest, backed_up_models
 from recognition.vector_store import EMBEDDING_DIM
 
 _ROWS: Final = re.compile(r"([a-z_]+\.[a-z_]+)/\d{6,}\.jsonl", re.ASCII)
@@ -97,19 +105,19 @@ def _check_entry(entry: Entry, loaded: Counter[str]) -> None:
         if not match:
             raise Malformed(_shown(entry.name))
         loaded[match[1]] += _check_rows(entry, match[1])
-    elif kind == DELETED:
-        _check_deleted(entry)
+    elif kind in (DELETED, ERASED):
+        _check_keys(entry)
     elif kind != MANIFEST:
         raise Malformed(_shown(entry.name))
 
 
-def _check_deleted(entry: Entry) -> None:
+def _check_keys(entry: Entry) -> None:
     try:
         ids = json.loads(entry.content)
     except (ValueError, RecursionError) as error:
-        raise Malformed(DELETED) from error
+        raise Malformed(entry.name) from error
     if not isinstance(ids, list) or not all(type(pk) is int for pk in ids):
-        raise Malformed(DELETED)
+        raise Malformed(entry.name)
 
 
 def check_file_name(name: str) -> None:
@@ -152,6 +160,21 @@ def _check_row(row: models.Model, label: str) -> None:
         and len(_NO_VECTOR if row.vector is None else row.vector) != VECTOR_BYTES
     ):
         raise Malformed(f"{label}: vector")
+    elif isinstance(row, TrashedPart):
+        _check_part(row)
+
+
+def _check_part(part: TrashedPart) -> None:
+    """Check what a part of the trash would restore."""
+    if part.file:
+        check_file_name(part.file)
+    for row in from_lines(part.content):
+        label = row._meta.label_lower
+        if not isinstance(row, RESTORABLE):
+            raise Malformed(f"enrollment.trashedpart: {label}")
+        if isinstance(row, FaceImage) and row.image.name != part.file:
+            raise Malformed(f"{label}: image")
+        _check_row(row, label)
 
 
 def _shown(name: str) -> str:

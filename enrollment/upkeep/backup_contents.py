@@ -11,7 +11,8 @@ from django.db import models
 
 FORMAT: Final = 1  # increased when older programs cannot read the new format
 MANIFEST: Final = "manifest.json"
-DELETED: Final = "deleted.json"
+DELETED: Final = "deleted.json"  # pictures that were deleted while the backup was made
+ERASED: Final = "erased.json"  # items of the trash that were erased while it was made
 ROWS_AN_ENTRY: Final = 1_000
 
 # Rows that `migrate` creates; a restore never replaces them.

@@ -1,4 +1,7 @@
-"""Compare the picture storage with SQL: files without a row, and rows without a file."""
+"""Compare the picture storage with SQL: files without a row, and rows without a file.
+
+Files of deleted pictures that the trash holds are accounted for.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from enrollment.models import FaceImage
+from enrollment import index
+from enrollment.models import FaceImage, TrashedPart
 from enrollment.upkeep.drift import Kind, Reconciliation
-from enrollment.upkeep.loops import Track
+from enrollment.upkeep.loops import Track, batches
 
 PICTURES_FOLDER: Final = "pictures"  # see enrollment.models.picture_path
 # With a Milvus server, other processes may be storing pictures: first the file, then the row.
@@ -21,6 +25,7 @@ UPLOAD_TAKES_AT_MOST: Final = timedelta(minutes=15)
 # More files without a row than a crash leaves; DATABASE_URL may name the wrong database.
 LEFTOVER_FILES: Final = 100
 LEFTOVER_SHARE: Final = 0.1
+NAMES_A_QUERY: Final = 1_000
 
 
 def compare_files(
@@ -40,12 +45,17 @@ def compare_files(
             unnamed.discard(name)
         elif not storage.exists(name):
             missing.append(pk)
+    unnamed.difference_update(
+        TrashedPart.objects.exclude(file="").values_list("file", flat=True).iterator()
+    )
     result.note(Kind.MISSING_FILE, missing)
     result.note(Kind.ORPHAN_FILE, sorted(unnamed))
     if mend:
         # The row of a file older than this cannot be about to be written.
         settled = started_at - (timedelta(0) if alone else UPLOAD_TAKES_AT_MOST)
         _note_missing(result, missing)
+        for names in batches(sorted(unnamed), NAMES_A_QUERY):  # deleted or restored meanwhile
+            unnamed -= index.files_in_use(names)
         _delete_leftovers(result, storage, unnamed, settled)
 
 

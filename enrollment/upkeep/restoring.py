@@ -24,9 +24,11 @@ from django.db import DatabaseError, connection, transaction
 from django.db.migrations import RunPython, RunSQL
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
+from django.db.models import Max
 from django.utils.translation import gettext
 
 from enrollment import index, journal
+from enrollment.enrolling import highest_keys
 from enrollment.exceptions import StorageUnavailable
 from enrollment.models import (
     FaceEmbedding,
@@ -36,6 +38,8 @@ from enrollment.models import (
     JournalEntry,
     JournalSubject,
     Removal,
+    TrashedPart,
+    TrashItem,
     note_removals,
 )
 from enrollment.upkeep.archive import (
@@ -47,6 +51,7 @@ from enrollment.upkeep.archive import (
 from enrollment.upkeep.backup_checks import Malformed, check_entries, manifest_of, older, refused
 from enrollment.upkeep.backup_contents import (
     DELETED,
+    ERASED,
     FORMAT,
     MADE_BY_MIGRATE,
     MANIFEST,
@@ -194,6 +199,7 @@ def _check_empty() -> None:
 def _replace_rows(entries: Iterable[Entry], report: RestoreReport, undo: ExitStack) -> None:
     _empty_tables()
     deleted: list[int] = []
+    erased: list[int] = []
     for entry in entries:
         kind, _slash, name = entry.name.partition("/")
         if kind == "files":
@@ -205,7 +211,10 @@ def _replace_rows(entries: Iterable[Entry], report: RestoreReport, undo: ExitSta
             _load(entry.content)
         elif kind == DELETED:
             deleted = json.loads(entry.content)
+        elif kind == ERASED:
+            erased = json.loads(entry.content)
     FaceImage.objects.filter(pk__in=deleted).delete()
+    TrashItem.objects.filter(pk__in=erased).delete()
     Removal.objects.all().delete()
     _release_requests()
     FaceEmbedding.objects.filter(status=FaceEmbedding.Status.INDEXED).update(
@@ -243,10 +252,27 @@ def _load(content: bytes) -> None:
 
 
 def _reset_sequences() -> None:
-    """Set PostgreSQL's id sequences after the restored rows, which came with their ids."""
+    """Set the id sequences after the restored rows, which came with their ids.
+
+    So it is done with the keys of rows in the trash, which may be higher: they come back with them.
+    """
     with connection.cursor() as cursor:
         for statement in connection.ops.sequence_reset_sql(no_style(), backed_up_models()):
             cursor.execute(statement)
+        for model, key in highest_keys().items():
+            if key > (model._base_manager.aggregate(last=Max("pk"))["last"] or 0):
+                _set_sequence(cursor, model._meta.db_table, key)
+
+
+def _set_sequence(cursor: Any, table: str, key: int) -> None:
+    """Let the next row of the table get a key above this one."""
+    if connection.vendor == "postgresql":
+        cursor.execute("SELECT setval(pg_get_serial_sequence(%s, 'id'), %s)", [table, key])
+    else:
+        cursor.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = %s", [table])
+        key = max(key, cursor.fetchone()[0] or 0)
+        cursor.execute("DELETE FROM sqlite_sequence WHERE name = %s", [table])
+        cursor.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (%s, %s)", [table, key])
 
 
 def _storage() -> Storage:
@@ -293,16 +319,17 @@ def _restore_weights(name: str, content: IO[bytes], report: RestoreReport, undo:
 
 
 def _known_files() -> set[str]:
-    """Return the names of all picture files, including deleted ones that still wait for removal."""
+    """Return the names of all picture files, including deleted ones in the trash or that still wait
+    for removal."""
     waiting = Removal.objects.exclude(file="").values_list("file", flat=True)
-    return {*FaceImage.objects.values_list("image", flat=True), *waiting}
+    trashed = TrashedPart.objects.exclude(file="").values_list("file", flat=True)
+    return {*FaceImage.objects.values_list("image", flat=True), *waiting, *trashed}
 
 
 def _record_unused_files(names: set[str]) -> None:
     """Record files for removal that the restored rows do not use."""
     for batch in batches(sorted(names), ROWS_AN_ENTRY):
-        kept = FaceImage.objects.filter(image__in=batch).values_list("image", flat=True)
-        note_removals(files=set(batch).difference(kept))
+        note_removals(files=set(batch) - index.files_in_use(batch))
 
 
 def _index(report: RestoreReport, track: Track) -> None:

@@ -1,7 +1,7 @@
 """What the API, the pages and the admin share: form fields, picture responses, reports,
 permissions."""
 
-from enrollment.web.acts import Act, owner_of
+from enrollment.web.acts import Act, acts_to_undo, owner_of
 from enrollment.web.auditing import audit_report
 from enrollment.web.face_choice import choose_faces
 from enrollment.web.importing import import_pictures, import_run, may_import
@@ -12,6 +12,7 @@ from enrollment.web.reports import enroll_files, say_mistakable, say_synced, und
 from enrollment.web.sight import found_by, is_found, may_see, picture_address
 from enrollment.web.spreadsheets import escaped, unescaped
 from enrollment.web.tokens import TokenAuthentication, accounts_with_old_tokens
+from enrollment.web.undoing import erase_item, may_undo, say_done, trash_items, undo_item
 
 __all__ = [
     "Act",
@@ -19,9 +20,11 @@ __all__ = [
     "Place",
     "TokenAuthentication",
     "accounts_with_old_tokens",
+    "acts_to_undo",
     "audit_report",
     "choose_faces",
     "enroll_files",
+    "erase_item",
     "escaped",
     "found_by",
     "import_pictures",
@@ -29,11 +32,15 @@ __all__ = [
     "is_found",
     "may_import",
     "may_see",
+    "may_undo",
     "owner_of",
     "picture_address",
     "picture_response",
+    "say_done",
     "say_mistakable",
     "say_synced",
+    "trash_items",
     "undecided",
+    "undo_item",
     "unescaped",
 ]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 from django.http import HttpRequest
+
+from enrollment.models import TrashItem
 
 
 class Act(StrEnum):
@@ -17,10 +20,24 @@ class Act(StrEnum):
     BROWSE = "enrollment.view_person"  # persons with their pictures, doubts among them
     ADD_PERSON = "enrollment.add_person"
     CHANGE_PERSON = "enrollment.change_person"  # id, name, legal basis, retention, cover
-    DELETE_PERSON = "enrollment.delete_person"  # and merge
+    DELETE_PERSON = "enrollment.delete_person"  # and merge, restore, erase
     ADD_PICTURES = "enrollment.add_faceimage"
     CHANGE_PICTURES = "enrollment.change_faceimage"  # move to another person; dismiss doubts
     DELETE_PICTURES = "enrollment.delete_faceimage"
+
+
+_UNDOING: Final = {
+    TrashItem.Kind.PERSON: (Act.DELETE_PERSON,),
+    TrashItem.Kind.PICTURES: (Act.DELETE_PICTURES,),
+    TrashItem.Kind.MOVE: (Act.CHANGE_PICTURES,),
+    TrashItem.Kind.MERGE: (Act.DELETE_PERSON,),
+    TrashItem.Kind.IMPORT: (Act.DELETE_PICTURES, Act.DELETE_PERSON),
+}
+
+
+def acts_to_undo(item: TrashItem) -> tuple[Act, ...]:
+    """Return what one must be allowed to undo the item, or to erase it: the act itself."""
+    return _UNDOING[TrashItem.Kind(item.kind)]
 
 
 def owner_of(request: HttpRequest) -> int:

@@ -15,7 +15,7 @@ from django.test import Client
 from PIL import Image
 
 from enrollment.enrolling import (
-    delete_person,
+    erase_person,
     forget_old_imports,
     merge_persons,
     waiting,
@@ -237,7 +237,7 @@ def test_what_waits_goes_with_the_person_and_follows_a_merge(
         add(local, person, group=group)
     add(local, bia, pair=pair)
     with commits():
-        delete_person(ana)
+        erase_person(ana)
     assert len(list(imports.iterdir())) == 3
     with commits():
         merge_persons(caio, bia)

@@ -44,7 +44,7 @@ def test_erased_person_is_nowhere_in_the_journal() -> None:
     ana = enrolling.create_person("ana-1234", name="Ana Lima")
     old = enrolling.create_person("ana-old", name="Old")
     enrolling.merge_persons(ana, old)
-    enrolling.delete_person(ana)
+    enrolling.erase_person(ana)
     assert not JournalSubject.objects.exclude(personal=None).exists()
     assert not JournalSubject.objects.exclude(salt="").exists()
     last = JournalEntry.objects.latest("number")

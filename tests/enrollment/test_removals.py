@@ -18,7 +18,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from enrollment import gallery, index
-from enrollment.enrolling import delete_person, delete_pictures, zip_import
+from enrollment.enrolling import erase_person, erase_pictures, zip_import
 from enrollment.models import (
     FaceEmbedding,
     FaceImage,
@@ -38,7 +38,7 @@ KILLED_AFTER_COMMIT = (
     SETUP
     + """
 import os, signal
-from enrollment.enrolling import Upload, delete_person, enroll_pictures
+from enrollment.enrolling import Upload, erase_person, enroll_pictures
 from enrollment.index import removals
 from tests.pictures import draw_picture
 
@@ -47,7 +47,7 @@ for person in ("ana", "bia"):
                for n in range(2)]
     enroll_pictures(uploads, source="api", use_face_detection=False)
 removals.remove_deleted.func.__globals__["remove_files"] = lambda: os.kill(os.getpid(), signal.SIGKILL)
-delete_person(Person.objects.get(person_id="ana"))
+erase_person(Person.objects.get(person_id="ana"))
 """
 )
 PASS = (
@@ -87,7 +87,7 @@ def test_killed_between_commit_and_hook_leaves_nothing(tmp_path):
 ERASED = (
     SETUP
     + """
-from enrollment.enrolling import Upload, delete_person, enroll_pictures
+from enrollment.enrolling import Upload, erase_person, enroll_pictures
 from tests.pictures import draw_picture
 
 for person in ("bia", "123.456.789-09", "caio"):
@@ -98,7 +98,7 @@ erased = Person.objects.get(person_id="123.456.789-09")
 vectors = [row.vector.hex() for row in FaceEmbedding.objects.filter(face_image__person=erased)]
 tell(vectors=vectors)
 sys.stdin.readline()
-delete_person(erased)
+erase_person(erased)
 """
     + PASS.removeprefix(SETUP)
     + """
@@ -137,7 +137,7 @@ def test_two_hundred_pictures_are_deleted_in_a_handful_of_queries(django_assert_
     add_vectors({"ana": 200, "bia": 1})
     person = Person.objects.get(person_id="ana")
     with django_assert_max_num_queries(20):
-        assert delete_person(person) == 200
+        assert erase_person(person) == 200
     assert Removal.objects.filter(file="").count() == 200
     assert FaceEmbedding.objects.count() == 1
 
@@ -148,7 +148,7 @@ def test_while_the_server_runs_nobody_waits_for_the_removal(commits, picture, mo
     index.thread_runs.set()
     try:
         with commits():
-            delete_person(person)
+            erase_person(person)
     finally:
         index.thread_runs.clear()
     assert Removal.objects.count() == 2 and len(stored()) == 1
@@ -163,7 +163,7 @@ def test_while_the_server_runs_nobody_waits_for_the_removal(commits, picture, mo
         lambda person: Person.objects.all().delete(),
         lambda person: person.face_images.all().delete(),
         lambda person: person.face_images.get().delete(),
-        lambda person: delete_pictures(person, [person.face_images.get().pk]),
+        lambda person: erase_pictures(person, [person.face_images.get().pk]),
     ],
 )
 def test_whatever_deletes_leaves_nothing(commits, picture, settings, delete):
@@ -180,7 +180,7 @@ def test_storage_that_fails_once_is_asked_again(commits, picture, settings, monk
     with monkeypatch.context() as patch:
         patch.setattr(FileSystemStorage, "delete", lambda *_: 1 / 0)
         with commits():
-            delete_person(person)
+            erase_person(person)
         assert stored() == []  # what is Milvus's does not wait for the storage
         assert backlog.BacklogThread()._pass(timezone.now()) == backlog.FIRST_RETRY
     assert gallery.gallery_state().deletions == 1 and gallery.removals_that_wait() is None
@@ -216,7 +216,7 @@ def test_answers_and_reports_that_name_the_person_go(commits, picture, settings,
             json.dumps({"results": results})
         )
     with commits():
-        delete_person(person)
+        erase_person(person)
     assert [home.name for home in zip_import.imports_folder().iterdir()] == ["c"]
     answers = dict(IdempotentRequest.objects.values_list("key", "status"))
     assert answers == {"ana": 410, "mariana": 200}
@@ -266,7 +266,7 @@ def test_an_import_that_nobody_confirmed_goes_without_another(settings, tmp_path
 def test_a_rolled_back_deletion_leaves_no_note(picture):
     person = enroll("ana", picture).person
     with pytest.raises(ZeroDivisionError), transaction.atomic():
-        delete_person(person)
+        erase_person(person)
         _ = 1 / 0
     assert not Removal.objects.exists() and FaceImage.objects.exists()
     assert get_vector_store().row_count() == 1

@@ -72,7 +72,7 @@ def test_deletion_stops_between_persons_and_passes_over_who_is_gone(four, monkey
     def already(person: Person) -> int:
         raise PersonNotFound
 
-    monkeypatch.setattr(retention, "delete_person", already)
+    monkeypatch.setattr(retention, "erase_person", already)
     assert retention.delete_due_persons() == 0
 
 

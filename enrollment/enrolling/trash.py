@@ -1,0 +1,292 @@
+"""The trash: put persons and pictures in, and erase them when their days are over.
+
+What is put in is deleted from every list and search in the same transaction that keeps it in
+`TrashItem`. The picture files stay in the storage until the item is erased.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime, time, timedelta
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import models, transaction
+from django.db.models import CharField, Prefetch, Q, QuerySet
+from django.db.models.functions import Cast
+from django.utils import timezone
+from django.utils.translation import gettext
+
+from enrollment import journal
+from enrollment.enrolling.idempotency import answers_about, forget_answers_about
+from enrollment.enrolling.waiting import forget_waiting_for, waiting_keys
+from enrollment.enrolling.zip_import import forget_imports_of
+from enrollment.exceptions import NotInTrash
+from enrollment.models import (
+    Doubt,
+    FaceEmbedding,
+    FaceImage,
+    MergedId,
+    Person,
+    SearchEntry,
+    TrashedPart,
+    TrashItem,
+    as_lines,
+    forget_in_history,
+    note_removals,
+)
+
+PICTURES_AT_A_TIME: Final = 500  # their rows and vectors are in memory together
+
+Kind = TrashItem.Kind
+# Persons of items, without what it takes to restore them: `item.person_ids` reads them.
+PERSONS_OF_ITEMS: Final = Prefetch(
+    "parts", TrashedPart.objects.exclude(person_id="").defer("content"), to_attr="persons"
+)
+
+
+def new_item(
+    kind: str, label: str, persons: Iterable[Person] = (), **values: Any
+) -> TrashItem | None:
+    """Store an item without parts; return None when `TRASH_DAYS` is 0.
+
+    It is kept no longer than the first last day (`keep_until`) of the persons whom it holds.
+    """
+    if not settings.TRASH_DAYS:
+        return None
+    days = [person.keep_until for person in persons if person.keep_until]
+    due = timezone.now() + timedelta(days=settings.TRASH_DAYS)
+    if days:
+        midnight = datetime.combine(min(days) + timedelta(days=1), time.min)
+        due = min(due, timezone.make_aware(midnight))
+    return TrashItem.objects.create(kind=kind, label=label[:500], erase_at=due, **values)
+
+
+def put_away(item: TrashItem, persons: Sequence[Person], pictures: QuerySet[FaceImage]) -> None:
+    """Delete these persons with their pictures, and these pictures, into the item.
+
+    The caller has locked the persons of all of them, in the transaction that made the item.
+    """
+    keys = [person.pk for person in persons]
+    pictures = FaceImage.objects.filter(Q(person__in=keys) | Q(pk__in=pictures.values("pk")))
+    ids = list(pictures.order_by("pk").values_list("pk", flat=True))
+    TrashedPart.objects.bulk_create(person_part(item, person) for person in persons)
+    for some in in_parts(ids):
+        TrashedPart.objects.bulk_create(_picture_parts(item, some))
+    covered = Person.objects.filter(cover__in=ids).exclude(pk__in=keys)
+    item.facts |= {
+        "searches": searches_of(keys),
+        "covers": list(covered.values_list("pk", "cover")),
+    }
+    item.pictures = len(ids)
+    item.save(update_fields=["facts", "pictures"])
+    Person.objects.filter(pk__in=keys).delete_into_trash()
+    FaceImage.objects.filter(pk__in=ids).delete_into_trash()
+    for person in persons:
+        forget_answers_about(person.person_id)
+
+
+def keep_owners(item: TrashItem, pictures: QuerySet[FaceImage]) -> None:
+    """Note in the item whose the pictures are, before they are moved."""
+    owners = list(pictures.order_by("pk").values_list("pk", "person"))
+    TrashedPart.objects.bulk_create(
+        TrashedPart(item=item, picture_pk=picture, person_pk=owner) for picture, owner in owners
+    )
+    covers = Person.objects.filter(cover__in=pictures.values("pk")).values_list("pk", "cover")
+    item.facts |= {"covers": list(covers)}
+    item.pictures = len(owners)
+    item.save(update_fields=["facts", "pictures"])
+
+
+def keep_merged(item: TrashItem, person: Person) -> None:
+    """Keep in the item a person who is about to be merged."""
+    keep_owners(item, FaceImage.objects.filter(person=person))
+    person_part(item, person).save()
+    item.facts = {
+        "searches": searches_of([person.pk]),
+        "merged_ids": list(person.merged_ids.values_list("former_pk", flat=True)),
+        "waiting": waiting_keys(person.pk),
+    }
+
+
+def searches_of(persons: Iterable[int]) -> list[list[Any]]:
+    """Return the ids of the log's entries about each person, as [person, [ids]]."""
+    entries = defaultdict(list)
+    found = SearchEntry.objects.filter(person__in=persons).order_by("pk")
+    for person, pk in found.values_list("person", "pk"):
+        entries[person].append(pk)
+    return [[person, ids] for person, ids in entries.items()]
+
+
+def person_part(item: TrashItem, person: Person) -> TrashedPart:
+    """Return the unsaved part with the person, their merged ids and the answers about them."""
+    rows = [person, *person.merged_ids.all(), *answers_about(person.person_id)]
+    return TrashedPart(
+        item=item, person_pk=person.pk, person_id=person.person_id, content=as_lines(rows)
+    )
+
+
+def _picture_parts(item: TrashItem, ids: Sequence[int]) -> list[TrashedPart]:
+    rows: defaultdict[int, list[models.Model]] = defaultdict(list)
+    for row in FaceEmbedding.objects.filter(face_image__in=ids).order_by("pk"):
+        rows[row.face_image_id].append(row)
+    named = Doubt.with_dismissed.filter(Q(face_image__in=ids) | Q(other__in=ids))
+    wanted = set(ids)
+    for doubt in named.order_by("pk"):
+        whose = doubt.face_image_id if doubt.face_image_id in wanted else doubt.other_id
+        rows[whose or 0].append(doubt)
+    return [
+        TrashedPart(
+            item=item,
+            person_pk=picture.person_id,
+            picture_pk=picture.pk,
+            file=picture.image.name or "",
+            content=as_lines([picture, *rows[picture.pk]]),
+        )
+        for picture in FaceImage.objects.filter(pk__in=ids).order_by("pk")
+    ]
+
+
+def in_parts(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Yield the ids in batches whose rows fit into memory."""
+    for start in range(0, len(ids), PICTURES_AT_A_TIME):
+        yield ids[start : start + PICTURES_AT_A_TIME]
+
+
+# Looking into it
+
+
+def held(pk: int) -> TrashItem:
+    """Lock an item until the transaction ends, and return it. Raise `NotInTrash`."""
+    item = in_trash().select_for_update().filter(pk=pk).first()
+    if item is None:
+        raise NotInTrash(
+            gettext(
+                "This cannot be undone any more: it was undone already, or erased when its time was over."
+            )
+        )
+    return item
+
+
+def in_trash() -> QuerySet[TrashItem]:
+    """Return the items whose time is not over, newest first."""
+    return TrashItem.objects.exclude(_due())
+
+
+def trashed_person(person_id: str) -> TrashItem:
+    """Return the newest item that holds a deleted person with this id. Raise `NotInTrash`."""
+    item = in_trash().filter(_deleted(person_id)).first()
+    if item is None:
+        message = gettext("The trash holds nobody with the id '%(person_id)s'.")
+        raise NotInTrash(message % {"person_id": person_id})
+    return item
+
+
+def _deleted(person_id: str) -> Q:
+    return Q(parts__person_id=person_id) & ~Q(kind=Kind.MERGE)
+
+
+def _due() -> Q:
+    now = timezone.now()
+    # Fewer days, set meanwhile, hold for what is in the trash already.
+    return Q(erase_at__lte=now) | Q(created_at__lte=now - timedelta(days=settings.TRASH_DAYS))
+
+
+# Erasing
+
+
+def empty_trash(stopped: Callable[[], bool] = lambda: False) -> int:
+    """Erase every item whose time is over; return how many. `stopped` is asked between two."""
+    erased = 0
+    for pk in list(TrashItem.objects.filter(_due()).order_by("pk").values_list("pk", flat=True)):
+        if stopped():
+            break
+        with suppress(NotInTrash):  # another process was faster
+            erase_item(pk)
+            erased += 1
+    return erased
+
+
+def erase_item(pk: int) -> None:
+    """Erase an item for good: rows, files, and everything that names its persons.
+
+    Raise `NotInTrash` when it is gone.
+    """
+    with journal.changes():
+        item = TrashItem.objects.select_for_update().filter(pk=pk).first()
+        if item is None:
+            raise NotInTrash(gettext("The trash does not hold this any more."))
+        _erase(TrashedPart.objects.filter(item=item))
+        item.delete()
+
+
+def erase_trashed_person(person_id: str) -> int:
+    """Erase a deleted person for good; return how many pictures. Raise `NotInTrash`."""
+    trashed_person(person_id)
+    return erase_trash_of([], person_id)
+
+
+def erase_trash_of(persons: Iterable[int], person_id: str = "") -> int:
+    """Erase what the trash holds of these persons, by key, and of a deleted one with this id.
+
+    Acts that gave them pictures cannot be undone any more. Return the number of erased pictures.
+    """
+    named = TrashedPart.objects.exclude(person_id="").filter(person_id=person_id)
+    keys = {*persons, *named.exclude(item__kind=Kind.MERGE).values_list("person_pk", flat=True)}
+    with journal.changes():
+        whole = TrashItem.objects.filter(taker_pk__in=keys)
+        theirs = TrashedPart.objects.filter(Q(person_pk__in=keys) | Q(item__in=whole))
+        items = list(theirs.order_by().values_list("item", flat=True).distinct())
+        count = _erase(theirs)
+        theirs.delete()
+        whole.delete()
+        TrashItem.objects.filter(pk__in=items, parts=None).delete()
+    return count
+
+
+def _erase(parts: QuerySet[TrashedPart]) -> int:
+    """Record the files of the parts for removal and forget their persons; return how many files.
+
+    A merged person is not forgotten: they live on in who took them over.
+    """
+    files = list(parts.exclude(file="").values_list("file", flat=True))
+    note_removals(files=files)
+    kept = parts.exclude(content="")
+    forget_in_history(
+        {
+            FaceImage: _texts(kept.exclude(picture_pk=None), "picture_pk"),
+            Person: _texts(kept.filter(picture_pk=None), "person_pk"),
+        }
+    )
+    deleted = kept.exclude(person_id="").exclude(item__kind=Kind.MERGE)
+    for pk, person_id in list(deleted.values_list("person_pk", "person_id")):
+        forget_person(pk, person_id, parts.filter(person_pk=pk).exclude(file="").count())
+    return len(files)
+
+
+def _texts(parts: QuerySet[TrashedPart], field: str) -> Any:
+    return parts.annotate(text=Cast(field, CharField())).values("text")
+
+
+def forget_person(pk: int, person_id: str, pictures: int) -> None:
+    """Forget what names an erased person apart from their rows, and journal that they are erased.
+
+    These are stored answers to idempotent requests and the journal now, import reports and
+    pictures that wait for a choice of face after the commit.
+    """
+
+    def forget_files() -> None:  # no partial: when one fails, Django 5.2 drops the hooks after it
+        forget_waiting_for(pk)
+        forget_imports_of(person_id)
+
+    journal.forget(pk, {"count": pictures})
+    forget_answers_about(person_id)
+    transaction.on_commit(forget_files, robust=True)
+
+
+def former_keys(person: Person) -> set[int]:
+    """Return the keys of the person and of everybody who was merged into them."""
+    merged = MergedId.objects.filter(taker=person)
+    return {person.pk, *merged.values_list("former_pk", flat=True)}

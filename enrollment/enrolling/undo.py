@@ -1,0 +1,146 @@
+"""Take back an act that the trash keeps: a deletion, a move, a merge, an import."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, Final
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef
+from django.utils.translation import gettext
+
+from enrollment import journal
+from enrollment.enrolling.corrections import delete_person, locked_persons, move
+from enrollment.enrolling.restoring import (
+    Restored,
+    present_owners,
+    relink,
+    restore,
+    restore_person,
+)
+from enrollment.enrolling.trash import Kind, held, in_parts, new_item, put_away
+from enrollment.enrolling.waiting import move_waiting
+from enrollment.exceptions import NotUndoable
+from enrollment.models import FaceImage, MergedId, Person, TrashItem
+
+_FIELDS: Final = {each.name: each for each in Person._meta.fields}
+
+
+def undo(item: TrashItem, *, person_id: str | None = None) -> Restored:
+    """Take back the act of the item, which is gone then.
+
+    `person_id` is another id for a person who comes back. Raise `NotInTrash` when the item is gone,
+    `PersonExists` when somebody else has the id by now, and `NotUndoable` when persons or pictures
+    that it takes are not there any more.
+    """
+    match item.kind:
+        case Kind.MOVE:
+            return _undo_move(item)
+        case Kind.MERGE:
+            return _undo_merge(item, person_id)
+        case Kind.IMPORT:
+            return _undo_import(item)
+    return restore(item, person_id=person_id)
+
+
+def _journal(
+    item: TrashItem, taker: Person | None, pictures: list[int], owners: Iterable[Person]
+) -> None:
+    """Journal that the act of the item was undone, of which the owners have pictures back."""
+    facts = {"undone": item.kind, **journal.pictures(pictures)}
+    others = [("", owner) for owner in owners]
+    journal.record(journal.Action.UNDONE, person=taker, persons=others, facts=facts)
+
+
+def _undo_move(item: TrashItem) -> Restored:
+    with journal.changes():
+        item = held(item.pk)
+        parts = list(item.parts.values_list("picture_pk", "person_pk"))
+        owners = present_owners({item.taker_pk or 0, *(owner for _picture, owner in parts)})
+        taker = owners[item.taker_pk or 0]
+        by_owner = defaultdict(list)
+        for picture, owner in parts:
+            by_owner[owner].append(picture or 0)
+        back = []
+        for owner, pictures in by_owner.items():
+            back += _move_back(pictures, taker, owners[owner])
+        if not back:
+            raise NotUndoable(_not_there(taker))
+        relink(item)
+        _journal(item, taker, back, [owners[owner] for owner in by_owner])
+        item.delete()
+        if item.facts.get("is_new") and not taker.face_images.exists():
+            delete_person(taker)
+    return Restored([owners[owner] for owner in by_owner], back)
+
+
+def _move_back(pictures: list[int], taker: Person, owner: Person) -> list[int]:
+    """Move those of the pictures back that the taker still has; return their ids."""
+    back = []
+    for some in in_parts(pictures):
+        back += move(FaceImage.objects.filter(pk__in=some, person=taker), owner)
+    return back
+
+
+def _not_there(taker: Person) -> str:
+    message = gettext("%(person)s has none of these pictures any more, so nothing was moved back.")
+    return message % {"person": taker}
+
+
+def _undo_merge(item: TrashItem, person_id: str | None) -> Restored:
+    with journal.changes():
+        item = held(item.pk)
+        kept = present_owners([item.taker_pk or 0])[item.taker_pk or 0]
+        part = item.parts.get(picture_pk=None)
+        MergedId.objects.filter(former_pk=part.person_pk, taker=kept).delete()
+        person = restore_person(part, person_id)
+        earlier = item.facts.get("merged_ids", ())
+        MergedId.objects.filter(former_pk__in=earlier, taker=kept).update(taker=person)
+        pictures = [part.picture_pk or 0 for part in item.parts.exclude(picture_pk=None)]
+        cover = person.cover_id
+        back = _move_back(pictures, kept, person)
+        Person.objects.filter(pk=person.pk).update(cover=cover if cover in back else None)
+        relink(item)
+        _give_details_back(kept, item.facts.get("kept", {}))
+        _journal(item, kept, back, [person])
+        item.delete()
+        waiting, source, to = item.facts.get("waiting", ()), kept.pk, person.pk
+
+        def give_waiting_back() -> None:
+            move_waiting(source, to, waiting)
+
+        transaction.on_commit(give_waiting_back, robust=True)
+    return Restored([person], back)
+
+
+def _give_details_back(kept: Person, merge: dict[str, dict[str, Any]]) -> None:
+    """Set what the merge changed of the kept person as it was, unless it was changed again."""
+    changed = []
+    for name, after in merge.get("after", {}).items():
+        convert = _FIELDS[name].to_python
+        if getattr(kept, name) == convert(after):
+            setattr(kept, name, convert(merge["before"][name]))
+            changed.append(name)
+    if changed:
+        kept.save(update_fields=[*changed, "updated_at"])
+
+
+def _undo_import(item: TrashItem) -> Restored:
+    """Put what the import enrolled into the trash: pictures, and persons who are new with them."""
+    ours = FaceImage.objects.filter(upload_key__startswith=f"{item.facts['key']}:")
+    with journal.changes():
+        item = held(item.pk)
+        owners = locked_persons(ours.order_by().values_list("person", flat=True).distinct())
+        if not owners:
+            raise NotUndoable(gettext("None of the imported pictures is there any more."))
+        others = FaceImage.objects.filter(person=OuterRef("pk")).exclude(pk__in=ours.values("pk"))
+        made = Person.objects.filter(pk__in=owners, created_at__gte=item.created_at)
+        new = list(made.filter(~Exists(others)).order_by("pk"))
+        ids = list(ours.values_list("pk", flat=True))
+        _journal(item, None, ids, owners.values())
+        item.delete()
+        undone = new_item(Kind.PERSON if new else Kind.PICTURES, item.label, new)
+        if undone:
+            put_away(undone, new, ours)
+    return Restored([], ids)

@@ -1,0 +1,126 @@
+"""The trash: what was deleted, moved or merged, as it was, until it is restored or erased.
+
+A deleted row is really deleted, so no list, search or count has to leave it out. What it takes to
+bring it back stands here as text, with its vectors; the picture files stay in the storage. Deleting
+and keeping are one transaction, and so are restoring and forgetting.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+from django.core import serializers
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from enrollment.models.person import PERSON_ID_MAX_LENGTH, Person, PersonIdField
+
+
+class ExactEncoder(DjangoJSONEncoder):
+    """A JSON encoder that keeps microseconds; Django's own cuts times to milliseconds."""
+
+    def default(self, value: Any) -> Any:
+        return value.isoformat() if isinstance(value, datetime) else super().default(value)
+
+
+def as_lines(rows: Iterable[models.Model], **options: Any) -> str:
+    """Return the rows as JSON, one a line, from which `from_lines` makes equal rows."""
+    lines: str = serializers.serialize("jsonl", rows, cls=ExactEncoder, **options)
+    return lines
+
+
+def from_lines(lines: str) -> Iterator[models.Model]:
+    """Yield the unsaved rows that `as_lines` was given. Fields that exist no more are left out."""
+    # Split at newlines only: names may contain other characters that `splitlines` splits at.
+    text = io.StringIO(lines, newline="\n")
+    for row in serializers.deserialize("jsonl", text, ignorenonexistent=True):
+        yield row.object
+
+
+class TrashItem(models.Model):
+    """An act that can be taken back until `erase_at`; its parts hold what that takes."""
+
+    class Kind(models.TextChoices):
+        PERSON = "person", _("person deleted")
+        PICTURES = "pictures", _("pictures deleted")
+        MOVE = "move", _("pictures moved")
+        MERGE = "merge", _("persons merged")
+        IMPORT = "import", _("pictures imported")
+
+    kind = models.CharField(_("what"), max_length=10, choices=Kind)
+    label = models.CharField(_("whom it is about"), max_length=500, blank=True)
+    taker_pk = models.BigIntegerField(
+        null=True, db_index=True, help_text="key of the person who got the pictures"
+    )
+    pictures = models.PositiveIntegerField(_("pictures"), default=0)
+    facts = models.JSONField(default=dict, encoder=ExactEncoder)
+    created_at = models.DateTimeField(_("time"), default=timezone.now)
+    erase_at = models.DateTimeField(_("erased at"), db_index=True)
+
+    class Meta:
+        verbose_name = _("item of the trash")
+        verbose_name_plural = _("trash")
+        ordering = ["-pk"]
+        default_permissions = ()  # who may delete may restore
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}: {self.label}" if self.label else str(self.kind)
+
+    @property
+    def person_ids(self) -> list[str]:
+        """The ids of the persons whom it holds. Prefetch `PERSONS_OF_ITEMS` for many items."""
+        known = getattr(self, "persons", None)
+        parts = self.parts.exclude(person_id="").defer("content") if known is None else known
+        return [part.person_id for part in parts]
+
+
+class TrashedPart(models.Model):
+    """One person or one picture of a `TrashItem`.
+
+    `content` has the rows to restore, `person_pk` whom the picture belonged to. Moved pictures and
+    merged persons' pictures are still there, so these parts have neither a content nor a file.
+    """
+
+    item = models.ForeignKey(TrashItem, models.CASCADE, related_name="parts")
+    person_pk = models.BigIntegerField(db_index=True)
+    person_id = models.CharField(
+        max_length=PERSON_ID_MAX_LENGTH, blank=True, db_index=True, help_text="of a person"
+    )
+    picture_pk = models.BigIntegerField(null=True, db_index=True, help_text="null: it is a person")
+    file = models.CharField(max_length=200, blank=True, db_index=True)
+    content = models.TextField(blank=True)
+
+    class Meta:
+        verbose_name = _("part of the trash")
+        verbose_name_plural = _("parts of the trash")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.person_id or f"#{self.picture_pk}"
+
+
+class MergedId(models.Model):
+    """The id of a person who was merged, and whom it stands for since."""
+
+    person_id = PersonIdField(_("merged id"), max_length=PERSON_ID_MAX_LENGTH, unique=True)
+    taker = models.ForeignKey(
+        Person, models.CASCADE, related_name="merged_ids", verbose_name=_("merged into")
+    )
+    former_pk = models.BigIntegerField(
+        db_index=True, editable=False, help_text="key of the person who was merged"
+    )
+    created_at = models.DateTimeField(_("merged at"), default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = _("merged id")
+        verbose_name_plural = _("merged ids")
+        ordering = ["person_id"]
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.person_id)

@@ -1,0 +1,95 @@
+"""Offer and carry out the undoing of what the trash keeps, for the admin and the pages."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.loader import render_to_string
+from django.utils.html import format_html
+from django.utils.translation import gettext, ngettext
+from django.views.decorators.http import require_POST
+
+from enrollment import enrolling
+from enrollment.enrolling import Done
+from enrollment.models import Person, TrashItem
+from enrollment.web.acts import acts_to_undo
+from recognition.api.access import lacking_permission, may
+from recognition.exceptions import RecognitionError
+
+MOST_SHOWN: Final = 500  # items of the trash on its page
+
+
+def say_done(request: HttpRequest, text: str, *done: Done, undo: str = "trash-undo") -> None:
+    """Say what was done, with a button to undo it; `undo` is the name of the URL that does."""
+    items = [each.undo for each in done if each.undo and may_undo(request, each.undo)]
+    if items:
+        context = {"items": items, "undo": undo}
+        text = format_html(
+            "{} {}", text, render_to_string("enrollment/undo.html", context, request)
+        )
+    messages.success(request, text)
+
+
+def may_undo(request: HttpRequest, item: TrashItem) -> bool:
+    """Return whether the request may undo the item, or erase it."""
+    return all(may(request, act) for act in acts_to_undo(item))
+
+
+@require_POST
+def undo_item(request: HttpRequest, pk: int, *, person: str, trash: str) -> HttpResponse:
+    """Undo the item and show the person whom it was about.
+
+    `person` and `trash` are names of URLs. A `person_id` in the form is another id for the person.
+    """
+    item = _item(request, pk)
+    try:
+        restored = enrolling.undo(item, person_id=request.POST.get("person_id", "").strip() or None)
+    except RecognitionError as error:
+        messages.error(request, error.message)
+        return redirect(trash)
+    except ValidationError as error:
+        messages.error(request, " ".join(error.messages))
+        return redirect(trash)
+    count = len(restored.pictures)
+    text = ngettext(
+        "Undone: all is as before, with %(count)d picture.",
+        "Undone: all is as before, with %(count)d pictures.",
+        count,
+    )
+    messages.success(request, text % {"count": count})
+    there = next(iter(restored.persons), None)
+    return redirect(person, there.pk) if there else redirect(trash)
+
+
+@require_POST
+def erase_item(request: HttpRequest, pk: int, *, trash: str) -> HttpResponse:
+    """Erase the item for good; `trash` is the name of the URL to show then."""
+    item = _item(request, pk)
+    try:
+        enrolling.erase_item(item.pk)
+    except RecognitionError as error:
+        messages.error(request, error.message)
+    else:
+        messages.success(request, gettext("Erased for good: %(item)s.") % {"item": item})
+    return redirect(trash)
+
+
+def trash_items(request: HttpRequest) -> list[tuple[TrashItem, str]]:
+    """Return what the request may undo, newest first, each with an id that others have by now."""
+    items = enrolling.in_trash().prefetch_related(enrolling.PERSONS_OF_ITEMS)
+    shown = [item for item in items[:MOST_SHOWN] if may_undo(request, item)]
+    ids = {person_id for item in shown for person_id in item.person_ids}
+    taken = set(Person.objects.filter(person_id__in=ids).values_list("person_id", flat=True))
+    return [(item, next((each for each in item.person_ids if each in taken), "")) for item in shown]
+
+
+def _item(request: HttpRequest, pk: int) -> TrashItem:
+    item = get_object_or_404(TrashItem, pk=pk)  # an item whose time is over says so itself
+    for act in acts_to_undo(item):
+        if not may(request, act):
+            raise PermissionDenied(lacking_permission(act))
+    return item
