@@ -114,6 +114,12 @@ def test_persons_are_listed_changed_merged(faces):
     ]
     assert faces.change_person("p0", new_id="ana", notes="n")["notes"] == "n"
     assert faces.merge_persons("ana", "p1")["name"] == "Lima"
+    assert faces.person("p1")["person_id"] == "ana"  # the id lives on
+    faces.delete_person("p2")
+    assert faces.restore_person("p2", new_id="p5")["person_id"] == "p5"
+    (merge,) = faces.trash()
+    assert (merge["kind"], faces.undo(merge["id"])["person_ids"]) == ("merge", ["p1"])
+    faces.delete_person("p1", erase=True)
     assert refusal(lambda: faces.person("p1")).code == "person_not_found"
 
 

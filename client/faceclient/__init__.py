@@ -16,6 +16,8 @@ from faceclient.answers import (
     Picture,
     SearchResult,
     Stats,
+    TrashItem,
+    Undone,
     Verification,
 )
 from faceclient.client import FaceApiError, FaceClient, Image
@@ -39,5 +41,7 @@ __all__ = [
     "Picture",
     "SearchResult",
     "Stats",
+    "TrashItem",
+    "Undone",
     "Verification",
 ]

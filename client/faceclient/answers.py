@@ -102,6 +102,7 @@ class Insertion(TypedDict):
     collection: str
     model: str
     person_id: str
+    merged_into: NotRequired[str]  # who got the pictures, because the id was merged
     results: list[InsertResult]
 
 
@@ -167,6 +168,8 @@ class Person(TypedDict):
     created_at: str
     updated_at: str
     url: str
+    undo: NotRequired[int | None]  # of a merge
+    undo_until: NotRequired[str | None]
 
 
 class Picture(TypedDict):
@@ -182,3 +185,23 @@ class Picture(TypedDict):
     quality: dict[str, Any] | None
     embeddings: list[dict[str, Any]]
     warnings: list[dict[str, Any]]
+    undo: NotRequired[int | None]  # of a move
+    undo_until: NotRequired[str | None]
+
+
+class TrashItem(TypedDict):
+    """An act that can be undone; `kind` is person, pictures, move, merge or import."""
+
+    id: int
+    kind: str
+    label: str
+    person_ids: list[str]
+    pictures: int
+    created_at: str
+    undo_until: str
+
+
+class Undone(TypedDict):
+    success: bool
+    person_ids: list[str]
+    pictures: int

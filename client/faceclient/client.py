@@ -24,6 +24,8 @@ from faceclient.answers import (
     Picture,
     SearchResult,
     Stats,
+    TrashItem,
+    Undone,
     Verification,
 )
 
@@ -190,13 +192,22 @@ class FaceClient:
         return cast(Person, self._call("PATCH", _path(person_id), body=body))
 
     def merge_persons(self, kept: str, merged: str) -> Person:
-        """Move every picture of `merged` to `kept` and delete `merged`."""
+        """Move every picture of `merged` to `kept`, whom the id `merged` stands for since.
+
+        The answer's `undo` is for `undo`.
+        """
         body = {"person_id": merged}
         return cast(Person, self._call("POST", _path(kept, "/merge"), body=body))
 
-    def delete_person(self, person_id: str) -> int:
-        """Delete the person; return the number of deleted pictures."""
-        return int(self._call("DELETE", _path(person_id))["deleted_pictures"])
+    def delete_person(self, person_id: str, *, erase: bool = False) -> int:
+        """Put the person into the trash, or erase them for good; return the number of pictures."""
+        answer = self._call("DELETE", _path(person_id), query=_erase(erase))
+        return int(answer["deleted_pictures"])
+
+    def restore_person(self, person_id: str, *, new_id: str | None = None) -> Person:
+        """Restore a deleted person, with another id when somebody else has theirs by now."""
+        body = {} if new_id is None else {"person_id": new_id}
+        return cast(Person, self._call("POST", _path(person_id, "/restore"), body=body))
 
     def pictures(self, person_id: str, *, page_size: int = 100) -> Iterator[Picture]:
         """Yield the person's pictures, newest first, page by page."""
@@ -230,8 +241,26 @@ class FaceClient:
         path = _path(person_id, f"/images/{picture_id}")
         return cast(Picture, self._call("PATCH", path, body=body))
 
-    def delete_picture(self, person_id: str, picture_id: int) -> None:
-        self._call("DELETE", _path(person_id, f"/images/{picture_id}"))
+    def delete_picture(self, person_id: str, picture_id: int, *, erase: bool = False) -> int | None:
+        """Put the picture into the trash, or erase it for good; return the item for `undo`."""
+        path = _path(person_id, f"/images/{picture_id}")
+        undo = self._call("DELETE", path, query=_erase(erase)).get("undo")
+        return None if undo is None else int(undo)
+
+    # The trash
+
+    def trash(self, *, page_size: int = 100) -> Iterator[TrashItem]:
+        """Yield what can be undone, newest first, page by page."""
+        return cast(Iterator[TrashItem], self._pages("/trash", {"page_size": page_size}))
+
+    def undo(self, item: int, *, new_id: str | None = None) -> Undone:
+        """Take an act back: a deletion, a move, a merge, an import."""
+        body = {} if new_id is None else {"person_id": new_id}
+        return cast(Undone, self._call("POST", f"/trash/{item}/undo", body=body))
+
+    def erase(self, item: int) -> None:
+        """Erase for good what an item of the trash holds."""
+        self._call("DELETE", f"/trash/{item}")
 
     # How
 
@@ -303,6 +332,10 @@ def _seconds_to_wait(response: requests.Response) -> float | None:
 
 def _path(person_id: str, rest: str = "") -> str:
     return f"/persons/{quote(person_id, safe='')}{rest}"
+
+
+def _erase(erase: bool) -> dict[str, str]:
+    return {"erase": "true"} if erase else {}
 
 
 def _fields(form: dict[str, Any]) -> dict[str, str]:

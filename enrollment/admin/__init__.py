@@ -5,13 +5,16 @@ from enrollment.admin.persons import PersonAdmin
 from enrollment.admin.pictures import FaceImageAdmin
 from enrollment.admin.searches import SearchEntryAdmin
 from enrollment.admin.tokens import AccessTokenAdmin, OldTokenAdmin
+from enrollment.admin.trash import MergedIdAdmin, TrashItemAdmin
 
 __all__ = [
     "AccessTokenAdmin",
     "AccountAdmin",
     "FaceImageAdmin",
+    "MergedIdAdmin",
     "OldTokenAdmin",
     "PersonAdmin",
     "RoleAdmin",
     "SearchEntryAdmin",
+    "TrashItemAdmin",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import QuerySet
@@ -12,9 +13,12 @@ from django.shortcuts import render
 from django.utils.translation import gettext, ngettext
 
 from enrollment import enrolling, journal
+from enrollment.gallery import better_kept
 from enrollment.models import Person
 from enrollment.web import say_done
 from recognition.exceptions import RecognitionError
+
+SHOWN: Final = 4  # pictures of each person
 
 
 def merge_selected(model_admin: Any, request: HttpRequest, persons: QuerySet[Person]) -> Any:
@@ -40,8 +44,12 @@ def merge_selected(model_admin: Any, request: HttpRequest, persons: QuerySet[Per
     )
     moved = sum(done.pictures for done in merges)
     counts = {"persons": len(others), "pictures": moved, "kept": kept}
-    say_done(request, text % counts, *merges)
+    say_done(request, text % counts, *merges, undo="admin:enrollment_trashitem_undo")
     return None
+
+
+def _shown(person: Person) -> list[int]:
+    return list(person.face_images.order_by("-pk").values_list("pk", flat=True)[:SHOWN])
 
 
 def _ask(model_admin: Any, request: HttpRequest, chosen: list[Person]) -> HttpResponse:
@@ -49,6 +57,9 @@ def _ask(model_admin: Any, request: HttpRequest, chosen: list[Person]) -> HttpRe
         "title": gettext("Merge persons"),
         "opts": model_admin.model._meta,
         "persons": chosen,
+        "persons_shown": [(each, _shown(each)) for each in chosen],
+        "suggested": better_kept(chosen),
+        "trash_days": settings.TRASH_DAYS,
         "pictures": sum(person.picture_count for person in chosen),
         "checkbox": ACTION_CHECKBOX_NAME,
         "media": model_admin.media,

@@ -36,6 +36,7 @@ from enrollment.web import (
     import_pictures,
     import_run,
     may_import,
+    say_in_trash,
     say_mistakable,
     say_synced,
     undecided,
@@ -50,6 +51,7 @@ HERE = Place(
     person="admin:enrollment_person_change",
     picture="admin:enrollment_faceimage_change",
     faces="admin:enrollment_person_faces",
+    undo="admin:enrollment_trashitem_undo",
     source=FaceImage.Source.ADMIN,
     templates="admin/enrollment/work",
     context=admin.site.each_context,
@@ -234,7 +236,8 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         formset.save(commit=False)  # its rows can only be deleted
-        enrolling.delete_pictures(form.instance, [row.pk for row in formset.deleted_objects])
+        ids = [row.pk for row in formset.deleted_objects]
+        say_in_trash(request, [enrolling.delete_pictures(form.instance, ids)], undo=HERE.undo)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
@@ -253,12 +256,12 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
         return writes and request.user.has_perm("enrollment.add_faceimage")
 
     def delete_model(self, request: HttpRequest, obj: Person) -> None:
-        enrolling.delete_person(obj)
+        say_in_trash(request, [enrolling.delete_person(obj)], undo=HERE.undo)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Person]) -> None:
         with journal.changes():
-            for person in queryset:
-                enrolling.delete_person(person)
+            done = [enrolling.delete_person(person) for person in queryset]
+        say_in_trash(request, done, undo=HERE.undo)
 
     def sync_again(self, request: HttpRequest, queryset: QuerySet[Person]) -> None:
         pictures = FaceImage.objects.filter(person__in=queryset.values("pk"))

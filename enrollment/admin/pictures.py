@@ -25,13 +25,14 @@ from enrollment.admin.states import SyncState, badge, is_doubtful, picture_badge
 from enrollment.gallery import data_uri, read_picture
 from enrollment.judging import dismiss_doubts
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
-from enrollment.web import say_synced
+from enrollment.web import say_in_trash, say_synced
 from recognition.alignment import align_face, whole_picture
 from recognition.exceptions import RecognitionError
 from recognition.imaging import read_image
 from recognition.networks import NETWORKS
 
 SHOWN_WITH_PERSON = 100
+UNDO = "admin:enrollment_trashitem_undo"
 QUALITY_LABELS = {
     "no_face": _("No face found"),
     "low_score": _("Hardly a face"),
@@ -239,18 +240,18 @@ class FaceImageAdmin(GalleryAdmin):
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: FaceImage, form: Any, change: bool) -> None:
-        enrolling.move_pictures([obj.pk], obj.person)
+        say_in_trash(request, [enrolling.move_pictures([obj.pk], obj.person)], undo=UNDO)
 
     def delete_model(self, request: HttpRequest, obj: FaceImage) -> None:
-        enrolling.delete_pictures(obj.person, [obj.pk])
+        say_in_trash(request, [enrolling.delete_pictures(obj.person, [obj.pk])], undo=UNDO)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[FaceImage]) -> None:
         by_person: dict[Person, list[int]] = {}
         for picture in queryset.select_related("person").order_by("person"):
             by_person.setdefault(picture.person, []).append(picture.pk)
         with journal.changes():
-            for person, ids in by_person.items():
-                enrolling.delete_pictures(person, ids)
+            done = [enrolling.delete_pictures(person, ids) for person, ids in by_person.items()]
+        say_in_trash(request, done, undo=UNDO)
 
     def sync_again(self, request: HttpRequest, queryset: QuerySet[FaceImage]) -> None:
         say_synced(request, enrolling.sync_again(queryset))

@@ -39,11 +39,12 @@ from enrollment.enrolling.services import (
     enroll_pictures,
     sync_again,
 )
-from enrollment.enrolling.trash import (
+from enrollment.enrolling.trash import empty_trash, erase_item, erase_trashed_person
+from enrollment.enrolling.trash_items import (
     PERSONS_OF_ITEMS,
-    empty_trash,
-    erase_item,
-    erase_trashed_person,
+    begin_import,
+    end_import,
+    import_key,
     in_trash,
     trashed_person,
 )
@@ -79,6 +80,7 @@ __all__ = [
     "Restored",
     "Upload",
     "WaitingPicture",
+    "begin_import",
     "begin_request",
     "carry_out_import",
     "carry_out_request",
@@ -97,6 +99,7 @@ __all__ = [
     "erase_person",
     "erase_pictures",
     "erase_trashed_person",
+    "end_import",
     "enroll_chosen",
     "enroll_pictures",
     "faces_in",
@@ -105,6 +108,7 @@ __all__ = [
     "forget_old_requests",
     "has_answer",
     "import_files",
+    "import_key",
     "highest_keys",
     "imports_folder",
     "in_trash",

@@ -20,15 +20,14 @@ from django.utils.translation import gettext
 from enrollment import index, journal
 from enrollment.enrolling.merged_ids import lead_to
 from enrollment.enrolling.trash import (
-    Kind,
     erase_trash_of,
     forget_person,
     former_keys,
     keep_merged,
     keep_owners,
-    new_item,
     put_away,
 )
+from enrollment.enrolling.trash_items import Kind, new_item
 from enrollment.enrolling.waiting import move_waiting
 from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
 from enrollment.gallery import picture_of
@@ -171,7 +170,7 @@ def merge_persons(kept: Person, merged: Person) -> Done:
             journal.Action.MERGED,
             person=kept,
             persons=[(journal.Role.MERGED, merged)],
-            facts=journal.pictures(moved),
+            facts=_undoable(journal.pictures(moved), item),
             **changed,
         )
 
@@ -222,10 +221,15 @@ def _move_checked(picture_ids: Sequence[int], person: Person, is_new: bool = Fal
                 journal.Action.PICTURES_MOVED,
                 person=person,
                 persons=[(journal.Role.FROM, former)],
-                facts=journal.pictures(ids),
+                facts=_undoable(journal.pictures(ids), item),
             )
             moved += len(ids)
     return Done(moved, item, person)
+
+
+def _undoable(facts: dict[str, Any], item: TrashItem | None) -> dict[str, Any]:
+    """Return the facts of a line of the journal with the item of the trash that undoes it."""
+    return facts | {"undo": item.pk} if item else facts
 
 
 def delete_person(person: Person) -> Done:
@@ -239,7 +243,7 @@ def delete_person(person: Person) -> Done:
         if item is None:
             return Done(erase_person(person))
         facts = journal.pictures(person.face_images.values_list("pk", flat=True))
-        journal.record(journal.Action.DELETED, person=person, facts=facts)
+        journal.record(journal.Action.DELETED, person=person, facts=_undoable(facts, item))
         put_away(item, [person], FaceImage.objects.none())
     return Done(item.pictures, item)
 
@@ -280,9 +284,9 @@ def _delete_pictures(person: Person, picture_ids: Sequence[int], erase: bool) ->
         facts = journal.pictures(pictures.values_list("pk", flat=True))
         if not facts["count"]:
             return Done(0)
-        facts["erased"] = erase
-        journal.record(journal.Action.PICTURES_DELETED, person=person, facts=facts)
         item = None if erase else new_item(Kind.PICTURES, str(person))
+        facts = _undoable(facts, item) | {"erased": erase}
+        journal.record(journal.Action.PICTURES_DELETED, person=person, facts=facts)
         if item:
             put_away(item, [], pictures)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
 from enrollment import journal
+from enrollment.enrolling.merged_ids import takers
 from enrollment.enrolling.services import (
     Outcome,
     Upload,
@@ -175,8 +177,11 @@ def import_files(
     use_face_detection: bool = True,
     on_several_faces: Literal["largest", "refuse"] = "largest",
     dry_run: bool = False,
+    key: str = "",
 ) -> Iterator[FileResult]:
     """Enrol the files and yield a result for each, in order; `dry_run` writes nothing.
+
+    `key` begins the upload keys of the pictures, by which the import can be undone.
 
     A picture already enrolled for the same person is skipped, and its missing vectors are computed.
     A picture already enrolled for another person is refused, and so is one without a face.
@@ -185,6 +190,10 @@ def import_files(
     counts: Counter[str] = Counter()
     persons: set[str] = set()
     for batch in _read(files):
+        for item in batch:
+            if key and isinstance(item, Upload):
+                digest = hashlib.sha256(item.original_path.encode()).hexdigest()
+                item.key = f"{key}:{digest[:16]}"
         results = iter(run.enroll([item for item in batch if isinstance(item, Upload)]))
         for item in batch:
             result = next(results) if isinstance(item, Upload) else item
@@ -209,10 +218,12 @@ class _Import:
         self.met: dict[
             str, tuple[str, str]
         ] = {}  # by digest: person and path of the first in this run
+        self.led: dict[str, str] = {}  # ids that were merged, and whom they stand for
         self.planned: dict[str, Person] = {}  # the new persons of a dry run, by id
         self.planned_by_key: defaultdict[str, list[Person]] = defaultdict(list)
 
     def enroll(self, uploads: list[Upload]) -> list[FileResult]:
+        self.led = takers({upload.person_id for upload in uploads})
         owners, new = _owners(uploads), self._new_persons(uploads)
         results: dict[int, FileResult] = {}
         left = dict(enumerate(uploads))
@@ -258,7 +269,7 @@ class _Import:
         new = {
             each.person_id: Person(person_id=each.person_id, name=each.name)
             for each in uploads
-            if each.person_id not in self.planned
+            if each.person_id not in {*self.planned, *self.led}
         }
         known = Person.objects.filter(person_id__in=list(new))
         for person_id in known.values_list("person_id", flat=True):
@@ -282,8 +293,12 @@ class _Import:
                     self.planned_by_key[key].append(person)
 
     def _judge(self, upload: Upload, owners: set[str]) -> FileResult:
-        person_id, path = upload.person_id, upload.original_path
+        person_id = self.led.get(upload.person_id, upload.person_id)
+        path = upload.original_path
         result = FileResult(path, person_id, FileStatus.ENROLLED)
+        if upload.person_id in self.led:
+            text = _("'%(person_id)s' was merged into '%(taker)s', who gets the picture.")
+            result.mistakable.append(text % {"person_id": upload.person_id, "taker": person_id})
         first = self.met.setdefault(upload.digest, (person_id, path))
         result.waited = first != (person_id, path) and not owners
         others = owners | {first[0]}

@@ -21,6 +21,12 @@ def person_for(person_id: str, name: str) -> tuple[Person, bool]:
     return persons.get_or_create(person_id=person_id, defaults={"name": name})
 
 
+def takers(person_ids: Iterable[str]) -> dict[str, str]:
+    """Return, of these ids, those that were merged, each with the id of whom it stands for."""
+    merged = MergedId.objects.filter(person_id__in=set(person_ids))
+    return dict(merged.values_list("person_id", "taker__person_id"))
+
+
 def lead_to(kept: Person, merged: Person) -> None:
     """Let the id of `merged`, and the ids that led to them, stand for `kept`."""
     merged.merged_ids.update(taker=kept)

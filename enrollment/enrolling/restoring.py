@@ -18,7 +18,7 @@ from django.utils.translation import gettext
 
 from enrollment import index, journal
 from enrollment.enrolling.services import clean_person_id
-from enrollment.enrolling.trash import PICTURES_AT_A_TIME, held, in_parts
+from enrollment.enrolling.trash_items import PICTURES_AT_A_TIME, held, in_parts
 from enrollment.exceptions import NotUndoable, PersonExists
 from enrollment.models import (
     Doubt,
@@ -82,6 +82,8 @@ def _restore(item: TrashItem, person_id: str | None) -> Restored:
     whose = [("", person) for person in restored.persons]
     journal.record(journal.Action.RESTORED, persons=whose, facts=facts)
     item.delete()
+    # Compared with the gallery without these pictures: the server compares them again.
+    FaceImage.objects.filter(created_at__gte=item.created_at).update(judged_at=None)
     for ids in in_parts(restored.pictures):
         make_searchable(ids)
     return restored
@@ -199,12 +201,13 @@ def relink(item: TrashItem) -> None:
 
 
 def make_searchable(ids: Sequence[int]) -> None:
-    """Copy the vectors of these pictures to Milvus after the commit, and judge the pictures again.
+    """Copy the vectors of these pictures to Milvus after the commit.
 
     Only what the weights in use have not computed yet is computed.
     """
     index.complete_rows(list(FaceImage.objects.filter(pk__in=ids)))
-    index.request_upsert(FaceEmbedding.objects.filter(face_image__in=ids))
+    rows = FaceEmbedding.objects.filter(face_image__in=ids)
+    index.request_upsert(rows, same_persons=True)
 
 
 def _by_class(rows: Iterable[models.Model]) -> defaultdict[type[models.Model], list[Any]]:

@@ -7,20 +7,18 @@ What is put in is deleted from every list and search in the same transaction tha
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime, time, timedelta
-from typing import Any, Final
+from typing import Any
 
-from django.conf import settings
 from django.db import models, transaction
-from django.db.models import CharField, Prefetch, Q, QuerySet
+from django.db.models import CharField, Q, QuerySet
 from django.db.models.functions import Cast
-from django.utils import timezone
 from django.utils.translation import gettext
 
 from enrollment import journal
 from enrollment.enrolling.idempotency import answers_about, forget_answers_about
+from enrollment.enrolling.trash_items import Kind, in_parts, is_due, trashed_person
 from enrollment.enrolling.waiting import forget_waiting_for, waiting_keys
 from enrollment.enrolling.zip_import import forget_imports_of
 from enrollment.exceptions import NotInTrash
@@ -37,31 +35,6 @@ from enrollment.models import (
     forget_in_history,
     note_removals,
 )
-
-PICTURES_AT_A_TIME: Final = 500  # their rows and vectors are in memory together
-
-Kind = TrashItem.Kind
-# Persons of items, without what it takes to restore them: `item.person_ids` reads them.
-PERSONS_OF_ITEMS: Final = Prefetch(
-    "parts", TrashedPart.objects.exclude(person_id="").defer("content"), to_attr="persons"
-)
-
-
-def new_item(
-    kind: str, label: str, persons: Iterable[Person] = (), **values: Any
-) -> TrashItem | None:
-    """Store an item without parts; return None when `TRASH_DAYS` is 0.
-
-    It is kept no longer than the first last day (`keep_until`) of the persons whom it holds.
-    """
-    if not settings.TRASH_DAYS:
-        return None
-    days = [person.keep_until for person in persons if person.keep_until]
-    due = timezone.now() + timedelta(days=settings.TRASH_DAYS)
-    if days:
-        midnight = datetime.combine(min(days) + timedelta(days=1), time.min)
-        due = min(due, timezone.make_aware(midnight))
-    return TrashItem.objects.create(kind=kind, label=label[:500], erase_at=due, **values)
 
 
 def put_away(item: TrashItem, persons: Sequence[Person], pictures: QuerySet[FaceImage]) -> None:
@@ -149,58 +122,13 @@ def _picture_parts(item: TrashItem, ids: Sequence[int]) -> list[TrashedPart]:
     ]
 
 
-def in_parts(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Yield the ids in batches whose rows fit into memory."""
-    for start in range(0, len(ids), PICTURES_AT_A_TIME):
-        yield ids[start : start + PICTURES_AT_A_TIME]
-
-
-# Looking into it
-
-
-def held(pk: int) -> TrashItem:
-    """Lock an item until the transaction ends, and return it. Raise `NotInTrash`."""
-    item = in_trash().select_for_update().filter(pk=pk).first()
-    if item is None:
-        raise NotInTrash(
-            gettext(
-                "This cannot be undone any more: it was undone already, or erased when its time was over."
-            )
-        )
-    return item
-
-
-def in_trash() -> QuerySet[TrashItem]:
-    """Return the items whose time is not over, newest first."""
-    return TrashItem.objects.exclude(_due())
-
-
-def trashed_person(person_id: str) -> TrashItem:
-    """Return the newest item that holds a deleted person with this id. Raise `NotInTrash`."""
-    item = in_trash().filter(_deleted(person_id)).first()
-    if item is None:
-        message = gettext("The trash holds nobody with the id '%(person_id)s'.")
-        raise NotInTrash(message % {"person_id": person_id})
-    return item
-
-
-def _deleted(person_id: str) -> Q:
-    return Q(parts__person_id=person_id) & ~Q(kind=Kind.MERGE)
-
-
-def _due() -> Q:
-    now = timezone.now()
-    # Fewer days, set meanwhile, hold for what is in the trash already.
-    return Q(erase_at__lte=now) | Q(created_at__lte=now - timedelta(days=settings.TRASH_DAYS))
-
-
 # Erasing
 
 
 def empty_trash(stopped: Callable[[], bool] = lambda: False) -> int:
     """Erase every item whose time is over; return how many. `stopped` is asked between two."""
     erased = 0
-    for pk in list(TrashItem.objects.filter(_due()).order_by("pk").values_list("pk", flat=True)):
+    for pk in list(TrashItem.objects.filter(is_due()).order_by("pk").values_list("pk", flat=True)):
         if stopped():
             break
         with suppress(NotInTrash):  # another process was faster
@@ -233,6 +161,8 @@ def erase_trash_of(persons: Iterable[int], person_id: str = "") -> int:
 
     Acts that gave them pictures cannot be undone any more. Return the number of erased pictures.
     """
+    if not TrashItem.objects.exists():
+        return 0
     named = TrashedPart.objects.exclude(person_id="").filter(person_id=person_id)
     keys = {*persons, *named.exclude(item__kind=Kind.MERGE).values_list("person_pk", flat=True)}
     with journal.changes():
@@ -242,6 +172,8 @@ def erase_trash_of(persons: Iterable[int], person_id: str = "") -> int:
         count = _erase(theirs)
         theirs.delete()
         whole.delete()
+        if person_id:  # a file may be named by the person
+            TrashItem.objects.filter(kind=Kind.IMPORT, label__contains=person_id).delete()
         TrashItem.objects.filter(pk__in=items, parts=None).delete()
     return count
 

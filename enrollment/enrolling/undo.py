@@ -19,7 +19,8 @@ from enrollment.enrolling.restoring import (
     restore,
     restore_person,
 )
-from enrollment.enrolling.trash import Kind, held, in_parts, new_item, put_away
+from enrollment.enrolling.trash import put_away
+from enrollment.enrolling.trash_items import Kind, held, in_parts, new_item
 from enrollment.enrolling.waiting import move_waiting
 from enrollment.exceptions import NotUndoable
 from enrollment.models import FaceImage, MergedId, Person, TrashItem

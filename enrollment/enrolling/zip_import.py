@@ -26,7 +26,9 @@ from enrollment.enrolling.folder_import import (
     import_files,
     is_passed_over,
 )
+from enrollment.enrolling.trash_items import begin_import, end_import, import_key
 from enrollment.enrolling.unpacking import unpack
+from enrollment.models import TrashItem
 from recognition.exceptions import RecognitionError
 
 KEPT_SECONDS: Final = 24 * 3600
@@ -133,8 +135,11 @@ def load_import(token: str, owner: int) -> PictureImport:
     return PictureImport(**state)
 
 
-def carry_out_import(staged: PictureImport) -> None:
-    """Enrol the staged files and store the report. After a crash it can be repeated."""
+def carry_out_import(staged: PictureImport) -> TrashItem | None:
+    """Enrol the staged files and store the report; return what undoes it.
+
+    After a crash it can be repeated; what was enrolled before is undone by an item of its own.
+    """
     home = imports_folder() / staged.token
     try:
         (home / _FILES).rename(home / _RUNNING)
@@ -146,7 +151,8 @@ def carry_out_import(staged: PictureImport) -> None:
         raise ImportGone(message) from error
     try:
         files = find_files(_root(home / _RUNNING))
-        results = import_files(files, **staged.options)
+        item = begin_import(staged.filename)
+        results = import_files(files, key=import_key(item), **staged.options)
         staged.results = [*staged.left_out, *map(FileReport.of, results)]
     except BaseException:
         (home / _RUNNING).rename(home / _FILES)
@@ -154,6 +160,7 @@ def carry_out_import(staged: PictureImport) -> None:
     staged.done = True
     _save(staged)
     shutil.rmtree(home / _RUNNING)
+    return end_import(item, staged.count(FileStatus.ENROLLED))
 
 
 def discard_import(staged: PictureImport) -> None:

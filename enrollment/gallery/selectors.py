@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import EllipsisType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from django.db import DatabaseError
@@ -323,6 +323,18 @@ def get_person(person_id: str) -> Person:
         message = gettext("Nobody has the id '%(person_id)s'. Look for it in the list of persons.")
         raise PersonNotFound(message % {"person_id": person_id})
     return person
+
+
+def better_kept(persons: Sequence[Person]) -> Person:
+    """Return which of these persons, annotated by `with_pictures`, a merge had best keep.
+
+    It is the one with the most pictures, and of equal ones who was enrolled first.
+    """
+
+    def order(person: Any) -> tuple[int, datetime, int]:
+        return -person.picture_count, person.created_at, person.pk
+
+    return min(persons, key=order)
 
 
 def merged_id(*ids: str) -> MergedId | None:

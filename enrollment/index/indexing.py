@@ -101,14 +101,17 @@ def request_embeddings(face_images: Iterable[FaceImage]) -> None:
     _enqueue_after_commit(create_pending(face_images, usable_names()))
 
 
-def request_upsert(embeddings: models.QuerySet[FaceEmbedding]) -> None:
+def request_upsert(
+    embeddings: models.QuerySet[FaceEmbedding], *, same_persons: bool = False
+) -> None:
     """After the commit, copy what SQL says of these embeddings to Milvus again.
 
-    The pictures may belong to another person now, so they are also judged again.
+    The pictures are also judged again, unless they belong to the `same_persons` as before.
     """
     with transaction.atomic():
         ids = _locked(embeddings)
-        FaceImage.objects.filter(pk__in=embeddings.values("face_image")).update(judged_at=None)
+        if not same_persons:
+            FaceImage.objects.filter(pk__in=embeddings.values("face_image")).update(judged_at=None)
         embeddings.update(status=Status.PENDING)
         _enqueue_after_commit(ids)
 

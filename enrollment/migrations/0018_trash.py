@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
                 ('person_id', enrollment.models.PersonIdField(max_length=200, unique=True, verbose_name='merged id')),
                 ('former_pk', models.BigIntegerField(db_index=True, editable=False, help_text='key of the person who was merged')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False, verbose_name='merged at')),
-                ('taker', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='merged_ids', to='enrollment.person', verbose_name='merged into')),
+                ('taker', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='merged_ids', to='enrollment.person', verbose_name='merged into')),
             ],
             options={
                 'verbose_name': 'merged id',

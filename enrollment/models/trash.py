@@ -109,7 +109,11 @@ class MergedId(models.Model):
 
     person_id = PersonIdField(_("merged id"), max_length=PERSON_ID_MAX_LENGTH, unique=True)
     taker = models.ForeignKey(
-        Person, models.CASCADE, related_name="merged_ids", verbose_name=_("merged into")
+        Person,
+        models.CASCADE,
+        related_name="merged_ids",
+        verbose_name=_("merged into"),
+        db_constraint=False,  # version 1.0 beside this one deletes persons, and does not know it
     )
     former_pk = models.BigIntegerField(
         db_index=True, editable=False, help_text="key of the person who was merged"

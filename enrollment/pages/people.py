@@ -1,7 +1,8 @@
 """The pages about persons: list them, show their pictures, and correct mistakes.
 
 Each view parses, calls one function of `enrollment.enrolling` and renders. All work without
-JavaScript. Actions that cannot be undone ask for confirmation and say what they will do.
+JavaScript. Deleting and merging ask for confirmation and say what they will do; the message after
+them offers to undo it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import wraps
 from http import HTTPStatus
 from typing import Any, Final
 
+from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
@@ -25,6 +27,7 @@ from enrollment import enrolling, journal
 from enrollment.gallery import (
     GALLERY_ORDERS,
     SearchHit,
+    better_kept,
     data_uri,
     find_persons,
     persons_like,
@@ -275,7 +278,14 @@ def merge(request: HttpRequest, pk: int) -> HttpResponse:
         return _show(request, "merge", {"person": shown} | _candidates(request, shown, picture))
     if request.method != "POST":
         both = [(each, pictures_of(each)[:8]) for each in (shown, other)]
-        return _show(request, "merge_confirm", {"person": shown, "other": other, "both": both})
+        context = {
+            "person": shown,
+            "other": other,
+            "both": both,
+            "suggested": better_kept([shown, other]),
+            "is_larger": shown.picture_count != other.picture_count,
+        }
+        return _show(request, "merge_confirm", context)
     kept, gone = (other, shown) if request.POST.get("keep") == str(other.pk) else (shown, other)
     done = enrolling.merge_persons(kept, gone)
     count = done.pictures
@@ -356,7 +366,7 @@ def _show(request: HttpRequest, name: str, context: dict[str, Any]) -> HttpRespo
     forms = [context[name] for name in ("form", "pictures_form") if name in context]
     refused = any(form.is_bound and form.errors for form in forms)
     template = f"enrollment/people/{name}.html"
-    shared = rights | {"recognition": get_settings()}
+    shared = rights | {"recognition": get_settings(), "trash_days": settings.TRASH_DAYS}
     response = render(request, template, shared | context, status=400 if refused else 200)
     patch_cache_control(response, private=True, no_cache=True)
     return response

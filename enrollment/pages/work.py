@@ -39,6 +39,7 @@ HERE: Final = Place(
     person="person",
     picture="picture",
     faces="person-faces",
+    undo="trash-undo",
     source=FaceImage.Source.PAGE,
     templates="enrollment/people",
 )

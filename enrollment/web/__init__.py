@@ -12,7 +12,14 @@ from enrollment.web.reports import enroll_files, say_mistakable, say_synced, und
 from enrollment.web.sight import found_by, is_found, may_see, picture_address
 from enrollment.web.spreadsheets import escaped, unescaped
 from enrollment.web.tokens import TokenAuthentication, accounts_with_old_tokens
-from enrollment.web.undoing import erase_item, may_undo, say_done, trash_items, undo_item
+from enrollment.web.undoing import (
+    erase_item,
+    may_undo,
+    say_done,
+    say_in_trash,
+    trash_items,
+    undo_item,
+)
 
 __all__ = [
     "Act",
@@ -37,6 +44,7 @@ __all__ = [
     "picture_address",
     "picture_response",
     "say_done",
+    "say_in_trash",
     "say_mistakable",
     "say_synced",
     "trash_items",

@@ -13,11 +13,12 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from enrollment import enrolling
-from enrollment.enrolling import FileStatus, PictureImport, check_readiness
+from enrollment.enrolling import Done, FileStatus, PictureImport, check_readiness
 from enrollment.models import Person
 from enrollment.web.acts import Act, owner_of
 from enrollment.web.place import Place
 from enrollment.web.spreadsheets import escaped
+from enrollment.web.undoing import say_done
 from recognition.api.access import may
 from recognition.exceptions import RecognitionError
 
@@ -108,10 +109,10 @@ def _decide(request: HttpRequest, staged: PictureImport, place: Place) -> HttpRe
         messages.info(request, gettext("Nothing was imported."))
         return redirect(place.persons)
     check_readiness()
-    enrolling.carry_out_import(staged)
+    item = enrolling.carry_out_import(staged)
     count = staged.count(FileStatus.ENROLLED)
     text = ngettext("%(count)d picture was added.", "%(count)d pictures were added.", count)
-    messages.success(request, text % {"count": count})
+    say_done(request, text % {"count": count}, Done(count, item), undo=place.undo)
     return redirect(place.run, staged.token)
 
 

@@ -27,6 +27,7 @@ class Place:
     person: str
     picture: str
     faces: str
+    undo: str
     source: FaceImage.Source
     templates: str
     context: Callable[[HttpRequest], dict[str, Any]] = field(default=_nothing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from django.contrib import messages
@@ -9,6 +10,8 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.translation import gettext, ngettext
 from django.views.decorators.http import require_POST
@@ -21,6 +24,7 @@ from recognition.api.access import lacking_permission, may
 from recognition.exceptions import RecognitionError
 
 MOST_SHOWN: Final = 500  # items of the trash on its page
+MOST_OFFERED: Final = 5  # of those that one action made, in a message
 
 
 def say_done(request: HttpRequest, text: str, *done: Done, undo: str = "trash-undo") -> None:
@@ -32,6 +36,14 @@ def say_done(request: HttpRequest, text: str, *done: Done, undo: str = "trash-un
             "{} {}", text, render_to_string("enrollment/undo.html", context, request)
         )
     messages.success(request, text)
+
+
+def say_in_trash(request: HttpRequest, done: Sequence[Done], *, undo: str) -> None:
+    """Offer to undo what the admin has told of in its own words."""
+    if items := [each.undo for each in done if each.undo]:
+        until = date_format(timezone.localtime(items[0].erase_at), "SHORT_DATETIME_FORMAT")
+        text = gettext("This can be undone until %(until)s.") % {"until": until}
+        say_done(request, text, *done[:MOST_OFFERED], undo=undo)
 
 
 def may_undo(request: HttpRequest, item: TrashItem) -> bool:

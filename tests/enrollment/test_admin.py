@@ -256,6 +256,7 @@ def assert_nothing_is_left(settings) -> None:
 def test_bulk_delete_takes_rows_files_and_vectors(
     url, admin_client, commits, enroll, draw_picture, settings
 ):
+    settings.TRASH_DAYS = 0
     people = [enroll(f"p{n}", draw_picture(seed=n), draw_picture(seed=n + 10)) for n in range(3)]
     rows = people if url == PERSONS else FaceImage.objects.all()
     selected = {"action": "delete_selected", "_selected_action": [row.pk for row in rows]}
@@ -271,6 +272,7 @@ def test_bulk_delete_takes_rows_files_and_vectors(
 
 
 def test_deleting_one_person_takes_everything(admin_client, commits, enroll, picture, settings):
+    settings.TRASH_DAYS = 0
     person = enroll("ana", picture)
     url = reverse("admin:enrollment_person_delete", args=[person.pk])
     assert "ana with 1 picture, its file and its vectors" in admin_client.get(url).content.decode()
@@ -280,6 +282,7 @@ def test_deleting_one_person_takes_everything(admin_client, commits, enroll, pic
 
 
 def test_inline_delete_box_takes_one_picture(admin_client, commits, enroll, draw_picture, settings):
+    settings.TRASH_DAYS = 0
     person = enroll("ana", draw_picture(seed=1), draw_picture(seed=2))
     form = person_form(person) | {"face_images-0-DELETE": "on"}
     with commits():

@@ -22,6 +22,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
+from enrollment.enrolling import delete_person, erase_item, restore
 from enrollment.gallery.selectors import search_gallery
 from enrollment.models import (
     Doubt,
@@ -30,6 +31,8 @@ from enrollment.models import (
     IdempotentRequest,
     Person,
     Removal,
+    TrashedPart,
+    TrashItem,
 )
 from enrollment.upkeep import archive, backing_up, backup_contents, restoring
 from enrollment.upkeep.reconciliation import reconcile
@@ -256,6 +259,45 @@ def test_picture_deleted_meanwhile_is_left_out(gallery, settings, tmp_path, monk
     run("restore", tmp_path / "faces.tar")
     assert {row.person_id for row in stored()} == {"ana"}
     assert reconcile(mend=False).found == {}
+
+
+def test_the_trash_comes_along_and_is_restored(gallery, settings, tmp_path) -> None:
+    before = answers()
+    highest = Person.objects.order_by("pk").last()
+    item = delete_person(highest).undo
+    run("backup", tmp_path / "faces.tar")
+    empty(settings)
+    assert "1 persons" in run("restore", tmp_path / "faces.tar")
+    assert reconcile(mend=True).deleted_files == 0  # those of the trash are no leftovers
+    assert Person.objects.create(person_id="new").pk > highest.pk  # whose key is still theirs
+    restore(item)
+    assert answers() == before
+    assert reconcile(mend=False).found == {}
+
+
+def test_an_item_of_the_trash_that_is_erased_meanwhile_is_left_out(
+    gallery, settings, tmp_path, monkeypatch
+) -> None:
+    item = delete_person(Person.objects.get(person_id="bia")).undo
+    while_backing_up(monkeypatch, lambda: erase_item(item.pk))
+    run("backup", tmp_path / "faces.tar")
+    empty(settings)
+    run("restore", tmp_path / "faces.tar")
+    assert not TrashItem.objects.exists() and not TrashedPart.objects.exists()
+
+
+@pytest.mark.parametrize("content", ["", '{"model": "auth.user", "pk": 9, "fields": {}}', "{"])
+def test_what_the_trash_would_restore_is_checked(gallery, settings, tmp_path, content) -> None:
+    delete_person(Person.objects.get(person_id="bia"))
+    part = TrashedPart.objects.exclude(picture_pk=None).get()
+    TrashedPart.objects.filter(pk=part.pk).update(
+        content=content or part.content, file=part.file if content else "pictures/none.jpg"
+    )
+    path = tmp_path / "faces.tar"
+    run("backup", path)
+    empty(settings)
+    with pytest.raises(CommandError, match="altered"):
+        run("restore", path)
 
 
 def test_picture_that_the_storage_lost_is_told_and_its_vector_kept(

@@ -252,7 +252,8 @@ def test_merge_shows_both_and_keeps_the_chosen(local, ana, bia, commits, keep):
 
 def test_deleting_a_person_asks_with_counts(local, ana, commits):
     asked = local.get(page(ana, "person-delete")).content.decode()
-    assert "2 pictures, their files and their vectors" in asked and Person.objects.exists()
+    assert "The person and 2 pictures leave every search" in asked and Person.objects.exists()
+    assert "For 7 days this can be undone" in asked
     with commits():
         done = local.post(page(ana, "person-delete"), follow=True)
     assert "was deleted, with 2 pictures." in texts(done)

@@ -237,7 +237,8 @@ def test_merged_persons_are_one(call, commits, weights):
     assert response.status_code == 200, body
     assert (body["person_id"], body["name"], body["moved_pictures"]) == ("ana", "Bia", 1)
     assert body["picture_count"] == 2
-    assert call("get", at("b/ia")).status_code == 404
+    moved_on = call("get", at("b/ia"))
+    assert (moved_on.status_code, moved_on["Location"]) == (308, f"http://localhost{at('ana')}")
     assert {row.person_id for row in stored()} == {"ana"}
     assert call("post", at("ana", "/merge"), {"person_id": "ana"}).status_code == 400
 

@@ -18,13 +18,14 @@ from django.db import transaction
 from django.utils import timezone
 
 from enrollment import gallery, index
-from enrollment.enrolling import erase_person, erase_pictures, zip_import
+from enrollment.enrolling import erase_item, erase_person, erase_pictures, zip_import
 from enrollment.models import (
     FaceEmbedding,
     FaceImage,
     IdempotentRequest,
     Person,
     Removal,
+    TrashItem,
     note_removals,
 )
 from enrollment.upkeep import backlog
@@ -237,6 +238,7 @@ def test_the_admins_history_forgets_who_was_deleted(boss, commits, picture):
             {"action": "delete_selected", "_selected_action": [people["ana"].pk], "post": "yes"},
         )
         pictures["bia"].delete()
+        erase_item(TrashItem.objects.get().pk)
 
     assert list(Person.objects.values_list("person_id", flat=True)) == ["bia"]
     told = {

@@ -12,16 +12,21 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from enrollment.enrolling import (
     FileResult,
     FileStatus,
+    begin_import,
     check_readiness,
     clean_person_id,
+    end_import,
     find_files,
     import_files,
+    import_key,
 )
+from enrollment.models import TrashItem
 from enrollment.web import escaped
 from recognition.exceptions import RecognitionError
 from recognition.management.progress import add_progress_argument, progress_bar
@@ -80,22 +85,23 @@ class Command(BaseCommand):
         if not options["dry_run"]:
             _refuse_unready()
         tally = _Tally()
+        item = None if options["dry_run"] else begin_import(folder.resolve().name)
         try:
-            self._import(folder, person_id, options, tally)
+            self._import(folder, person_id, options, tally, import_key(item))
         except RecognitionError as error:
-            self._summarise(tally, options["dry_run"])
+            self._summarise(tally, options["dry_run"], item)
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
-            self._summarise(tally, options["dry_run"])
+            self._summarise(tally, options["dry_run"], item)
             message = _("Interrupted. What was enrolled is kept; run it again to go on.")
             raise CommandError(message, returncode=130) from None
-        self._summarise(tally, options["dry_run"])
+        self._summarise(tally, options["dry_run"], item)
         if tally.unsearchable:
             message = _("%(count)d pictures cannot be found yet. Run 'manage.py reindex'.")
             raise CommandError(message % {"count": tally.unsearchable})
 
     def _import(
-        self, folder: Path, person_id: str | None, options: dict[str, Any], tally: _Tally
+        self, folder: Path, person_id: str | None, options: dict[str, Any], tally: _Tally, key: str
     ) -> None:
         files = find_files(folder, person_id)
         results = import_files(
@@ -103,6 +109,7 @@ class Command(BaseCommand):
             use_face_detection=not options["no_face_detection"],
             on_several_faces=options["on_several_faces"],
             dry_run=options["dry_run"],
+            key=key,
         )
         track = progress_bar(options["no_progress"])
         with _report(options["report"]) as write:
@@ -120,7 +127,7 @@ class Command(BaseCommand):
                         (text if result.doubts else "%(file)s: %(reasons)s") % reasons
                     )
 
-    def _summarise(self, tally: _Tally, dry_run: bool) -> None:
+    def _summarise(self, tally: _Tally, dry_run: bool, item: TrashItem | None) -> None:
         message = _(
             "%(enrolled)d pictures of %(persons)d persons enrolled (%(doubtful)d doubtful), "
             "%(skipped)d skipped, %(refused)d refused, %(ignored)d ignored."
@@ -130,6 +137,10 @@ class Command(BaseCommand):
         counts = {status.value: count for status, count in tally.counts.items()}
         counts |= {"persons": len(tally.persons), "doubtful": tally.doubtful}
         self.stdout.write(message % counts)
+        if undo := end_import(item, counts[FileStatus.ENROLLED]):
+            text = _("'manage.py trash undo %(number)d' takes this import back, until %(until)s.")
+            until = timezone.localtime(undo.erase_at).strftime("%Y-%m-%d %H:%M")
+            self.stdout.write(text % {"number": undo.pk, "until": until})
 
 
 def _clean(person_id: str | None) -> str | None:

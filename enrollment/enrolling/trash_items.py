@@ -1,0 +1,103 @@
+"""Items of the trash: make one, find one, and when its time is over."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, time, timedelta
+from typing import Any, Final
+
+from django.conf import settings
+from django.db.models import Prefetch, Q, QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext
+
+from enrollment.exceptions import NotInTrash
+from enrollment.models import Person, TrashedPart, TrashItem
+
+PICTURES_AT_A_TIME: Final = 500  # their rows and vectors are in memory together
+Kind = TrashItem.Kind
+# Persons of items, without what it takes to restore them: `item.person_ids` reads them.
+PERSONS_OF_ITEMS: Final = Prefetch(
+    "parts", TrashedPart.objects.exclude(person_id="").defer("content"), to_attr="persons"
+)
+
+
+def new_item(
+    kind: str, label: str, persons: Iterable[Person] = (), **values: Any
+) -> TrashItem | None:
+    """Store an item without parts; return None when `TRASH_DAYS` is 0.
+
+    It is kept no longer than the first last day (`keep_until`) of the persons whom it holds.
+    """
+    if not settings.TRASH_DAYS:
+        return None
+    days = [person.keep_until for person in persons if person.keep_until]
+    due = timezone.now() + timedelta(days=settings.TRASH_DAYS)
+    if days:
+        midnight = datetime.combine(min(days) + timedelta(days=1), time.min)
+        due = min(due, timezone.make_aware(midnight))
+    return TrashItem.objects.create(kind=kind, label=label[:500], erase_at=due, **values)
+
+
+def begin_import(label: str) -> TrashItem | None:
+    """Store an item that undoes an import, for the pictures that get its `import_key`."""
+    return new_item(Kind.IMPORT, label, facts={"key": secrets.token_hex(8)})
+
+
+def import_key(item: TrashItem | None) -> str:
+    """Return what the upload keys of the imported pictures begin with; empty without an item."""
+    return item.facts["key"] if item else ""
+
+
+def end_import(item: TrashItem | None, pictures: int) -> TrashItem | None:
+    """Note how many pictures were enrolled; return the item, or None when there is none to undo."""
+    if item and not pictures:
+        item.delete()
+    elif item:
+        item.pictures = pictures
+        item.save(update_fields=["pictures"])
+        return item
+    return None
+
+
+def in_parts(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Yield the ids in batches whose rows fit into memory."""
+    for start in range(0, len(ids), PICTURES_AT_A_TIME):
+        yield ids[start : start + PICTURES_AT_A_TIME]
+
+
+def held(pk: int) -> TrashItem:
+    """Lock an item until the transaction ends, and return it. Raise `NotInTrash`."""
+    item = in_trash().select_for_update().filter(pk=pk).first()
+    if item is None:
+        raise NotInTrash(
+            gettext(
+                "This cannot be undone any more: it was undone already, or erased when its time was over."
+            )
+        )
+    return item
+
+
+def in_trash() -> QuerySet[TrashItem]:
+    """Return the items whose time is not over, newest first."""
+    return TrashItem.objects.exclude(is_due())
+
+
+def trashed_person(person_id: str) -> TrashItem:
+    """Return the newest item that holds a deleted person with this id. Raise `NotInTrash`."""
+    item = in_trash().filter(_deleted(person_id)).first()
+    if item is None:
+        message = gettext("The trash holds nobody with the id '%(person_id)s'.")
+        raise NotInTrash(message % {"person_id": person_id})
+    return item
+
+
+def _deleted(person_id: str) -> Q:
+    return Q(parts__person_id=person_id) & ~Q(kind=Kind.MERGE)
+
+
+def is_due() -> Q:
+    now = timezone.now()
+    # Fewer days, set meanwhile, hold for what is in the trash already.
+    return Q(erase_at__lte=now) | Q(created_at__lte=now - timedelta(days=settings.TRASH_DAYS))

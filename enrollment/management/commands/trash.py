@@ -1,0 +1,62 @@
+"""`manage.py trash`: list what can be undone, undo it, or erase it at once."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from enrollment import enrolling
+from enrollment.models import TrashItem
+from recognition.exceptions import RecognitionError
+
+
+class Command(BaseCommand):
+    help = "Lists what was deleted, moved, merged or imported; undoes it, or erases it at once."
+    requires_system_checks = ["recognition", "files"]
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        acts = parser.add_subparsers(dest="act", required=True)
+        acts.add_parser("list", help="What can be undone, newest first.")
+        undo = acts.add_parser("undo", help="Take an act back; restore what was deleted.")
+        undo.add_argument("item", type=int, help="Its number in the list.")
+        undo.add_argument("--person-id", help="Another id, when somebody else has the old one.")
+        erase = acts.add_parser("erase", help="Erase for good what an item holds.")
+        erase.add_argument("item", type=int, help="Its number in the list.")
+
+    def handle(self, **options: Any) -> None:
+        if options["act"] == "list":
+            self._list()
+            return
+        try:
+            if options["act"] == "erase":
+                enrolling.erase_item(options["item"])
+                self.stdout.write(_("Erased for good."))
+                return
+            item = TrashItem.objects.filter(pk=options["item"]).first()
+            gone = TrashItem(pk=options["item"], kind=TrashItem.Kind.PERSON)
+            restored = enrolling.undo(item or gone, person_id=options["person_id"])
+        except RecognitionError as error:
+            raise CommandError(error.message) from error
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from error
+        count = len(restored.pictures)
+        text = ngettext(
+            "Undone, with %(count)d picture.", "Undone, with %(count)d pictures.", count
+        )
+        self.stdout.write(text % {"count": count})
+
+    def _list(self) -> None:
+        items = list(enrolling.in_trash())
+        for item in items:
+            until = timezone.localtime(item.erase_at).strftime("%Y-%m-%d %H:%M")
+            text = _("%(number)d  %(item)s, pictures: %(pictures)d, until %(until)s")
+            values = {"number": item.pk, "item": item, "pictures": item.pictures, "until": until}
+            self.stdout.write(text % values)
+        if not items:
+            self.stdout.write(_("The trash is empty."))
