@@ -40,6 +40,12 @@ class EnrollmentSettings:
         least=0,
         most=36_500,
     )
+    backup_keep_days: int = setting(
+        30,
+        "For how many days a backup is to be kept that was made without `--keep-days`: [`manage.py backups`](operations.md#backup-and-restore) says which are to be deleted. `0` sets no end.",
+        least=0,
+        most=36_500,
+    )
     tasks_backend: Literal["immediate", "database"] = setting(
         "immediate",
         "`immediate`: the server does everything itself, what `async=true` asks for in a thread of its own; `database`: what follows a change in the admin (renames, deletions, new weights), and inserts with `async=true`, is left in SQL for `script/worker`, of which any number may run. A worker needs a Milvus server: embedded Milvus belongs to the server's process.",

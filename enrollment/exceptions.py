@@ -90,3 +90,31 @@ class PersonNotComparable(RecognitionError):
 
     code = "person_not_comparable"
     status = 422
+
+
+class BackupNotFound(RecognitionError):
+    """No backup on record has this number."""
+
+    code = "backup_not_found"
+    status = 404
+
+
+class ReceiptRefused(RecognitionError):
+    """A receipt does not exist, or a file is none."""
+
+    code = "receipt_refused"
+    status = 404
+
+
+class UnknownPurpose(RecognitionError):
+    """No purpose has this name."""
+
+    code = "unknown_purpose"
+    status = 400
+
+
+class ConsentNotFound(RecognitionError):
+    """The person has no such consent."""
+
+    code = "consent_not_found"
+    status = 404

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from django.core.management.utils import get_random_secret_key
 
+from recognition.private_file import private_file
+
 
 def private_folder(path: Path) -> Path:
     """Return the folder at `path`, created for its owner only.
@@ -23,18 +25,5 @@ def private_folder(path: Path) -> Path:
 
 
 def stored_secret_key(path: Path) -> str:
-    """Return the key stored at `path`; generate it, readable by its owner only, if missing.
-
-    The file is created atomically, so two processes that start at once use the same key.
-    """
-    if not path.exists():
-        fresh = path.with_name(f"{path.name}.{os.getpid()}")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(get_random_secret_key())
-        try:
-            os.link(fresh, path)
-        except FileExistsError:
-            pass
-        finally:
-            fresh.unlink()
-    return path.read_text()
+    """Return the key stored at `path`; generate it, readable by its owner only, if missing."""
+    return private_file(path, get_random_secret_key)

@@ -261,6 +261,7 @@ ENROLL_IDENTITY = gallery.enroll_identity
 PERSON_KEEP_DAYS = gallery.person_keep_days
 TRASH_DAYS = gallery.trash_days
 SEARCH_LOG_DAYS = gallery.search_log_days
+BACKUP_KEEP_DAYS = gallery.backup_keep_days
 
 # Uploads: the API checks the number of files first, with a clear message; this is the backstop.
 DATA_UPLOAD_MAX_NUMBER_FILES = 1000

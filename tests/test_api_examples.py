@@ -15,7 +15,7 @@ from rest_framework.settings import api_settings
 from rest_framework.test import APIClient
 
 from enrollment.api.schema import EXAMPLES as GALLERY_EXAMPLES
-from enrollment.models import IdempotentRequest
+from enrollment.models import IdempotentRequest, Purpose
 from recognition.api.schema import EXAMPLES
 from recognition.exceptions import VectorStoreUnavailable
 from recognition.vector_store import VectorStore
@@ -135,6 +135,14 @@ def gallery(client: APIClient, monkeypatch) -> dict[str, Any]:
     answers["persons_images_move"] = client.patch(
         f"/api/persons/bia/images/{moved}", {"person_id": CPF}, format="json"
     )
+    Purpose.objects.create(name="door")
+    answers["consents_add"] = client.post(
+        f"{PERSON}/consents",
+        {"document": upload(b"%PDF-1.4", "consent.pdf"), "day": "2026-11-23", "purposes": "door"},
+    )
+    answers["consents_list"] = client.get(f"{PERSON}/consents")
+    number = answers["consents_add"].json()["id"]
+    answers["consents_remove"] = client.delete(f"{PERSON}/consents/{number}")
     answers["persons_merge"] = client.post(f"{PERSON}/merge", {"person_id": "bia"}, format="json")
     answers["person_merged"] = client.get("/api/persons/bia")
     answers["persons_images_delete"] = client.delete(f"{PERSON}/images/{moved}")

@@ -47,6 +47,11 @@ API = {
     ("patch", "api-person"): Act.CHANGE_PERSON,
     ("delete", "api-person"): Act.DELETE_PERSON,
     ("post", "api-person-merge"): Act.DELETE_PERSON,
+    ("get", "api-person-export"): Act.EXPORT_PERSON,
+    ("get", "api-person-consents"): Act.BROWSE,
+    ("post", "api-person-consents"): Act.CHANGE_PERSON,
+    ("get", "api-person-consent"): Act.CHANGE_PERSON,
+    ("delete", "api-person-consent"): Act.CHANGE_PERSON,
     ("get", "api-person-images"): Act.BROWSE,
     ("post", "api-person-images"): Act.ADD_PICTURES,
     ("get", "api-person-image"): Act.BROWSE,
@@ -77,6 +82,12 @@ PAGES = {
     ("get", "person-delete-pictures"): Act.DELETE_PICTURES,
     ("get", "person-merge"): Act.DELETE_PERSON,
     ("get", "person-delete"): Act.DELETE_PERSON,
+    ("get", "person-access"): Act.EXPORT_PERSON,
+    ("get", "person-export"): Act.EXPORT_PERSON,
+    ("get", "person-correction"): Act.BROWSE,
+    ("get", "person-erasure"): Act.DELETE_PERSON,
+    ("get", "person-consents"): Act.CHANGE_PERSON,
+    ("get", "person-document"): Act.CHANGE_PERSON,
 }
 WITHOUT_ACT = {"login", "logout"}
 
@@ -107,6 +118,7 @@ def path_of(pattern: URLPattern, picture: FaceImage) -> str:
     is_person = route.startswith("people/")
     values = {
         "<int:pk>": str(picture.person_id if is_person else picture.pk),
+        "<int:number>": "1",
         "<int:image_id>": str(picture.pk),
         "<person_id:person_id>": "ana",
         "<slug:token>": "gone",

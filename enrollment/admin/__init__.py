@@ -1,6 +1,7 @@
 """The Django admin of the gallery."""
 
 from enrollment.admin.accounts import AccountAdmin, RoleAdmin
+from enrollment.admin.desk import BackupRecordAdmin, PurposeAdmin, ReceiptAdmin
 from enrollment.admin.persons import PersonAdmin
 from enrollment.admin.pictures import FaceImageAdmin
 from enrollment.admin.searches import SearchEntryAdmin
@@ -10,10 +11,13 @@ from enrollment.admin.trash import MergedIdAdmin, TrashItemAdmin
 __all__ = [
     "AccessTokenAdmin",
     "AccountAdmin",
+    "BackupRecordAdmin",
     "FaceImageAdmin",
     "MergedIdAdmin",
     "OldTokenAdmin",
     "PersonAdmin",
+    "PurposeAdmin",
+    "ReceiptAdmin",
     "RoleAdmin",
     "SearchEntryAdmin",
     "TrashItemAdmin",

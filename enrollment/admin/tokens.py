@@ -39,7 +39,8 @@ class AccessTokenAdmin(admin.ModelAdmin):
     list_filter = ["scope", "expires_at", "last_used_at"]
     list_select_related = ["user"]
     search_fields = ["name", "user__username", "beginning"]
-    fields = ["user", "name", "scope", "expires_at"]
+    fields = ["user", "name", "scope", "purposes", "expires_at"]
+    filter_horizontal = ["purposes"]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

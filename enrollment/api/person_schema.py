@@ -25,7 +25,7 @@ _IMAGE_ID: Final = OpenApiParameter(
 )
 
 
-_NOT_FOUND: Final = failure(
+NOT_FOUND: Final = failure(
     "person_not_found", EXAMPLES, _("There is no such person, or no such picture of them.")
 )
 TAKEN: Final = failure("person_exists", EXAMPLES, _("The id is somebody else's."))
@@ -80,7 +80,7 @@ persons_read = extend_schema(
         200: answer(serializers.PersonResponseSerializer, EXAMPLES["persons_read"]),
         308: MERGED,
         **errors(401, 403, 429),
-        404: _NOT_FOUND,
+        404: NOT_FOUND,
     },
 )
 
@@ -93,7 +93,7 @@ persons_change = extend_schema(
     responses={
         200: answer(serializers.PersonResponseSerializer, EXAMPLES["persons_change"]),
         **errors(400, 401, 403, 429),
-        404: _NOT_FOUND,
+        404: NOT_FOUND,
         409: TAKEN,
     },
     examples=_json_example({"name": "Ana Lima", "cover": 17}),
@@ -110,7 +110,7 @@ persons_delete = extend_schema(
     responses={
         200: answer(serializers.DeletedSerializer, EXAMPLES["persons_delete"]),
         **errors(401, 403, 429),
-        404: _NOT_FOUND,
+        404: NOT_FOUND,
     },
 )
 
@@ -127,7 +127,7 @@ persons_merge = extend_schema(
     responses={
         200: answer(serializers.MergeResponseSerializer, EXAMPLES["persons_merge"]),
         **errors(400, 401, 403, 429),
-        404: _NOT_FOUND,
+        404: NOT_FOUND,
     },
     examples=_json_example({"person_id": "ana lima"}),
 )
@@ -141,7 +141,7 @@ persons_images_list = extend_schema(
         200: answer(serializers.PicturePageSerializer, EXAMPLES["persons_images_list"]),
         308: MERGED,
         **errors(400, 401, 403, 429),
-        404: _NOT_FOUND,
+        404: NOT_FOUND,
     },
 )
 
@@ -151,7 +151,7 @@ persons_images_add = extend_schema(
     description=_("Adds pictures to a person who is enrolled already."),
     parameters=[PERSON_ID, IDEMPOTENCY_KEY],
     request={"multipart/form-data": serializers.PicturesFormSerializer},
-    responses={**milvus_insert_responses, 404: _NOT_FOUND},
+    responses={**milvus_insert_responses, 404: NOT_FOUND},
     examples=[request_example({"images": ["ana-3.jpg"], "model": "mobilenetv3_large"})],
 )
 
@@ -177,7 +177,7 @@ persons_images_read = extend_schema(
         (200, "image/png"): OpenApiTypes.BINARY,
         308: MERGED,
         **errors(400, 401, 403, 429),
-        404: _NOT_FOUND,
+        404: NOT_FOUND,
     },
 )
 
@@ -190,7 +190,7 @@ persons_images_move = extend_schema(
     responses={
         200: answer(serializers.PictureMovedSerializer, EXAMPLES["persons_images_move"]),
         **errors(400, 401, 403, 429),
-        404: _NOT_FOUND,
+        404: NOT_FOUND,
         409: TAKEN,
     },
     examples=_json_example({"person_id": "bia", "create_person": True}),
@@ -206,6 +206,6 @@ persons_images_delete = extend_schema(
     responses={
         200: answer(serializers.DeletedSerializer, EXAMPLES["persons_images_delete"]),
         **errors(401, 403, 429),
-        404: _NOT_FOUND,
+        404: NOT_FOUND,
     },
 )

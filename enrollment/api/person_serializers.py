@@ -195,6 +195,10 @@ class DeletedSerializer(UndoSerializer):
     success = serializers.BooleanField(read_only=True, default=True)
     person_id = serializers.CharField()
     deleted_pictures = serializers.IntegerField()
+    receipt = serializers.JSONField(
+        required=False,
+        help_text=_("Of an erasure, signed: `receipt`, `public_key`, `signature`. Keep it."),
+    )
 
 
 class PictureStateSerializer(AnswerSerializer, serializers.ModelSerializer):

@@ -27,6 +27,7 @@ from enrollment.exceptions import NotInTrash, PersonMerged, PersonNotFound
 from enrollment.gallery import easily_mistaken, find_persons, get_person, picture_of, pictures_of
 from enrollment.journal import note_look
 from enrollment.models import FaceImage, Person
+from enrollment.upkeep import erase_with_receipt
 from enrollment.web import Act, picture_response
 from recognition.api.access import require
 from recognition.api.forms import FormCall
@@ -118,7 +119,7 @@ class PersonView(PersonCall):
         if not is_to_erase(request):
             person = get_person(person_id)
             return _deleted_answer(person.person_id, enrolling.delete_person(person))
-        return _deleted_answer(person_id, enrolling.Done(_erase(person_id)))
+        return _erased_answer(person_id)
 
 
 class PersonMergeView(PersonCall):
@@ -227,15 +228,18 @@ def is_to_erase(request: Request) -> bool:
     return bool(query.validated_data["erase"])
 
 
-def _erase(person_id: str) -> int:
-    """Erase the person, also from the trash; return how many pictures."""
+def _erased_answer(person_id: str) -> Response:
+    """Erase the person, also from the trash, and answer how many pictures, with the receipt."""
     try:
-        return enrolling.erase_person(get_person(person_id))
+        signed = erase_with_receipt(get_person(person_id))
+        count = signed["receipt"]["removed"]["pictures"]
+        return _deleted_answer(person_id, enrolling.Done(count), signed)
     except PersonMerged:
         raise
     except PersonNotFound:
         with suppress(NotInTrash):
-            return enrolling.erase_trashed_person(person_id)
+            count = enrolling.erase_trashed_person(person_id)
+            return _deleted_answer(person_id, enrolling.Done(count))
         raise
 
 
@@ -249,6 +253,9 @@ def _picture_answer(picture: FaceImage, request: Request) -> Response:
     return Response(serializers.PictureMovedSerializer.answer(picture, request))
 
 
-def _deleted_answer(person_id: str, done: enrolling.Done) -> Response:
+def _deleted_answer(
+    person_id: str, done: enrolling.Done, receipt: dict[str, Any] | None = None
+) -> Response:
     deleted = {"person_id": person_id, "deleted_pictures": done.pictures, "undo": done.undo}
+    deleted["receipt"] = receipt
     return Response(serializers.DeletedSerializer.answer(deleted))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.files.uploadedfile import UploadedFile
+from django.db.models import QuerySet
 from django.utils.translation import gettext
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -24,7 +25,7 @@ from enrollment.gallery import (
     without_verdict,
 )
 from enrollment.models import FaceEmbedding, Person, SearchEntry
-from enrollment.web import Act, found_by, is_found
+from enrollment.web import Act, found_by, is_found, searchable_by
 from recognition.api.access import may
 from recognition.api.views import UploadView, crop_file
 from recognition.decision import Thresholds, decide
@@ -51,6 +52,7 @@ class SearchView(UploadView):
             threshold=form.get("threshold", -1.0),
             group_by_person=form["group_by_person"],
             thresholds=thresholds,
+            persons=searchable_by(request),
         )
         found = [
             without_verdict(hits) if crop and crop.lacks_face else hits
@@ -106,7 +108,7 @@ class VerifyView(UploadView):
         source = _crop("source_image", form)
         target: Crop | FaceEmbedding | None
         try:
-            target, similarity = _compare(source, form)
+            target, similarity = _compare(source, form, searchable_by(request))
         except (PersonNotFound, PersonNotComparable):
             if may(request, Act.BROWSE):
                 raise
@@ -137,23 +139,26 @@ class VerifyView(UploadView):
         return not source.lacks_face and is_found(similarity, thresholds_in_force(form["model"]))
 
 
-def _compare(source: Crop, form: dict[str, Any]) -> tuple[Crop | FaceEmbedding, float]:
+def _compare(
+    source: Crop, form: dict[str, Any], persons: QuerySet[Person] | None
+) -> tuple[Crop | FaceEmbedding, float]:
     """Return the face or embedding that the face was compared with, and the cosine."""
     if "person_id" in form:
         # Look the person up last, so that the time does not tell a known id from an unknown one.
         probe = embed_crops([source.pixels], form["model"])
-        return best_of_person(probe, _person(form["person_id"]))
+        return best_of_person(probe, _person(form["person_id"], persons))
     target = _crop("target_image", form)
     first, second = embed_crops([source.pixels, target.pixels], form["model"]).vectors
     return target, float(first @ second)
 
 
-def _person(person_id: str) -> Person:
-    """Return the person of the id, or whom it was merged into. Raise `PersonNotFound`."""
+def _person(person_id: str, among: QuerySet[Person] | None) -> Person:
+    """Return the person of the id, or whom it was merged into. Raise `PersonNotFound`, also for
+    somebody who is not `among` these."""
     try:
-        return get_person(person_id)
+        return get_person(person_id, among=among)
     except PersonMerged as merged:
-        return get_person(merged.person_id)
+        return get_person(merged.person_id, among=among)
 
 
 def _crop(field: str, form: dict[str, Any]) -> Crop:

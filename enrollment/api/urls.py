@@ -2,7 +2,7 @@
 
 from django.urls import register_converter
 
-from enrollment.api import persons, probes, trash, views
+from enrollment.api import desk, persons, probes, trash, views
 from enrollment.api.paths import PersonIdConverter
 from recognition.api.urls import call
 
@@ -24,6 +24,19 @@ urlpatterns = [
         "persons/<person_id:person_id>/images",
         persons.PersonImagesView.as_view(),
         "api-person-images",
+    ),
+    *call(
+        "persons/<person_id:person_id>/export", desk.PersonExportView.as_view(), "api-person-export"
+    ),
+    *call(
+        "persons/<person_id:person_id>/consents/<int:number>",
+        desk.ConsentView.as_view(),
+        "api-person-consent",
+    ),
+    *call(
+        "persons/<person_id:person_id>/consents",
+        desk.ConsentsView.as_view(),
+        "api-person-consents",
     ),
     *call(
         "persons/<person_id:person_id>/merge", persons.PersonMergeView.as_view(), "api-person-merge"

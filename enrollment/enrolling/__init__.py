@@ -1,6 +1,12 @@
 """All writes to the gallery: enrolment, corrections, imports, and idempotent requests."""
 
 from enrollment.enrolling.choosing import choose_face, faces_in
+from enrollment.enrolling.consents import (
+    add_consent,
+    consent_of,
+    purposes_named,
+    remove_consent,
+)
 from enrollment.enrolling.corrections import (
     CHANGEABLE,
     Done,
@@ -15,6 +21,17 @@ from enrollment.enrolling.corrections import (
     move_to_new_person,
     save_person,
     set_cover,
+)
+from enrollment.enrolling.erased import (
+    Erased,
+    list_beside,
+    marks_of,
+    read_erased_list,
+    remember_again,
+    remember_erased,
+    remembered,
+    returned,
+    write_erased_lists,
 )
 from enrollment.enrolling.folder_import import (
     FileResult,
@@ -38,6 +55,13 @@ from enrollment.enrolling.services import (
     clean_person_id,
     enroll_pictures,
     sync_again,
+)
+from enrollment.enrolling.signing import (
+    InstallationKey,
+    KeyRefused,
+    installation_key,
+    is_signed,
+    public_key,
 )
 from enrollment.enrolling.trash import empty_trash, erase_item, erase_trashed_person
 from enrollment.enrolling.trash_items import (
@@ -70,8 +94,11 @@ from enrollment.enrolling.zip_import import (
 __all__ = [
     "CHANGEABLE",
     "Done",
+    "Erased",
     "FileResult",
     "FileStatus",
+    "InstallationKey",
+    "KeyRefused",
     "MAX_KEY_LENGTH",
     "Outcome",
     "PERSONS_OF_ITEMS",
@@ -81,6 +108,7 @@ __all__ = [
     "Upload",
     "WaitingPicture",
     "begin_import",
+    "add_consent",
     "begin_request",
     "carry_out_import",
     "carry_out_request",
@@ -88,6 +116,7 @@ __all__ = [
     "check_readiness",
     "choose_face",
     "clean_person_id",
+    "consent_of",
     "count_waiting",
     "create_person",
     "delete_person",
@@ -112,18 +141,31 @@ __all__ = [
     "highest_keys",
     "imports_folder",
     "in_trash",
+    "installation_key",
+    "is_signed",
     "keep_waiting",
     "leave_out",
+    "list_beside",
     "load_import",
+    "marks_of",
     "merge_persons",
     "move_pictures",
     "move_to_new_person",
     "save_person",
     "restore",
+    "public_key",
+    "purposes_named",
+    "read_erased_list",
+    "remember_again",
+    "remember_erased",
+    "remembered",
+    "remove_consent",
+    "returned",
     "set_cover",
     "stage_import",
     "sync_again",
     "trashed_person",
     "undo",
     "waiting_pictures",
+    "write_erased_lists",
 ]

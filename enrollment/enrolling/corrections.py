@@ -18,6 +18,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext
 
 from enrollment import index, journal
+from enrollment.enrolling.erased import marks_of, picture_mark, remember_erased
 from enrollment.enrolling.merged_ids import lead_to
 from enrollment.enrolling.trash import (
     erase_trash_of,
@@ -32,6 +33,7 @@ from enrollment.enrolling.waiting import move_waiting
 from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
 from enrollment.gallery import picture_of
 from enrollment.models import (
+    Consent,
     FaceEmbedding,
     FaceImage,
     Person,
@@ -158,6 +160,7 @@ def merge_persons(kept: Person, merged: Person) -> Done:
             keep_merged(item, merged)
         moved = move(FaceImage.objects.filter(person=merged), kept)
         SearchEntry.objects.filter(person=merged).update(person=kept)
+        Consent.objects.filter(person=merged).update(person=kept)
         taken_over = ["name", "legal_basis", "keep_until"]
         for detail in taken_over:
             setattr(kept, detail, getattr(kept, detail) or getattr(merged, detail))
@@ -257,6 +260,7 @@ def erase_person(person: Person) -> int:
     with journal.changes():
         person = locked_persons([person.pk])[person.pk]
         pk, keys = person.pk, former_keys(person)
+        remember_erased(marks_of(person))
         _total, by_model = person.delete()
         count = by_model.get(FaceImage._meta.label, 0)
         forget_person(pk, person.person_id, count)
@@ -290,6 +294,7 @@ def _delete_pictures(person: Person, picture_ids: Sequence[int], erase: bool) ->
         if item:
             put_away(item, [], pictures)
         else:
+            remember_erased(map(picture_mark, pictures.values_list("image", flat=True)))
             pictures.delete()
     return Done(facts["count"], item)
 

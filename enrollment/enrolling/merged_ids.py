@@ -31,7 +31,12 @@ def lead_to(kept: Person, merged: Person) -> None:
     """Let the id of `merged`, and the ids that led to them, stand for `kept`."""
     merged.merged_ids.update(taker=kept)
     MergedId.objects.update_or_create(
-        person_id=merged.person_id, defaults={"taker": kept, "former_pk": merged.pk}
+        person_id=merged.person_id,
+        defaults={
+            "taker": kept,
+            "former_pk": merged.pk,
+            "former_created_at": merged.created_at,
+        },
     )
 
 

@@ -112,6 +112,7 @@ def restore_person(part: TrashedPart, person_id: str | None = None) -> Person:
             defaults={
                 "taker": person,
                 "former_pk": merged.former_pk,
+                "former_created_at": merged.former_created_at,
                 "created_at": merged.created_at,
             },
         )

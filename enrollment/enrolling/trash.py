@@ -17,6 +17,8 @@ from django.db.models.functions import Cast
 from django.utils.translation import gettext
 
 from enrollment import journal
+from enrollment.enrolling.consents import erase_consents
+from enrollment.enrolling.erased import picture_mark, remember_erased, trashed_marks
 from enrollment.enrolling.idempotency import answers_about, forget_answers_about
 from enrollment.enrolling.trash_items import Kind, in_parts, is_due, trashed_person
 from enrollment.enrolling.waiting import forget_waiting_for, waiting_keys
@@ -79,6 +81,7 @@ def keep_merged(item: TrashItem, person: Person) -> None:
     person_part(item, person).save()
     item.facts = {
         "searches": searches_of([person.pk]),
+        "consents": list(person.consents.values_list("pk", flat=True)),
         "merged_ids": list(person.merged_ids.values_list("former_pk", flat=True)),
         "waiting": waiting_keys(person.pk),
     }
@@ -185,6 +188,7 @@ def _erase(parts: QuerySet[TrashedPart]) -> int:
     """
     files = list(parts.exclude(file="").values_list("file", flat=True))
     note_removals(files=files)
+    remember_erased(map(picture_mark, files))
     kept = parts.exclude(content="")
     forget_in_history(
         {
@@ -193,8 +197,10 @@ def _erase(parts: QuerySet[TrashedPart]) -> int:
         }
     )
     deleted = kept.exclude(person_id="").exclude(item__kind=Kind.MERGE)
-    for pk, person_id in list(deleted.values_list("person_pk", "person_id")):
-        forget_person(pk, person_id, parts.filter(person_pk=pk).exclude(file="").count())
+    for part in list(deleted):
+        remember_erased(trashed_marks(part.content))
+        theirs = parts.filter(person_pk=part.person_pk).exclude(file="")
+        forget_person(part.person_pk, part.person_id, theirs.count())
     return len(files)
 
 
@@ -205,7 +211,7 @@ def _texts(parts: QuerySet[TrashedPart], field: str) -> Any:
 def forget_person(pk: int, person_id: str, pictures: int) -> None:
     """Forget what names an erased person apart from their rows, and journal that they are erased.
 
-    These are stored answers to idempotent requests and the journal now, import reports and
+    These are consents, stored answers to idempotent requests and the journal now, import reports and
     pictures that wait for a choice of face after the commit.
     """
 
@@ -214,6 +220,7 @@ def forget_person(pk: int, person_id: str, pictures: int) -> None:
         forget_imports_of(person_id)
 
     journal.forget(pk, {"count": pictures})
+    erase_consents(pk)
     forget_answers_about(person_id)
     transaction.on_commit(forget_files, robust=True)
 

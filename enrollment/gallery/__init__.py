@@ -3,6 +3,7 @@ gallery."""
 
 from enrollment.gallery.namesakes import easily_mistaken
 from enrollment.gallery.previews import SIDES, data_uri, thumbnail
+from enrollment.gallery.purposes import persons_allowing, persons_expiring
 from enrollment.gallery.search_log import (
     forget_old_searches,
     latest_searches,
@@ -38,7 +39,7 @@ from enrollment.gallery.selectors import (
     with_pictures,
     without_verdict,
 )
-from enrollment.gallery.storage import read_picture, sync
+from enrollment.gallery.storage import read_document, read_picture, sync
 from enrollment.gallery.weights import (
     Weights,
     compared_weights,
@@ -72,12 +73,15 @@ __all__ = [
     "merged_id",
     "note_search",
     "note_verification",
+    "persons_allowing",
     "persons_due",
+    "persons_expiring",
     "persons_like",
     "picture_of",
     "pictures_of",
     "removals_that_wait",
     "pictures_of_each",
+    "read_document",
     "read_picture",
     "search_figures",
     "search_gallery",

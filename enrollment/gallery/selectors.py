@@ -16,6 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy, ngettext
 
 from enrollment.exceptions import PersonMerged, PersonNotComparable, PersonNotFound, PictureNotFound
+from enrollment.gallery.purposes import nearest_of, persons_expiring
 from enrollment.gallery.weights import (
     Weights,
     compared_weights,
@@ -73,6 +74,7 @@ def search_gallery(
     threshold: float = -1.0,
     group_by_person: bool = False,
     thresholds: Thresholds | EllipsisType | None = ...,
+    persons: QuerySet[Person] | None = None,
 ) -> list[list[SearchHit]]:
     """Return the `top_k` most similar enrolled pictures for each probe vector, best first.
 
@@ -81,10 +83,13 @@ def search_gallery(
     `search_thresholds` passes it as `thresholds`.
 
     Only vectors computed with the same weights are searched. A hit in Milvus without a row in SQL
-    is skipped, and further hits take its place.
+    is skipped, and further hits take its place. So is, with `persons`, everybody else: when even the
+    most hits that Milvus returns hold too few of them, their vectors are compared one by one.
     """
     rows = FaceEmbedding.objects.filter(model=probe.model, fingerprint=probe.fingerprint)
     rows = rows.select_related("face_image__person").defer("vector")
+    if persons is not None:
+        rows = rows.filter(face_image__person__in=persons)
     partition = partition_name(probe.model, probe.fingerprint)
     if thresholds is ...:
         thresholds = search_thresholds(probe.model)
@@ -100,8 +105,15 @@ def search_gallery(
             if group_by_person:
                 hits = _best_of_each_person(hits)
             answers[place] = hits[:top_k]
-            if len(hits) < top_k and len(candidates) == wanted < MAX_HITS:
-                short.append(place)
+            if len(hits) < top_k and len(candidates) == wanted:
+                if wanted < MAX_HITS:
+                    short.append(place)
+                elif persons is not None:
+                    query = probe.vectors[place]
+                    nearest = nearest_of(rows, query, top_k, group_by_person=group_by_person)
+                    exact = [hit for hit in nearest if hit.similarity >= threshold]
+                    found_rows = rows.in_bulk([hit.id for hit in exact])
+                    answers[place] = _with_rows(exact, found_rows, thresholds)
         left, wanted = short, min(wanted * 4, MAX_HITS)
     return [answers[place] for place in range(len(probe.vectors))]
 
@@ -195,6 +207,7 @@ class GalleryState:
     persons: int
     persons_without_pictures: int
     persons_due_soon: int  # deleted within a month
+    persons_expiring: int  # the same, and whose consent ends
     pictures: int
     doubtful_pictures: int
     unjudged_pictures: int  # not compared with the gallery yet
@@ -213,6 +226,7 @@ def gallery_state() -> GalleryState:
         persons=Person.objects.count(),
         persons_without_pictures=Person.objects.filter(~Exists(with_pictures)).count(),
         persons_due_soon=persons_due(DUE_SOON).count(),
+        persons_expiring=persons_expiring(DUE_SOON).count(),
         pictures=FaceImage.objects.count(),
         doubtful_pictures=Doubt.objects.aggregate(count=Count("face_image", distinct=True))[
             "count"
@@ -303,17 +317,17 @@ GALLERY_ORDERS: Final = {  # how lists of persons can be sorted: a label, and th
 }
 
 
-def get_person(person_id: str) -> Person:
-    """Return the person with this id, annotated by `with_pictures`. Raise `PersonNotFound`, and of
-    its subclasses `PersonMerged` when the id stands for somebody else since a merge.
+def get_person(person_id: str, *, among: QuerySet[Person] | None = None) -> Person:
+    """Return the person with this id, annotated by `with_pictures`. Raise `PersonNotFound`, also for
+    somebody who is not `among` these, and of its subclasses `PersonMerged` when the id stands for
+    somebody else since a merge.
 
     The exact id is preferred: version 1.0 could store two persons whose ids differ only in
     spelling.
     """
     ids = [person_id, person_id.strip(), normalised(person_id)]
-    found = {
-        each.person_id: each for each in with_pictures(Person.objects.filter(person_id__in=ids))
-    }
+    known = Person.objects.all() if among is None else among
+    found = {each.person_id: each for each in with_pictures(known.filter(person_id__in=ids))}
     person = next((found[each] for each in ids if each in found), None)
     if person is None and (merged := merged_id(*ids)):
         message = gettext("'%(person_id)s' was merged into '%(taker)s'. Ask for that id.")

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import IO
 
 from django.core.files.storage import FileSystemStorage
+from django.utils.translation import gettext
 
 from enrollment.exceptions import PictureMissing, StorageUnavailable
-from enrollment.models import FaceEmbedding, FaceImage
+from enrollment.models import Consent, FaceEmbedding, FaceImage
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,19 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_document(consent: Consent) -> bytes:
+    """Return the bytes of the document, and raise what `read_picture` raises."""
+    try:
+        with consent.document.open("rb") as file:
+            return bytes(file.read())
+    except FileNotFoundError as error:
+        logger.exception("The document of consent %s is missing", consent.pk)
+        raise PictureMissing(gettext("The file of this document is missing.")) from error
+    except Exception as error:  # noqa: BLE001 (each storage fails with classes of its own)
+        logger.exception("The document of consent %s cannot be read", consent.pk)
+        raise StorageUnavailable(Failure.STORAGE_UNAVAILABLE.label) from error
 
 
 def read_picture(picture: FaceImage) -> bytes:

@@ -14,7 +14,7 @@ from django_tasks import task
 
 from enrollment.index.indexing import request_upsert, writing
 from enrollment.index.queue import requested, thread_runs
-from enrollment.models import FaceEmbedding, FaceImage, Removal, TrashedPart
+from enrollment.models import Consent, FaceEmbedding, FaceImage, Removal, TrashedPart
 from recognition.exceptions import RecognitionError
 from recognition.vector_store import get_vector_store
 
@@ -89,11 +89,12 @@ def remove_files() -> tuple[int, int]:
 
 
 def files_in_use(names: Sequence[str]) -> set[str]:
-    """Return those of the stored files that a picture or the trash holds."""
+    """Return those of the stored files that a picture, a consent or the trash holds."""
     pictures = FaceImage.objects.filter(image__in=names).order_by().values_list("image", flat=True)
     trashed = TrashedPart.objects.filter(file__in=names).order_by().values_list("file", flat=True)
     # One query: between two, a file could pass from the one to the other.
-    return set(pictures.union(trashed))
+    documents = Consent.objects.filter(document__in=names).order_by()
+    return set(pictures.union(trashed, documents.values_list("document", flat=True)))
 
 
 def apply_deletions() -> int:

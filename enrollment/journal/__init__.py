@@ -9,7 +9,7 @@ from enrollment.journal.authors import (
     current_author,
     name_command,
 )
-from enrollment.journal.forgetting import forget
+from enrollment.journal.forgetting import forget, with_merged
 from enrollment.journal.noting import note, note_look, note_refusal, short_wait
 from enrollment.journal.signing_in import register_account_handlers
 from enrollment.models import Action
@@ -34,4 +34,5 @@ __all__ = [
     "record_shown",
     "register_account_handlers",
     "short_wait",
+    "with_merged",
 ]

@@ -4,8 +4,18 @@ Migrations import the functions listed last from this package, so they must stay
 """
 
 from enrollment.models.access_token import AccessToken, digest_of
+from enrollment.models.backup_record import BackupRecord
+from enrollment.models.consent import (
+    DOCUMENT_TYPES,
+    DOCUMENTS_FOLDER,
+    Consent,
+    Purpose,
+    document_path,
+    today,
+)
 from enrollment.models.doubt import Doubt
 from enrollment.models.embedding import FaceEmbedding
+from enrollment.models.erased_id import ErasedId
 from enrollment.models.idempotent_request import IdempotentRequest
 from enrollment.models.journal_entry import (
     Action,
@@ -31,13 +41,14 @@ from enrollment.models.person import (
     validate_person_id,
 )
 from enrollment.models.picture import PATH_MAX_LENGTH, FaceImage, picture_path
+from enrollment.models.receipt import Receipt
 from enrollment.models.removal import (
     Removal,
     forget_in_history,
     note_removals,
     removals_noted,
 )
-from enrollment.models.search_entry import SearchEntry
+from enrollment.models.search_entry import DECISION_LABELS, SearchEntry
 from enrollment.models.texts import folded, letters_and_digits, normalised
 from enrollment.models.trash import (
     ExactEncoder,
@@ -49,15 +60,21 @@ from enrollment.models.trash import (
 )
 
 __all__ = [
+    "DECISION_LABELS",
+    "DOCUMENTS_FOLDER",
+    "DOCUMENT_TYPES",
     "NOTES_MAX_LENGTH",
     "PATH_MAX_LENGTH",
     "PERSON_ID_MAX_LENGTH",
     "AccessToken",
     "Action",
     "AuthorKind",
+    "BackupRecord",
     "Calibration",
     "Channel",
+    "Consent",
     "Doubt",
+    "ErasedId",
     "Examination",
     "ExactEncoder",
     "FaceEmbedding",
@@ -69,6 +86,8 @@ __all__ = [
     "MergedId",
     "Person",
     "PersonIdField",
+    "Purpose",
+    "Receipt",
     "Removal",
     "SearchEntry",
     "TrashItem",
@@ -76,6 +95,8 @@ __all__ = [
     "as_lines",
     "compute_again",
     "default_keep_until",
+    "document_path",
+    "today",
     "digest_of",
     "folded",
     "journal_actions",

@@ -12,6 +12,8 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from enrollment.models.consent import Purpose
+
 GALLERY: Final = {"person", "faceimage", "faceembedding"}
 
 
@@ -41,6 +43,13 @@ class AccessToken(models.Model):
     scope = models.CharField(_("may"), max_length=10, choices=Scope, default=Scope.SEARCH)
     beginning = models.CharField(_("begins with"), max_length=8, editable=False)
     digest = models.CharField(max_length=64, unique=True, editable=False)
+    purposes = models.ManyToManyField(
+        Purpose,
+        blank=True,
+        related_name="tokens",
+        verbose_name=_("purposes"),
+        help_text=_("If any: it finds only people whose consent has one of them."),
+    )
     created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
     expires_at = models.DateTimeField(
         _("ends"), null=True, blank=True, help_text=_("Empty: never.")
@@ -82,5 +91,6 @@ class AccessToken(models.Model):
                 return True
             case self.Scope.ENROL:
                 app, _dot, codename = permission.partition(".")
-                return app == "enrollment" and codename.partition("_")[2] in GALLERY
+                act, _line, model = codename.partition("_")
+                return app == "enrollment" and model in GALLERY and act != "export"
         return False

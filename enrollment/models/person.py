@@ -153,6 +153,7 @@ class Person(DurablyDeleted):
         verbose_name = _("person")
         verbose_name_plural = _("persons")
         ordering = ["person_id"]
+        permissions = [("export_person", "Can export all data of a person")]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.person_id})" if self.name else self.person_id

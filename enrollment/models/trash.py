@@ -118,6 +118,9 @@ class MergedId(models.Model):
     former_pk = models.BigIntegerField(
         db_index=True, editable=False, help_text="key of the person who was merged"
     )
+    former_created_at = models.DateTimeField(
+        null=True, editable=False, help_text="when that person was enrolled"
+    )
     created_at = models.DateTimeField(_("merged at"), default=timezone.now, editable=False)
 
     class Meta:

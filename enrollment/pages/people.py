@@ -25,11 +25,13 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from enrollment import enrolling, journal
 from enrollment.gallery import (
+    DUE_SOON,
     GALLERY_ORDERS,
     SearchHit,
     better_kept,
     data_uri,
     find_persons,
+    persons_expiring,
     persons_like,
     pictures_of,
     with_pictures,
@@ -53,6 +55,7 @@ RIGHTS: Final = {
     "add": Act.ADD_PERSON,
     "change": Act.CHANGE_PERSON,
     "delete": Act.DELETE_PERSON,
+    "export": Act.EXPORT_PERSON,
     "add_pictures": Act.ADD_PICTURES,
     "move_pictures": Act.CHANGE_PICTURES,
     "delete_pictures": Act.DELETE_PICTURES,
@@ -75,9 +78,9 @@ def _refusals_as_messages(view: Callable[..., HttpResponse]) -> Callable[..., Ht
     """Show errors of the view as messages on the person's page, or on the list."""
 
     @wraps(view)
-    def guarded(request: HttpRequest, pk: int | None = None) -> HttpResponse:
+    def guarded(request: HttpRequest, pk: int | None = None, **more: Any) -> HttpResponse:
         try:
-            return view(request) if pk is None else view(request, pk)
+            return view(request) if pk is None else view(request, pk, **more)
         except RecognitionError as error:
             messages.error(request, error.message)
         except ValidationError as error:
@@ -97,9 +100,18 @@ def gallery(request: HttpRequest) -> HttpResponse:
     text = form.cleaned_data.get("q", "")
     order = form.cleaned_data.get("order") or next(iter(GALLERY_ORDERS))
     _label, by = GALLERY_ORDERS[order]
-    pages = Paginator(find_persons(text).order_by(*by), PERSONS_A_PAGE)
-    context = {"form": form, "q": text, "page": pages.get_page(request.GET.get("page"))}
-    return _show(request, "gallery", context)
+    expiring = persons_expiring(DUE_SOON)
+    only_expiring = form.cleaned_data.get("expiring", False)
+    found = find_persons(text).filter(pk__in=expiring) if only_expiring else find_persons(text)
+    pages = Paginator(found.order_by(*by), PERSONS_A_PAGE)
+    context = {
+        "form": form,
+        "q": text,
+        "page": pages.get_page(request.GET.get("page")),
+        "expiring": expiring.count(),
+        "only_expiring": only_expiring,
+    }
+    return show(request, "gallery", context)
 
 
 @people_page(Act.ADD_PERSON)
@@ -117,39 +129,39 @@ def new_person(request: HttpRequest) -> HttpResponse:
     context = {"form": form}
     if may(request, Act.ADD_PICTURES):
         context["pictures_form"] = pictures
-    return _show(request, "details", context)
+    return show(request, "details", context)
 
 
 @people_page(Act.BROWSE)
 @require_safe
 def person(request: HttpRequest, pk: int) -> HttpResponse:
     """Show the person, their pictures with their state, and the possible actions."""
-    shown = _get_person(pk)
+    shown = get_shown(pk)
     journal.note_look(shown)
     pages = Paginator(pictures_of(shown), PICTURES_A_PAGE)
     page = pages.get_page(request.GET.get("page"))
     context = {"person": shown, "page": page, "form": AddPicturesForm()}
-    return _show(request, "person", context | {"undecided": undecided(request, shown)})
+    return show(request, "person", context | {"undecided": undecided(request, shown)})
 
 
 @people_page(Act.CHANGE_PERSON)
 @require_http_methods(["GET", "HEAD", "POST"])
 def details(request: HttpRequest, pk: int) -> HttpResponse:
     """Change the id, the name, the notes and the other details."""
-    shown = _get_person(pk)
+    shown = get_shown(pk)
     form = DetailsForm(request.POST or None, instance=get_object_or_404(Person, pk=pk))
     if request.method == "POST" and form.is_valid():
         enrolling.change_person(shown, **form.cleaned_data)
         messages.success(request, gettext("Saved."))
         return redirect("person", pk)
-    return _show(request, "details", {"person": shown, "form": form})
+    return show(request, "details", {"person": shown, "form": form})
 
 
 @people_page(Act.BROWSE, Act.ADD_PICTURES)
 @require_POST
 def add_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     """Enrol the pictures of the form and report on each."""
-    shown = _get_person(pk)
+    shown = get_shown(pk)
     form = AddPicturesForm(request.POST, request.FILES)
     answer = redirect("person", pk)
     if not form.is_valid():
@@ -182,7 +194,7 @@ def choose_cover(request: HttpRequest, pk: int) -> HttpResponse:
     ids = chosen(request.POST)
     if not ids:
         return _nothing_chosen(request, pk)
-    enrolling.set_cover(_get_person(pk), ids[0])
+    enrolling.set_cover(get_shown(pk), ids[0])
     messages.success(request, gettext("This picture now stands for the person in lists."))
     return redirect("person", pk)
 
@@ -191,7 +203,7 @@ def choose_cover(request: HttpRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def move_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     """Move the ticked pictures to another person, or to a new one."""
-    shown = _get_person(pk)
+    shown = get_shown(pk)
     ids = chosen(request.POST or request.GET)
     pictures = list(shown.face_images.filter(pk__in=ids))
     if not pictures:
@@ -200,7 +212,7 @@ def move_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method == "POST" and (owner := _move(request, form, pictures)):
         return redirect("person", owner.pk)
     others = _candidates(request, shown, pictures[0])
-    return _show(request, "move", {"person": shown, "pictures": pictures, "form": form} | others)
+    return show(request, "move", {"person": shown, "pictures": pictures, "form": form} | others)
 
 
 def _move(request: HttpRequest, form: NewOwnerForm, pictures: list[FaceImage]) -> Person | None:
@@ -231,7 +243,7 @@ def _move(request: HttpRequest, form: NewOwnerForm, pictures: list[FaceImage]) -
 @require_http_methods(["GET", "HEAD", "POST"])
 def choose_face(request: HttpRequest, pk: int) -> HttpResponse:
     """Show every face of a group photo; a POST enrols the chosen one."""
-    shown = _get_person(pk)
+    shown = get_shown(pk)
     ids = chosen(request.POST or request.GET)
     picture = shown.face_images.filter(pk__in=ids).first()
     if picture is None:
@@ -239,7 +251,7 @@ def choose_face(request: HttpRequest, pk: int) -> HttpResponse:
     face_index = _number(request.POST.get("face_index"))
     if request.method != "POST" or face_index is None:
         faces = [data_uri(crop.pixels) for crop in enrolling.faces_in(picture)]
-        return _show(request, "face", {"person": shown, "picture": picture, "faces": faces})
+        return show(request, "face", {"person": shown, "picture": picture, "faces": faces})
     enrolling.choose_face(picture, face_index)
     messages.success(request, gettext("The picture now stands for this face."))
     return redirect("person", pk)
@@ -249,13 +261,13 @@ def choose_face(request: HttpRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def delete_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask for confirmation, then delete the ticked pictures."""
-    shown = _get_person(pk)
+    shown = get_shown(pk)
     ids = chosen(request.POST or request.GET)
     pictures = shown.face_images.filter(pk__in=ids)
     if not pictures:
         return _nothing_chosen(request, pk)
     if request.method != "POST":
-        return _show(request, "delete_pictures", {"person": shown, "pictures": pictures})
+        return show(request, "delete_pictures", {"person": shown, "pictures": pictures})
     if "erase" in request.POST:
         done = enrolling.Done(enrolling.erase_pictures(shown, ids))
     else:
@@ -270,12 +282,12 @@ def delete_pictures(request: HttpRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def merge(request: HttpRequest, pk: int) -> HttpResponse:
     """Choose another person, compare both, choose the one to keep, and merge them."""
-    shown = _get_person(pk)
+    shown = get_shown(pk)
     other_pk = _number((request.POST or request.GET).get("with"))
     other = with_pictures(Person.objects.filter(pk=other_pk)).exclude(pk=pk).first()
     if other is None:
         picture = FaceImage.objects.filter(pk=shown.shown_picture).first()
-        return _show(request, "merge", {"person": shown} | _candidates(request, shown, picture))
+        return show(request, "merge", {"person": shown} | _candidates(request, shown, picture))
     if request.method != "POST":
         both = [(each, pictures_of(each)[:8]) for each in (shown, other)]
         context = {
@@ -285,7 +297,7 @@ def merge(request: HttpRequest, pk: int) -> HttpResponse:
             "suggested": better_kept([shown, other]),
             "is_larger": shown.picture_count != other.picture_count,
         }
-        return _show(request, "merge_confirm", context)
+        return show(request, "merge_confirm", context)
     kept, gone = (other, shown) if request.POST.get("keep") == str(other.pk) else (shown, other)
     done = enrolling.merge_persons(kept, gone)
     count = done.pictures
@@ -302,13 +314,10 @@ def merge(request: HttpRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def delete_person(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask for confirmation, then delete the person with everything."""
-    shown = _get_person(pk)
+    shown = get_shown(pk)
     if request.method != "POST":
-        return _show(request, "delete", {"person": shown, "pictures": pictures_of(shown)[:8]})
-    if "erase" in request.POST:
-        done = enrolling.Done(enrolling.erase_person(shown))
-    else:
-        done = enrolling.delete_person(shown)
+        return show(request, "delete", {"person": shown, "pictures": pictures_of(shown)[:8]})
+    done = enrolling.delete_person(shown)
     count = done.pictures
     text = ngettext(
         "%(person)s was deleted, with %(count)d picture.",
@@ -319,7 +328,8 @@ def delete_person(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("people")
 
 
-def _get_person(pk: int) -> Any:
+def get_shown(pk: int) -> Any:
+    """Return the person whom a page is about, or answer 404."""
     return get_object_or_404(with_pictures(Person.objects.all()), pk=pk)
 
 
@@ -361,7 +371,8 @@ def _suggestions(picture: FaceImage | None) -> list[SearchHit]:
         return []
 
 
-def _show(request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
+def show(request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
+    """Render a page about people with the user's rights; 400 with a refused form."""
     rights = {f"may_{name}": may(request, permission) for name, permission in RIGHTS.items()}
     forms = [context[name] for name in ("form", "pictures_form") if name in context]
     refused = any(form.is_bound and form.errors for form in forms)

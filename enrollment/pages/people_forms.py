@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class GalleryForm(forms.Form):
     """Search text and order of the list of persons; invalid values are ignored."""
 
+    expiring = forms.BooleanField(required=False)
     q = forms.CharField(label=_("Search"), required=False, max_length=200)
     order = forms.ChoiceField(
         label=_("Order"),

@@ -20,7 +20,7 @@ from enrollment.gallery import (
     search_thresholds,
     thresholds_in_force,
 )
-from enrollment.web import found_by, picture_address
+from enrollment.web import found_by, picture_address, searchable_by
 from recognition.decision import Decision, Thresholds, decide
 from recognition.detection import Face, looks_for_faces
 from recognition.embedding import Crop, embed_crops, opened_upload
@@ -262,7 +262,13 @@ def identify(
     found: list[list[SearchHit]] = []
     if faces:
         probe = embed_crops([face.crop.pixels for face in faces], model)
-        found = search_gallery(probe, top_k, group_by_person=group_by_person, thresholds=thresholds)
+        found = search_gallery(
+            probe,
+            top_k,
+            group_by_person=group_by_person,
+            thresholds=thresholds,
+            persons=searchable_by(request),
+        )
         for face, hits in zip(faces, found_by(request, found, thresholds), strict=True):
             face.hits = [ShownHit.of(hit, request) for hit in hits]
             face.is_unlike_all = bool(thresholds) and not hits

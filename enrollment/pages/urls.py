@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from enrollment.pages import people, views, work
+from enrollment.pages import desk, people, views, work
 
 urlpatterns = [
     path("", views.search, name="search"),
@@ -28,6 +28,12 @@ urlpatterns = [
     path("people/<int:pk>/remove", people.delete_pictures, name="person-delete-pictures"),
     path("people/<int:pk>/merge", people.merge, name="person-merge"),
     path("people/<int:pk>/delete", people.delete_person, name="person-delete"),
+    path("people/<int:pk>/access", desk.access, name="person-access"),
+    path("people/<int:pk>/export", desk.export, name="person-export"),
+    path("people/<int:pk>/correction", desk.correction, name="person-correction"),
+    path("people/<int:pk>/erasure", desk.erasure, name="person-erasure"),
+    path("people/<int:pk>/consents", desk.consents, name="person-consents"),
+    path("people/<int:pk>/consents/<int:number>", desk.document, name="person-document"),
     path("login", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("password", views.ChangePasswordView.as_view(), name="password"),
     path("logout", LogoutView.as_view(next_page="search"), name="logout"),

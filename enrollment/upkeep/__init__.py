@@ -3,9 +3,27 @@
 from enrollment.upkeep.archive import verify_archive
 from enrollment.upkeep.backing_up import backup
 from enrollment.upkeep.backlog import BacklogThread
+from enrollment.upkeep.backup_records import (
+    BackupState,
+    backups_holding,
+    delete_overdue,
+    mark_deleted,
+    state_of,
+)
 from enrollment.upkeep.drift import Finding, Kind, Reconciliation
 from enrollment.upkeep.figures import Waiting, waiting_work
 from enrollment.upkeep.leader import SETTING_UP, one_at_a_time
+from enrollment.upkeep.person_export import export_name, export_person
+from enrollment.upkeep.receipts import (
+    Ground,
+    erase_with_receipt,
+    read_receipt,
+    receipt_again,
+    receipt_json,
+    receipt_page,
+    says_the_same,
+    verify_receipt,
+)
 from enrollment.upkeep.reconciliation import known_models, reconcile
 from enrollment.upkeep.restoring import restore
 from enrollment.upkeep.retention import delete_due_persons
@@ -13,16 +31,31 @@ from enrollment.upkeep.retention import delete_due_persons
 __all__ = [
     "SETTING_UP",
     "BacklogThread",
+    "BackupState",
     "Finding",
+    "Ground",
     "Kind",
     "Reconciliation",
     "Waiting",
     "backup",
+    "backups_holding",
     "delete_due_persons",
+    "delete_overdue",
+    "erase_with_receipt",
+    "export_name",
+    "export_person",
     "known_models",
     "one_at_a_time",
+    "mark_deleted",
+    "read_receipt",
+    "receipt_again",
+    "receipt_json",
+    "receipt_page",
     "reconcile",
     "restore",
+    "says_the_same",
+    "state_of",
     "verify_archive",
+    "verify_receipt",
     "waiting_work",
 ]

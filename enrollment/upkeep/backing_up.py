@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from django.utils.translation import gettext
 
 from enrollment import journal
 from enrollment.exceptions import StorageUnavailable
-from enrollment.models import FaceEmbedding, FaceImage, TrashedPart, TrashItem, as_lines
+from enrollment.models import Consent, FaceEmbedding, FaceImage, TrashedPart, TrashItem, as_lines
 from enrollment.upkeep.archive import ArchiveWriter
 from enrollment.upkeep.backup_contents import (
     DELETED,
@@ -32,6 +33,7 @@ from enrollment.upkeep.backup_contents import (
     Manifest,
     backed_up_models,
 )
+from enrollment.upkeep.backup_records import record_backup
 from enrollment.upkeep.loops import Track, batches, untracked
 from recognition.networks import usable_names
 from recognition.networks.descriptor import descriptor_path
@@ -47,8 +49,8 @@ class BackupReport:
     missing: list[int] = field(default_factory=list)  # pictures whose file the storage lacks
 
 
-def backup(path: Path, track: Track = untracked) -> BackupReport:
-    """Write a consistent backup to `path`; others can read and write meanwhile.
+def backup(path: Path, track: Track = untracked, *, keep_days: int | None = None) -> BackupReport:
+    """Write a consistent backup to `path` and put it on record; others can read and write meanwhile.
 
     A picture that is deleted during the backup is left out. Raise `StorageUnavailable` when the
     picture storage fails and `OSError` when the file cannot be written; then no file is left.
@@ -60,10 +62,12 @@ def backup(path: Path, track: Track = untracked) -> BackupReport:
         _add_weights(archive, manifest)
         _add_pictures(archive, report, track)
         _add_trash(archive, report)
+        _add_documents(archive)
         for model in backed_up_models():
             _add_rows(archive, model)
     facts = {"rows": sum(report.rows.values()), "pictures": report.pictures}
     journal.record(journal.Action.BACKED_UP, facts=facts)
+    record_backup(path, datetime.fromisoformat(manifest.created_at), manifest.rows, keep_days)
     return report
 
 
@@ -147,6 +151,15 @@ def _add_trash(archive: ArchiveWriter, report: BackupReport) -> None:
         elif not FaceImage.objects.filter(image=name).exists():
             erased.add(item)
     archive.add(ERASED, _as_json(sorted(erased)))
+
+
+def _add_documents(archive: ArchiveWriter) -> None:
+    """Add the documents of consents."""
+    documents = _all(Consent).exclude(document="").values_list("pk", "document")
+    for pk, name in documents.iterator(ROWS_AN_ENTRY):
+        content = _read(pk, name)
+        if content is not None:
+            archive.add(f"files/{name}", content)
 
 
 def _read(pk: int, name: str) -> bytes | None:

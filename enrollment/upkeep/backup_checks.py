@@ -20,6 +20,7 @@ from django.utils.translation import gettext
 
 from enrollment.enrolling import RESTORABLE
 from enrollment.models import (
+    Consent,
     FaceEmbedding,
     FaceImage,
     Person,
@@ -153,6 +154,9 @@ def _check_row(row: models.Model, label: str) -> None:
         raise Malformed(f"{label}: {row._meta.label_lower}")
     if isinstance(row, FaceImage):
         check_file_name(row.image.name or "")
+    elif isinstance(row, Consent):
+        if row.document:
+            check_file_name(row.document.name or "")
     elif isinstance(row, Person):
         validate_not_blank(row.person_id)
     elif (

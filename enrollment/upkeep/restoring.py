@@ -31,6 +31,8 @@ from enrollment import index, journal
 from enrollment.enrolling import highest_keys
 from enrollment.exceptions import StorageUnavailable
 from enrollment.models import (
+    DOCUMENTS_FOLDER,
+    Consent,
     FaceEmbedding,
     FaceImage,
     IdempotentRequest,
@@ -59,6 +61,7 @@ from enrollment.upkeep.backup_contents import (
     Manifest,
     backed_up_models,
 )
+from enrollment.upkeep.backup_outliving import OUTLIVING, erase_again, outliving
 from enrollment.upkeep.loops import Track, batches, index_batches, untracked
 from recognition.conf import get_settings
 from recognition.networks import usable_names
@@ -74,11 +77,22 @@ class RestoreReport:
     pictures: int = 0
     indexed: int = 0
     failed: int = 0
+    erased_persons: int = 0  # who were erased after the backup was made
+    erased_pictures: int = 0
     notes: list[str] = field(default_factory=list)
 
 
-def restore(path: Path, *, overwrite: bool = False, track: Track = untracked) -> RestoreReport:
+def restore(
+    path: Path,
+    *,
+    overwrite: bool = False,
+    without_erasures: bool = False,
+    track: Track = untracked,
+) -> RestoreReport:
     """Restore the installation from a backup; on failure nothing is changed.
+
+    Whom this installation, or the list beside the backup, knows to be erased is erased again, unless
+    `without_erasures` says that they are to come back.
 
     Nothing is written before all checksums are verified. Raise `ArchiveRefused` for a backup that
     is damaged or newer than this program and, without `overwrite`, when the installation is not
@@ -94,12 +108,16 @@ def restore(path: Path, *, overwrite: bool = False, track: Track = untracked) ->
         _check_empty()
     get_vector_store().ping()
     report = RestoreReport(manifest.rows)
+    lasting = outliving(path, manifest, without_erasures=without_erasures)
+    report.notes += lasting.notes
     before = _known_files()
     with ExitStack() as undo:
         with transaction.atomic(durable=True):
             _replace_rows(track(read_entries(path), gettext("Restoring"), total), report, undo)
             for migrate_rows in repeated:
                 migrate_rows(apps, None)
+            lasting.put_back()
+            report.erased_persons, report.erased_pictures = erase_again()
             _record_unused_files(before)
             facts = {"made_at": manifest.created_at, "rows": sum(manifest.rows.values())}
             journal.record(journal.Action.BACKUP_RESTORED, facts=facts)
@@ -179,7 +197,7 @@ def _check_empty() -> None:
     # The journal has lines from the first start on.
     journals = (JournalChain, JournalEntry, JournalSubject)
     every = [*apps.get_app_config("enrollment").get_models(), get_user_model()]
-    holders = [model for model in every if model not in journals]
+    holders = [model for model in every if model not in {*journals, *OUTLIVING}]
     counts = {model._meta.verbose_name_plural: model._base_manager.count() for model in holders}
     if not any(counts.values()):
         # A Milvus server may belong to another installation that is in use.
@@ -204,7 +222,7 @@ def _replace_rows(entries: Iterable[Entry], report: RestoreReport, undo: ExitSta
         kind, _slash, name = entry.name.partition("/")
         if kind == "files":
             _restore_file(name, entry.content, undo)
-            report.pictures += 1
+            report.pictures += not name.startswith(f"{DOCUMENTS_FOLDER}/")
         elif kind == "weights":
             _restore_weights(name, entry.file, report, undo)
         elif kind == "rows":
@@ -323,7 +341,9 @@ def _known_files() -> set[str]:
     for removal."""
     waiting = Removal.objects.exclude(file="").values_list("file", flat=True)
     trashed = TrashedPart.objects.exclude(file="").values_list("file", flat=True)
-    return {*FaceImage.objects.values_list("image", flat=True), *waiting, *trashed}
+    documents = Consent.objects.exclude(document="").values_list("document", flat=True)
+    pictures = FaceImage.objects.values_list("image", flat=True)
+    return {*pictures, *documents, *waiting, *trashed}
 
 
 def _record_unused_files(names: set[str]) -> None:

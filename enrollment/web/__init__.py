@@ -3,11 +3,13 @@ permissions."""
 
 from enrollment.web.acts import Act, acts_to_undo, owner_of
 from enrollment.web.auditing import audit_report
+from enrollment.web.downloads import document_response, export_response
 from enrollment.web.face_choice import choose_faces
 from enrollment.web.importing import import_pictures, import_run, may_import
 from enrollment.web.picture_fields import PicturesField
 from enrollment.web.picture_responses import picture_response
 from enrollment.web.place import Place
+from enrollment.web.purposes import searchable_by
 from enrollment.web.reports import enroll_files, say_mistakable, say_synced, undecided
 from enrollment.web.sight import found_by, is_found, may_see, picture_address
 from enrollment.web.spreadsheets import escaped, unescaped
@@ -30,9 +32,11 @@ __all__ = [
     "acts_to_undo",
     "audit_report",
     "choose_faces",
+    "document_response",
     "enroll_files",
     "erase_item",
     "escaped",
+    "export_response",
     "found_by",
     "import_pictures",
     "import_run",
@@ -48,6 +52,7 @@ __all__ = [
     "say_mistakable",
     "say_synced",
     "trash_items",
+    "searchable_by",
     "undecided",
     "undo_item",
     "unescaped",

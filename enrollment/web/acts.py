@@ -21,6 +21,7 @@ class Act(StrEnum):
     ADD_PERSON = "enrollment.add_person"
     CHANGE_PERSON = "enrollment.change_person"  # id, name, legal basis, retention, cover
     DELETE_PERSON = "enrollment.delete_person"  # and merge, restore, erase
+    EXPORT_PERSON = "enrollment.export_person"  # all that is kept of them, searches among it
     ADD_PICTURES = "enrollment.add_faceimage"
     CHANGE_PICTURES = "enrollment.change_faceimage"  # move to another person; dismiss doubts
     DELETE_PICTURES = "enrollment.delete_faceimage"

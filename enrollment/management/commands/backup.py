@@ -14,6 +14,7 @@ from recognition.exceptions import RecognitionError
 from recognition.management.progress import add_progress_argument, progress_bar
 
 MIB = 1024 * 1024
+MOST_DAYS = 36_500
 
 
 class Command(BaseCommand):
@@ -24,15 +25,25 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", type=Path, metavar="FILE")
+        parser.add_argument(
+            "--keep-days",
+            type=int,
+            metavar="DAYS",
+            help="How long FILE is to be kept, for 'manage.py backups'; 0: no end. BACKUP_KEEP_DAYS otherwise.",
+        )
         add_progress_argument(parser)
 
     def handle(self, **options: Any) -> None:
         path: Path = options["file"]
+        days = options["keep_days"]
+        if days is not None and not 0 <= days <= MOST_DAYS:
+            message = _("--keep-days is %(days)d; 0 to %(most)d were expected.")
+            raise CommandError(message % {"days": days, "most": MOST_DAYS})
         if path.exists():
             message = _("%(file)s is there already. Give a name that is not, or delete it first.")
             raise CommandError(message % {"file": path})
         try:
-            report = backup(path, progress_bar(options["no_progress"]))
+            report = backup(path, progress_bar(options["no_progress"]), keep_days=days)
         except RecognitionError as error:
             raise CommandError(str(error)) from error
         except OSError as error:

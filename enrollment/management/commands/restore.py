@@ -31,6 +31,11 @@ class Command(BaseCommand):
             action="store_true",
             help="Delete all people, pictures and accounts that are here, and put FILE in their place.",
         )
+        parser.add_argument(
+            "--without-erasures",
+            action="store_true",
+            help="Bring back who and what was erased since FILE was made, too.",
+        )
         add_progress_argument(parser)
 
     def handle(self, **options: Any) -> None:
@@ -41,7 +46,10 @@ class Command(BaseCommand):
                 self.stdout.write(_("%(count)d entries, all whole.") % {"count": count})
                 return
             report = restore(
-                path, overwrite=options["overwrite"], track=progress_bar(options["no_progress"])
+                path,
+                overwrite=options["overwrite"],
+                without_erasures=options["without_erasures"],
+                track=progress_bar(options["no_progress"]),
             )
         except (RecognitionError, DatabaseError) as error:
             raise CommandError(str(error)) from error
@@ -63,6 +71,12 @@ class Command(BaseCommand):
                 "indexed": report.indexed,
             }
         )
+        if report.erased_persons or report.erased_pictures:
+            message = _(
+                "Erased again, as they were after the backup: %(persons)d persons and %(pictures)d pictures."
+            )
+            counts = {"persons": report.erased_persons, "pictures": report.erased_pictures}
+            self.stdout.write(message % counts)
         if report.failed:
             message = _("%(count)d vectors did not reach Milvus. Run 'manage.py reindex'.")
             raise CommandError(message % {"count": report.failed})

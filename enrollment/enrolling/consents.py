@@ -1,0 +1,99 @@
+"""Record consents with their documents, and remove them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+from typing import Any
+
+from django.core.files import File
+from django.utils.translation import gettext
+
+from enrollment import journal
+from enrollment.exceptions import ConsentNotFound, StorageUnavailable, UnknownPurpose
+from enrollment.models import Consent, Person, Purpose, note_removals
+
+
+def purposes_named(names: Iterable[str]) -> list[Purpose]:
+    """Return the purposes with these names. Raise `UnknownPurpose`, which lists the known ones."""
+    known = {purpose.name: purpose for purpose in Purpose.objects.all()}
+    wanted = dict.fromkeys(names)
+    if unknown := [name for name in wanted if name not in known]:
+        message = gettext(
+            "No purpose is called '%(name)s'. Known: %(known)s. The administrator makes others in the admin."
+        )
+        raise UnknownPurpose(message % {"name": unknown[0][:100], "known": ", ".join(known) or "-"})
+    return [known[name] for name in wanted]
+
+
+def add_consent(
+    person: Person,
+    *,
+    document: File[Any] | None = None,
+    day: date,
+    expires: date | None = None,
+    purposes: Iterable[Purpose] = (),
+) -> Consent:
+    """Record a consent of the person, with the document as it was uploaded.
+
+    Raise `ValidationError` for invalid values and `StorageUnavailable` when the document cannot be
+    kept; then nothing is recorded.
+    """
+    consent = Consent(person=person, day=day, expires=expires)
+    if document:
+        consent.file_name = (document.name or "")[:255]
+        consent.document = document  # type: ignore[assignment]  # what a model form assigns
+    consent.full_clean()
+    stored = ""
+    try:
+        with journal.changes():
+            if document:
+                _store(consent)
+                stored = consent.document.name or ""
+            consent.save()
+            consent.purposes.set(purposes)
+            _journal(consent, "recorded")
+    except BaseException:
+        if stored:
+            note_removals(files=[stored])
+        raise
+    return consent
+
+
+def _store(consent: Consent) -> None:
+    try:
+        consent.document.save(consent.file_name, consent.document.file, save=False)
+    except Exception as error:
+        raise StorageUnavailable(
+            gettext("The storage does not take the document, so nothing was recorded.")
+        ) from error
+
+
+def consent_of(person: Person, number: int) -> Consent:
+    """Return one consent of the person. Raise `ConsentNotFound`."""
+    consent: Consent | None = person.consents.filter(pk=number).first()
+    if consent is None:
+        message = gettext("%(person)s has no consent %(number)d, or not any more.")
+        raise ConsentNotFound(message % {"person": person, "number": number})
+    return consent
+
+
+def remove_consent(person: Person, number: int) -> None:
+    """Remove a consent that was recorded by mistake, with its document."""
+    with journal.changes():
+        consent = consent_of(person, number)
+        note_removals(files=[consent.document.name or ""])
+        _journal(consent, "removed")
+        consent.delete()
+
+
+def erase_consents(person_pk: int) -> None:
+    """Delete the consents of an erased person with their documents, in the caller's transaction."""
+    consents = Consent.objects.filter(person_id=person_pk)
+    note_removals(files=list(consents.exclude(document="").values_list("document", flat=True)))
+    consents.delete()
+
+
+def _journal(consent: Consent, act: str) -> None:
+    facts = {"consent": consent.pk, "act": act, "day": consent.day, "expires": consent.expires}
+    journal.record(journal.Action.CHANGED, person=consent.person, facts=facts)

@@ -1,0 +1,91 @@
+"""The desk for data subjects: a page for each request that a person can make."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext
+from django.views.decorators.http import require_http_methods, require_safe
+
+from enrollment import enrolling
+from enrollment.pages.desk_forms import ConsentForm, ErasureForm
+from enrollment.pages.people import get_shown, people_page, show
+from enrollment.upkeep import (
+    Ground,
+    backups_holding,
+    erase_with_receipt,
+    receipt_json,
+    receipt_page,
+)
+from enrollment.web import Act, document_response, export_response
+
+
+@people_page(Act.BROWSE, Act.EXPORT_PERSON)
+@require_safe
+def access(request: HttpRequest, pk: int) -> HttpResponse:
+    """Say what the ZIP with everything about the person holds, and offer it."""
+    return show(request, "desk/access", {"person": get_shown(pk)})
+
+
+@people_page(Act.BROWSE, Act.EXPORT_PERSON)
+@require_safe
+def export(request: HttpRequest, pk: int) -> HttpResponse:
+    """Return the ZIP with everything about the person."""
+    return export_response(get_shown(pk))
+
+
+@people_page(Act.BROWSE)
+@require_safe
+def correction(request: HttpRequest, pk: int) -> HttpResponse:
+    """Say what can be corrected and where, and who changed it before."""
+    return show(request, "desk/correction", {"person": get_shown(pk)})
+
+
+@people_page(Act.BROWSE, Act.DELETE_PERSON)
+@require_http_methods(["GET", "HEAD", "POST"])
+def erasure(request: HttpRequest, pk: int) -> HttpResponse:
+    """Say what is erased and which backups hold it; a POST erases and shows the receipt."""
+    shown = get_shown(pk)
+    form = ErasureForm(request.POST or None, initial={"ground": request.GET.get("ground")})
+    if request.method == "POST" and form.is_valid():
+        signed = erase_with_receipt(shown, Ground(form.cleaned_data["ground"]))
+        files = {"html": receipt_page(signed), "json": receipt_json(signed)}
+        context = {"receipt": signed["receipt"], "files": {k: _uri(k, v) for k, v in files.items()}}
+        return show(request, "desk/receipt", context)
+    held = backups_holding(shown.created_at)
+    return show(request, "desk/erasure", {"person": shown, "form": form, "backups": held})
+
+
+def _uri(kind: str, content: str) -> str:
+    """Return the file as a link: the receipt holds the id, so the server does not keep it."""
+    media = {"html": "text/html", "json": "application/json"}[kind]
+    return f"data:{media};charset=utf-8;base64,{b64encode(content.encode()).decode('ascii')}"
+
+
+@people_page(Act.BROWSE, Act.CHANGE_PERSON)
+@require_http_methods(["GET", "HEAD", "POST"])
+def consents(request: HttpRequest, pk: int) -> HttpResponse:
+    """List the consents with their documents; a POST records one more, or removes one."""
+    shown = get_shown(pk)
+    if remove := request.POST.get("remove", ""):
+        if remove.isascii() and remove.isdigit() and len(remove) < 19:
+            enrolling.remove_consent(shown, int(remove))
+            messages.success(request, gettext("The consent was removed."))
+        return redirect("person-consents", pk)
+    form = ConsentForm(request.POST or None, request.FILES or None)
+    if request.method == "POST" and form.is_valid():
+        enrolling.add_consent(shown, **form.cleaned_data)
+        messages.success(request, gettext("The consent was recorded."))
+        return redirect("person-consents", pk)
+    recorded = shown.consents.prefetch_related("purposes")
+    return show(request, "desk/consents", {"person": shown, "form": form, "consents": recorded})
+
+
+@people_page(Act.BROWSE, Act.CHANGE_PERSON)
+@require_safe
+def document(request: HttpRequest, pk: int, number: int) -> HttpResponse:
+    """Return the document of a consent, to be saved."""
+    return document_response(enrolling.consent_of(get_shown(pk), number))

@@ -1,0 +1,94 @@
+"""The backups on record: what was made, how long it is kept, and who still lies in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
+from enum import Enum
+from pathlib import Path
+
+from django.conf import settings
+from django.db.models import QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from enrollment.enrolling import list_beside, write_erased_lists
+from enrollment.exceptions import BackupNotFound
+from enrollment.models import BackupRecord
+
+
+class BackupState(Enum):
+    """Where a backup is, as far as this machine can see."""
+
+    THERE = _("there")
+    OVERDUE = _("overdue: to be deleted")
+    ELSEWHERE = _("not at its place")
+    DELETED = _("deleted")
+
+
+def keep_until(days: int | None = None) -> date | None:
+    """Return the last day of a backup made now: `days` from today, by default `BACKUP_KEEP_DAYS`."""
+    count = settings.BACKUP_KEEP_DAYS if days is None else days
+    return timezone.localdate() + timedelta(days=count) if count else None
+
+
+def record_backup(
+    path: Path, made_at: datetime, rows: dict[str, int], days: int | None = None
+) -> BackupRecord:
+    """Put a backup on record, and the list of erasures since beside it."""
+    record: BackupRecord = BackupRecord.objects.create(
+        made_at=made_at,
+        file=str(path.resolve()),
+        size=path.stat().st_size,
+        persons=rows.get("enrollment.person", 0),
+        pictures=rows.get("enrollment.faceimage", 0),
+        keep_until=keep_until(days),
+    )
+    write_erased_lists()
+    return record
+
+
+def state_of(record: BackupRecord) -> BackupState:
+    if record.deleted_at:
+        return BackupState.DELETED
+    if record.keep_until and record.keep_until < timezone.localdate():
+        return BackupState.OVERDUE
+    return BackupState.THERE if Path(record.file).is_file() else BackupState.ELSEWHERE
+
+
+def mark_deleted(numbers: Iterable[int]) -> int:
+    """Note that these backups are deleted; return how many were on hand. Raise `BackupNotFound`."""
+    wanted = set(numbers)
+    known = set(BackupRecord.objects.filter(pk__in=wanted).values_list("pk", flat=True))
+    if missing := sorted(wanted - known):
+        message = gettext(
+            "No backup on record has the number %(numbers)s. 'manage.py backups' lists them."
+        )
+        raise BackupNotFound(message % {"numbers": ", ".join(map(str, missing))})
+    on_hand = BackupRecord.objects.on_hand().filter(pk__in=wanted)
+    return int(on_hand.update(deleted_at=timezone.now()))
+
+
+def delete_overdue() -> list[BackupRecord]:
+    """Delete the files of backups whose last day is over; return those that are deleted now.
+
+    A file that is not at its place stays on record: it may have been moved. Raise `OSError` when a
+    file cannot be deleted.
+    """
+    over = BackupRecord.objects.on_hand().filter(keep_until__lt=timezone.localdate())
+    done = []
+    for record in over:
+        path = Path(record.file)
+        if path.is_file():
+            path.unlink()
+            list_beside(path).unlink(missing_ok=True)
+            mark_deleted([record.pk])
+            done.append(record)
+    return done
+
+
+def backups_holding(enrolled_at: datetime) -> QuerySet[BackupRecord]:
+    """Return the backups on record that hold somebody who was enrolled at this moment."""
+    found: QuerySet[BackupRecord] = BackupRecord.objects.on_hand().filter(made_at__gte=enrolled_at)
+    return found

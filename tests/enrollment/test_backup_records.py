@@ -1,0 +1,149 @@
+"""Backups on record, and erasures that a restore does not undo."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.core.files.storage import default_storage
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from enrollment import enrolling
+from enrollment.models import BackupRecord, ErasedId, FaceImage, Person
+from enrollment.upkeep import BackupState, backups_holding, state_of
+from tests.enrollment.gallery import enroll, stored
+from tests.enrollment.test_backup import empty, run
+from tests.pictures import draw_picture
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("weights")]
+
+
+@pytest.fixture(autouse=True)
+def _own_data_folder(settings, tmp_path: Path) -> None:
+    settings.DATA_DIR = tmp_path / "data"
+    settings.DATA_DIR.mkdir()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A backup with two pictures of Ana and one of Bia."""
+    enroll("ana", draw_picture((112, 112), seed=1), draw_picture((112, 112), seed=2))
+    enroll("bia", draw_picture((112, 112), seed=3))
+    path = tmp_path / "faces.tar"
+    run("backup", path, "--keep-days", 7)
+    return path
+
+
+def enrolled() -> list[str]:
+    return list(Person.objects.order_by("person_id").values_list("person_id", flat=True))
+
+
+def erase(person_id: str) -> None:
+    enrolling.delete_person(Person.objects.get(person_id=person_id))
+
+
+def files() -> int:
+    return sum(path.is_file() for path in Path(default_storage.location).rglob("*"))
+
+
+def test_a_backup_is_on_record_until_somebody_says_that_it_is_deleted(file):
+    record = BackupRecord.objects.get()
+    assert (record.persons, record.pictures, record.file) == (2, 3, str(file))
+    assert record.size == file.stat().st_size
+    assert record.keep_until == timezone.localdate() + timedelta(days=7)
+    line = run("backups")
+    assert str(file) in line and "there" in line
+    ana = Person.objects.get(person_id="ana")
+    assert list(backups_holding(ana.created_at)) == [record]
+    assert not backups_holding(timezone.now()).exists()
+    file.rename(file.with_name("moved.tar"))
+    assert state_of(record) is BackupState.ELSEWHERE
+    with pytest.raises(CommandError, match="No backup on record has the number 99"):
+        run("backups", "--deleted", 99)
+    assert "1 backup is noted as deleted." in run("backups", "--deleted", record.pk)
+    record.refresh_from_db()
+    assert state_of(record) is BackupState.DELETED
+    assert not backups_holding(ana.created_at).exists()
+
+
+def test_overdue_backups_are_deleted_with_their_lists(file, settings):
+    BackupRecord.objects.update(keep_until=timezone.localdate())
+    assert "0 backups were deleted." in run("backups", "--delete-overdue")
+    BackupRecord.objects.update(keep_until=timezone.localdate() - timedelta(days=1))
+    assert "overdue: to be deleted" in run("backups")
+    assert enrolling.list_beside(file).exists()
+    assert "1 backup was deleted." in run("backups", "--delete-overdue")
+    assert not file.exists() and not enrolling.list_beside(file).exists()
+    settings.BACKUP_KEEP_DAYS = 0
+    run("backup", file)
+    assert BackupRecord.objects.last().keep_until is None
+
+
+def test_who_was_erased_after_the_backup_is_erased_again(file):
+    """Moved, renamed: it is the row and the file that are recognised, not what they were called."""
+    moved = FaceImage.objects.filter(person__person_id="bia").get()
+    ana = Person.objects.get(person_id="ana")
+    enrolling.move_pictures([moved.pk], ana)
+    enrolling.change_person(ana, person_id="ana lima")
+    erase("ana lima")
+    assert enrolled() == ["bia"] and files() == 0
+    output = run("restore", file, "--overwrite")
+    assert "Erased again, as they were after the backup: 1 persons and 1 pictures." in output
+    assert enrolled() == ["bia"] and not FaceImage.objects.exists() and files() == 0
+    assert stored() == []
+    assert BackupRecord.objects.count() == 1
+    enroll("ana", draw_picture((112, 112), seed=1))  # a new consent: a new person
+    run("restore", file, "--overwrite")
+    assert enrolled() == ["bia"]
+
+
+def test_a_new_machine_learns_it_from_the_list_beside_the_backup(file, settings, tmp_path):
+    erase("ana")
+    listed = enrolling.list_beside(file)
+    assert listed.stat().st_mode & 0o777 == 0o600
+    assert len(json.loads(listed.read_text())) == 3 and "ana" not in listed.read_text()
+    key = settings.DATA_DIR / "installation_key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    empty(settings)
+    settings.DATA_DIR = tmp_path / "new"
+    settings.DATA_DIR.mkdir()
+    with pytest.raises(CommandError, match="made with the key"):
+        run("restore", file)
+    assert enrolled() == []
+    shutil.copy(key, settings.DATA_DIR)
+    assert "1 persons and 0 pictures" in run("restore", file)
+    assert enrolled() == ["bia"] and files() == 1
+    assert BackupRecord.objects.get().file == str(file)
+
+
+def test_without_the_key_it_must_be_said_aloud(file, settings, tmp_path):
+    erase("ana")
+    empty(settings)
+    settings.DATA_DIR = tmp_path / "new"
+    settings.DATA_DIR.mkdir()
+    run("restore", file, "--without-erasures")
+    assert enrolled() == ["ana", "bia"]
+
+
+def test_a_damaged_list_stops_the_restore_and_a_missing_one_is_told(file, settings):
+    listed = enrolling.list_beside(file)
+    empty(settings)
+    listed.write_text("[{}]")
+    with pytest.raises(CommandError, match="is damaged. Nothing was changed"):
+        run("restore", file)
+    listed.unlink()
+    assert "No list of erasures lies beside the backup (faces.tar.erased)" in run("restore", file)
+
+
+def test_no_backup_holds_the_key(file, settings):
+    erase("ana")
+    assert ErasedId.objects.count() == 3
+    again = file.with_name("second.tar")
+    call_command("backup", str(again))
+    key = (settings.DATA_DIR / "installation_key").read_bytes()
+    body = b"".join(key.splitlines()[1:-1])
+    assert body not in again.read_bytes()
