@@ -43,7 +43,7 @@ def enrolled() -> list[str]:
 
 
 def erase(person_id: str) -> None:
-    enrolling.delete_person(Person.objects.get(person_id=person_id))
+    enrolling.erase_person(Person.objects.get(person_id=person_id))
 
 
 def files() -> int:

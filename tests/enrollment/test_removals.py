@@ -88,18 +88,42 @@ def test_killed_between_commit_and_hook_leaves_nothing(tmp_path):
 ERASED = (
     SETUP
     + """
-from enrollment.enrolling import Upload, erase_person, enroll_pictures
+import io, zipfile
+from base64 import b64encode
+from datetime import date
+from django.core.files.base import ContentFile
+from enrollment import journal
+from enrollment.enrolling import (
+    Upload, add_consent, delete_pictures, enroll_pictures, erase_person, installation_key,
+    merge_persons, stage_import,
+)
+from enrollment.models import SearchEntry
+from enrollment.upkeep import erase_with_receipt, export_person
 from tests.pictures import draw_picture
 
-for person in ("bia", "123.456.789-09", "caio"):
+ID, MERGED = "123.456.789-09", "merged-1234"
+for person in ("bia", ID, MERGED, "caio"):
     uploads = [Upload(person, f"{n}.jpg", draw_picture((112, 112), seed=f"{person}{n}"),
-                      f"folder of {person}/{n}.jpg") for n in range(2)]
+                      f"folder of {person}/{n}.jpg", name=f"Name of {person}") for n in range(2)]
     enroll_pictures(uploads, source="api", use_face_detection=False)
-erased = Person.objects.get(person_id="123.456.789-09")
-vectors = [row.vector.hex() for row in FaceEmbedding.objects.filter(face_image__person=erased)]
-tell(vectors=vectors)
+erased = Person.objects.get(person_id=ID)
+merge_persons(erased, Person.objects.get(person_id=MERGED))
+pictures = list(erased.face_images.order_by("pk"))
+vectors = [row.vector for row in FaceEmbedding.objects.filter(face_image__in=pictures)]
+delete_pictures(erased, [pictures[0].pk])  # one is in the trash
+consent = add_consent(erased, document=ContentFile(b"signed by the person", "signed-1234.txt"),
+                      day=date.today())
+SearchEntry.objects.create(username="maria", channel="api", model="m", person=erased, answers=1)
+journal.record_shown(journal.Action.SEARCHED, [(erased.pk, 0.9, "match")], {"answers": 1})
+with zipfile.ZipFile(packed := io.BytesIO(), "w") as archive:
+    archive.writestr(f"{ID}/1.jpg", draw_picture((112, 112), seed="import"))
+stage_import(packed, "import.zip", 0, use_face_detection=False)
+export_person(erased, io.BytesIO())
+texts = [ID, MERGED, f"Name of {ID}", consent.file_name, consent.document.name,
+         *(picture.image.name for picture in pictures), *(b64encode(v).decode() for v in vectors)]
+tell(vectors=[vector.hex() for vector in vectors], texts=texts)
 sys.stdin.readline()
-erase_person(erased)
+erase_with_receipt(Person.objects.get(person_id=ID))
 """
     + PASS.removeprefix(SETUP)
     + """
@@ -110,7 +134,8 @@ sys.stdin.readline()
 
 
 def test_no_file_of_the_data_folder_holds_a_word_of_who_was_erased(tmp_path):
-    """Checked while the process runs, so nothing waits for its end."""
+    """Checked while the process runs, so nothing waits for its end: neither the rows, the trash, an
+    import, the journal, the search log, a document nor the vectors, in contents or names of files."""
     data = tmp_path / "data"
     environment = new_gallery(data)
     process = subprocess.Popen(
@@ -122,13 +147,17 @@ def test_no_file_of_the_data_folder_holds_a_word_of_who_was_erased(tmp_path):
         text=True,
     )
     try:
-        vectors = json.loads(process.stdout.readline())["vectors"]
-        words = [b"123.456.789-09", *map(bytes.fromhex, vectors)]
-        assert holding(data, words[0]) and holding(data, words[1])
+        told = json.loads(process.stdout.readline())
+        texts = [text.encode() for text in told["texts"]]
+        words = [*texts, b"signed by the person", *map(bytes.fromhex, told["vectors"])]
+        for word in (texts[0], texts[1], texts[3], words[-1], b"signed by the person"):
+            assert holding(data, word), word
         process.stdin.write("\n")
         process.stdin.flush()
         assert json.loads(process.stdout.readline()) == {"done": True}
         assert holding(data, *words) == []
+        named = [path for path in data.rglob("*") for text in texts if text in bytes(path)]
+        assert named == []
         assert holding(data, b"caio")
     finally:
         process.communicate("\n")
