@@ -459,6 +459,9 @@ def test_pages_fit_and_keep_nobody_out(
     look("person")
     page.goto(f"{page.url}details")
     look("person-details")
+    for name in ("access", "correction", "consents", "erasure"):
+        page.goto(f"/people/{several.person_id}/{name}")
+        look(f"person-{name}")
     page.goto(f"/people/{several.person_id}/face?picture={several.pk}")
     expect(page.get_by_role("radio")).to_have_count(3)
     look("face")
@@ -482,6 +485,12 @@ def test_pages_fit_and_keep_nobody_out(
     page.locator(".importer .button").click()
     expect(page.locator("table.report tbody tr")).to_have_count(2, timeout=TIMEOUT_MS)
     look("import-run")
+    page.goto(f"/people/{several.person_id}/erasure")
+    page.locator("form.sheet button.danger").click()
+    with page.expect_download() as saved:
+        page.locator("a[download$=json]").click()
+    assert '"signature"' in Path(saved.value.path()).read_text()
+    look("receipt")
     assert page.faults == []
     page.goto("/nowhere")
     look("not-found")
@@ -499,6 +508,8 @@ ADMIN_PAGES = {
     "admin-export-persons": "/admin/enrollment/person/export/",
     "admin-add-person": "/admin/enrollment/person/add/",
     "admin-audit": "/admin/enrollment/person/audit/",
+    "admin-purposes": "/admin/enrollment/purpose/add/",
+    "admin-backups": "/admin/enrollment/backuprecord/",
     "admin-tokens": "/admin/enrollment/accesstoken/",
     "admin-add-token": "/admin/enrollment/accesstoken/add/",
     "password": "/password",

@@ -54,7 +54,9 @@ def erasure(request: HttpRequest, pk: int) -> HttpResponse:
         signed = erase_with_receipt(shown, Ground(form.cleaned_data["ground"]))
         files = {"html": receipt_page(signed), "json": receipt_json(signed)}
         context = {"receipt": signed["receipt"], "files": {k: _uri(k, v) for k, v in files.items()}}
-        return show(request, "desk/receipt", context)
+        response = show(request, "desk/receipt", context)
+        response["Cache-Control"] = "no-store, private"  # it holds the id
+        return response
     held = backups_holding(shown.created_at)
     return show(request, "desk/erasure", {"person": shown, "form": form, "backups": held})
 
