@@ -52,6 +52,10 @@ API = {
     ("post", "api-person-consents"): Act.CHANGE_PERSON,
     ("get", "api-person-consent"): Act.CHANGE_PERSON,
     ("delete", "api-person-consent"): Act.CHANGE_PERSON,
+    ("post", "api-person-restore"): Act.DELETE_PERSON,
+    ("get", "api-trash"): Act.BROWSE,
+    ("delete", "api-trash-item"): Act.BROWSE,  # and what the act needed
+    ("post", "api-trash-undo"): Act.BROWSE,
     ("get", "api-person-images"): Act.BROWSE,
     ("post", "api-person-images"): Act.ADD_PICTURES,
     ("get", "api-person-image"): Act.BROWSE,
@@ -82,6 +86,9 @@ PAGES = {
     ("get", "person-delete-pictures"): Act.DELETE_PICTURES,
     ("get", "person-merge"): Act.DELETE_PERSON,
     ("get", "person-delete"): Act.DELETE_PERSON,
+    ("get", "trash"): Act.BROWSE,
+    ("post", "trash-undo"): Act.BROWSE,
+    ("get", "trash-erase"): Act.BROWSE,
     ("get", "person-access"): Act.EXPORT_PERSON,
     ("get", "person-export"): Act.EXPORT_PERSON,
     ("get", "person-correction"): Act.BROWSE,
@@ -119,6 +126,7 @@ def path_of(pattern: URLPattern, picture: FaceImage) -> str:
     values = {
         "<int:pk>": str(picture.person_id if is_person else picture.pk),
         "<int:number>": "1",
+        "<int:item_id>": "1",
         "<int:image_id>": str(picture.pk),
         "<person_id:person_id>": "ana",
         "<slug:token>": "gone",
