@@ -10,7 +10,7 @@ class EnrollmentConfig(AppConfig):
 
     def ready(self) -> None:
         from enrollment import checks  # noqa: F401 (registers the system checks)
-        from enrollment.gallery import removals_that_wait
+        from enrollment.gallery import pictures_out_of_search, removals_that_wait
         from enrollment.index import register_signal_handlers
         from enrollment.journal import name_command, register_account_handlers
         from recognition.health import further_questions
@@ -18,5 +18,6 @@ class EnrollmentConfig(AppConfig):
         register_signal_handlers()
         name_command(sys.argv)
         register_account_handlers()
-        if removals_that_wait not in further_questions:
-            further_questions.append(removals_that_wait)
+        for question in (removals_that_wait, pictures_out_of_search):
+            if question not in further_questions:
+                further_questions.append(question)

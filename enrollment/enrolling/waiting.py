@@ -24,7 +24,7 @@ from django.utils.translation import gettext
 from enrollment.enrolling.services import Outcome, Upload, enroll_pictures
 from enrollment.enrolling.zip_import import forget_old_imports, imports_folder
 from enrollment.exceptions import StorageUnavailable
-from enrollment.gallery import compared_weights, data_uri
+from enrollment.gallery import compared_weights, data_uri, thresholds_in_force
 from enrollment.models import Person
 from recognition.embedding import Crop, FaceNotChosen, embed_crops
 from recognition.exceptions import RecognitionError
@@ -32,6 +32,7 @@ from recognition.exceptions import RecognitionError
 # Of one account, for all persons together.
 MOST_WAITING: Final = 100  # pictures
 MOST_BYTES_IN_REQUESTS: Final = 4  # times MAX_REQUEST_MB
+NOBODY: Final = -1
 _STATE: Final = "faces.json"
 _PICTURE: Final = "picture"
 
@@ -55,7 +56,8 @@ class WaitingFace:
 class WaitingPicture:
     """A picture as it was uploaded, and its faces, largest first; `key` is unique for owner and person.
 
-    `likeliest` is the index of the face most similar to the person's enrolled pictures, None without any.
+    `likeliest` is the index of the face most similar to the person's enrolled pictures, None without
+    any, `NOBODY` if no face is similar to them.
     """
 
     key: str
@@ -98,7 +100,10 @@ def _keep(upload: Upload, error: FaceNotChosen, owner: int, person: Person) -> N
 
 
 def _likeliest(crops: Sequence[Crop], person: Person) -> int | None:
-    """Return the index of the crop most similar to the person's enrolled pictures, None without any."""
+    """Return the index of the crop most similar to the person's enrolled pictures, None without any.
+
+    Return `NOBODY` if no crop reaches the threshold for review.
+    """
     weights = compared_weights()
     rows = weights.rows.filter(face_image__person=person) if weights else ()
     vectors = [row.computed_array() for row in rows]
@@ -110,7 +115,11 @@ def _likeliest(crops: Sequence[Crop], person: Person) -> int | None:
         return None
     if probes.fingerprint != weights.fingerprint:  # the weights file was replaced meanwhile
         return None
-    return int((np.stack(vectors) @ probes.vectors.T).max(0).argmax())
+    similarities = (np.stack(vectors) @ probes.vectors.T).max(0)
+    limits = thresholds_in_force(weights.model)
+    if limits and similarities.max() < limits.review.similarity:
+        return NOBODY
+    return int(similarities.argmax())
 
 
 def _not_kept() -> StorageUnavailable:

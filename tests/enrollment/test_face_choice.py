@@ -21,8 +21,9 @@ from enrollment.enrolling import (
     waiting,
 )
 from enrollment.models import FaceEmbedding, FaceImage, Person
+from enrollment.web.face_choice import LEFT_OUT
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
-from tests.enrollment.gallery import found, stored
+from tests.enrollment.gallery import found, set_thresholds, stored
 from tests.enrollment.test_views import Markup
 from tests.pictures import upload
 
@@ -125,6 +126,17 @@ def test_the_face_most_like_the_persons_pictures_is_preselected(local, api, ana,
 
     assert preselected(asked) == [str(number)]
     assert asked.content.decode().count("Most like this person’s pictures") == 1
+
+
+def test_where_no_face_is_like_the_persons_pictures_none_is_preselected(
+    local, api, ana, group, alone
+):
+    """One click enrolled the nearest stranger in the background."""
+    assert not choices(add(local, ana, alone=alone))
+    set_thresholds(match=2, review=2)
+    asked = add(local, ana, group=group)
+    assert preselected(asked) == [LEFT_OUT]
+    assert "No face here is like this person’s pictures" in asked.content.decode()
 
 
 def test_one_click_takes_the_largest_of_several_pictures(local, api, ana, group, pair, imports):

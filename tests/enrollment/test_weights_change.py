@@ -15,6 +15,7 @@ from django.utils import timezone
 from enrollment.models import FaceEmbedding
 from enrollment.upkeep import Kind, reconcile
 from enrollment.upkeep.backlog import work_off
+from recognition.health import examine
 from recognition.networks import find_weights
 from recognition.networks.loader import unload_networks
 from recognition.vector_store import reset_vector_store
@@ -96,6 +97,19 @@ def test_both_weights_answer_side_by_side_and_each_way(settings, folders, pictur
     shutil.move(now / FILE, coming / FILE)
     assert find_weights(MODEL).fingerprint == old
     assert answers(pictures) == PERSONS
+
+
+def test_the_health_names_how_many_are_found_no_more(settings, folders, pictures) -> None:
+    """A server with new weights answered "unknown" to every enrolled face and called itself healthy."""
+    now, coming = folders
+    assert examine().warnings == []
+    shutil.copy(coming / FILE, now)
+    assert answers(pictures) == ["nobody"] * 3
+    (warning,) = examine().warnings
+    assert "3 enrolled pictures are found by no search" in warning and "reindex" in warning
+    reindex(settings, now)
+    assert answers(pictures) == PERSONS
+    assert examine().warnings == []
 
 
 def test_last_step_drops_the_old_ones(settings, folders, pictures) -> None:

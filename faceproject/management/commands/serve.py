@@ -12,7 +12,7 @@ from django.core.wsgi import get_wsgi_application
 from django.db import DatabaseError
 from django.utils.translation import gettext, ngettext
 
-from enrollment.gallery import faceless_pictures
+from enrollment.gallery import faceless_pictures, pictures_out_of_search
 from enrollment.upkeep import BacklogThread
 from enrollment.web import accounts_with_old_tokens
 from faceproject.first_account import has_admin, make_named_account
@@ -49,6 +49,8 @@ class Command(BaseCommand):
             ) from error
         self._open_store()
         self._say_faceless()
+        if lost := pictures_out_of_search():
+            self.stderr.write(lost)
         self._say_addresses(server.port)
         threading.Thread(target=preload, name="preload", daemon=True).start()
         backlog = BacklogThread()
