@@ -7,9 +7,11 @@ import io
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
+from django import forms
 from django.contrib import admin, messages
+from django.db import models
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -27,6 +29,9 @@ from enrollment.enrolling import imports_folder
 from enrollment.gallery import holds_words
 from enrollment.models import Removal
 from enrollment.web import escaped, unescaped
+
+# Django's own widget with two lists has tooltips that screen readers do not read.
+TICKED: Final = {models.ManyToManyField: {"widget": forms.CheckboxSelectMultiple}}
 
 
 def thumbnail(picture_id: int) -> SafeString:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 
+from enrollment.admin.common import TICKED
 from enrollment.models import BackupRecord, Purpose, Receipt
 from enrollment.upkeep import state_of
 
@@ -17,7 +18,7 @@ from enrollment.upkeep import state_of
 @admin.register(Purpose)
 class PurposeAdmin(admin.ModelAdmin):
     list_display = ["name"]
-    filter_horizontal = ["groups"]
+    formfield_overrides: ClassVar = TICKED
     search_fields = ["name"]
     actions = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
@@ -19,6 +19,7 @@ from rest_framework.authtoken.admin import TokenAdmin
 from rest_framework.authtoken.models import TokenProxy
 
 from enrollment.admin.accounts import may_manage
+from enrollment.admin.common import TICKED
 from enrollment.models import AccessToken
 from enrollment.web import accounts_with_old_tokens
 
@@ -40,7 +41,7 @@ class AccessTokenAdmin(admin.ModelAdmin):
     list_select_related = ["user"]
     search_fields = ["name", "user__username", "beginning"]
     fields = ["user", "name", "scope", "purposes", "expires_at"]
-    filter_horizontal = ["purposes"]
+    formfield_overrides: ClassVar = TICKED
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -90,8 +90,10 @@ def remove_consent(person: Person, number: int) -> None:
 def erase_consents(person_pk: int) -> None:
     """Delete the consents of an erased person with their documents, in the caller's transaction."""
     consents = Consent.objects.filter(person_id=person_pk)
-    note_removals(files=list(consents.exclude(document="").values_list("document", flat=True)))
-    consents.delete()
+    documents = list(consents.values_list("document", flat=True))
+    if documents:
+        note_removals(files=documents)
+        consents.delete()
 
 
 def _journal(consent: Consent, act: str) -> None:

@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from enrollment import enrolling
-from enrollment.models import BackupRecord, ErasedId, FaceImage, Person
+from enrollment.models import BackupRecord, ErasedId, FaceImage, Person, TrashItem
 from enrollment.upkeep import BackupState, backups_holding, state_of
 from tests.enrollment.gallery import enroll, stored
 from tests.enrollment.test_backup import empty, run
@@ -99,6 +99,33 @@ def test_who_was_erased_after_the_backup_is_erased_again(file):
     enroll("ana", draw_picture((112, 112), seed=1))  # a new consent: a new person
     run("restore", file, "--overwrite")
     assert enrolled() == ["bia"]
+
+
+def test_who_was_merged_into_an_erased_person_does_not_come_back_either(file):
+    kept = Person.objects.get(person_id="bia")
+    enrolling.merge_persons(kept, Person.objects.get(person_id="ana"))
+    erase("bia")
+    assert "2 persons and 0 pictures." in run("restore", file, "--overwrite")
+    assert enrolled() == [] and files() == 0
+
+
+def test_what_the_trash_held_is_erased_again(file):
+    enrolling.delete_person(Person.objects.get(person_id="ana"))
+    second = file.with_name("second.tar")
+    run("backup", second)
+    enrolling.erase_trashed_person("ana")
+    for path in (file, second):
+        run("restore", path, "--overwrite")
+        assert enrolled() == ["bia"] and files() == 1
+        assert not TrashItem.objects.exists()
+
+
+def test_what_was_erased_comes_back_when_it_is_asked_for(file):
+    erase("ana")
+    run("restore", file, "--overwrite", "--without-erasures")
+    assert enrolled() == ["ana", "bia"] and files() == 3
+    run("restore", file, "--overwrite")
+    assert enrolled() == ["ana", "bia"]
 
 
 def test_a_new_machine_learns_it_from_the_list_beside_the_backup(file, settings, tmp_path):

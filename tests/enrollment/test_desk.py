@@ -256,6 +256,28 @@ def test_merging_hands_consents_over(ana, commits):
     assert gallery.read_document(consent) == b"%PDF-1.4 signed"
 
 
+def test_consents_wait_in_the_trash_and_are_erased_with_it(ana, commits):
+    (consent,) = ana.consents.all()
+    with commits():
+        item = enrolling.delete_person(ana).item
+    assert not persons_expiring(timedelta(days=36_500)).exists()
+    with commits():
+        enrolling.undo(item)
+    assert gallery.read_document(Person.objects.get().consents.get()) == b"%PDF-1.4 signed"
+    with commits():
+        enrolling.erase_item(enrolling.delete_person(Person.objects.get()).item.pk)
+    assert not Consent.objects.exists()
+    assert not consent.document.storage.exists(consent.document.name)
+
+
+def test_an_undone_merge_gives_consents_back(ana, commits):
+    with commits():
+        kept = enrolling.create_person("bia")
+        item = enrolling.merge_persons(kept, ana).item
+        enrolling.undo(item)
+    assert Person.objects.get(person_id=CPF).consents.count() == 1 and not kept.consents.exists()
+
+
 def test_who_expires_within_a_month_is_told_on_both_first_pages(boss):
     day = timezone.localdate()
     for number, ends in enumerate((None, 10, 40, -3)):
