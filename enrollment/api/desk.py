@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -30,7 +30,7 @@ class PersonExportView(FileCall):
     permissions = {"GET": Act.EXPORT_PERSON}
 
     @schema.persons_export
-    def get(self, request: Request, person_id: str) -> HttpResponse:
+    def get(self, request: Request, person_id: str) -> HttpResponseBase:
         return export_response(get_person(person_id))
 
 
@@ -60,7 +60,7 @@ class ConsentView(FileCall):
     permissions = {"GET": Act.CHANGE_PERSON, "DELETE": Act.CHANGE_PERSON}
 
     @schema.consents_document
-    def get(self, request: Request, person_id: str, number: int) -> HttpResponse:
+    def get(self, request: Request, person_id: str, number: int) -> HttpResponseBase:
         return document_response(enrolling.consent_of(get_person(person_id), number))
 
     @schema.consents_remove

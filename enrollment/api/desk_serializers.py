@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
@@ -29,7 +31,7 @@ class ConsentFormSerializer(serializers.Serializer):
 
 # Renders a `Consent`.
 class ConsentSerializer(AnswerSerializer, serializers.ModelSerializer):
-    purposes = serializers.SlugRelatedField(slug_field="name", many=True, read_only=True)
+    purposes: Any = serializers.SlugRelatedField(slug_field="name", many=True, read_only=True)
     document = serializers.CharField(
         source="file_name", allow_blank=True, help_text=_("The document's name; empty without one.")
     )

@@ -42,7 +42,7 @@ def add_consent(
     consent = Consent(person=person, day=day, expires=expires)
     if document:
         consent.file_name = (document.name or "")[:255]
-        consent.document = document  # type: ignore[assignment]  # what a model form assigns
+        consent.document = document
     consent.full_clean()
     stored = ""
     try:

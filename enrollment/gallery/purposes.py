@@ -56,7 +56,7 @@ def nearest_of(
         part.clear()
 
     for pk, person, vector in found:
-        part.append((pk, person, bytes(vector)))
+        part.append((pk, person, bytes(vector or b"")))
         if len(part) == ROWS_AT_A_TIME:
             rank()
     if part:

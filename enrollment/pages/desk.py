@@ -6,6 +6,7 @@ from base64 import b64encode
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_safe
@@ -32,7 +33,7 @@ def access(request: HttpRequest, pk: int) -> HttpResponse:
 
 @people_page(Act.BROWSE, Act.EXPORT_PERSON)
 @require_safe
-def export(request: HttpRequest, pk: int) -> HttpResponse:
+def export(request: HttpRequest, pk: int) -> HttpResponseBase:
     """Return the ZIP with everything about the person."""
     return export_response(get_shown(pk))
 
@@ -88,6 +89,6 @@ def consents(request: HttpRequest, pk: int) -> HttpResponse:
 
 @people_page(Act.BROWSE, Act.CHANGE_PERSON)
 @require_safe
-def document(request: HttpRequest, pk: int, number: int) -> HttpResponse:
+def document(request: HttpRequest, pk: int, number: int) -> HttpResponseBase:
     """Return the document of a consent, to be saved."""
     return document_response(enrolling.consent_of(get_shown(pk), number))

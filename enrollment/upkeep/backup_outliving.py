@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from django.conf import settings
+from django.db import transaction
 from django.utils.formats import date_format
 from django.utils.timezone import localtime
 from django.utils.translation import gettext
@@ -33,7 +34,11 @@ class Outliving:
     notes: list[str] = field(default_factory=list)
 
     def put_back(self) -> None:
-        """Add it to the restored rows, in the transaction of the restore."""
+        """Add it to the restored rows, in the transaction of the restore.
+
+        After the commit the lists beside the backups are written anew.
+        """
+        transaction.on_commit(enrolling.write_erased_lists, robust=True)
         enrolling.remember_again(self.erased)
         for receipt in self.receipts:  # their numbers were given out
             Receipt.objects.update_or_create(pk=receipt.pk, defaults=_values(receipt))

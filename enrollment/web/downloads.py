@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 
-from django.http import FileResponse, HttpResponse
+from django.http import FileResponse
 from django.utils.cache import patch_cache_control
 
 from enrollment.gallery import read_document
@@ -29,7 +29,7 @@ def export_response(person: Person) -> FileResponse:
     return response
 
 
-def document_response(consent: Consent) -> HttpResponse:
+def document_response(consent: Consent) -> FileResponse:
     """Return the document as it was uploaded; never shown by the browser as a page of this site."""
     response = FileResponse(
         io.BytesIO(read_document(consent)),

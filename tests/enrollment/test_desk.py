@@ -259,13 +259,13 @@ def test_merging_hands_consents_over(ana, commits):
 def test_consents_wait_in_the_trash_and_are_erased_with_it(ana, commits):
     (consent,) = ana.consents.all()
     with commits():
-        item = enrolling.delete_person(ana).item
+        item = enrolling.delete_person(ana).undo
     assert not persons_expiring(timedelta(days=36_500)).exists()
     with commits():
         enrolling.undo(item)
     assert gallery.read_document(Person.objects.get().consents.get()) == b"%PDF-1.4 signed"
     with commits():
-        enrolling.erase_item(enrolling.delete_person(Person.objects.get()).item.pk)
+        enrolling.erase_item(enrolling.delete_person(Person.objects.get()).undo.pk)
     assert not Consent.objects.exists()
     assert not consent.document.storage.exists(consent.document.name)
 
@@ -273,7 +273,7 @@ def test_consents_wait_in_the_trash_and_are_erased_with_it(ana, commits):
 def test_an_undone_merge_gives_consents_back(ana, commits):
     with commits():
         kept = enrolling.create_person("bia")
-        item = enrolling.merge_persons(kept, ana).item
+        item = enrolling.merge_persons(kept, ana).undo
         enrolling.undo(item)
     assert Person.objects.get(person_id=CPF).consents.count() == 1 and not kept.consents.exists()
 
@@ -281,18 +281,18 @@ def test_an_undone_merge_gives_consents_back(ana, commits):
 def test_who_expires_within_a_month_is_told_on_both_first_pages(boss):
     day = timezone.localdate()
     for number, ends in enumerate((None, 10, 40, -3)):
-        person = enrolling.create_person(f"p{number}")
+        person = enrolling.create_person(f"number {number}")
         if ends is not None:
             enrolling.add_consent(
                 person, day=day - timedelta(days=90), expires=day + timedelta(ends)
             )
     enrolling.create_person("retained", keep_until=day + timedelta(days=5))
-    longer = Person.objects.get(person_id="p1")
+    longer = Person.objects.get(person_id="number 1")
     found = persons_expiring(gallery.DUE_SOON).order_by("person_id")
-    assert [person.person_id for person in found] == ["p1", "p3", "retained"]
+    assert [person.person_id for person in found] == ["number 1", "number 3", "retained"]
     assert "3 people expire within 30 days" in boss.get("/people/").text
     listed = boss.get("/people/?expiring=1").text
-    assert "p3" in listed and "p2" not in listed
+    assert "number 3" in listed and "number 2" not in listed
     assert "people expire within 30 days" in boss.get("/admin/").text
     enrolling.add_consent(longer, day=day, expires=None)
     assert persons_expiring(gallery.DUE_SOON).count() == 2

@@ -356,6 +356,10 @@ def test_real_answers_fit_the_document(call, commits, document, weights):  # noq
             {"images": [upload()], "use_face_detection": "false"},
             format="multipart",
         ),
+        "post /api/persons/{person_id}/consents": call(
+            "post", at("ana", "/consents"), {"day": "2026-11-27"}
+        ),
+        "get /api/persons/{person_id}/consents": call("get", at("ana", "/consents")),
         "patch /api/persons/{person_id}/images/{image_id}": call(
             "patch", at("ana", f"/images/{picture.pk}"), {"person_id": "bia"}
         ),
@@ -373,10 +377,16 @@ def test_real_answers_fit_the_document(call, commits, document, weights):  # noq
     answers["post /api/trash/{item_id}/undo"] = call("post", f"/api/trash/{item}/undo", {})
     item = answers["delete /api/persons/{person_id}/images/{image_id}"].json()["undo"]
     answers["delete /api/trash/{item_id}"] = call("delete", f"/api/trash/{item}")
+    number = answers["post /api/persons/{person_id}/consents"].json()["id"]
+    answers["delete /api/persons/{person_id}/consents/{number}"] = call(
+        "delete", at("ana", f"/consents/{number}")
+    )
     ours = ("/persons", "/trash")
     assert {name for name in operations(document) if any(part in name for part in ours)} == {
         *answers,
         "get /api/persons/{person_id}/images/{image_id}",
+        "get /api/persons/{person_id}/consents/{number}",
+        "get /api/persons/{person_id}/export",
     }
     for name, response in answers.items():
         described = operations(document)[name]["responses"][str(response.status_code)]
