@@ -46,6 +46,12 @@ class EnrollmentSettings:
         least=0,
         most=36_500,
     )
+    journal_days: int = setting(
+        1826,
+        "How long the [journal](journal.md) keeps who did or saw what; 1826 days are five years. Searches in it are kept for `SEARCH_LOG_DAYS`.",
+        least=1,
+        most=36_500,
+    )
     tasks_backend: Literal["immediate", "database"] = setting(
         "immediate",
         "`immediate`: the server does everything itself, what `async=true` asks for in a thread of its own; `database`: what follows a change in the admin (renames, deletions, new weights), and inserts with `async=true`, is left in SQL for `script/worker`, of which any number may run. A worker needs a Milvus server: embedded Milvus belongs to the server's process.",

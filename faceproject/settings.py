@@ -262,6 +262,7 @@ PERSON_KEEP_DAYS = gallery.person_keep_days
 TRASH_DAYS = gallery.trash_days
 SEARCH_LOG_DAYS = gallery.search_log_days
 BACKUP_KEEP_DAYS = gallery.backup_keep_days
+JOURNAL_DAYS = gallery.journal_days
 
 # Uploads: the API checks the number of files first, with a clear message; this is the backstop.
 DATA_UPLOAD_MAX_NUMBER_FILES = 1000

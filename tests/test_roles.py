@@ -41,6 +41,7 @@ API = {
     ("post", "api-milvus-search"): ANY,
     ("post", "api-verify"): ANY,
     ("post", "api-milvus-insert"): Act.ADD_PICTURES,
+    ("get", "api-journal"): Act.READ_JOURNAL,
     ("get", "api-persons"): Act.BROWSE,
     ("post", "api-persons"): Act.ADD_PERSON,
     ("get", "api-person"): Act.BROWSE,

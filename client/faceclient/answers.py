@@ -172,6 +172,32 @@ class Person(TypedDict):
     undo_until: NotRequired[str | None]
 
 
+class JournalPerson(TypedDict):
+    person: int  # stays when the person is erased
+    role: str  # "": acted on; from, merged or shown
+    person_id: str | None  # None: erased
+    name: str | None
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+class JournalLine(TypedDict):
+    chain: str
+    number: int
+    at: str
+    action: str
+    in_words: str
+    who: str
+    kind: str
+    via: str
+    address: str
+    channel: str
+    request_id: str
+    facts: dict[str, Any]
+    persons: list[JournalPerson]
+    hash: str
+
+
 class Picture(TypedDict):
     id: int
     person_id: str

@@ -19,6 +19,7 @@ from faceclient.answers import (
     Embeddings,
     Health,
     Insertion,
+    JournalLine,
     Models,
     Person,
     Picture,
@@ -261,6 +262,27 @@ class FaceClient:
     def erase(self, item: int) -> None:
         """Erase for good what an item of the trash holds."""
         self._call("DELETE", f"/trash/{item}")
+
+    # Journal
+
+    def journal(
+        self,
+        *,
+        person_id: str | None = None,
+        who: str | None = None,
+        action: str | None = None,
+        since: str | None = None,
+        page_size: int = 100,
+    ) -> Iterator[JournalLine]:
+        """Yield who did or saw what, newest first, page by page; for administrators.
+
+        `who` is an account, or the name of a token or command; `since` is a time, as
+        "2027-01-31T12:00:00Z".
+        """
+        given = {"person_id": person_id, "who": who, "action": action, "since": since}
+        query = {name: value for name, value in given.items() if value is not None}
+        pages = self._pages("/journal", query | {"page_size": page_size})
+        return cast(Iterator[JournalLine], pages)
 
     # How
 

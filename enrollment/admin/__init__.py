@@ -2,6 +2,7 @@
 
 from enrollment.admin.accounts import AccountAdmin, RoleAdmin
 from enrollment.admin.desk import BackupRecordAdmin, PurposeAdmin, ReceiptAdmin
+from enrollment.admin.journal import JournalEntryAdmin
 from enrollment.admin.persons import PersonAdmin
 from enrollment.admin.pictures import FaceImageAdmin
 from enrollment.admin.searches import SearchEntryAdmin
@@ -13,6 +14,7 @@ __all__ = [
     "AccountAdmin",
     "BackupRecordAdmin",
     "FaceImageAdmin",
+    "JournalEntryAdmin",
     "MergedIdAdmin",
     "OldTokenAdmin",
     "PersonAdmin",

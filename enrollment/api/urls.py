@@ -2,7 +2,7 @@
 
 from django.urls import register_converter
 
-from enrollment.api import desk, persons, probes, trash, views
+from enrollment.api import desk, journal, persons, probes, trash, views
 from enrollment.api.paths import PersonIdConverter
 from recognition.api.urls import call
 
@@ -12,6 +12,7 @@ urlpatterns = [
     *call("milvus/insert", views.InsertView.as_view(), "api-milvus-insert"),
     *call("milvus/search", probes.SearchView.as_view(), "api-milvus-search"),
     *call("verify", probes.VerifyView.as_view(), "api-verify"),
+    *call("journal", journal.JournalView.as_view(), "api-journal"),
     *call("milvus/stats", views.StatsView.as_view(), "api-milvus-stats"),
     *call("persons", persons.PersonsView.as_view(), "api-persons"),
     # Longer paths first, because a person id may contain slashes.

@@ -9,23 +9,39 @@ from enrollment.journal.authors import (
     current_author,
     name_command,
 )
+from enrollment.journal.exporting import COLUMNS, as_row
 from enrollment.journal.forgetting import forget, with_merged
+from enrollment.journal.keeping import forget_old_lines
 from enrollment.journal.noting import note, note_look, note_refusal, short_wait
+from enrollment.journal.reading import about, find_lines, history_of, names_of
 from enrollment.journal.signing_in import register_account_handlers
+from enrollment.journal.verifying import Verification, verify
+from enrollment.journal.words import author_in_words, in_words, name_of
 from enrollment.models import Action
 
 __all__ = [
+    "COLUMNS",
     "Action",
     "Author",
     "Role",
+    "Verification",
+    "about",
     "acting",
+    "as_row",
+    "author_in_words",
     "author_of",
     "changes",
     "command_author",
     "current_author",
+    "find_lines",
     "forget",
+    "forget_old_lines",
     "head",
+    "history_of",
+    "in_words",
     "name_command",
+    "name_of",
+    "names_of",
     "note",
     "note_look",
     "note_refusal",
@@ -35,4 +51,5 @@ __all__ = [
     "register_account_handlers",
     "short_wait",
     "with_merged",
+    "verify",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,5 +76,6 @@ def note_refusal(action: Action, about: str = "", **facts: Any) -> None:
 
 
 def _is_new(key: str, every: timedelta) -> bool:
-    """Return whether this process has not been asked the same for so long."""
-    return cache.add(f"journal-{hash(key)}", True, every.total_seconds())
+    """Return whether nobody has asked the same for so long."""
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    return cache.add(f"journal-{digest}", True, every.total_seconds())

@@ -37,6 +37,7 @@ class Action(models.TextChoices):
     BACKED_UP = "backed_up", _("backup made")
     BACKUP_RESTORED = "backup_restored", _("backup restored")
     CALIBRATED = "calibrated", _("calibrated")
+    LINES_REMOVED = "lines_removed", _("old journal lines removed")
     SETTINGS_CHANGED = "settings_changed", _("settings changed")
     VIEWED = "viewed", _("person looked at")
     SEARCHED = "searched", _("face searched")

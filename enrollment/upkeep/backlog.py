@@ -23,8 +23,9 @@ from django.utils import timezone
 from django_tasks import TaskResultStatus
 from django_tasks_db.models import DBTaskResult
 
-from enrollment import enrolling, gallery, index, judging
+from enrollment import enrolling, gallery, index, journal, judging
 from enrollment.models import FaceEmbedding, FaceImage, Removal, compute_again
+from enrollment.upkeep.deciding import note_settings
 from enrollment.upkeep.figures import LAST_PASS
 from enrollment.upkeep.leader import Leadership
 from enrollment.upkeep.loops import batches, index_batches
@@ -239,6 +240,8 @@ class BacklogThread(threading.Thread):
             enrolling.forget_old_requests,
             forget_old_tasks,
             gallery.forget_old_searches,
+            journal.forget_old_lines,
+            note_settings,
             self._delete_due_persons,
             self._empty_trash,
             self._remove_files,

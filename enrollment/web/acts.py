@@ -24,6 +24,7 @@ class Act(StrEnum):
     EXPORT_PERSON = "enrollment.export_person"  # all that is kept of them, searches among it
     ADD_PICTURES = "enrollment.add_faceimage"
     CHANGE_PICTURES = "enrollment.change_faceimage"  # move to another person; dismiss doubts
+    READ_JOURNAL = "enrollment.view_journalentry"  # who did and saw what
     DELETE_PICTURES = "enrollment.delete_faceimage"
 
 

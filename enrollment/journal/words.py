@@ -1,0 +1,145 @@
+"""The lines of the journal in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from django.utils.formats import number_format
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from enrollment.models import Action, AuthorKind, JournalEntry, JournalSubject, Person
+
+_SENTENCES: Final = {
+    Action.CREATED: _("%(who)s enrolled %(person)s"),
+    Action.CHANGED: _("%(who)s changed %(person)s: %(changes)s"),
+    Action.MERGED: _("%(who)s merged %(others)s into %(person)s, with %(pictures)s"),
+    Action.DELETED: _("%(who)s deleted %(person)s"),
+    Action.ERASED: _("%(who)s erased %(person)s"),
+    Action.RESTORED: _("%(who)s restored %(person)s"),
+    Action.UNDONE: _("%(who)s undid a change of %(person)s"),
+    Action.PICTURES_ADDED: _("%(who)s added %(pictures)s of %(person)s"),
+    Action.PICTURES_MOVED: _("%(who)s moved %(pictures)s from %(others)s to %(person)s"),
+    Action.PICTURES_DELETED: _("%(who)s deleted %(pictures)s of %(person)s"),
+    Action.FACE_CHOSEN: _("%(who)s chose another face in %(pictures)s of %(person)s"),
+    Action.DOUBTS_DISMISSED: _("%(who)s dismissed the doubts about %(pictures)s of %(person)s"),
+    Action.VIEWED: _("%(who)s looked at %(person)s"),
+    Action.SEARCHED: _("%(who)s searched a face and was shown %(others)s"),
+    Action.VERIFIED: _("%(who)s compared a face with %(others)s"),
+    Action.IMPORTED: _("%(who)s imported: %(facts)s"),
+    Action.EXPORTED: _("%(who)s exported: %(facts)s %(person)s"),
+    Action.BACKED_UP: _("%(who)s made a backup"),
+    Action.BACKUP_RESTORED: _("%(who)s restored a backup"),
+    Action.CALIBRATED: _("%(who)s stored thresholds that were measured on the gallery"),
+    Action.LOGGED_IN: _("%(who)s logged in"),
+    Action.LOGGED_OUT: _("%(who)s logged out"),
+}
+_OTHERS_NAMED: Final = 5
+_UNTOLD: Final = ("shown", "now", "pictures")  # long, and in exports
+
+_FIELDS: Final = {
+    "person_id": _("id"),
+    "name": _("name"),
+    "notes": _("notes"),
+    "legal_basis": _("legal basis"),
+    "keep_until": _("keep until"),
+}
+
+
+def in_words(line: JournalEntry, names: Mapping[int, dict[str, Any]] = {}) -> str:  # noqa: B006
+    """Return the line as a sentence in the active language, without time and address.
+
+    `names` are those of `names_of`; they stand where the line has none of its own.
+    """
+    subjects = list(line.subjects.all())
+    action: Any = Action(line.action) if line.action in Action.values else None
+    sentence = _SENTENCES.get(action, _("%(who)s: %(what)s. %(facts)s"))
+    acted_on = [subject for subject in subjects if not subject.role]
+    return (
+        str(sentence)
+        % {
+            "who": author_in_words(line),
+            "what": line.get_action_display(),
+            "person": _persons(acted_on, names),
+            "others": _persons([subject for subject in subjects if subject.role], names),
+            "pictures": _pictures(line.facts),
+            "changes": _changes(line, acted_on),
+            "facts": facts_in_words(line.facts),
+        }
+    ).strip()
+
+
+def author_in_words(line: JournalEntry) -> str:
+    """Return who it was, with the token or command."""
+    match line.kind:
+        case AuthorKind.SERVER:
+            return gettext("The server")
+        case AuthorKind.OPEN if not line.who:
+            return gettext("Somebody without an account")
+    return f"{line.who} ({line.via})" if line.via else line.who
+
+
+def name_of(subject: JournalSubject, names: Mapping[int, dict[str, Any]] = {}) -> str:  # noqa: B006
+    """Return name and id of the person as they were, or the bare number of one who was erased."""
+    known = subject.personal or names.get(subject.person_pk)
+    if not known:
+        return f"#{subject.person_pk}"
+    return str(Person(person_id=known["person_id"], name=known["name"]))
+
+
+def _persons(subjects: list[JournalSubject], names: Mapping[int, dict[str, Any]]) -> str:
+    named = [name_of(subject, names) for subject in subjects[:_OTHERS_NAMED]]
+    left = len(subjects) - len(named)
+    if left:
+        named.append(ngettext("%(count)d more", "%(count)d more", left) % {"count": left})
+    return ", ".join(named)
+
+
+def _pictures(facts: dict[str, Any]) -> str:
+    ids = facts.get("pictures") or [facts[name] for name in ("picture",) if name in facts]
+    count = facts.get("count", len(ids))
+    if 0 < count == len(ids) <= _OTHERS_NAMED:
+        text = ngettext("picture %(ids)s", "pictures %(ids)s", count)
+        return text % {"ids": ", ".join(map(str, ids))}
+    return ngettext("%(count)d picture", "%(count)d pictures", count) % {"count": count}
+
+
+def _changes(line: JournalEntry, subjects: list[JournalSubject]) -> str:
+    if "cover" in line.facts:
+        return gettext("cover picture")
+    personal: dict[str, Any] = next((each.personal for each in subjects if each.personal), {})
+    before, after = personal.get("before", {}), personal.get("after", {})
+    texts = [
+        gettext("%(field)s “%(before)s” → “%(after)s”")
+        % {
+            "field": _FIELDS.get(name, name),
+            "before": _short(before.get(name)),
+            "after": _short(value),
+        }
+        for name, value in after.items()
+    ]
+    return "; ".join(texts) or "…"
+
+
+def _short(value: Any) -> str:
+    text = "" if value is None else str(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def facts_in_words(facts: dict[str, Any]) -> str:
+    """Return the facts as `name value` pairs, for lists that show all kinds of lines."""
+    return ", ".join(
+        f"{name} {_value(value)}" for name, value in facts.items() if name not in _UNTOLD
+    )
+
+
+def _value(value: Any) -> str:
+    match value:
+        case float():
+            return str(number_format(value, 4))
+        case dict():
+            return f"({facts_in_words(value)})"
+        case list():
+            return " ".join(map(_value, value))
+    return str(value)
