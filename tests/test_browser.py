@@ -503,6 +503,7 @@ ADMIN_PAGES = {
     "admin-pictures": "/admin/enrollment/faceimage/",
     "admin-picture": "/admin/enrollment/faceimage/{picture}/change/",
     "admin-searches": "/admin/enrollment/searchentry/",
+    "admin-journal": "/admin/enrollment/journalentry/",
     "admin-import": "/admin/enrollment/person/import-pictures/",
     "admin-import-persons": "/admin/enrollment/person/import/",
     "admin-export-persons": "/admin/enrollment/person/export/",
