@@ -9,18 +9,19 @@ from rest_framework import serializers
 
 from enrollment.models import Consent
 from recognition.api.answers import AnswerSerializer, InstantField
+from recognition.api.fields import DayField, TextField
 
 
 class ConsentFormSerializer(serializers.Serializer):
     document = serializers.FileField(
         required=False, help_text=_("What was signed: PDF, picture or text.")
     )
-    day = serializers.DateField(help_text=_("When it was given, as 2026-11-27."))
-    expires = serializers.DateField(
+    day = DayField(help_text=_("When it was given, as 2026-11-27."))
+    expires = DayField(
         required=False, allow_null=True, help_text=_("The last day; none: it has no end.")
     )
     purposes = serializers.ListField(
-        child=serializers.CharField(max_length=100),
+        child=TextField(max_length=100),
         default=list,
         help_text=_("Names of purposes, which the admin holds; the field repeated for each."),
     )
