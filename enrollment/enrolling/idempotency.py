@@ -25,6 +25,9 @@ KEPT: Final = timedelta(hours=24)
 # A request unfinished for longer is taken over. Should it still run, upload keys prevent duplicates.
 TAKEN_UP_AFTER: Final = timedelta(minutes=2)
 MAX_KEY_LENGTH: Final = 255
+# Fields that version 1.0 did not know do not count while they change nothing: during an update a
+# request may be repeated at a server of the other version.
+_ADDED: Final = {"on_several_faces": "largest"}
 GONE: Final = 410
 
 
@@ -47,6 +50,8 @@ def digest_of_request(path: str, form: Mapping[str, Any]) -> str:
     """Return the SHA-256 hex digest of the path, the fields and the uploads of a request."""
     digest = hashlib.sha256(path.encode())
     for name, value in sorted(form.items()):
+        if name in _ADDED and value == _ADDED[name]:
+            continue
         for item in value if isinstance(value, list) else [value]:
             content = [item.filename, item.digest] if isinstance(item, Upload) else item
             digest.update(json.dumps([name, content]).encode())

@@ -9,8 +9,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 from django.utils import timezone
+from django.utils.datastructures import MultiValueDict
 
-from enrollment.enrolling import delete_person, services
+from enrollment.api.serializers import InsertFormSerializer
+from enrollment.enrolling import Upload, delete_person, digest_of_request, services
 from enrollment.exceptions import StorageUnavailable
 from enrollment.index import indexing
 from enrollment.models import FaceEmbedding, FaceImage, IdempotentRequest, Person
@@ -241,3 +243,13 @@ def test_a_first_that_fails_late_does_not_take_the_request_from_the_repetition(i
         patch.setattr(services, "_store", fail)
         assert insert().status_code == 503
     assert insert().status_code == 409
+
+
+def test_request_counts_as_the_same_as_at_a_server_of_version_1_0():
+    """During an update it may be repeated at the other one, which answered that the key was reused."""
+    files = {"images": [upload(b"content", "a.png")]}
+    form = InsertFormSerializer(data=MultiValueDict({"person_id": ["ana"], **files}))
+    assert form.is_valid(), form.errors
+    uploads = [Upload("ana", file.name, file) for file in form.validated_data["images"]]
+    digest = digest_of_request("/api/milvus/insert", form.validated_data | {"images": uploads})
+    assert digest == "bcf5f11f734f3bb6b041a6a3b684a6f2985d9947d9f0100840f888a53067394e"
