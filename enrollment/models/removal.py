@@ -95,19 +95,25 @@ class DurablyDeleted(models.Model):
 
 
 def _record_removals_with(rows: models.QuerySet[Any], erase: bool) -> None:
-    """Lock rows of `Person`, `FaceImage` or `FaceEmbedding` and record their vectors.
+    """Lock rows of `Person`, `FaceImage` or `FaceEmbedding`, and their pictures, and record their
+    vectors.
 
-    With `erase` also record their files, and remove their names from the admin's history.
+    With `erase` also record their files, and remove their names from the admin's history. A process
+    that judges a picture may add a doubt about it meanwhile: it waits for the lock, and then finds
+    the picture gone.
     """
     list(rows.order_by("pk").select_for_update().values_list("pk"))
     name = rows.model.__name__
     embeddings = apps.get_model("enrollment.FaceEmbedding")._base_manager.all()
     vectors = embeddings.filter(**{_EMBEDDINGS_OF[name]: rows.values("pk")})
-    files: Iterable[str] = ()
-    if erase and name in _PICTURES_OF:
+    files: list[str] = []
+    if name in _PICTURES_OF:
         pictures = apps.get_model("enrollment.FaceImage")._base_manager.all()
         pictures = pictures.filter(**{_PICTURES_OF[name]: rows.values("pk")})
-        files = pictures.values_list("image", flat=True)
+        locked = pictures.order_by("pk").select_for_update(of=("self",))
+        named = list(locked.values_list("image", flat=True))
+    if erase and name in _PICTURES_OF:
+        files = named
         forget_in_history(
             {
                 kind.model: kind.annotate(text=Cast("pk", CharField())).values("text")

@@ -357,3 +357,45 @@ def test_version_1_0_reads_and_writes_beside_this_one(database_url, tmp_path):
         connection.execute("CREATE DATABASE beside")
     output = run(BESIDE, database_url.replace("/postgres", "/beside"), tmp_path)
     assert output.splitlines() == ["['m_f 7']", "True 1", "['João']", "1 2", "1 0", "0"]
+
+
+JUDGED = """
+import threading
+import django
+django.setup()
+from django.core.management import call_command
+from django.db import IntegrityError, connections
+from django.db.models.signals import pre_delete
+from enrollment.models import Doubt, FaceImage, Person
+
+call_command("migrate", verbosity=0)
+ana = Person.objects.create(person_id="ana")
+picture = FaceImage.objects.create(person=ana, image="pictures/a.jpg")
+
+def judge():
+    try:
+        Doubt.objects.create(face_image_id=picture.pk, code="same_picture")
+    except IntegrityError:
+        print("its picture is gone", flush=True)
+    finally:
+        connections.close_all()
+
+judging = threading.Thread(target=judge)
+
+def deleting(**kwargs):  # after Django has looked for what hangs on the picture
+    judging.start()
+    judging.join(1)
+
+pre_delete.connect(deleting, FaceImage)
+Person.objects.filter(pk=ana.pk).delete()
+judging.join()
+print(Person.objects.count(), Doubt.objects.count())
+"""
+
+
+def test_doubt_that_arrives_while_its_picture_is_deleted_hinders_nothing(database_url, tmp_path):
+    """The deletion used to fail at its commit: the doubt named the picture."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE judged")
+    output = run(JUDGED, database_url.replace("/postgres", "/judged"), tmp_path)
+    assert output.splitlines() == ["its picture is gone", "0 0"]
