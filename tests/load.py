@@ -36,6 +36,9 @@ ANNOUNCED: Final = {
     "contested merge 404 person_not_found",
     "contested delete 404 person_not_found",
     "contested insert 422 all_images_failed",
+    "contested rename 404 person_merged",
+    "contested merge 404 person_merged",
+    "contested delete 404 person_merged",
 }
 
 
