@@ -1,9 +1,9 @@
 # The service as a container: docs/container.md. Without CUDA, unless built with
 #   --build-arg REQUIREMENTS=requirements.txt
-# Name the base by its digest, and a later build is the same. The digest could not be looked up where this was written:
+# The base by its digest, so that a later build is the same (docs/container.md says where it is from). For a newer one:
 #   docker buildx imagetools inspect python:3.13-slim-bookworm
 #   docker build --build-arg BASE=python:3.13-slim-bookworm@sha256:… .
-ARG BASE=python:3.13-slim-bookworm
+ARG BASE=python:3.13.14-slim-bookworm@sha256:67a1e1f215ccda113cfc024e8639049257e88f273898f595b61476d128d387e8
 
 FROM ${BASE} AS packages
 ARG REQUIREMENTS=requirements-cpu.txt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 import shutil
 import subprocess
@@ -94,6 +95,22 @@ def test_compose_sets_what_exists_and_takes_no_right(file: Path) -> None:
         assert each["volumes"] == ["data:/data"], name
         for word in each.get("command", [])[:1]:
             assert (ROOT / word).is_file()
+
+
+@pytest.mark.parametrize("file", COMPOSE, ids=lambda file: file.name)
+def test_compose_reads_the_file(file: Path) -> None:
+    """Have Compose itself read it, which needs no daemon."""
+    if docker := shutil.which("docker-compose"):
+        compose = [docker]
+    else:
+        compose = [program("docker"), "compose"]
+        if subprocess.run([*compose, "version"], capture_output=True).returncode:
+            pytest.skip("Compose is not installed.")
+    asked = re.findall(r"\$\{(\w+):\?", file.read_text())
+    environment = {"PATH": os.environ["PATH"]} | dict.fromkeys(asked, "/given")
+    words = [*compose, "--file", str(file), "config", "--quiet"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("file", COMPOSE, ids=lambda file: file.name)
