@@ -37,6 +37,7 @@ from enrollment.gallery.selectors import (
     removals_that_wait,
     search_gallery,
     with_doubts,
+    with_loneliness,
     with_pictures,
     without_verdict,
 )
@@ -92,6 +93,7 @@ __all__ = [
     "thresholds_in_force",
     "thumbnail",
     "with_doubts",
+    "with_loneliness",
     "with_pictures",
     "without_verdict",
 ]

@@ -314,6 +314,11 @@ def with_pictures(persons: QuerySet[Person]) -> QuerySet[Person]:
     )
 
 
+def with_loneliness(persons: QuerySet[Person]) -> QuerySet[Person]:
+    """Annotate persons with `is_alone`: nobody else has a picture."""
+    return persons.annotate(is_alone=~Exists(FaceImage.objects.exclude(person=OuterRef("pk"))))
+
+
 def holds_words(text: str, person: str = "") -> Q:
     """Return a filter for persons whose id or name contains every word, ignoring accents and case.
 

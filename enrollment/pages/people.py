@@ -34,6 +34,7 @@ from enrollment.gallery import (
     persons_expiring,
     persons_like,
     pictures_of,
+    with_loneliness,
     with_pictures,
 )
 from enrollment.models import FaceImage, Person
@@ -341,7 +342,7 @@ def delete_person(request: HttpRequest, pk: int) -> HttpResponse:
 
 def get_shown(pk: int) -> Any:
     """Return the person whom a page is about, or answer 404."""
-    return get_object_or_404(with_pictures(Person.objects.all()), pk=pk)
+    return get_object_or_404(with_loneliness(with_pictures(Person.objects.all())), pk=pk)
 
 
 def chosen(data: QueryDict) -> list[int]:

@@ -306,6 +306,18 @@ def test_empty_gallery_leads_to_the_form_for_a_person(local, picture: bytes) -> 
         assert "was compared" not in response.text
 
 
+def test_first_person_leads_to_the_first_search(local) -> None:
+    first = Person.objects.create(person_id="ana")
+    page = f"/people/{first.pk}/"
+    assert "Now search" not in local.get(page).text
+    FaceImage.objects.bulk_create([FaceImage(person=first, image="pictures/a.jpg")])
+    shown = local.get(page)
+    assert "Now search" in shown.text and Markup(shown).find("a", href="/")
+    other = Person.objects.create(person_id="bia")
+    FaceImage.objects.bulk_create([FaceImage(person=other, image="pictures/b.jpg")])
+    assert "Now search" not in local.get(page).text
+
+
 def test_unindexed_gallery_says_so(local, picture: bytes, weights: str) -> None:
     person = Person.objects.create(person_id="ana")
     FaceImage.objects.create(person=person, image="pictures/waiting.jpg")  # never committed
