@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, register
+from django.core.checks import CheckMessage, Error, register
 
 from faceproject.conf import ProjectSettings
+from faceproject.tracing import is_installed
 from recognition.checks import check_values
 
 
@@ -20,3 +21,16 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         "faceproject.E001",
     )
     return list(values)
+
+
+@register("faceproject")
+def check_tracing(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    if not settings.OTEL_EXPORTER_OTLP_ENDPOINT or is_installed():
+        return []
+    return [
+        Error(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, and the packages that make traces are not installed.",
+            hint="pip install -r requirements-tracing.txt, or leave the setting out.",
+            id="faceproject.E002",
+        )
+    ]

@@ -160,6 +160,10 @@ class ProjectSettings:
         True,
         "`0`: no line about each request that was answered ([what it holds](monitoring.md#the-log)).",
     )
+    otel_exporter_otlp_endpoint: str = setting(
+        "",
+        "Traces are sent to this OpenTelemetry collector, such as `http://localhost:4318` ([traces](monitoring.md#traces)). Needs `pip install -r requirements-tracing.txt`.",
+    )
     env_file: Path = setting(
         Path(".env"),
         "Another file to read the settings from (from the environment only).",

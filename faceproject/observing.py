@@ -1,4 +1,4 @@
-"""Metrics and the access log of all requests, by route, because a path may contain a person's id."""
+"""Metrics, traces and the access log of all requests, by route, because a path may contain a person's id."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from faceproject.logins import client_address
 from faceproject.logs import PROBES, UNKNOWN, route_of
+from faceproject.tracing import request_span, start_tracing
 from recognition.observing import SECONDS
 
 if TYPE_CHECKING:
@@ -39,14 +40,16 @@ class ObservingMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
+        start_tracing()
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         begin = time.perf_counter()
-        with IN_PROGRESS.track_inprogress():
+        with IN_PROGRESS.track_inprogress(), request_span(request) as finish:
             response = self.get_response(request)
+            method = str(request.method) if request.method in METHODS else "other"
+            route = route_of(request)
+            finish(method, route, response.status_code)
         seconds = time.perf_counter() - begin
-        method = str(request.method) if request.method in METHODS else "other"
-        route = route_of(request)
         REQUESTS.labels(method, route, str(response.status_code)).inc()
         REQUEST_SECONDS.labels(method, route).observe(seconds)
         level = logging.DEBUG if route in PROBES else logging.INFO

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # `name[extras]==version ; marker`, then its hashes on lines of their own.
 PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)(?:\[[\w,-]+\])?==([^\s;]+)", re.MULTILINE)
-KINDS = ("requirements", "requirements-test", "requirements-retinaface")
+KINDS = ("requirements", "requirements-test", "requirements-retinaface", "requirements-tracing")
 LOCKS = (*KINDS, "requirements-cpu")
 
 
