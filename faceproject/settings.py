@@ -11,11 +11,13 @@ from django.utils.translation import gettext_lazy as _
 from tzlocal import get_localzone_name
 
 from enrollment.conf import EnrollmentSettings
+from faceproject import __version__
 from faceproject.conf import ProjectSettings
 from faceproject.environment import Environment
 from faceproject.secret import private_folder, stored_secret_key
 from recognition.conf import RecognitionSettings
 
+VERSION = __version__
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment(BASE_DIR)
 project = env.read(ProjectSettings)
@@ -324,7 +326,7 @@ SPECTACULAR_SETTINGS = {
         "sentence in the language of `Accept-Language`. Every answer has an `X-Request-ID`, as the "
         "server's log does."
     ),
-    "VERSION": "1.0.0",
+    "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     # JavaScript, to load the plugin of api-docs.js. Without deep linking: links inside the buttons that
@@ -351,8 +353,9 @@ IMPORT_EXPORT_IMPORT_PERMISSION_CODE = "add"
 IMPORT_EXPORT_EXPORT_PERMISSION_CODE = "view"
 IMPORT_EXPORT_SKIP_ADMIN_ACTION_EXPORT_UI = True
 
-# Logs
+# Logs and traces
 
+OTEL_EXPORTER_OTLP_ENDPOINT = project.otel_exporter_otlp_endpoint
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

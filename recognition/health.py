@@ -32,6 +32,7 @@ class Health:
     """The result of a health check. `errors` stop the service from working; `warnings` do not."""
 
     milvus_connected: bool = False
+    version: str = field(default_factory=lambda: project.VERSION)
     device: str = "unavailable"
     detector: Choice = field(default_factory=chosen_detector)
     searched_in: str = ""  # see `VectorStore.searched_in`

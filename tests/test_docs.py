@@ -7,6 +7,8 @@ from pathlib import Path
 
 from django.core.management import get_commands
 
+from faceproject import __version__
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README.pt-BR.md", ROOT / "weights" / "README.md"]
 PAGES += [ROOT / "training" / "README.md", ROOT / "data" / "README.md"]
@@ -40,3 +42,10 @@ def test_both_readmes_tell_the_same_commands_and_figures() -> None:
         for page in PAGES[:2]
     )
     assert [line.split("@")[0] for line in english] == [line.split("@")[0] for line in portuguese]
+
+
+def test_changelog_begins_with_this_version_and_what_to_do() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    newest = re.search(r"^## (\S+).*\n\n### What to do\n", text, re.MULTILINE)
+    assert newest and newest[1] == __version__
+    assert newest.start() == text.index("\n## ") + 1

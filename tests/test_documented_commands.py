@@ -46,8 +46,16 @@ NOT_RUN = {
     "pip install -r requirements.txt": INSTALLS,
     "pip install -r requirements-retinaface.txt": INSTALLS,
     "pip install -r requirements-test.txt": INSTALLS,
+    "pip install -r requirements-tracing.txt": INSTALLS,
+    "OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 script/server": SERVES,
     "sudo systemctl enable --now faces": "needs systemd and root",
     "journalctl -u faces -f": "needs systemd",
+    "systemctl stop faces": "needs systemd and root",
+    "systemctl start faces": "needs systemd and root",
+    "git -C /srv/faces pull": "needs a published repository",
+    "VENV=/srv/faces/.venv /srv/faces/script/manage check": "needs an installation in /srv/faces",
+    "systemd-run --pty --wait --uid=faces --property=EnvironmentFile=-/etc/faces.env --setenv=DATA_DIR=/var/lib/faces --setenv=ENV_FILE=/dev/null /srv/faces/script/manage upgrade": "needs systemd and root",
+    "script/manage upgrade --undo": "there is no upgrade to undo; tests/enrollment/test_upgrade.py",
     "script/manage changepassword NAME": "asks for a password at a terminal",
     "pip install ./client": "changes the environment of the tests; the snippets import it from its folder",
     "script/manage fetch_weights yunet": DOWNLOADS,
@@ -65,7 +73,16 @@ NOT_RUN = {
             "docker compose exec faces script/manage backup /data/faces.tar",
             "docker compose cp faces:/data/faces.tar .",
             "docker compose exec faces rm /data/faces.tar",
-            "docker compose up --build --detach",
+            "docker compose exec faces script/manage backup /data/before.tar",
+            "docker compose cp faces:/data/before.tar .",
+            "docker compose build",
+            "docker compose stop faces",
+            "docker compose run --rm faces script/manage upgrade",
+            "docker compose up --detach",
+            "docker compose --file compose.scale.yaml build",
+            "docker compose --file compose.scale.yaml stop web1 web2 worker1 worker2",
+            "docker compose --file compose.scale.yaml run --rm migrate script/manage upgrade",
+            "docker compose --file compose.scale.yaml up --detach",
             "REQUIREMENTS=requirements.txt docker compose up --build --detach",
             "docker compose --file compose.scale.yaml up --build --detach",
         ),
@@ -121,7 +138,9 @@ NOT_RUN = {
     ),
 }
 # The vector database belongs to the server while it runs, and a restore wants an empty gallery.
-NEEDS_NO_SERVER = re.compile(r"(enroll|reindex|restore|migrate|backup)\b|^(cp|mkdir|mv|tar) ")
+NEEDS_NO_SERVER = re.compile(
+    r"(enroll|reindex|restore|migrate|upgrade|backup)\b|^(cp|mkdir|mv|tar) "
+)
 INLINE = re.compile(r"(?:\w+=\S+ )*(?:script/|python manage|pip |curl |tar |gpg |git ).*")
 HOST = re.compile(r"http://(?:localhost|127\.0\.0\.1):8000|http://faces\.example(?=/)|…(?=/api/)")
 TOKEN = "9944b09199c62bcf9418"

@@ -9,6 +9,7 @@ Decision = str | None  # match, review, unknown; None: no face, or weights witho
 
 class Health(TypedDict):
     status: str  # healthy or degraded
+    version: str  # of the service
     models_loaded: list[str]
     models_available: list[str]
     milvus_connected: bool

@@ -27,6 +27,10 @@ from enrollment.upkeep.receipts import (
 from enrollment.upkeep.reconciliation import known_models, reconcile
 from enrollment.upkeep.restoring import restore
 from enrollment.upkeep.retention import delete_due_persons
+from enrollment.upkeep.safe_copy import is_unfinished as is_upgrade_unfinished
+from enrollment.upkeep.trial import Trial
+from enrollment.upkeep.upgrading import undo as undo_upgrade
+from enrollment.upkeep.upgrading import upgrade
 
 __all__ = [
     "SETTING_UP",
@@ -36,6 +40,7 @@ __all__ = [
     "Ground",
     "Kind",
     "Reconciliation",
+    "Trial",
     "Waiting",
     "backup",
     "backups_holding",
@@ -44,6 +49,7 @@ __all__ = [
     "erase_with_receipt",
     "export_name",
     "export_person",
+    "is_upgrade_unfinished",
     "known_models",
     "one_at_a_time",
     "mark_deleted",
@@ -55,6 +61,8 @@ __all__ = [
     "restore",
     "says_the_same",
     "state_of",
+    "undo_upgrade",
+    "upgrade",
     "verify_archive",
     "verify_receipt",
     "waiting_work",

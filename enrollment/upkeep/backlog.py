@@ -30,6 +30,7 @@ from enrollment.upkeep.figures import LAST_PASS
 from enrollment.upkeep.leader import Leadership
 from enrollment.upkeep.loops import batches, index_batches
 from enrollment.upkeep.retention import delete_due_persons
+from enrollment.upkeep.safe_copy import forget_old_copies
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, usable_names
 from recognition.networks.loader import load_failure
@@ -214,6 +215,7 @@ class BacklogThread(threading.Thread):
         """
         steps = (
             enrolling.forget_old_imports,
+            forget_old_copies,
             self._compare_memory,
             self._compute,
             partial(self._lead, before),

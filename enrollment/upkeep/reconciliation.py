@@ -40,22 +40,26 @@ def reconcile(
     rebuild: bool = False,
     keep: bool = False,
     model: str | None = None,
+    files: bool = True,
     track: Track = untracked,
 ) -> Reconciliation:
     """Compare Milvus and the picture storage with SQL and, with `mend`, repair the differences.
 
     `keep` keeps embeddings of other weights, for installations that still use these. If a server
     holds the embedded database, `keep` computes vectors and leaves copying them to the server.
-    `model` restricts the run to that model's embeddings and leaves files alone. `rebuild` first
-    empties Milvus, or that model's part of it. `track` wraps long loops, for a progress bar. Raise
+    `model` restricts the run to that model's embeddings and leaves files alone, as does `files=False`
+    for all models. `rebuild` first empties Milvus, or that model's part of it. `track` wraps long loops, for a progress bar. Raise
     `VectorStoreUnavailable` when Milvus cannot be used; what was done before stays.
     """
-    return _Run(mend=mend, keep=keep, model=model, track=track).run(rebuild)
+    return _Run(mend=mend, keep=keep, model=model, files=files, track=track).run(rebuild)
 
 
 class _Run:
-    def __init__(self, *, mend: bool, keep: bool, model: str | None, track: Track) -> None:
+    def __init__(
+        self, *, mend: bool, keep: bool, model: str | None, files: bool, track: Track
+    ) -> None:
         self.mend = mend
+        self.files = files
         self.keep = keep
         self.model = model
         self.track = track
@@ -79,7 +83,8 @@ class _Run:
         self._check_rows()
         if self.mend:
             self.result.removed += index.apply_deletions()
-            self.result.deleted_files += index.remove_files()[0]
+            if self.files:
+                self.result.deleted_files += index.remove_files()[0]
             self._create_rows()
             self._index(self._waiting().values_list("pk", flat=True))
         self._compare_partitions()
@@ -90,6 +95,7 @@ class _Run:
             self.store.flush()
         if not self.model:
             self._judge()
+        if self.files and not self.model:
             compare_files(
                 self.result,
                 mend=self.mend,
@@ -353,6 +359,14 @@ def _truth(rows: QuerySet[FaceEmbedding], stored: list[StoredRow]) -> dict[int, 
 
 def _stored_values(row: StoredRow) -> tuple[str, str]:
     return row.person_id, row.image_path
+
+
+def pictures_to_embed() -> int:
+    """Count pictures that were never embedded with the weights in use of some model."""
+    lacking = FaceImage.objects.none()
+    for name in usable_names():
+        lacking |= _pictures_without(model=name, fingerprint=find_weights(name).fingerprint)
+    return lacking.count()
 
 
 def known_models() -> list[str]:

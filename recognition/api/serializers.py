@@ -262,6 +262,7 @@ class RuntimeSerializer(serializers.Serializer):
 # Renders a `Health`.
 class HealthResponseSerializer(AnswerSerializer):
     status = serializers.ChoiceField(choices=["healthy", "degraded"])
+    version = serializers.CharField(help_text=_("Of this service."))
     models_loaded = serializers.SerializerMethodField()
     models_available = serializers.SerializerMethodField()
     milvus_connected = serializers.BooleanField()

@@ -399,3 +399,45 @@ def test_doubt_that_arrives_while_its_picture_is_deleted_hinders_nothing(databas
         connection.execute("CREATE DATABASE judged")
     output = run(JUDGED, database_url.replace("/postgres", "/judged"), tmp_path)
     assert output.splitlines() == ["its picture is gone", "0 0"]
+
+
+UPGRADE = """
+import django
+django.setup()
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+call_command("migrate", "enrollment", "0009_retention", verbosity=0)
+
+def ask(sql):
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall() if cursor.description else None
+
+TABLES = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
+ask("INSERT INTO enrollment_person (person_id, name, notes, legal_basis, created_at, updated_at)"
+    " VALUES ('Joa\\u0303o', '', '', '', now(), now())")
+ask("CREATE TABLE enrollment_accesstoken (id integer)")
+DONE = "SELECT app, name FROM django_migrations ORDER BY id"
+QUESTIONS = (DONE, f"{TABLES} ORDER BY 1, 2", "SELECT * FROM enrollment_person")
+before = [ask(question) for question in QUESTIONS]
+try:
+    call_command("upgrade")
+except CommandError as error:
+    print("as it was before" in str(error), "already exists" in str(error))
+print([ask(question) for question in QUESTIONS] == before)
+ask("DROP TABLE enrollment_accesstoken")
+call_command("upgrade")
+from enrollment.models import Person
+print(ascii(Person.objects.get().person_id))
+"""
+
+
+def test_failed_upgrade_leaves_the_schema_and_the_rows_as_they_were(database_url, tmp_path):
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE upgraded")
+    output = run(UPGRADE, database_url.replace("/postgres", "/upgraded"), tmp_path)
+    kept, unchanged, migrated, _embedded, _version, person = output.splitlines()
+    assert (kept, unchanged) == ("True True", "True")
+    assert migrated.startswith("Migrated and checked: ")
+    assert person == r"'Jo\xe3o'"

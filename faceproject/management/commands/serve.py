@@ -13,7 +13,7 @@ from django.db import DatabaseError
 from django.utils.translation import gettext, ngettext
 
 from enrollment.gallery import faceless_pictures, pictures_out_of_search
-from enrollment.upkeep import BacklogThread
+from enrollment.upkeep import BacklogThread, is_upgrade_unfinished
 from enrollment.web import accounts_with_old_tokens
 from faceproject.first_account import has_admin, make_named_account
 from faceproject.server import DRAIN_SECONDS, CannotListen, Server
@@ -35,6 +35,10 @@ class Command(BaseCommand):
     requires_migrations_checks = True
 
     def handle(self, **options: Any) -> None:
+        if is_upgrade_unfinished():
+            raise CommandError(
+                gettext("An upgrade was cut off. Run 'script/manage upgrade' to go on with it.")
+            )
         server = self._listen()
         try:
             self._say_account()

@@ -119,7 +119,7 @@ class Command(BaseCommand):
 
     def _apply(self, names: list[str], *, asks: bool) -> None:
         steps: dict[str, Callable[[], object]] = {
-            _("The database"): lambda: call_command("migrate", verbosity=0),
+            _("The database"): lambda: call_command("upgrade", no_reindex=True),
             _("The first account"): lambda: self._account(asks=asks),
             **{name: lambda name=name: call_command("fetch_weights", name) for name in names},
             _("A test from a picture to a search"): lambda: call_command("diagnose"),
