@@ -33,7 +33,6 @@ from enrollment.gallery.selectors import (
     picture_of,
     pictures_of,
     pictures_of_each,
-    pictures_out_of_search,
     removals_that_wait,
     search_gallery,
     with_doubts,
@@ -45,6 +44,7 @@ from enrollment.gallery.storage import read_document, read_picture, sync
 from enrollment.gallery.weights import (
     Weights,
     compared_weights,
+    pictures_out_of_search,
     search_thresholds,
     thresholds_in_force,
 )

@@ -258,33 +258,6 @@ def removals_that_wait() -> str | None:
     ) % {"count": count}
 
 
-def pictures_out_of_search() -> str | None:
-    """Return a warning when the weights were replaced and enrolled pictures were not embedded anew,
-    or None. No search finds them until `reindex` did."""
-    try:
-        weights = compared_weights()
-        if weights is None:
-            return None
-        rows = FaceEmbedding.objects.filter(model=weights.model)
-        others = rows.exclude(fingerprint=weights.fingerprint)
-        if not others.exists():
-            return None
-        own = rows.filter(fingerprint=weights.fingerprint)
-        lost = others.exclude(face_image__in=own.values("face_image"))
-        count = lost.values("face_image").distinct().count()
-    except DatabaseError:  # the health check reports the database by itself
-        return None
-    if not count:
-        return None
-    return ngettext(
-        "%(count)d enrolled picture is found by no search: the weights of %(model)s were replaced since. "
-        "'manage.py reindex' embeds it anew.",
-        "%(count)d enrolled pictures are found by no search: the weights of %(model)s were replaced "
-        "since. 'manage.py reindex' embeds them anew.",
-        count,
-    ) % {"count": count, "model": weights.model}
-
-
 def doubt_counts() -> list[tuple[str, int]]:
     """Return how many pictures have each doubt, as (code, count), most frequent first."""
     doubts = Doubt.objects.order_by().values_list("code")
