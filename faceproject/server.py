@@ -51,7 +51,6 @@ class Server:
             access_log=False,
             server_header=False,
             proxy_headers=False,  # uvicorn must not trust them
-            h11_max_incomplete_event_size=HEAD_BYTES,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=int(DRAIN_SECONDS),
@@ -82,10 +81,31 @@ class _Uvicorn(Uvicorn):
         return contextlib.nullcontext()  # otherwise uvicorn would raise the signal again at the end
 
 
+class _Http(h11.Connection):
+    """HTTP that sends the head of an answer together with the beginning of its body.
+
+    Two packets would take two system calls, and wake the client twice.
+    """
+
+    _unsent = b""
+
+    def send(self, event: h11.Event) -> bytes | None:
+        data = super().send(event)
+        if isinstance(event, h11.Response):
+            self._unsent = data or b""
+            return b""
+        head, self._unsent = self._unsent, b""
+        return head + (data or b"") if head else data
+
+
 class _Connection(H11Protocol):
     """A connection with its `Peer`, a timeout for headers, and JSON answers to invalid HTTP."""
 
     _head: asyncio.TimerHandle | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn = _Http(h11.SERVER, HEAD_BYTES)
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)

@@ -16,12 +16,13 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import h11
 import pytest
 import requests
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from faceproject.management.commands.serve import preload
-from faceproject.server import _Connection
+from faceproject.server import _Connection, _Http
 from recognition.networks import NETWORKS, loaded_names
 from recognition.networks.loader import unload_networks
 from tests.gallery_folder import migrated_data
@@ -309,6 +310,21 @@ def await_busy(server: Served) -> None:
     while "torchvision" not in maps.read_text():
         assert time.monotonic() < deadline, "The request never began to load the network."
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", b"ok"), ("HEAD", b"")])
+def test_head_of_an_answer_is_sent_with_its_body(method, body):
+    connection = _Http(h11.SERVER)
+    for _time in range(2):
+        connection.receive_data(f"{method} / HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+        assert connection.next_event().method == method.encode()
+        assert isinstance(connection.next_event(), h11.EndOfMessage)
+        answer = h11.Response(status_code=200, headers=[("Content-Length", "2")])
+        assert connection.send(answer) == b""
+        sent = connection.send(h11.Data(data=body))
+        assert sent == b"HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\n" + body
+        assert connection.send(h11.EndOfMessage()) == b""
+        connection.start_next_cycle()
 
 
 def test_the_end_of_an_answer_does_not_wait_for_an_acknowledgement(monkeypatch) -> None:
