@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 from django.utils.translation import gettext
 
+from recognition.ahead import in_order
 from recognition.alignment import align_face, is_enlarged, whole_picture
 from recognition.conf import get_settings
 from recognition.detection import Face, detect_faces, looks_for_faces
@@ -51,11 +54,13 @@ class Crop:
     """The input of a network, 112×112×3 uint8 RGB, and the face that it was cut from.
 
     `face` is None if none was found or detection did not run; then the crop is the whole picture.
+    `begun` are its embeddings by model that `begin_embedding` asked for.
     """
 
     pixels: np.ndarray
     face: Face | None
     quality: FaceQuality
+    begun: dict[str, Future[Embeddings]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def lacks_face(self) -> bool:
@@ -274,6 +279,29 @@ def embed_crops(
     return get_queue().submit(crops, model, bulk=bulk).result()
 
 
+def begin_embedding(crop: Crop, models: Iterable[str]) -> None:
+    """Ask for the crop's embeddings by these models, as bulk work, for `embeddings_of`.
+
+    A model that does not load is left out: `embeddings_of` raises its error.
+    """
+    for model in models:
+        with suppress(RecognitionError):
+            crop.begun[model] = get_queue().submit([crop.pixels], model, bulk=True)
+
+
+def embeddings_of(crops: Sequence[Crop], model: str) -> Embeddings:
+    """Return the embeddings of the crops, as bulk work, with what was begun.
+
+    Errors are as in `recognition.inference.InferenceQueue.submit`.
+    """
+    if crops and all(model in crop.begun for crop in crops):
+        parts = [crop.begun[model].result() for crop in crops]
+        if len({part.fingerprint for part in parts}) == 1:
+            vectors = np.concatenate([part.vectors for part in parts])
+            return replace(parts[0], vectors=vectors)
+    return embed_crops([crop.pixels for crop in crops], model, bulk=True)
+
+
 def embed_uploads(
     contents: Iterable[bytes], model: str, **options: Unpack[CropOptions]
 ) -> tuple[list[Crop | RecognitionError], Embeddings]:
@@ -282,7 +310,7 @@ def embed_uploads(
     Return a crop or an error for each upload, and the embeddings of the crops, in order.
     """
     load_network(model)  # report an unusable model before reading the pictures
-    outcomes = [_largest_face(data, **options) for data in contents]
+    outcomes = list(in_order(partial(_largest_face, **options), contents))
     pixels = [item.pixels for item in outcomes if isinstance(item, Crop)]
     return outcomes, embed_crops(pixels, model)
 

@@ -21,7 +21,7 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from time import monotonic
@@ -35,12 +35,14 @@ from recognition.exceptions import Overloaded
 from recognition.networks import LoadedNetwork, load_network
 from recognition.networks.device import CPU, choose_device
 from recognition.networks.registry import CROP_SIZE, EMBEDDING_DIM
+from recognition.networks.runtime import CROPS_A_THREAD
 from recognition.observing import BATCHES, STAGES, timed
+from recognition.threads import network_threads
 
 logger = logging.getLogger(__name__)
 
 # Larger batches are no faster on a processor (docs/performance.md), and the next face waits longer.
-CPU_BATCH: Final = 8
+CPU_BATCH: Final = 8  # or what gives each thread its part
 LEAST_LENGTH: Final = 1e-12  # of an embedding that is divided by its length
 END_SECONDS: Final = 5.0  # how long the end of the process waits for the batch that runs
 FIRST_PACE: Final = 0.01  # seconds a crop, before any was measured
@@ -190,20 +192,19 @@ class InferenceQueue:
         size = batch_size(loaded.device)
         asked = [request for request in self._asked if request.loaded is loaded]
         bulk = [request for request in self._bulk if request.loaded is loaded]
-        asked = asked[: max(1, size - len(bulk[:1]))]
-        members = (bulk[:1] + asked if bulk_leads else asked + bulk[:1])[:size]
-        shares = equal_shares([request.left for request in members], size)
-        room = size - sum(shares)
-        for request in bulk[1:]:  # what the others leave
-            if not room:
-                break
-            members.append(request)
-            shares.append(min(request.left, room))
-            room -= shares[-1]
-        return list(self._take(members, shares))
+        if size == 1:
+            asked, bulk = ([], bulk) if bulk_leads else (asked, [])
+        asked = asked[: size - bool(bulk)]
+        wanted = [request.left for request in asked]
+        *shares, share_of_bulk = equal_shares([*wanted, sum(each.left for each in bulk)], size)
+        for request in bulk:
+            shares.append(min(request.left, share_of_bulk))
+            share_of_bulk -= shares[-1]
+        members = zip([*asked, *bulk], shares, strict=True)
+        return list(self._take([member for member in members if member[1]]))
 
-    def _take(self, members: Sequence[_Request], shares: Sequence[int]) -> Iterator[_Part]:
-        for request, share in zip(members, shares, strict=True):
+    def _take(self, members: Iterable[tuple[_Request, int]]) -> Iterator[_Part]:
+        for request, share in members:
             queue = self._queue_of(request)
             queue.remove(request)
             if not request.taken and not request.future.set_running_or_notify_cancel():
@@ -274,13 +275,13 @@ def forward(loaded: LoadedNetwork, crops: np.ndarray) -> np.ndarray:
 def batch_size(device: str) -> int:
     """Return the largest number of crops in one batch on the device."""
     size = get_settings().embed_batch_size
-    return min(size, CPU_BATCH) if device == CPU else size
+    return min(size, max(CPU_BATCH, CROPS_A_THREAD * network_threads())) if device == CPU else size
 
 
 def equal_shares(wanted: Sequence[int], most: int) -> list[int]:
     """Divide `most` among those who want so many; return as equal shares as the wishes allow.
 
-    `wanted` holds at most `most` positive numbers, so that each share is positive.
+    Where `wanted` holds at most `most` positive numbers, each of these gets a positive share.
     """
     shares = [0] * len(wanted)
     for place, index in enumerate(sorted(range(len(wanted)), key=wanted.__getitem__)):

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from enrollment.enrolling.services import Upload, enroll_pictures
+from enrollment.enrolling.looking import Upload
+from enrollment.enrolling.services import enroll_pictures
 from enrollment.models import FaceImage, Person, SearchEntry
 from tests.conftest import ROOT
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group

@@ -33,13 +33,8 @@ from enrollment.enrolling.erased import (
     returned,
     write_erased_lists,
 )
-from enrollment.enrolling.folder_import import (
-    FileResult,
-    FileStatus,
-    check_readiness,
-    find_files,
-    import_files,
-)
+from enrollment.enrolling.finding_files import FileStatus, find_files
+from enrollment.enrolling.folder_import import FileResult, check_readiness, import_files
 from enrollment.enrolling.idempotency import (
     MAX_KEY_LENGTH,
     begin_request,
@@ -48,14 +43,9 @@ from enrollment.enrolling.idempotency import (
     forget_old_requests,
     has_answer,
 )
+from enrollment.enrolling.looking import Upload
 from enrollment.enrolling.restoring import RESTORABLE, Restored, highest_keys, restore
-from enrollment.enrolling.services import (
-    Outcome,
-    Upload,
-    clean_person_id,
-    enroll_pictures,
-    sync_again,
-)
+from enrollment.enrolling.services import Outcome, clean_person_id, enroll_pictures, sync_again
 from enrollment.enrolling.signing import (
     InstallationKey,
     KeyRefused,

@@ -3,70 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from enum import StrEnum
-from pathlib import Path
-from typing import Final, Literal
+from functools import partial
+from typing import Any, Final, Literal
 
-from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
 from enrollment import journal
+from enrollment.enrolling.finding_files import FileStatus, FoundFile
+from enrollment.enrolling.looking import Look, Upload, look_at
 from enrollment.enrolling.merged_ids import takers
-from enrollment.enrolling.services import (
-    Outcome,
-    Upload,
-    clean_person_id,
-    enroll_pictures,
-    sync_again,
-)
+from enrollment.enrolling.services import Outcome, enroll_pictures, sync_again
 from enrollment.gallery import easily_mistaken
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
+from recognition.ahead import Crew, one_ahead
 from recognition.conf import get_settings
+from recognition.detection import looks_for_faces
 from recognition.exceptions import NoFaceDetected
 from recognition.networks import find_weights, load_network, usable_names
 from recognition.vector_store import get_vector_store
 
 BATCH_PICTURES: Final = 64
-BATCH_BYTES: Final = 64 * 1024 * 1024  # total size of the files of a batch in memory
-# Files and folders of operating systems and network drives, in lower case.
-SYSTEM_FILES: Final = frozenset(
-    {
-        "thumbs.db",
-        "ehthumbs.db",
-        "desktop.ini",
-        "__macosx",
-        "@eadir",
-        "#recycle",
-        "$recycle.bin",
-        "recycler",
-        "system volume information",
-        "lost+found",
-    }
-)
-
-
-class FileStatus(StrEnum):
-    ENROLLED = "enrolled"
-    SKIPPED = "skipped"  # enrolled before
-    REFUSED = "refused"
-    IGNORED = "ignored"  # hidden, or of the operating system
-
-
-@dataclass(frozen=True, slots=True)
-class FoundFile:
-    """A file of the folder, with its person or the reason why it is not enrolled."""
-
-    path: Path
-    shown_path: str  # relative to the imported folder
-    person_id: str = ""
-    name: str = ""
-    reason: str = ""
-    status: FileStatus = FileStatus.REFUSED
+BATCH_BYTES: Final = 32 * 1024 * 1024  # total size of its files; two batches are in memory
 
 
 @dataclass(slots=True)
@@ -101,76 +63,6 @@ def check_readiness() -> None:
     get_vector_store().ping()
 
 
-def find_files(folder: Path, person_id: str | None = None) -> list[FoundFile]:
-    """Return every file below the folder, ordered by name.
-
-    With `person_id` all belong to that person. Otherwise each top-level folder is a person: its
-    name is the person's id and, with spaces for underscores, the person's name.
-    """
-    root = folder.resolve()
-    return list(_scan(root, root, FoundFile(root, "", person_id or "")))
-
-
-def _scan(folder: Path, root: Path, owner: FoundFile) -> Iterator[FoundFile]:
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        yield _refused(folder, root, _("The folder cannot be read: %(error)s."), error.strerror)
-        return
-    for path in entries:
-        if is_passed_over(path):
-            yield _refused(path, root, _("Hidden and system files are passed over."), ignored=True)
-        elif path.is_symlink() and not _leads_to_file_within(path, root):
-            yield _refused(path, root, _("Links to folders or out of the folder are not followed."))
-        elif path.is_dir():
-            known = owner.person_id or owner.reason
-            yield from _scan(path, root, owner if known else _person(path))
-        elif not path.is_file():
-            yield _refused(path, root, _("This is no regular file."))
-        elif not owner.person_id and not owner.reason:
-            reason = _(
-                "The file is not in a person's folder. Move it into one that is named by the "
-                "person's id."
-            )
-            yield _refused(path, root, reason)
-        else:
-            yield FoundFile(path, _shown(path, root), owner.person_id, owner.name, owner.reason)
-
-
-def is_passed_over(path: Path) -> bool:
-    """Return whether the file or folder is hidden or belongs to the operating system."""
-    return path.name.startswith(".") or path.name.lower() in SYSTEM_FILES
-
-
-def _leads_to_file_within(path: Path, root: Path) -> bool:
-    return path.is_file() and path.resolve().is_relative_to(root)
-
-
-def _refused(
-    path: Path, root: Path, reason: str, error: str | None = None, *, ignored: bool = False
-) -> FoundFile:
-    status = FileStatus.IGNORED if ignored else FileStatus.REFUSED
-    return FoundFile(path, _shown(path, root), reason=reason % {"error": error}, status=status)
-
-
-def _shown(path: Path, root: Path) -> str:
-    """Return the path relative to the root as text for SQL; invalid UTF-8 appears as `\\xe3`."""
-    return os.fsencode(path.relative_to(root)).decode("utf-8", "backslashreplace")
-
-
-def _person(folder: Path) -> FoundFile:
-    """Return the person that a folder stands for."""
-    try:
-        folder.name.encode()
-        person_id = clean_person_id(folder.name)
-    except ValidationError as error:
-        return FoundFile(folder, "", reason=" ".join(error.messages))
-    except UnicodeEncodeError:
-        return FoundFile(folder, "", reason=_("The folder's name is not UTF-8. Rename it."))
-    name = person_id.replace("_", " ").strip()
-    return FoundFile(folder, "", person_id, name if name != person_id else "")
-
-
 def import_files(
     files: Iterable[FoundFile],
     *,
@@ -186,21 +78,18 @@ def import_files(
     A picture already enrolled for the same person is skipped, and its missing vectors are computed.
     A picture already enrolled for another person is refused, and so is one without a face.
     """
-    run = _Import(use_face_detection, on_several_faces, dry_run)
     counts: Counter[str] = Counter()
     persons: set[str] = set()
-    for batch in _read(files):
-        for item in batch:
-            if key and isinstance(item, Upload):
-                digest = hashlib.sha256(item.original_path.encode()).hexdigest()
-                item.key = f"{key}:{digest[:16]}"
-        results = iter(run.enroll([item for item in batch if isinstance(item, Upload)]))
-        for item in batch:
-            result = next(results) if isinstance(item, Upload) else item
-            counts[result.status] += 1
-            if result.status is FileStatus.ENROLLED:
-                persons.add(result.person_id)
-            yield result
+    with Crew() as crew:
+        run = _Import(crew, use_face_detection, on_several_faces, dry_run)
+        for batch in one_ahead(map(run.begin, _read(files, key))):
+            results = iter(run.enroll([item for item in batch if isinstance(item, Upload)]))
+            for item in batch:
+                result = next(results) if isinstance(item, Upload) else item
+                counts[result.status] += 1
+                if result.status is FileStatus.ENROLLED:
+                    persons.add(result.person_id)
+                yield result
     if counts and not dry_run:
         journal.record(journal.Action.IMPORTED, facts={**counts, "persons": len(persons)})
 
@@ -208,19 +97,36 @@ def import_files(
 class _Import:
     def __init__(
         self,
+        crew: Crew,
         use_face_detection: bool,
         on_several_faces: Literal["largest", "refuse"],
         dry_run: bool,
     ) -> None:
-        self.use_face_detection = use_face_detection
-        self.on_several_faces: Literal["largest", "refuse"] = on_several_faces
+        self.options: dict[str, Any] = {
+            "use_face_detection": use_face_detection and looks_for_faces(),
+            "on_several_faces": on_several_faces,
+            "dry_run": dry_run,
+        }
         self.dry_run = dry_run
+        self.crew = crew
+        self.look = partial(look_at, **self.options, require_face=False, embed_by=usable_names())
+        self.looks: dict[Upload, Future[Look]] = {}
         self.met: dict[
             str, tuple[str, str]
         ] = {}  # by digest: person and path of the first in this run
         self.led: dict[str, str] = {}  # ids that were merged, and whom they stand for
         self.planned: dict[str, Person] = {}  # the new persons of a dry run, by id
         self.planned_by_key: defaultdict[str, list[Person]] = defaultdict(list)
+
+    def begin(self, batch: list[Upload | FileResult]) -> list[Upload | FileResult]:
+        """Begin to look at the pictures that are probably new, and return the batch."""
+        uploads = [item for item in batch if isinstance(item, Upload)]
+        seen = {*_owners(uploads), *self.met, *(upload.digest for upload in self.looks)}
+        for upload in uploads:
+            if upload.digest not in seen:
+                seen.add(upload.digest)
+                self.looks[upload] = self.crew.begin(self.look, upload)
+        return batch
 
     def enroll(self, uploads: list[Upload]) -> list[FileResult]:
         self.led = takers({upload.person_id for upload in uploads})
@@ -243,6 +149,8 @@ class _Import:
         self._warn_about(new, outcomes)
         if not self.dry_run:
             _finish(uploads, outcomes)
+        for upload in uploads:
+            self.looks.pop(upload, None)
         return outcomes
 
     def _enroll(self, uploads: dict[int, Upload], judged: dict[int, FileResult]) -> None:
@@ -255,9 +163,8 @@ class _Import:
         outcomes = enroll_pictures(
             [upload for upload, _result in fresh],
             source=FaceImage.Source.FOLDER,
-            use_face_detection=self.use_face_detection,
-            on_several_faces=self.on_several_faces,
-            dry_run=self.dry_run,
+            looks=self.looks,
+            **self.options,
         )
         for (upload, result), outcome in zip(fresh, outcomes, strict=True):
             _apply(outcome, result)
@@ -359,11 +266,14 @@ def _unsearchable(digests: set[str]) -> QuerySet[FaceImage]:
     return lacking.filter(content_hash__in=digests).distinct()
 
 
-def _read(files: Iterable[FoundFile]) -> Iterator[list[Upload | FileResult]]:
+def _read(files: Iterable[FoundFile], key: str) -> Iterator[list[Upload | FileResult]]:
     batch: list[Upload | FileResult] = []
     held = 0
     for found in files:
         item = _read_one(found)
+        if key and isinstance(item, Upload):
+            digest = hashlib.sha256(item.original_path.encode()).hexdigest()
+            item.key = f"{key}:{digest[:16]}"
         batch.append(item)
         held += len(item.read()) if isinstance(item, Upload) else 0
         if len(batch) >= BATCH_PICTURES or held >= BATCH_BYTES:

@@ -17,7 +17,8 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext
 
-from enrollment.enrolling.services import Upload, UploadStored
+from enrollment.enrolling.looking import Upload
+from enrollment.enrolling.services import UploadStored
 from enrollment.models import IdempotentRequest
 from recognition.exceptions import RecognitionError
 

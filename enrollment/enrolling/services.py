@@ -3,38 +3,31 @@ import."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import partial
 from itertools import islice
-from typing import IO, Any, Final, Literal, Unpack
+from typing import Literal
 
 from django.conf import settings
-from django.core.files.base import ContentFile
 from django.db import DatabaseError, IntegrityError
 from django.utils.translation import gettext
 
 from enrollment import index, journal
+from enrollment.enrolling.looking import REFUSE, Look, Upload, look_at, sentences
 from enrollment.enrolling.merged_ids import note_pictures, person_for
-from enrollment.exceptions import DoubtfulIdentity, LowQuality, PictureNotFound, StorageUnavailable
+from enrollment.exceptions import DoubtfulIdentity, PictureNotFound, StorageUnavailable
 from enrollment.gallery import compared_weights
-from enrollment.judging import Probe, quality_doubts, resemblances
-from enrollment.models import (
-    PATH_MAX_LENGTH,
-    Doubt,
-    FaceEmbedding,
-    FaceImage,
-    Person,
-    note_removals,
-)
+from enrollment.judging import Probe, resemblances
+from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person, note_removals
+from recognition.ahead import in_order
 from recognition.detection import looks_for_faces
-from recognition.embedding import Crop, CropOptions, embed_crops, opened_upload
+from recognition.embedding import Crop, embeddings_of
 from recognition.exceptions import RecognitionError
-from recognition.imaging import storable_bytes
 from recognition.networks import usable_names
 
 logger = logging.getLogger(__name__)
@@ -42,44 +35,6 @@ logger = logging.getLogger(__name__)
 
 class UploadStored(Exception):
     """Another request stored uploads with the same keys while this call was running."""
-
-
-REFUSE: Final = "refuse"  # a value of ENROLL_QUALITY and ENROLL_IDENTITY
-
-
-@dataclass(eq=False)
-class Upload:
-    """An uploaded picture, the person that it shows, and the client's names for both.
-
-    `content` is its bytes, or a request's file with these bytes, which is read only when needed. A
-    new person gets `name`. Of uploads with the same `key` only the first is stored; the others get
-    its picture. `face` is the `Crop.face_record()` of the face to enrol, found in this very file
-    before.
-    """
-
-    person_id: str
-    filename: str
-    content: bytes | IO[bytes] = field(repr=False)
-    original_path: str = ""
-    name: str = ""
-    key: str | None = None
-    face: Mapping[str, Any] | None = None
-
-    @property
-    def shown_path(self) -> str:
-        return (self.original_path or self.filename)[:PATH_MAX_LENGTH]
-
-    def read(self) -> bytes:
-        """Return the bytes of the file. It can be called repeatedly."""
-        if isinstance(self.content, bytes):
-            return self.content
-        self.content.seek(0)
-        return self.content.read()
-
-    @cached_property
-    def digest(self) -> str:
-        """The SHA-256 hex digest of the file, by which an earlier enrolment is recognised."""
-        return hashlib.sha256(self.read()).hexdigest()
 
 
 @dataclass(slots=True)
@@ -138,6 +93,7 @@ def enroll_pictures(
     on_several_faces: Literal["largest", "refuse", "ask"] = "largest",
     dry_run: bool = False,
     wait: bool = True,
+    looks: Mapping[Upload, Future[Look]] | None = None,
 ) -> list[Outcome]:
     """Enrol pictures; create new persons. Return one outcome for each upload.
 
@@ -154,32 +110,50 @@ def enroll_pictures(
     largest is enrolled, unless `face_index` or `Upload.face` names one. With
     `on_several_faces="refuse"` a picture with several faces is refused; with `"ask"` only if it is
     unclear which is meant, and the error is a `FaceNotChosen` that has the faces.
+
+    `looks` has what `look_at` returns with the same options for uploads that were looked at ahead.
     """
     for person_id in {upload.person_id for upload in uploads}:
         clean_person_id(person_id)
     use_face_detection = use_face_detection and looks_for_faces()
     outcomes = [Outcome(upload) for upload in uploads]
     _recall(outcomes)
+    look = partial(
+        look_at,
+        dry_run=dry_run,
+        use_face_detection=use_face_detection,
+        require_face=require_face,
+        face_index=face_index,
+        on_several_faces=on_several_faces,
+    )
+    new = [outcome for outcome in outcomes if not outcome.face_image]
     admitted = []
-    for outcome in outcomes:
-        if outcome.face_image:
-            continue
-        picture = FaceImage(source=source, use_face_detection=use_face_detection)
-        _look_at(
-            outcome,
-            picture,
-            dry_run,
-            use_face_detection=use_face_detection,
-            require_face=require_face or use_face_detection,
-            face=outcome.upload.face,
-            face_index=face_index,
-            on_several_faces=on_several_faces,
-        )
-        if not (outcome.error or dry_run):
-            outcome.face_image = picture
+    for outcome, seen in zip(new, _looks(new, looks or {}, look), strict=True):
+        outcome.crop, outcome.doubts, outcome.error = seen.crop, seen.doubts, seen.error
+        if seen.file:
+            outcome.face_image = _picture(outcome.upload, seen)
+            outcome.face_image.source = source
+            outcome.face_image.use_face_detection = use_face_detection
+            if outcome.upload.face or face_index is not None:
+                outcome.face_image.chosen_face = outcome.face_crop.face_record()
             admitted.append(outcome)
     _enroll(admitted, wait)
     return outcomes
+
+
+def _looks(
+    outcomes: Sequence[Outcome],
+    begun: Mapping[Upload, Future[Look]],
+    look: Callable[[Upload], Look],
+) -> Iterator[Look]:
+    """Yield what the uploads show, in order; several are looked at at the same time."""
+    if len(outcomes) == 1 and outcomes[0].upload not in begun:
+        yield look(outcomes[0].upload)
+        return
+    rest = in_order(look, [item.upload for item in outcomes if item.upload not in begun])
+    for outcome in outcomes:
+        future = begun.get(outcome.upload)
+        yield future.result() if future else next(rest)
 
 
 def _recall(outcomes: Sequence[Outcome]) -> None:
@@ -193,32 +167,15 @@ def _recall(outcomes: Sequence[Outcome]) -> None:
     _attach_results([outcome for outcome in by_key.values() if outcome.face_image])
 
 
-def _look_at(
-    outcome: Outcome, picture: FaceImage, dry_run: bool, **options: Unpack[CropOptions]
-) -> None:
-    """Decode an upload; set the crop, doubts and error of its outcome.
-
-    Unless it is refused or this is a dry run, also set the fields of the picture to store.
-    """
-    upload = outcome.upload
-    content = upload.read()
-    try:
-        with opened_upload(content, **options) as (image, (crop,)):
-            outcome.crop, outcome.doubts = crop, quality_doubts(crop.quality)
-            if outcome.doubts and settings.ENROLL_QUALITY == REFUSE:
-                outcome.error = LowQuality(_sentences(outcome.doubts))
-            if outcome.error or dry_run:
-                return
-            stored, extension = storable_bytes(content, image)
-    except RecognitionError as error:
-        outcome.error = error
-        return
-    picture.image = ContentFile(stored, f"picture.{extension}")
-    picture.original_path, picture.upload_key = upload.shown_path, upload.key
-    picture.content_hash = upload.digest
-    picture.width, picture.height = image.width, image.height
-    if upload.face or options.get("face_index") is not None:
-        picture.chosen_face = crop.face_record()
+def _picture(upload: Upload, look: Look) -> FaceImage:
+    return FaceImage(
+        image=look.file,
+        original_path=upload.shown_path,
+        upload_key=upload.key,
+        content_hash=upload.digest,
+        width=look.width,
+        height=look.height,
+    )
 
 
 def _enroll(admitted: list[Outcome], wait: bool) -> None:
@@ -233,10 +190,6 @@ def _enroll(admitted: list[Outcome], wait: bool) -> None:
         _attach_results(admitted)
 
 
-def _sentences(doubts: Iterable[Doubt]) -> str:
-    return " ".join(doubt.message for doubt in doubts)
-
-
 def _without_doubtful_identity(admitted: list[Outcome]) -> list[Outcome]:
     """Return the outcomes without repeated files and faces that match another person.
 
@@ -244,10 +197,8 @@ def _without_doubtful_identity(admitted: list[Outcome]) -> list[Outcome]:
     they are judged once they are stored.
     """
     weights = compared_weights()
-    pixels = [outcome.face_crop.pixels for outcome in admitted]
-    vectors = (
-        embed_crops(pixels, weights.model, bulk=True).vectors if weights else [None] * len(admitted)
-    )
+    crops = [outcome.face_crop for outcome in admitted]
+    vectors = embeddings_of(crops, weights.model).vectors if weights else [None] * len(admitted)
     ids = {clean_person_id(outcome.upload.person_id) for outcome in admitted}
     persons = dict(Person.objects.filter(person_id__in=ids).values_list("person_id", "pk"))
     probes = [
@@ -260,7 +211,7 @@ def _without_doubtful_identity(admitted: list[Outcome]) -> list[Outcome]:
     ]
     for outcome, doubts in zip(admitted, resemblances(probes, weights, certain=True), strict=True):
         if doubts:
-            outcome.error, outcome.face_image = DoubtfulIdentity(_sentences(doubts)), None
+            outcome.error, outcome.face_image = DoubtfulIdentity(sentences(doubts)), None
     return [outcome for outcome in admitted if not outcome.error]
 
 

@@ -21,7 +21,8 @@ import numpy as np
 from django.conf import settings
 from django.utils.translation import gettext
 
-from enrollment.enrolling.services import Outcome, Upload, enroll_pictures
+from enrollment.enrolling.looking import Upload
+from enrollment.enrolling.services import Outcome, enroll_pictures
 from enrollment.enrolling.zip_import import forget_old_imports, imports_folder
 from enrollment.exceptions import StorageUnavailable
 from enrollment.gallery import compared_weights, data_uri, thresholds_in_force

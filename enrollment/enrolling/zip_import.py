@@ -19,13 +19,8 @@ from typing import IO, Any, Final
 from django.conf import settings
 from django.utils.translation import gettext
 
-from enrollment.enrolling.folder_import import (
-    FileResult,
-    FileStatus,
-    find_files,
-    import_files,
-    is_passed_over,
-)
+from enrollment.enrolling.finding_files import FileStatus, find_files, is_passed_over
+from enrollment.enrolling.folder_import import FileResult, import_files
 from enrollment.enrolling.trash_items import begin_import, end_import, import_key
 from enrollment.enrolling.unpacking import unpack
 from enrollment.models import TrashItem

@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +26,8 @@ from enrollment import judging
 from enrollment.exceptions import PictureMissing, StorageUnavailable
 from enrollment.gallery import read_picture
 from enrollment.models import FaceEmbedding, FaceImage
-from recognition.embedding import Crop, crop_again, crop_upload, embed_crops
+from recognition.ahead import Crew
+from recognition.embedding import Crop, begin_embedding, crop_again, crop_upload, embeddings_of
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, usable_names
 from recognition.vector_store import VectorRow, get_vector_store, partition_name
@@ -139,18 +141,45 @@ def index_embeddings(ids: list[int]) -> None:
     index_rows(ids)
 
 
-def index_rows(ids: Sequence[int], crops: Mapping[int, Crop] | None = None) -> IndexReport:
+def index_rows(
+    ids: Sequence[int],
+    crops: Mapping[int, Crop] | None = None,
+    *,
+    begun: Mapping[int, Future[Crop]] | None = None,
+) -> IndexReport:
     """Compute the missing vectors of these embeddings, copy them to Milvus and mark them indexed.
 
     Pictures that are new or have a new vector are then judged; see `enrollment.judging.doubts`.
-    `crops` (by picture id) saves detecting faces again. A failure marks its row and does not stop
-    the others. Deleted rows are skipped. Only a `DatabaseError` is raised; the rows not reached
-    stay pending.
+    `crops` (by picture id) saves detecting faces again, and so does `begun`, from `begin`. A failure
+    marks its row and does not stop the others. Deleted rows are skipped. Only a `DatabaseError` is
+    raised; the rows not reached stay pending.
     """
     report = IndexReport()
     for batch in in_batches(ids, BATCH_SIZE, COPY_SIZE):
-        report += _index_batch(batch, crops or {})
+        report += _index_batch(batch, crops or {}, begun or {})
     return report
+
+
+def begin(crew: Crew, ids: Sequence[int]) -> dict[int, Future[Crop]]:
+    """Begin to crop the pictures whose vectors are missing, and to embed the crops.
+
+    Return the crops to be by picture id, for `index_rows` or `compute`.
+    """
+    rows = _without_vector(ids)
+    pictures, faces = _pictures_and_faces(rows)
+    models_of = defaultdict(list)
+    for row in rows:
+        models_of[row.face_image_id].append(row.model)
+    return {
+        pk: crew.begin(_begin_picture, picture, faces.get(pk), models_of[pk])
+        for pk, picture in pictures.items()
+    }
+
+
+def _begin_picture(picture: FaceImage, face: dict[str, Any] | None, names: list[str]) -> Crop:
+    crop = _find_face(picture, face)
+    begin_embedding(crop, names)
+    return crop
 
 
 def in_batches(ids: Sequence[int], computed: int, copied: int) -> Iterator[list[int]]:
@@ -169,10 +198,10 @@ def in_batches(ids: Sequence[int], computed: int, copied: int) -> Iterator[list[
             yield group[start : start + size]
 
 
-def compute(ids: Sequence[int]) -> None:
+def compute(ids: Sequence[int], begun: Mapping[int, Future[Crop]]) -> None:
     """Compute the missing vectors and leave the rows pending, for a process that can write to
     Milvus."""
-    _mark_failed(_compute(_without_vector(ids), {}))
+    _mark_failed(_compute(_without_vector(ids), {}, begun))
 
 
 def _without_vector(ids: Sequence[int]) -> list[FaceEmbedding]:
@@ -188,24 +217,28 @@ def _mark_failed(failures: Mapping[int, str]) -> None:
         FaceEmbedding.objects.filter(pk__in=ids).update(status=Status.FAILED, error=known)
 
 
-def _index_batch(ids: Sequence[int], crops: Mapping[int, Crop]) -> IndexReport:
+def _index_batch(
+    ids: Sequence[int], crops: Mapping[int, Crop], begun: Mapping[int, Future[Crop]]
+) -> IndexReport:
     """Index a batch. If it fails unexpectedly, index its rows one by one, so that one bad row
     blocks no other."""
     try:
-        return _index_rows(ids, crops)
+        return _index_rows(ids, crops, begun)
     except DatabaseError:
         raise
     except Exception:  # noqa: BLE001 (see above)
         logger.exception("Embeddings %s were not indexed", list(ids))
     if len(ids) > 1:
-        return sum((_index_batch([pk], crops) for pk in ids), IndexReport())
+        return sum((_index_batch([pk], crops, begun) for pk in ids), IndexReport())
     _mark_failed(dict.fromkeys(ids, Failure.UNEXPECTED))
     return IndexReport(failed=len(ids))
 
 
-def _index_rows(ids: Sequence[int], crops: Mapping[int, Crop]) -> IndexReport:
+def _index_rows(
+    ids: Sequence[int], crops: Mapping[int, Crop], begun: Mapping[int, Future[Crop]]
+) -> IndexReport:
     new = _without_vector(ids)
-    failures = _compute(new, crops)
+    failures = _compute(new, crops, begun)
     rows = FaceEmbedding.objects.filter(pk__in=set(ids) - failures.keys()).order_by("pk")
     ready = list(rows.values_list("pk", "face_image_id", "face_image__judged_at"))
     try:
@@ -223,15 +256,15 @@ def _index_rows(ids: Sequence[int], crops: Mapping[int, Crop]) -> IndexReport:
     return IndexReport(indexed, len(failures))
 
 
-def _compute(rows: list[FaceEmbedding], crops: Mapping[int, Crop]) -> dict[int, str]:
+def _compute(
+    rows: list[FaceEmbedding], crops: Mapping[int, Crop], begun: Mapping[int, Future[Crop]]
+) -> dict[int, str]:
     """Compute and save the vectors of the rows; return the `Failure` code by id of those that
     failed."""
     known = dict(crops)
-    pictures = {row.face_image_id: row.face_image for row in rows}
+    pictures, faces = _pictures_and_faces(rows)
     missing = [picture for pk, picture in pictures.items() if pk not in known]
-    faces = {row.face_image_id: row.face for row in rows if row.face}
-    faces |= {pk: picture.chosen_face for pk, picture in pictures.items() if picture.chosen_face}
-    found, broken = find_faces(missing, faces)
+    found, broken = find_faces(missing, faces, begun)
     known |= found
     judging.note_quality({pk: known[pk] for pk in pictures if pk in known})
     failures = {row.pk: broken[row.face_image_id] for row in rows if row.face_image_id in broken}
@@ -241,18 +274,34 @@ def _compute(rows: list[FaceEmbedding], crops: Mapping[int, Crop]) -> dict[int, 
     return failures
 
 
+def _pictures_and_faces(
+    rows: Iterable[FaceEmbedding],
+) -> tuple[dict[int, FaceImage], dict[int, dict[str, Any]]]:
+    """Return the pictures of the rows, and the faces detected or chosen before, by picture id."""
+    pictures = {row.face_image_id: row.face_image for row in rows}
+    faces = {row.face_image_id: row.face for row in rows if row.face}
+    faces |= {pk: picture.chosen_face for pk, picture in pictures.items() if picture.chosen_face}
+    return pictures, faces
+
+
 def find_faces(
-    pictures: Iterable[FaceImage], faces: Mapping[int, dict[str, Any]]
+    pictures: Iterable[FaceImage],
+    faces: Mapping[int, dict[str, Any]],
+    begun: Mapping[int, Future[Crop]],
 ) -> tuple[dict[int, Crop], dict[int, str]]:
     """Return the crops of stored pictures and the error codes of the others, both by picture id.
 
-    `faces` holds the faces that were detected or chosen before, by picture id.
+    `faces` holds the faces that were detected or chosen before, `begun` the crops that are being
+    made, by picture id.
     """
     crops: dict[int, Crop] = {}
     broken: dict[int, str] = {}
     for picture in pictures:
         try:
-            crops[picture.pk] = _find_face(picture, faces.get(picture.pk))
+            coming = begun.get(picture.pk)
+            crops[picture.pk] = (
+                coming.result() if coming else _find_face(picture, faces.get(picture.pk))
+            )
         except RecognitionError as error:
             broken[picture.pk] = error.code
             if not isinstance(error, PictureMissing | StorageUnavailable):
@@ -272,8 +321,7 @@ def _find_face(picture: FaceImage, face: dict[str, Any] | None) -> Crop:
 
 def _embed(model: str, rows: list[FaceEmbedding], crops: Mapping[int, Crop]) -> dict[int, str]:
     try:
-        pixels = [crops[row.face_image_id].pixels for row in rows]
-        embeddings = embed_crops(pixels, model, bulk=True)
+        embeddings = embeddings_of([crops[row.face_image_id] for row in rows], model)
     except RecognitionError as error:
         logger.exception("Pictures %s were not embedded", [row.face_image_id for row in rows])
         return {row.pk: error.code for row in rows}

@@ -133,10 +133,10 @@ def work_off(before: datetime, stopped: Callable[[], bool] = lambda: False) -> W
     deleted = index.apply_deletions()
     report = index.IndexReport()
     left = list(unfinished(before).order_by("pk").values_list("pk", flat=True))
-    for ids in index_batches(left):
+    for ids, begun in index_batches(left):
         if stopped():
             break
-        report += index.index_rows(ids)
+        report += index.index_rows(ids, begun=begun)
     judged = 0
     for ids in _batches(unjudged(before), stopped):
         judging.judge(ids)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from itertools import islice
 from typing import Protocol, TypeVar
 
 from django.utils.translation import gettext
 
 from enrollment import index
+from recognition.ahead import Crew, one_ahead
+from recognition.embedding import Crop
 
 Item = TypeVar("Item")
 
@@ -33,10 +36,17 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def index_batches(ids: Sequence[int], track: Track = untracked) -> Iterator[list[int]]:
-    """Yield the embeddings in batches for `index.index_rows`, and show how many are done."""
-    done = iter(track(range(len(ids)), gettext("Indexing"), len(ids)))
-    for batch in index.in_batches(ids, index.BATCH_SIZE, index.COPY_SIZE):
-        yield batch
-        for _one in islice(done, len(batch)):
-            pass
+def index_batches(
+    ids: Sequence[int], track: Track = untracked, label: str = ""
+) -> Iterator[tuple[list[int], Mapping[int, Future[Crop]]]]:
+    """Yield the embeddings in batches for `index.index_rows`, and show how many are done.
+
+    With a batch come its crops, which were begun while the batch before was worked on.
+    """
+    done = iter(track(range(len(ids)), label or gettext("Indexing"), len(ids)))
+    with Crew() as crew:
+        batches = index.in_batches(ids, index.BATCH_SIZE, index.COPY_SIZE)
+        for batch, begun in one_ahead((batch, index.begin(crew, batch)) for batch in batches):
+            yield batch, begun
+            for _one in islice(done, len(batch)):
+                pass

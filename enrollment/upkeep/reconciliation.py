@@ -112,8 +112,8 @@ class _Run:
         self._create_rows()
         lacking = self._waiting().filter(vector__isnull=True).values_list("pk", flat=True)
         ids = self._computable(list(lacking))
-        for batch in batches(self.track(ids, _("Computing"), len(ids)), index.BATCH_SIZE):
-            index.compute(batch)
+        for batch, begun in index_batches(ids, self.track, _("Computing")):
+            index.compute(batch, begun)
             self.result.computed += len(batch) - self._note_failed(batch)
         self.result.waiting = self._waiting().filter(vector__isnull=False).count()
         return self.result
@@ -186,8 +186,8 @@ class _Run:
 
     def _index(self, ids: Iterable[int]) -> None:
         ids = self._computable(list(ids))
-        for batch in index_batches(ids, self.track):
-            report = index.index_rows(batch)
+        for batch, begun in index_batches(ids, self.track):
+            report = index.index_rows(batch, begun=begun)
             self.result.indexed += report.indexed
             if report.failed:
                 self.store.ping()  # raises, and so ends the run, when Milvus is down

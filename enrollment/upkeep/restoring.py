@@ -355,8 +355,8 @@ def _record_unused_files(names: set[str]) -> None:
 def _index(report: RestoreReport, track: Track) -> None:
     """Copy every stored vector to Milvus. If interrupted, `reindex` finishes it."""
     ids = list(FaceEmbedding.objects.filter(vector__isnull=False).values_list("pk", flat=True))
-    for batch in index_batches(ids, track):
-        done = index.index_rows(batch)
+    for batch, begun in index_batches(ids, track):
+        done = index.index_rows(batch, begun=begun)
         report.indexed += done.indexed
         report.failed += done.failed
     get_vector_store().flush()

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from recognition.embedding import crop_upload, embed_crops
+from recognition.ahead import in_order
+from recognition.embedding import Crop, begin_embedding, crop_upload, embeddings_of
 from recognition.evaluation.pictures import EvaluationError, PictureSet
 from recognition.exceptions import RecognitionError
 
@@ -55,27 +56,33 @@ def embed_pictures(
     unusable: dict[str, str] = {}
     parts: dict[str, list[np.ndarray]] = {model: [] for model in models}
     fingerprints: dict[str, str] = {}
-    held: list[np.ndarray] = []
+    held: list[Crop] = []
     kept: list[np.ndarray] = []
     without_face = 0
 
     def embed_held() -> None:
         for model in models:
-            embeddings = embed_crops(held, model, bulk=True)
+            embeddings = embeddings_of(held, model)
             parts[model].append(embeddings.vectors)
             fingerprints[model] = embeddings.fingerprint
         held.clear()
 
-    files = track(pictures.read(stems), len(stems))
-    for stem, (_name, content) in zip(stems, files, strict=True):
+    def look(file: tuple[str, bytes]) -> Crop | RecognitionError:
         try:
-            (crop,) = crop_upload(content, use_face_detection=use_face_detection)
+            (crop,) = crop_upload(file[1], use_face_detection=use_face_detection)
         except RecognitionError as error:
-            unusable[pictures.members[stem]] = str(error)
+            return error
+        begin_embedding(crop, models)
+        return crop
+
+    crops = track(in_order(look, pictures.read(stems)), len(stems))
+    for stem, crop in zip(stems, crops, strict=True):
+        if isinstance(crop, RecognitionError):
+            unusable[pictures.members[stem]] = str(crop)
             continue
         used.append(stem)
         without_face += crop.face is None
-        held.append(crop.pixels)
+        held.append(crop)
         if keep_crops:
             kept.append(crop.pixels)
         if len(held) == CHUNK:
@@ -84,8 +91,8 @@ def embed_pictures(
         raise EvaluationError(": ".join(next(iter(unusable.items()))))
     embed_held()
     vectors = {model: np.concatenate(arrays) for model, arrays in parts.items()}
-    crops = np.stack(kept) if keep_crops else None
-    return Gallery(used, vectors, fingerprints, without_face, unusable, crops)
+    pixels = np.stack(kept) if keep_crops else None
+    return Gallery(used, vectors, fingerprints, without_face, unusable, pixels)
 
 
 def read_descriptors(path: Path) -> tuple[dict[str, int], np.ndarray]:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from enrollment.enrolling import services
-from enrollment.enrolling.services import Outcome, Upload
+from enrollment.enrolling.looking import Upload
+from enrollment.enrolling.services import Outcome
 from enrollment.gallery.selectors import search_gallery
 from enrollment.models import Calibration, FaceEmbedding, FaceImage, Person
 from recognition.embedding import embed_uploads

@@ -144,7 +144,7 @@ def test_restored_installation_answers_the_same(file, settings, monkeypatch) -> 
     empty(settings)
     assert not Person.objects.exists() and stored() == []
     with monkeypatch.context() as patch:
-        patch.setattr("enrollment.index.indexing.embed_crops", None)  # no network may run
+        patch.setattr("recognition.embedding.get_queue", None)  # no network may run
         output = run("restore", file)
     assert "2 persons, 3 pictures and 3 embeddings restored; 3 can be searched." in output
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import os
+import threading
 import unicodedata
 from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
 
-from enrollment.enrolling.folder_import import FileStatus, find_files
+from enrollment.enrolling.finding_files import FileStatus, find_files
 from enrollment.gallery.selectors import search_gallery
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from recognition.embedding import embed_uploads
@@ -77,15 +78,59 @@ def test_folders_become_persons_that_can_be_found(folder, weights):
 def test_pictures_of_several_persons_share_a_batch(folder, monkeypatch, weights):
     from enrollment.index import indexing
 
-    sizes, embed_crops = [], indexing.embed_crops
+    sizes, embeddings_of = [], indexing.embeddings_of
 
-    def counting(crops, model, **options):
+    def counting(crops, model):
         sizes.append(len(crops))
-        return embed_crops(crops, model, **options)
+        return embeddings_of(crops, model)
 
-    monkeypatch.setattr(indexing, "embed_crops", counting)
+    monkeypatch.setattr(indexing, "embeddings_of", counting)
     run_enroll(folder)
     assert sizes == [3]
+
+
+def test_next_batch_is_looked_at_and_embedded_while_one_is_stored(folder, monkeypatch, weights):
+    from enrollment.enrolling import folder_import, services
+
+    store, look_at, looked, second = services._store, folder_import.look_at, [], threading.Event()
+
+    def look(upload, **options):
+        seen = look_at(upload, **options)
+        looked.append(set(seen.crop.begun))
+        if len(looked) == 2:
+            second.set()
+        return seen
+
+    def slow_store(admitted):
+        assert second.wait(10)
+        return store(admitted)
+
+    monkeypatch.setattr(folder_import, "BATCH_PICTURES", 1)
+    monkeypatch.setattr(folder_import, "look_at", look)
+    monkeypatch.setattr(services, "_store", slow_store)
+    run_enroll(folder)
+    assert looked == [{weights}] * 3
+
+
+def test_what_was_only_begun_when_a_run_ended_is_enrolled_by_the_next(folder, monkeypatch, weights):
+    from enrollment.enrolling import folder_import, services
+
+    store, calls = services._store, []
+
+    def interrupted(admitted):
+        calls.append(admitted)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return store(admitted)
+
+    monkeypatch.setattr(folder_import, "BATCH_PICTURES", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(services, "_store", interrupted)
+        with pytest.raises(CommandError, match="Interrupted"):
+            run_enroll(folder)
+    assert [row.status for row in FaceEmbedding.objects.all()] == ["indexed"]
+    output, _errors = run_enroll(folder)
+    assert output.startswith("2 pictures of 1 persons enrolled (0 doubtful), 1 skipped")
 
 
 def test_second_run_skips_what_is_enrolled(folder, draw_picture, weights):

@@ -117,7 +117,7 @@ def test_the_crop_made_later_is_the_same():
     picture = as_jpeg(draw_face(PEOPLE[1]))
     (outcome,) = enroll("ana", picture, use_face_detection=True).outcomes
     crops, broken = indexing.find_faces(
-        [outcome.face_image], {outcome.face_image.pk: outcome.crop.face_record()}
+        [outcome.face_image], {outcome.face_image.pk: outcome.crop.face_record()}, {}
     )
     again = crops[outcome.face_image.pk]
     assert broken == {}
@@ -126,17 +126,17 @@ def test_the_crop_made_later_is_the_same():
 
 
 def test_a_file_is_hashed_once(api, monkeypatch):
-    from enrollment.enrolling import services
+    from enrollment.enrolling import looking
 
     hashed = []
-    sha256 = services.hashlib.sha256
+    sha256 = looking.hashlib.sha256
 
     def counted(content: bytes = b"", **options: object):
         hashed.append(len(content))
         return sha256(content, **options)
 
     content = draw_picture()
-    monkeypatch.setattr(services.hashlib, "sha256", counted)
+    monkeypatch.setattr(looking.hashlib, "sha256", counted)
     form = {"images": upload(content), "person_id": "ana", "use_face_detection": "false"}
     assert api.post(INSERT, form, headers={"idempotency-key": "k"}).status_code == 200
     assert hashed.count(len(content)) == 1

@@ -12,7 +12,8 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 
-from enrollment.enrolling.services import Upload, enroll_pictures
+from enrollment.enrolling.looking import Upload
+from enrollment.enrolling.services import enroll_pictures
 from enrollment.gallery.selectors import search_gallery
 from enrollment.index import index_rows
 from enrollment.models import FaceEmbedding, FaceImage, Person, Removal
@@ -203,7 +204,7 @@ def test_report_names_counts_and_ids(gallery):
 def test_lost_database_is_filled_from_stored_vectors(gallery, settings, monkeypatch):
     reset_vector_store()
     shutil.rmtree(settings.RECOGNITION["MILVUS_URI"])
-    monkeypatch.setattr("enrollment.index.indexing.embed_crops", None)  # no network may run
+    monkeypatch.setattr("recognition.embedding.get_queue", None)  # no network may run
     assert "3 embeddings indexed" in reindex()
     assert all(finds_itself(row) for row in gallery)
 
@@ -213,7 +214,7 @@ def test_lost_database_is_filled_from_stored_vectors(gallery, settings, monkeypa
 )
 def test_gallery_moves_to_a_server_and_back(gallery, settings, monkeypatch, request, engine):
     folder, address = settings.RECOGNITION["MILVUS_URI"], request.getfixturevalue(engine)
-    monkeypatch.setattr("enrollment.index.indexing.embed_crops", None)  # no network may run
+    monkeypatch.setattr("recognition.embedding.get_queue", None)  # no network may run
     before = stored()
 
     settings.RECOGNITION = settings.RECOGNITION | {"MILVUS_URI": address}
@@ -232,7 +233,7 @@ def test_gallery_moves_to_a_server_and_back(gallery, settings, monkeypatch, requ
 
 def test_rebuild_replaces_all_that_was_there(gallery, monkeypatch):
     gets_stray(gallery)
-    monkeypatch.setattr("enrollment.index.indexing.embed_crops", None)
+    monkeypatch.setattr("recognition.embedding.get_queue", None)
     assert "3 embeddings indexed" in reindex("--rebuild")
     assert [row[0] for row in stored()[partition()]] == [row.pk for row in gallery]
     assert found() == {}
@@ -248,7 +249,7 @@ def test_damaged_database_is_made_anew_by_rebuild(gallery, settings, monkeypatch
             reindex(*arguments)
     assert len(rows_of_sql()) == 6
 
-    monkeypatch.setattr("enrollment.index.indexing.embed_crops", None)
+    monkeypatch.setattr("recognition.embedding.get_queue", None)
     assert "3 embeddings indexed" in reindex("--rebuild")
     assert all(finds_itself(row) for row in gallery)
     assert found() == {}
@@ -385,11 +386,11 @@ def test_interrupted_run_is_finished_by_the_next(gallery, monkeypatch):
 
     index, calls = indexing.index_rows, []
 
-    def interrupted(ids):
+    def interrupted(ids, **begun):
         calls.append(ids)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return index(ids)
+        return index(ids, **begun)
 
     monkeypatch.setattr("enrollment.index.index_rows", interrupted)
     with pytest.raises(CommandError, match="Interrupted") as error:

@@ -17,7 +17,8 @@ from django.utils.html import strip_tags
 from PIL import Image, ImageEnhance
 from rest_framework.authtoken.models import Token
 
-from enrollment.enrolling.services import Upload, enroll_pictures
+from enrollment.enrolling.looking import Upload
+from enrollment.enrolling.services import enroll_pictures
 from enrollment.gallery.selectors import SearchHit
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from enrollment.pages.query_pictures import NumberMark, QueryFace

@@ -143,11 +143,11 @@ def test_interrupted_run_keeps_the_old_ones_answering(
         monkeypatch.setattr(f"enrollment.index.{size}", 1)
     index, calls = indexing.index_rows, []
 
-    def interrupted(ids):
+    def interrupted(ids, **begun):
         calls.append(ids)
         if len(calls) == 2:
             raise RuntimeError("killed")
-        return index(ids)
+        return index(ids, **begun)
 
     before = settings.RECOGNITION
     with monkeypatch.context() as patch:
