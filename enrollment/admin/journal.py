@@ -24,9 +24,6 @@ class JournalEntryAdmin(admin.ModelAdmin):
     list_filter = ["action", "kind", "channel", "at"]
     list_per_page = 50
     search_fields = ["who", "via", "address", "request_id"]
-    search_help_text = _(
-        "An account, token or address, or whom it is about: words of the id or name."
-    )
     date_hierarchy = "at"
     show_full_result_count = False  # the journal may hold millions of lines
     fields = ["at", "sentence", "action", "who", "kind", "via", "address", "channel"]

@@ -38,6 +38,7 @@ from enrollment.gallery import (
     with_pictures,
 )
 from enrollment.models import FaceImage, Person
+from enrollment.pages.history import history
 from enrollment.pages.people_forms import AddPicturesForm, DetailsForm, GalleryForm, NewOwnerForm
 from enrollment.pages.views import FRAGMENT_HEADER
 from enrollment.web import Act, enroll_files, say_done, say_mistakable, undecided
@@ -49,7 +50,6 @@ logger = logging.getLogger(__name__)
 
 PERSONS_A_PAGE: Final = 60
 PICTURES_A_PAGE: Final = 48
-LINES_SHOWN: Final = 50  # of a person's history
 CANDIDATES: Final = 24  # most persons offered for a choice
 SUGGESTIONS: Final = 6  # most persons suggested because they look like the picture
 
@@ -142,18 +142,8 @@ def person(request: HttpRequest, pk: int) -> HttpResponse:
     journal.note_look(shown)
     pages = Paginator(pictures_of(shown), PICTURES_A_PAGE)
     page = pages.get_page(request.GET.get("page"))
-    context = {"person": shown, "page": page, "form": AddPicturesForm()} | _history(request, shown)
+    context = {"person": shown, "page": page, "form": AddPicturesForm()} | history(request, shown)
     return show(request, "person", context | {"undecided": undecided(request, shown)})
-
-
-def _history(request: HttpRequest, shown: Person) -> dict[str, Any]:
-    """Return the newest lines of the person's history; who saw them is for readers of the journal."""
-    with_looks = may(request, Act.READ_JOURNAL)
-    lines = list(journal.history_of(shown, with_looks=with_looks)[: LINES_SHOWN + 1])
-    names = journal.names_of(lines)
-    for line in lines:
-        line.sentence = journal.in_words(line, names)
-    return {"history": lines[:LINES_SHOWN], "history_goes_on": len(lines) > LINES_SHOWN}
 
 
 @people_page(Act.CHANGE_PERSON)

@@ -597,14 +597,18 @@ def test_the_history_on_a_persons_page_is_in_words(weights, boss):
     page = boss.get(reverse("person", args=[ana.pk])).content.decode()
     sentence = f"admin moved picture {number} from Hans Blix (hans) to Ana (ana)"
     assert sentence in page and "admin looked at Ana (ana)" in page
-    assert "id=0 ou outro" not in page
+    (line,) = lines("pictures_moved")
+    undo = reverse("trash-undo", args=[line.facts["undo"]])
+    assert f'action="{undo}"' in page
     admin = boss.get(reverse("admin:enrollment_journalentry_changelist"), {"q": "hans"})
     assert sentence in admin.content.decode()
-    (line,) = lines("pictures_moved")
     shown = boss.get(reverse("admin:enrollment_journalentry_change", args=[line.pk]))
     assert line.hash in shown.content.decode()
     address = reverse("admin:enrollment_journalentry_delete", args=[line.pk])
     assert boss.post(address, {"post": "yes"}).status_code == 403
+    boss.post(undo)
+    page = boss.get(reverse("person", args=[hans.pk])).content.decode()
+    assert "admin undid a change of" in page and undo not in page
     with translation.override("pt-br"):
         assert journal.in_words(line).startswith(f"admin moveu foto {number} de Hans Blix")
 
