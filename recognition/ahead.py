@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -28,7 +29,8 @@ AHEAD: Final = 32  # items that `in_order` has begun and not yielded, at the mos
 class Crew:
     """A thread for each core, until the block ends. Threads start when there is work.
 
-    Messages of the work are in the language that is active where it is begun.
+    The work has the context of who begins it: the request's id in the log, its trace, and the language,
+    which Django keeps for each thread.
     """
 
     def __init__(self) -> None:
@@ -48,7 +50,8 @@ class Crew:
 
     def begin(self, work: Callable[..., Result], *args: Any) -> Future[Result]:
         """Put the call into the queue of the threads, first come, first served."""
-        return self._pool.submit(_in_language, get_language(), work, *args)
+        context = copy_context()
+        return self._pool.submit(context.run, _in_language, get_language(), work, *args)
 
 
 def _in_language(language: str | None, work: Callable[..., Result], *args: Any) -> Result:

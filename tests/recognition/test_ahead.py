@@ -1,4 +1,5 @@
 import threading
+from contextvars import ContextVar
 
 import pytest
 from django.utils.translation import get_language, override
@@ -43,6 +44,13 @@ def test_error_is_raised_in_its_turn_and_ends_the_rest():
         next(results)
     assert len(done) < 10
     assert not [t for t in threading.enumerate() if t.name.startswith("ahead")]
+
+
+def test_work_has_the_context_of_who_began_it():
+    name = ContextVar("name")
+    name.set("request 7")
+    with Crew() as crew:
+        assert crew.begin(name.get).result(SECONDS) == "request 7"
 
 
 def test_work_sees_the_language_of_who_asked():
