@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from enrollment import enrolling
 from enrollment.pages.desk_forms import ConsentForm, ErasureForm
+from enrollment.pages.history import history
 from enrollment.pages.people import get_shown, people_page, show
 from enrollment.upkeep import (
     Ground,
@@ -42,7 +43,8 @@ def export(request: HttpRequest, pk: int) -> HttpResponseBase:
 @require_safe
 def correction(request: HttpRequest, pk: int) -> HttpResponse:
     """Say what can be corrected and where, and who changed it before."""
-    return show(request, "desk/correction", {"person": get_shown(pk)})
+    shown = get_shown(pk)
+    return show(request, "desk/correction", {"person": shown} | history(request, shown))
 
 
 @people_page(Act.BROWSE, Act.DELETE_PERSON)

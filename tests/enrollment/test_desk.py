@@ -142,6 +142,14 @@ def test_access_tells_nothing_of_others_and_says_which_file_is_missing(ana, boss
     assert files[0] is None and files[1] in archive.namelist()
 
 
+def test_correction_tells_where_and_what_was_changed_by_whom(ana, boss):
+    boss.post(f"/people/{ana.pk}/details", {"person_id": CPF, "name": "Ana Lima"})
+    page = html.unescape(boss.get(f"/people/{ana.pk}/correction").text)
+    assert f"/people/{ana.pk}/details" in page
+    (line,) = [line for line in re.findall(r"<li><time.*?</li>", page) if "Ana Lima" in line]
+    assert "admin" in line
+
+
 # Erasure
 
 
