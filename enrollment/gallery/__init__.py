@@ -3,7 +3,12 @@ gallery."""
 
 from enrollment.gallery.namesakes import easily_mistaken
 from enrollment.gallery.previews import SIDES, data_uri, thumbnail
-from enrollment.gallery.purposes import persons_allowing, persons_expiring
+from enrollment.gallery.purposes import (
+    DUE_SOON,
+    persons_allowing,
+    persons_due,
+    persons_expiring,
+)
 from enrollment.gallery.search_log import (
     forget_old_searches,
     latest_searches,
@@ -12,7 +17,6 @@ from enrollment.gallery.search_log import (
     search_figures,
 )
 from enrollment.gallery.selectors import (
-    DUE_SOON,
     GALLERY_ORDERS,
     NO_THRESHOLDS,
     GalleryState,
@@ -28,7 +32,6 @@ from enrollment.gallery.selectors import (
     get_person,
     holds_words,
     merged_id,
-    persons_due,
     persons_like,
     picture_of,
     pictures_of,

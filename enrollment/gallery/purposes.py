@@ -14,12 +14,18 @@ from enrollment.models import Consent, FaceEmbedding, Person
 from recognition.vector_store import VectorHit
 
 ROWS_AT_A_TIME: Final = 5_000
+DUE_SOON: Final = timedelta(days=30)  # until a person's retention period ends
 
 
 def persons_allowing(purposes: Collection[int]) -> QuerySet[Person]:
     """Return the persons with a consent in force for one of the purposes, given by key."""
     consents = Consent.objects.in_force().filter(purposes__in=purposes, person=OuterRef("pk"))
     return Person.objects.filter(Exists(consents))
+
+
+def persons_due(within: timedelta = timedelta(0)) -> QuerySet[Person]:
+    """Return persons whose `keep_until` has passed, or will have within this time, in `TIME_ZONE`."""
+    return Person.objects.filter(keep_until__lt=timezone.localdate() + within)
 
 
 def persons_expiring(within: timedelta) -> QuerySet[Person]:
@@ -31,11 +37,15 @@ def persons_expiring(within: timedelta) -> QuerySet[Person]:
 
 
 def nearest_of(
-    rows: QuerySet[FaceEmbedding], query: np.ndarray, limit: int, *, group_by_person: bool
+    rows: QuerySet[FaceEmbedding],
+    query: np.ndarray,
+    limit: int,
+    threshold: float,
+    group_by_person: bool,
 ) -> list[VectorHit]:
     """Return the `limit` rows nearest to the query (512 float32), or persons, best first.
 
-    It reads every vector of the rows from SQL, a few thousand at a time, and is exact.
+    None is below the threshold (a cosine). It reads every vector of the rows from SQL, a few thousand at a time, and is exact.
     """
     unit = query / max(float(np.linalg.norm(query)), 1e-12)
     best: dict[int, VectorHit] = {}
@@ -61,4 +71,5 @@ def nearest_of(
             rank()
     if part:
         rank()
-    return sorted(best.values(), key=lambda hit: (-hit.similarity, hit.id))
+    hits = [hit for hit in best.values() if hit.similarity >= threshold]
+    return sorted(hits, key=lambda hit: (-hit.similarity, hit.id))

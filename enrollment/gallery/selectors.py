@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy, ngettext
 
 from enrollment.exceptions import PersonMerged, PersonNotComparable, PersonNotFound, PictureNotFound
-from enrollment.gallery.purposes import nearest_of, persons_expiring
+from enrollment.gallery.purposes import DUE_SOON, nearest_of, persons_due, persons_expiring
 from enrollment.gallery.weights import (
     Weights,
     compared_weights,
@@ -44,7 +44,6 @@ from recognition.vector_store import (
 )
 
 REMOVED_WITHIN: Final = timedelta(minutes=5)  # a pending removal older than this is reported
-DUE_SOON: Final = timedelta(days=30)  # until a person's retention period ends
 NO_THRESHOLDS: Final = "no_thresholds"  # a reason why there is no decision
 
 
@@ -109,11 +108,11 @@ def search_gallery(
                 if wanted < MAX_HITS:
                     short.append(place)
                 elif persons is not None:
-                    query = probe.vectors[place]
-                    nearest = nearest_of(rows, query, top_k, group_by_person=group_by_person)
-                    exact = [hit for hit in nearest if hit.similarity >= threshold]
-                    found_rows = rows.in_bulk([hit.id for hit in exact])
-                    answers[place] = _with_rows(exact, found_rows, thresholds)
+                    exact = nearest_of(
+                        rows, probe.vectors[place], top_k, threshold, group_by_person
+                    )
+                    by_id |= rows.in_bulk([hit.id for hit in exact])
+                    answers[place] = _with_rows(exact, by_id, thresholds)
         left, wanted = short, min(wanted * 4, MAX_HITS)
     return [answers[place] for place in range(len(probe.vectors))]
 
@@ -193,11 +192,6 @@ def faceless_pictures() -> QuerySet[FaceImage]:
 def gallery_is_empty() -> bool:
     """Return whether no picture is enrolled."""
     return not FaceImage.objects.exists()
-
-
-def persons_due(within: timedelta = timedelta(0)) -> QuerySet[Person]:
-    """Return persons whose `keep_until` has passed, or will have within this time, in `TIME_ZONE`."""
-    return Person.objects.filter(keep_until__lt=timezone.localdate() + within)
 
 
 @dataclass(frozen=True, slots=True)

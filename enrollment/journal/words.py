@@ -98,6 +98,8 @@ def _persons(subjects: list[JournalSubject], names: Mapping[int, dict[str, Any]]
 
 def _pictures(facts: dict[str, Any]) -> str:
     ids = facts.get("pictures") or [facts[name] for name in ("picture",) if name in facts]
+    if isinstance(ids, int):  # of a backup: their number
+        ids, facts = [], {"count": ids}
     count = facts.get("count", len(ids))
     if 0 < count == len(ids) <= _OTHERS_NAMED:
         text = ngettext("picture %(ids)s", "pictures %(ids)s", count)
@@ -106,8 +108,9 @@ def _pictures(facts: dict[str, Any]) -> str:
 
 
 def _changes(line: JournalEntry, subjects: list[JournalSubject]) -> str:
-    if "cover" in line.facts:
-        return gettext("cover picture")
+    for fact, name in (("cover", gettext("cover picture")), ("consent", gettext("consent"))):
+        if fact in line.facts:
+            return name
     personal: dict[str, Any] = next((each.personal for each in subjects if each.personal), {})
     before, after = personal.get("before", {}), personal.get("after", {})
     texts = [

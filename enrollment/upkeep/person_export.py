@@ -55,7 +55,7 @@ def export_person(person: Person, file: IO[bytes]) -> dict[str, Any]:
                 page = render_to_string("enrollment/desk/export.html", shown)
             archive.writestr(name, page)
     journal.record(
-        journal.Action.EXPORTED, person=person, facts={"pictures": len(content["pictures"])}
+        journal.Action.EXPORTED, person=person, facts={"count": len(content["pictures"])}
     )
     return content
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.test import Client
@@ -148,6 +148,18 @@ def test_correction_tells_where_and_what_was_changed_by_whom(ana, boss):
     assert f"/people/{ana.pk}/details" in page
     (line,) = [line for line in re.findall(r"<li><time.*?</li>", page) if "Ana Lima" in line]
     assert "admin" in line
+
+
+def test_an_export_and_a_consent_stand_in_the_history_in_words(ana, boss):
+    b"".join(boss.get(f"/people/{ana.pk}/export").streaming_content)
+    page = html.unescape(boss.get(f"/people/{ana.pk}/").text)
+    assert "admin exported" in page and f"{ana}: consent" in page
+
+
+def test_the_journal_shows_a_backup(ana, boss, api, tmp_path):
+    run("backup", tmp_path / "faces.tar")
+    assert "made a backup" in boss.get("/admin/enrollment/journalentry/").text
+    assert api.get("/api/journal?action=backed_up").json()["count"] == 1
 
 
 # Erasure
@@ -364,7 +376,7 @@ def test_groups_limit_too_and_both_limits_hold(api, purposes, indexed):
     set_thresholds()
     user = User.objects.create_user("guard", password="x")
     guards = Group.objects.create(name="Guards")
-    guards.permissions.set(Group.objects.get(name="Administrator").permissions.all())
+    guards.permissions.set(Permission.objects.filter(content_type__app_label="enrollment"))
     user.groups.add(guards)
     purposes["payroll"].groups.add(guards)
     assert {int(person[1:]) % 2 for person in searched(api, token(user))} == {1}
@@ -401,7 +413,7 @@ def test_exact_search_in_sql_agrees_with_the_vector_database(purposes, indexed):
     probe = Embeddings(row.computed_array()[None], MODEL, find_weights(MODEL).fingerprint)
     (hits,) = search_gallery(probe, 20)
     nearest = gallery.purposes.nearest_of(
-        FaceEmbedding.objects.all(), probe.vectors[0], 20, group_by_person=False
+        FaceEmbedding.objects.all(), probe.vectors[0], 20, -1.0, False
     )
     assert [hit.id for hit in nearest] == [hit.id for hit in hits]
     assert [hit.similarity for hit in nearest] == pytest.approx(
