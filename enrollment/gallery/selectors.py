@@ -81,9 +81,8 @@ def search_gallery(
     appears once, with the most similar picture. A caller that already has the result of
     `search_thresholds` passes it as `thresholds`.
 
-    Only vectors computed with the same weights are searched. A hit in Milvus without a row in SQL
-    is skipped, and further hits take its place. So is, with `persons`, everybody else: when even the
-    most hits that Milvus returns hold too few of them, their vectors are compared one by one.
+    Only vectors of the same weights are searched. Hits without a row in SQL, or of none of `persons`,
+    give way to further ones; where Milvus returns too few, vectors of `persons` are compared in SQL.
     """
     rows = FaceEmbedding.objects.filter(model=probe.model, fingerprint=probe.fingerprint)
     rows = rows.select_related("face_image__person").defer("vector")
@@ -317,9 +316,8 @@ GALLERY_ORDERS: Final = {  # how lists of persons can be sorted: a label, and th
 
 
 def get_person(person_id: str, *, among: QuerySet[Person] | None = None) -> Person:
-    """Return the person with this id, annotated by `with_pictures`. Raise `PersonNotFound`, also for
-    somebody who is not `among` these, and of its subclasses `PersonMerged` when the id stands for
-    somebody else since a merge.
+    """Return the person with this id (`among` these), annotated by `with_pictures`. Raise
+    `PersonNotFound`, of which `PersonMerged` says that the id stands for somebody else since.
 
     The exact id is preferred: version 1.0 could store two persons whose ids differ only in
     spelling.
