@@ -91,6 +91,11 @@ NOT_RUN = {
     "script/chaos": "takes minutes; tests/test_crash.py runs it briefly",
     "script/chaos --clients 32 --minutes 3": "takes minutes; tests/test_load.py runs it briefly",
     "script/chaos --faults": "takes minutes; tests/test_faults.py runs it",
+    **dict.fromkeys(
+        ("script/scale", "script/scale 0 --seconds 60", "script/scale --from ../faces-1.0"),
+        "starts seven services and takes minutes",
+    ),
+    "script/manage journal --verify --head HASH": "is run with a hash that was noted; tests/enrollment/test_journal.py",
     "gpg --symmetric faces-2026-11-24.tar": "asks for a pass phrase at a terminal",
     **dict.fromkeys(
         (

@@ -14,7 +14,7 @@ from enrollment.journal.forgetting import forget, with_merged
 from enrollment.journal.keeping import forget_old_lines
 from enrollment.journal.noting import note, note_look, note_refusal, short_wait
 from enrollment.journal.reading import about, find_lines, history_of, names_of
-from enrollment.journal.signing_in import register_account_handlers
+from enrollment.journal.signing_in import register_account_handlers, rows_restored
 from enrollment.journal.verifying import Verification, verify
 from enrollment.journal.words import author_in_words, in_words, name_of
 from enrollment.models import Action
@@ -49,6 +49,7 @@ __all__ = [
     "record",
     "record_shown",
     "register_account_handlers",
+    "rows_restored",
     "short_wait",
     "with_merged",
     "verify",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Final
 
@@ -17,6 +20,20 @@ from enrollment.journal.noting import note, note_refusal
 from enrollment.models import AccessToken, Action
 
 _UNTOLD: Final = {"last_login"}  # a login has a line of its own
+_restoring: ContextVar[bool] = ContextVar("restoring", default=False)
+
+
+@contextmanager
+def rows_restored() -> Iterator[None]:
+    """Write no line about rights that are put back with their rows: the restored journal has theirs.
+
+    Django tells of saved rows that they are restored (`raw`), but not of their many-to-many fields.
+    """
+    token = _restoring.set(True)
+    try:
+        yield
+    finally:
+        _restoring.reset(token)
 
 
 def register_account_handlers() -> None:
@@ -74,6 +91,8 @@ def _deleted(instance: Any, **kwargs: Any) -> None:
 
 
 def _rights_changed(instance: Any, action: str, pk_set: Any, **kwargs: Any) -> None:
+    if _restoring.get():
+        return
     if action in ("post_add", "post_remove", "post_clear") and (pk_set or action == "post_clear"):
         facts = _facts(instance) | {"rights": action.removeprefix("post_")}
         record(Action.ACCOUNT_CHANGED, facts=facts)

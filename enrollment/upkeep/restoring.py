@@ -264,7 +264,8 @@ def _load(content: bytes) -> None:
     try:
         # Split at newlines only: names may contain other characters that `splitlines` splits at.
         for row in serializers.deserialize("jsonl", io.StringIO(content.decode(), newline="\n")):
-            row.save(force_insert=True)
+            with journal.rows_restored():
+                row.save(force_insert=True)
     except (DeserializationError, FieldDoesNotExist, DatabaseError, ValueError) as error:
         raise ArchiveRefused(f"{older()} ({type(error).__name__}: {error})") from error
 
