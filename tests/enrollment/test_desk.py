@@ -146,7 +146,9 @@ def test_correction_tells_where_and_what_was_changed_by_whom(ana, boss):
     boss.post(f"/people/{ana.pk}/details", {"person_id": CPF, "name": "Ana Lima"})
     page = html.unescape(boss.get(f"/people/{ana.pk}/correction").text)
     assert f"/people/{ana.pk}/details" in page
-    (line,) = [line for line in re.findall(r"<li><time.*?</li>", page) if "Ana Lima" in line]
+    (line,) = [
+        line for line in re.findall(r"<li><time.*?</li>", page, re.DOTALL) if "Ana Lima" in line
+    ]
     assert "admin" in line
 
 
