@@ -117,6 +117,7 @@ def restore(
             for migrate_rows in repeated:
                 migrate_rows(apps, None)
             lasting.put_back()
+            _reset_sequences()  # receipts come back with their numbers
             report.erased_persons, report.erased_pictures = erase_again()
             _record_unused_files(before)
             facts = {"made_at": manifest.created_at, "rows": sum(manifest.rows.values())}
