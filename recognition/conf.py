@@ -79,7 +79,7 @@ class RecognitionSettings:
     )
     embed_batch_size: int = setting(
         256,
-        "Faces that go through a network at once; lower it when a GPU runs out of memory. On a processor 8 are the most, or 4 for each thread, as more are [no faster](performance.md#runtimes).",
+        "Faces that go through a network at once; lower it when a GPU runs out of memory. On a processor 8 are the most, as more are [no faster](performance.md#runtimes).",
         least=1,
         most=4_096,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import sys
 import threading
-from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 LEAST_AGREEMENT: Final = 0.99999  # cosine of a runtime's embedding with torch's, at the least
 TRIAL_CROPS: Final = 4
-CROPS_A_THREAD: Final = 4  # of a batch, from which each thread runs its part alone
 
 
 class Runtime(Protocol):
@@ -74,54 +72,30 @@ class TorchRuntime:
 
 
 class OpenVinoRuntime:
-    """Runs a converted network with OpenVINO on the processor, in float32.
-
-    All threads work on a small batch together: after each layer they wait for the slowest, which is
-    often one that something else holds up. Of a large batch each thread runs a part alone.
-    """
+    """Runs a converted network with OpenVINO on the processor, in float32."""
 
     device = CPU
 
     def __init__(self, model: openvino.Model, *, threads: int) -> None:
         self.name = f"openvino {openvino_version()}"
-        self._model, self._threads = model, threads
-        self._request = self._compiled(streams=1).create_infer_request()
-        self._running = threading.Lock()
-
-    def run(self, crops: np.ndarray) -> np.ndarray:
-        with self._running:
-            if 1 < self._threads <= len(crops) // CROPS_A_THREAD:
-                return self._run_parts(crops)
-            self._request.infer([crops], share_inputs=True, share_outputs=True)
-            return np.array(self._request.get_output_tensor(0).data)
-
-    def _run_parts(self, crops: np.ndarray) -> np.ndarray:
-        parts = np.array_split(crops, self._threads)
-        for request, part in zip(self._requests, parts, strict=True):
-            request.start_async([part], share_inputs=True)
-        for request in self._requests:
-            request.wait()
-        return np.concatenate([each.get_output_tensor(0).data for each in self._requests])
-
-    @cached_property
-    def _requests(self) -> list[openvino.InferRequest]:
-        """One request for each thread; made when first needed, as they take as much memory again."""
-        compiled = self._compiled(streams=self._threads)
-        return [compiled.create_infer_request() for _thread in range(self._threads)]
-
-    def _compiled(self, *, streams: int) -> openvino.CompiledModel:
         # Without the hint, a processor with bfloat16 would use it, and embeddings would differ.
-        return import_openvino().compile_model(
-            self._model,
+        compiled = import_openvino().compile_model(
+            model,
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": "f32",
                 "PERFORMANCE_HINT": "LATENCY",
-                "NUM_STREAMS": streams,
-                "INFERENCE_NUM_THREADS": self._threads,
+                "INFERENCE_NUM_THREADS": threads,
                 "ENABLE_CPU_PINNING": False,  # bad for a process that shares the processor
             },
         )
+        self._request = compiled.create_infer_request()
+        self._running = threading.Lock()
+
+    def run(self, crops: np.ndarray) -> np.ndarray:
+        with self._running:
+            self._request.infer([crops], share_inputs=True, share_outputs=True)
+            return np.array(self._request.get_output_tensor(0).data)
 
 
 def openvino_version() -> str | None:

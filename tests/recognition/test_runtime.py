@@ -107,19 +107,6 @@ def test_every_network_can_be_converted():
     assert agreement(converted.run(trial_crops()), TorchRuntime(module).run(trial_crops())) > 0.9999
 
 
-def test_parts_that_threads_run_alone_are_the_same_and_in_order():
-    torch.manual_seed(0)
-    module = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 4, 8, stride=8), torch.nn.Flatten(), torch.nn.Linear(4 * 14 * 14, 512)
-    )
-    model, several = convert_to_openvino(module.eval()), np.stack(crops(13))
-    runtime = OpenVinoRuntime(model, threads=3)
-    together = OpenVinoRuntime(model, threads=1).run(several)
-    for count in (13, 5, 12, 1):
-        np.testing.assert_allclose(runtime.run(several[:count]), together[:count], atol=1e-5)
-    assert len(runtime._requests) == 3
-
-
 def test_next_start_reads_what_the_first_one_kept(kept, no_conversion):
     (form,) = forms(kept)
     assert find_weights(MODEL).digest in form.name
