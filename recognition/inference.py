@@ -35,14 +35,12 @@ from recognition.exceptions import Overloaded
 from recognition.networks import LoadedNetwork, load_network
 from recognition.networks.device import CPU, choose_device
 from recognition.networks.registry import CROP_SIZE, EMBEDDING_DIM
-from recognition.networks.runtime import CROPS_A_THREAD
 from recognition.observing import BATCHES, STAGES, timed
-from recognition.threads import network_threads
 
 logger = logging.getLogger(__name__)
 
 # Larger batches are no faster on a processor (docs/performance.md), and the next face waits longer.
-CPU_BATCH: Final = 8  # or what gives each thread its part
+CPU_BATCH: Final = 8
 LEAST_LENGTH: Final = 1e-12  # of an embedding that is divided by its length
 END_SECONDS: Final = 5.0  # how long the end of the process waits for the batch that runs
 FIRST_PACE: Final = 0.01  # seconds a crop, before any was measured
@@ -275,7 +273,7 @@ def forward(loaded: LoadedNetwork, crops: np.ndarray) -> np.ndarray:
 def batch_size(device: str) -> int:
     """Return the largest number of crops in one batch on the device."""
     size = get_settings().embed_batch_size
-    return min(size, max(CPU_BATCH, CROPS_A_THREAD * network_threads())) if device == CPU else size
+    return min(size, CPU_BATCH) if device == CPU else size
 
 
 def equal_shares(wanted: Sequence[int], most: int) -> list[int]:
