@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from enrollment.enrolling import create_person, delete_person
 from enrollment.enrolling.looking import Upload
 from enrollment.enrolling.services import enroll_pictures
 from enrollment.models import FaceImage, Person, SearchEntry
@@ -434,6 +435,8 @@ def test_pages_fit_and_keep_nobody_out(
     enroll("x" * 200, draw_face(PEOPLE[0]))
     enroll("group", draw_group())
     several = FaceImage.objects.get(person__person_id="group")
+    delete_person(create_person("gone"))
+    create_person("gone")  # so that restoring asks for another id
     folder = tmp_path / "pictures.zip"
     with zipfile.ZipFile(folder, "w") as archive:
         archive.write(photo, "bia/picture.jpg")
@@ -480,6 +483,9 @@ def test_pages_fit_and_keep_nobody_out(
     page.locator(".report [type=submit]").click()
     expect(page.locator(".report table").first).to_be_visible(timeout=TIMEOUT_MS)
     look("audit")
+    page.goto("/people/trash")
+    page.locator(".trash summary").click()
+    look("trash")
     page.goto("/people/import")
     look("import")
     page.locator("input[type=file]").set_input_files(folder)
@@ -504,6 +510,7 @@ ADMIN_PAGES = {
     "admin-pictures": "/admin/enrollment/faceimage/",
     "admin-picture": "/admin/enrollment/faceimage/{picture}/change/",
     "admin-searches": "/admin/enrollment/searchentry/",
+    "admin-trash": "/admin/enrollment/trashitem/",
     "admin-journal": "/admin/enrollment/journalentry/",
     "admin-import": "/admin/enrollment/person/import-pictures/",
     "admin-import-persons": "/admin/enrollment/person/import/",
@@ -534,6 +541,7 @@ def test_the_admin_and_the_api_keep_nobody_out(
         username="maria", channel="api", model="mobilenetv3_large", person=picture.person,
         similarity=0.97, decision="match", answers=1,
     )  # fmt: skip
+    delete_person(create_person("gone"))
     page = open_page("/admin/login/?next=/admin/", color_scheme=scheme, locale=locale)
     page.locator("#id_username").fill("admin")
     page.locator("#id_password").fill("password")

@@ -35,7 +35,7 @@ MOST_SECONDS = 0.3  # from the last report read to the kill: longer than one ste
 WRITER = (
     SETUP
     + """
-from enrollment.enrolling import Upload, enroll_pictures, merge_persons
+from enrollment.enrolling import Upload, delete_person, enroll_pictures, merge_persons, undo
 from tests.pictures import draw_picture
 
 run = sys.argv[1]
@@ -55,8 +55,14 @@ for number in itertools.count():
     tell(accepted=enroll(number), person=f"{run}-{number}")
     if number % 3 == 2:
         tell(deleting=f"{run}-{number - 1}")
-        Person.objects.get(person_id=f"{run}-{number - 1}").delete()
-        tell(deleted=f"{run}-{number - 1}")
+        person = Person.objects.get(person_id=f"{run}-{number - 1}")
+        paths = list(person.face_images.values_list("original_path", flat=True))
+        item = delete_person(person).undo
+        if number % 2:
+            undo(item)
+            tell(accepted=paths, person=person.person_id)
+        else:
+            tell(deleted=person.person_id)
     if number % 3 == 1:
         person = Person.objects.get(person_id=f"{run}-{number - 1}")
         person.person_id += " renamed"

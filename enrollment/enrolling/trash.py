@@ -6,6 +6,7 @@ What is put in is deleted from every list and search in the same transaction tha
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -175,10 +176,18 @@ def erase_trash_of(persons: Iterable[int], person_id: str = "") -> int:
         count = _erase(theirs)
         theirs.delete()
         whole.delete()
-        if person_id:  # a file may be named by the person
-            TrashItem.objects.filter(kind=Kind.IMPORT, label__contains=person_id).delete()
+        _forget_labels(person_id)
         TrashItem.objects.filter(pk__in=items, parts=None).delete()
     return count
+
+
+def _forget_labels(person_id: str) -> None:
+    """Blank labels that name the person: an imported file may be called by them."""
+    name = re.compile(rf"(?<!\w){re.escape(person_id)}(?!\w)")
+    labels = TrashItem.objects.filter(label__contains=person_id).exclude(label="")
+    named = [pk for pk, label in labels.values_list("pk", "label") if name.search(label)]
+    if person_id and named:
+        TrashItem.objects.filter(pk__in=named).update(label="")
 
 
 def _erase(parts: QuerySet[TrashedPart]) -> int:

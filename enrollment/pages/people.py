@@ -17,7 +17,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext, ngettext
@@ -37,7 +37,7 @@ from enrollment.gallery import (
     with_loneliness,
     with_pictures,
 )
-from enrollment.models import FaceImage, Person
+from enrollment.models import FaceImage, MergedId, Person
 from enrollment.pages.history import history
 from enrollment.pages.people_forms import AddPicturesForm, DetailsForm, GalleryForm, NewOwnerForm
 from enrollment.pages.views import FRAGMENT_HEADER
@@ -77,7 +77,10 @@ def people_page(*permissions: str) -> Callable[..., Any]:
 
 
 def _refusals_as_messages(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Show errors of the view as messages on the person's page, or on the list."""
+    """Show errors of the view as messages on the person's page, or on the list.
+
+    The page of a merged person leads to who took them over.
+    """
 
     @wraps(view)
     def guarded(request: HttpRequest, pk: int | None = None, **more: Any) -> HttpResponse:
@@ -87,6 +90,11 @@ def _refusals_as_messages(view: Callable[..., HttpResponse]) -> Callable[..., Ht
             messages.error(request, error.message)
         except ValidationError as error:
             messages.error(request, " ".join(error.messages))
+        except Http404:
+            merged = MergedId.objects.filter(former_pk=pk).first() if pk else None
+            if merged is None:
+                raise
+            return redirect("person", merged.taker_id)
         is_there = pk is not None and Person.objects.filter(pk=pk).exists()
         return redirect("person", pk) if is_there else redirect("people")
 

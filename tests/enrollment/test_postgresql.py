@@ -139,8 +139,14 @@ covers = [(each, each.cover.person) for each in Person.objects.exclude(cover=Non
 print(FaceImage.objects.count(), all(one == other for one, other in covers))
 rows = FaceEmbedding.objects.values_list("pk", "face_image__person__person_id", "status")
 store = get_vector_store()
-held = {(row.id, row.person_id, "indexed") for row in store.iterate(store.partitions()[0])}
+def copied():
+    return {(row.id, row.person_id, "indexed") for row in store.iterate(store.partitions()[0])}
+
+held = copied()
 print(held == set(rows))
+for person in Person.objects.all():
+    enrolling.undo(enrolling.delete_person(person).undo)
+print(copied() == held == set(rows.all()))
 journalled = journal.verify()
 print(journalled.problems, journalled.lines > 20)
 reset_vector_store()
@@ -150,6 +156,7 @@ reset_vector_store()
 def test_corrections_at_once_neither_block_each_other_nor_lose_a_picture(database_url, tmp_path):
     assert run(CORRECTIONS, database_url, tmp_path).splitlines() == [
         "21 True",
+        "True",
         "True",
         "[] True",
     ]

@@ -185,6 +185,12 @@ def test_reading_a_merged_id_leads_to_the_taker(api, merged):
     assert answer["Location"] == f"http://localhost{at('ana', f'/images/{picture}?size=icon')}"
 
 
+def test_the_page_of_a_merged_person_leads_to_the_taker(boss, merged):
+    gone = MergedId.objects.get().former_pk
+    assert boss.get(f"/people/{gone}/").url == f"/people/{merged.pk}/"
+    assert boss.get("/people/999999/").status_code == 404
+
+
 def test_changing_a_merged_id_changes_nobody(api, merged):
     answers = [
         api.patch(at("bia"), {"name": "X"}, format="json"),
