@@ -88,7 +88,8 @@ def no_network(monkeypatch) -> None:
     def refuse(*_args: Any, **_kwargs: Any) -> None:
         raise AssertionError("a network")
 
-    for name in ("embed_crops", "crop_upload", "crop_again", "read_picture"):
+    monkeypatch.setattr("recognition.embedding.get_queue", refuse)
+    for name in ("crop_upload", "crop_again", "read_picture"):
         monkeypatch.setattr(index.indexing, name, refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
