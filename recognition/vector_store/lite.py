@@ -7,8 +7,10 @@ pymilvus is involved.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+PARTIAL: Final = ".idx.part"  # an index file that is being written
 MEMORY_BYTES: Final = 1024 * 1024 * 1024
 
 
@@ -253,6 +256,8 @@ class LiteVectorStore(VectorStore):
             except (FileExistsError, NotADirectoryError) as error:
                 raise folder_is_file(error) from error
             self._database = _engine().MilvusLite(str(self._folder))
+            for cut_off in self._folder.rglob(f"*{PARTIAL}"):  # by a crash
+                cut_off.unlink()
         return self._database
 
     def _open_collection(self, database: MilvusLite) -> Collection:
@@ -328,5 +333,25 @@ def _engine() -> ModuleType:
             self.cp.min_points_per_centroid = 1
 
     vars(faiss)["IndexIVFFlat"] = QuietIVFFlat
+    # Milvus Lite builds indexes in a thread of its own and reads any index file that is there, also one
+    # that this thread is still writing or that a crash cut off. It calls FAISS by its module, too:
+    # test_an_index_file_is_whole_or_absent fails when that changes.
+    vars(faiss)["write_index"] = whole_files(faiss.write_index)
     engine: ModuleType = milvus_lite
     return engine
+
+
+def whole_files(write: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
+    """Return `write(index, path)` as a function that leaves a whole file at `path`, or none."""
+
+    def write_whole(index: Any, path: str) -> None:
+        descriptor, partial = tempfile.mkstemp(dir=Path(path).parent, suffix=PARTIAL)
+        os.close(descriptor)
+        try:
+            write(index, partial)
+            Path(partial).replace(path)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+
+    return write_whole

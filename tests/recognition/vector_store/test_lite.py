@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from recognition.exceptions import VectorStoreLocked, VectorStoreUnavailable
-from recognition.vector_store import COLLECTION, LiteVectorStore, base
+from recognition.vector_store import COLLECTION, LiteVectorStore, base, lite
 from tests.recognition.vector_store.helpers import (
     ids_in,
     index_at,
@@ -83,6 +83,48 @@ def test_few_vectors_are_indexed_without_a_word(
     faiss = pytest.importorskip("faiss")
     faiss.IndexIVFFlat.__base__(faiss.IndexFlat(512), 512, 1).train(unit_vectors(5))
     assert "WARNING" in capfd.readouterr().err, "FAISS is quiet by itself: the patch can go"
+
+
+def test_an_index_file_is_whole_or_absent(
+    folder_store: LiteVectorStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Milvus Lite reads any index file that is there, while its own thread may still write it."""
+    folder_store.ping()
+    faiss = pytest.importorskip("faiss")
+    assert faiss.write_index.__qualname__ == "whole_files.<locals>.write_whole"
+    written = []
+
+    def watched(index: object, path: str) -> None:
+        written.append(Path(path))
+        faiss.swigfaiss.write_index(index, path)
+
+    monkeypatch.setitem(vars(faiss), "write_index", lite.whole_files(watched))
+    folder_store.upsert("a", make_rows(5))
+    folder_store.close()  # Milvus Lite waits here for the index
+    assert [path.name.endswith(lite.PARTIAL) for path in written] == [True]
+    assert [path.suffix for path in tmp_path.rglob("*.idx*")] == [".idx"]
+
+
+def test_an_index_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    def breaks_off(_index: object, path: str) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        lite.whole_files(breaks_off)(None, str(tmp_path / "b.idx"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_crash_left_of_an_index_is_removed(
+    folder_store: LiteVectorStore, tmp_path: Path
+) -> None:
+    folder_store.upsert("a", make_rows(5))
+    folder_store.close()
+    (index,) = tmp_path.rglob("*.idx")
+    left = index.with_name(f"tmp1{lite.PARTIAL}")
+    left.write_bytes(index.read_bytes()[:100])
+    assert folder_store.row_count() == 5
+    assert not left.exists()
 
 
 def test_folder_open_elsewhere_is_named_as_locked(
