@@ -7,14 +7,15 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from enrollment import enrolling
 from enrollment.models import MergedId, TrashItem
-from enrollment.web import Act, may_undo, undo_item
+from enrollment.upkeep import erase_item_with_receipts
+from enrollment.web import Act, may_undo, receipts_response, undo_item
 from recognition.api.access import may
 from recognition.exceptions import RecognitionError
 
@@ -69,8 +70,12 @@ class TrashItemAdmin(ReadOnlyAdmin):
         self._do(request, queryset, enrolling.undo)
 
     @admin.action(description=_("Erase the selected for good"))
-    def erase_selected(self, request: HttpRequest, queryset: QuerySet[TrashItem]) -> Any:
-        self._do(request, queryset, lambda item: enrolling.erase_item(item.pk))
+    def erase_selected(
+        self, request: HttpRequest, queryset: QuerySet[TrashItem]
+    ) -> HttpResponse | None:
+        receipts: list[dict[str, Any]] = []
+        self._do(request, queryset, lambda item: receipts.extend(erase_item_with_receipts(item.pk)))
+        return receipts_response(request, receipts) if receipts else None
 
     def _do(self, request: HttpRequest, items: QuerySet[TrashItem], act: Any) -> None:
         done = 0

@@ -141,6 +141,10 @@ class RestoredSerializer(AnswerSerializer):
 
 class ErasedSerializer(AnswerSerializer):
     success = serializers.BooleanField(read_only=True, default=True)
+    receipts = serializers.ListField(
+        child=serializers.JSONField(),
+        help_text=_("One for each person who was erased, signed. Keep them."),
+    )
 
 
 # Renders a person annotated by `with_pictures`.

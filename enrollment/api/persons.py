@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -23,11 +22,11 @@ from enrollment.api.filters import KnownFilters, PersonFilter
 from enrollment.api.pagination import PageNumbers
 from enrollment.api.paths import person_url
 from enrollment.api.views import insert_pictures, was_answered
-from enrollment.exceptions import NotInTrash, PersonMerged, PersonNotFound
+from enrollment.exceptions import PersonMerged, PersonNotFound
 from enrollment.gallery import easily_mistaken, find_persons, get_person, picture_of, pictures_of
 from enrollment.journal import note_look
 from enrollment.models import FaceImage, Person
-from enrollment.upkeep import erase_with_receipt
+from enrollment.upkeep import erase_by_id
 from enrollment.web import Act, picture_response
 from recognition.api.access import require
 from recognition.api.forms import FormCall
@@ -230,17 +229,9 @@ def is_to_erase(request: Request) -> bool:
 
 def _erased_answer(person_id: str) -> Response:
     """Erase the person, also from the trash, and answer how many pictures, with the receipt."""
-    try:
-        signed = erase_with_receipt(get_person(person_id))
-        count = signed["receipt"]["removed"]["pictures"]
-        return _deleted_answer(person_id, enrolling.Done(count), signed)
-    except PersonMerged:
-        raise
-    except PersonNotFound:
-        with suppress(NotInTrash):
-            count = enrolling.erase_trashed_person(person_id)
-            return _deleted_answer(person_id, enrolling.Done(count))
-        raise
+    signed = erase_by_id(person_id)
+    count = signed["receipt"]["removed"]["pictures"]
+    return _deleted_answer(person_id, enrolling.Done(count), signed)
 
 
 def person_answer(person_id: str, request: Request, status: int = HTTPStatus.OK) -> Response:

@@ -14,6 +14,7 @@ from enrollment.api import person_serializers as serializers
 from enrollment.api import trash_schema as schema
 from enrollment.api.persons import PageCall, PersonCall, person_answer
 from enrollment.models import TrashItem
+from enrollment.upkeep import erase_item_with_receipts
 from enrollment.web import Act, acts_to_undo
 from recognition.api.access import require
 
@@ -42,8 +43,8 @@ class TrashItemView(PersonCall):
     @schema.trash_erase
     def delete(self, request: Request, item_id: int) -> Response:
         item = _item(request, item_id)
-        enrolling.erase_item(item.pk)
-        return Response(serializers.ErasedSerializer.answer({}))
+        receipts = erase_item_with_receipts(item.pk)
+        return Response(serializers.ErasedSerializer.answer({"receipts": receipts}))
 
 
 class TrashUndoView(PersonCall):

@@ -53,7 +53,15 @@ from enrollment.enrolling.signing import (
     is_signed,
     public_key,
 )
-from enrollment.enrolling.trash import empty_trash, erase_item, erase_trashed_person
+from enrollment.enrolling.trash import (
+    deleted_persons,
+    deleted_rows,
+    empty_trash,
+    erase_item,
+    erase_trashed_person,
+    keys_of,
+    trashed_of,
+)
 from enrollment.enrolling.trash_items import (
     PERSONS_OF_ITEMS,
     begin_import,
@@ -110,6 +118,8 @@ __all__ = [
     "count_waiting",
     "create_person",
     "delete_person",
+    "deleted_persons",
+    "deleted_rows",
     "delete_pictures",
     "digest_of_request",
     "discard_import",
@@ -134,6 +144,7 @@ __all__ = [
     "installation_key",
     "is_signed",
     "keep_waiting",
+    "keys_of",
     "leave_out",
     "list_beside",
     "load_import",
@@ -154,6 +165,7 @@ __all__ = [
     "set_cover",
     "stage_import",
     "sync_again",
+    "trashed_of",
     "trashed_person",
     "undo",
     "waiting_pictures",

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import models, transaction
@@ -21,7 +22,13 @@ from enrollment import journal
 from enrollment.enrolling.consents import erase_consents
 from enrollment.enrolling.erased import picture_mark, remember_erased, trashed_marks
 from enrollment.enrolling.idempotency import answers_about, forget_answers_about
-from enrollment.enrolling.trash_items import Kind, in_parts, is_due, trashed_person
+from enrollment.enrolling.trash_items import (
+    PICTURES_AT_A_TIME,
+    Kind,
+    in_parts,
+    is_due,
+    trashed_person,
+)
 from enrollment.enrolling.waiting import forget_waiting_for, waiting_keys
 from enrollment.enrolling.zip_import import forget_imports_of
 from enrollment.exceptions import NotInTrash
@@ -36,6 +43,7 @@ from enrollment.models import (
     TrashItem,
     as_lines,
     forget_in_history,
+    from_lines,
     note_removals,
 )
 
@@ -144,14 +152,24 @@ def empty_trash(stopped: Callable[[], bool] = lambda: False) -> int:
 def erase_item(pk: int) -> None:
     """Erase an item for good: rows, files, and everything that names its persons.
 
-    Raise `NotInTrash` when it is gone.
+    With a deleted person goes all that the trash holds of them. Raise `NotInTrash` when it is gone.
     """
     with journal.changes():
         item = TrashItem.objects.select_for_update().filter(pk=pk).first()
         if item is None:
             raise NotInTrash(gettext("The trash does not hold this any more."))
-        _erase(TrashedPart.objects.filter(item=item))
-        item.delete()
+        rows = deleted_rows(item=item)
+        _erase_all_of(keys_of(rows))
+        _erase(TrashedPart.objects.filter(item=pk))
+        TrashItem.objects.filter(pk=pk).delete()
+        for person in rows:
+            if isinstance(person, Person) and not _is_anybodys(person.person_id):
+                _forget_labels(person.person_id)
+
+
+def _is_anybodys(person_id: str) -> bool:
+    enrolled = Person.objects.filter(person_id=person_id)
+    return enrolled.exists() or deleted_persons(person_id=person_id).exists()
 
 
 def erase_trashed_person(person_id: str) -> int:
@@ -167,18 +185,76 @@ def erase_trash_of(persons: Iterable[int], person_id: str = "") -> int:
     """
     if not TrashItem.objects.exists():
         return 0
-    named = TrashedPart.objects.exclude(person_id="").filter(person_id=person_id)
-    keys = {*persons, *named.exclude(item__kind=Kind.MERGE).values_list("person_pk", flat=True)}
     with journal.changes():
-        whole = TrashItem.objects.filter(taker_pk__in=keys)
-        theirs = TrashedPart.objects.filter(Q(person_pk__in=keys) | Q(item__in=whole))
-        items = list(theirs.order_by().values_list("item", flat=True).distinct())
-        count = _erase(theirs)
-        theirs.delete()
-        whole.delete()
+        count = _erase_all_of({*persons, *keys_of(deleted_rows(person_id=person_id))})
         _forget_labels(person_id)
-        TrashItem.objects.filter(pk__in=items, parts=None).delete()
     return count
+
+
+def _erase_all_of(keys: set[int]) -> int:
+    """Erase what the trash holds of the persons with these keys; return how many pictures."""
+    theirs, whole = trash_of(keys), TrashItem.objects.filter(taker_pk__in=keys)
+    items = list(theirs.order_by().values_list("item", flat=True).distinct())
+    count = _erase(theirs)
+    theirs.delete()
+    whole.delete()
+    TrashItem.objects.filter(pk__in=items, parts=None).delete()
+    return count
+
+
+def trash_of(keys: Collection[int]) -> QuerySet[TrashedPart]:
+    """Return the parts about the persons with these keys, and of acts that gave them pictures."""
+    whole = TrashItem.objects.filter(taker_pk__in=keys)
+    return TrashedPart.objects.filter(Q(person_pk__in=keys) | Q(item__in=whole))
+
+
+@dataclass(slots=True)
+class Trashed:
+    """What the trash holds of somebody: files and keys of embeddings, and how much of the rest."""
+
+    files: list[str]
+    embeddings: list[int]
+    vectors: int = 0
+    doubts: int = 0
+    searches: int = 0
+
+
+def trashed_of(keys: Collection[int]) -> Trashed:
+    """Return what the trash holds of the persons with these keys."""
+    parts = trash_of(keys)
+    held = Trashed(list(parts.exclude(file="").values_list("file", flat=True)), [])
+    with_rows = parts.exclude(picture_pk=None).exclude(content="")
+    for part in with_rows.iterator(PICTURES_AT_A_TIME):
+        for row in from_lines(part.content):
+            if isinstance(row, FaceEmbedding):
+                held.embeddings.append(row.pk)
+                held.vectors += row.vector is not None
+            elif isinstance(row, Doubt):
+                held.doubts += row.dismissed_at is None
+    # Those of a merge are noted with who was deleted after it, too.
+    items = TrashItem.objects.filter(parts__in=parts).exclude(kind=Kind.MERGE).distinct()
+    for facts in items.values_list("facts", flat=True):
+        for person, searches in facts.get("searches", ()):
+            if person in keys:
+                for some in in_parts(searches):
+                    held.searches += SearchEntry.objects.filter(pk__in=some).count()
+    return held
+
+
+def deleted_persons(**where: Any) -> QuerySet[TrashedPart]:
+    """Return the parts that hold a deleted person, which a merged one is not."""
+    return TrashedPart.objects.exclude(person_id="").exclude(item__kind=Kind.MERGE).filter(**where)
+
+
+def deleted_rows(**where: Any) -> list[models.Model]:
+    """Return the rows of deleted persons: themselves, and who was merged into them."""
+    return [row for part in deleted_persons(**where) for row in from_lines(part.content)]
+
+
+def keys_of(rows: Iterable[models.Model]) -> set[int]:
+    """Return the keys of the persons among the rows, and of those who were merged into them."""
+    persons = {row.pk for row in rows if isinstance(row, Person)}
+    return persons | {row.former_pk for row in rows if isinstance(row, MergedId)}
 
 
 def _forget_labels(person_id: str) -> None:

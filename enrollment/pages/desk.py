@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -15,14 +13,8 @@ from enrollment import enrolling
 from enrollment.pages.desk_forms import ConsentForm, ErasureForm
 from enrollment.pages.history import history
 from enrollment.pages.people import get_shown, people_page, show
-from enrollment.upkeep import (
-    Ground,
-    backups_holding,
-    erase_with_receipt,
-    receipt_json,
-    receipt_page,
-)
-from enrollment.web import Act, document_response, export_response
+from enrollment.upkeep import Ground, backups_holding, erase_with_receipt
+from enrollment.web import Act, document_response, export_response, receipts_response
 
 
 @people_page(Act.BROWSE, Act.EXPORT_PERSON)
@@ -55,19 +47,9 @@ def erasure(request: HttpRequest, pk: int) -> HttpResponse:
     form = ErasureForm(request.POST or None, initial={"ground": request.GET.get("ground")})
     if request.method == "POST" and form.is_valid():
         signed = erase_with_receipt(shown, Ground(form.cleaned_data["ground"]))
-        files = {"html": receipt_page(signed), "json": receipt_json(signed)}
-        context = {"receipt": signed["receipt"], "files": {k: _uri(k, v) for k, v in files.items()}}
-        response = show(request, "desk/receipt", context)
-        response["Cache-Control"] = "no-store, private"  # it holds the id
-        return response
+        return receipts_response(request, [signed])
     held = backups_holding(shown.created_at)
     return show(request, "desk/erasure", {"person": shown, "form": form, "backups": held})
-
-
-def _uri(kind: str, content: str) -> str:
-    """Return the file as a link: the receipt holds the id, so the server does not keep it."""
-    media = {"html": "text/html", "json": "application/json"}[kind]
-    return f"data:{media};charset=utf-8;base64,{b64encode(content.encode()).decode('ascii')}"
 
 
 @people_page(Act.BROWSE, Act.CHANGE_PERSON)

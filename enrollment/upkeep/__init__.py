@@ -16,11 +16,14 @@ from enrollment.upkeep.leader import SETTING_UP, one_at_a_time
 from enrollment.upkeep.person_export import export_name, export_person
 from enrollment.upkeep.receipts import (
     Ground,
+    erase_by_id,
+    erase_item_with_receipts,
     erase_with_receipt,
     read_receipt,
     receipt_again,
     receipt_json,
     receipt_page,
+    save_receipt,
     says_the_same,
     verify_receipt,
 )
@@ -46,6 +49,8 @@ __all__ = [
     "backups_holding",
     "delete_due_persons",
     "delete_overdue",
+    "erase_by_id",
+    "erase_item_with_receipts",
     "erase_with_receipt",
     "export_name",
     "export_person",
@@ -59,6 +64,7 @@ __all__ = [
     "receipt_page",
     "reconcile",
     "restore",
+    "save_receipt",
     "says_the_same",
     "state_of",
     "undo_upgrade",

@@ -11,30 +11,38 @@ import json
 import re
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from pathlib import Path
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from django.db.models import Q, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from enrollment import index, journal
-from enrollment.enrolling import erase_person, installation_key, is_signed
-from enrollment.exceptions import ReceiptRefused
+from enrollment import enrolling, index, journal
+from enrollment.enrolling import installation_key, is_signed
+from enrollment.exceptions import NotInTrash, PersonMerged, PersonNotFound, ReceiptRefused
+from enrollment.gallery import get_person
 from enrollment.models import (
+    BackupRecord,
     Consent,
     Doubt,
     FaceEmbedding,
     FaceImage,
+    MergedId,
     Person,
     Receipt,
     Removal,
     SearchEntry,
+    from_lines,
     normalised,
 )
 from enrollment.upkeep.backup_records import backups_holding
@@ -63,69 +71,135 @@ _GROUNDS: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A person who is about to be erased: how much there is of each kind, and where else it is."""
+
+    person_id: str
+    removed: dict[str, int]
+    removals: QuerySet[Removal]  # as which the removal of vectors and files will be noted
+    backups: list[BackupRecord]
+
+
 def erase_with_receipt(person: Person, ground: Ground = Ground.REQUEST) -> Signed:
     """Erase the person with everything, and return the signed receipt.
 
     Files and vectors are removed before it returns where storage and vector database answer; what
     still waits is told in the receipt, and the server removes it.
     """
-    held = list(backups_holding(person.created_at))
+    person_id = person.person_id
     with journal.changes():
-        removed = _counted(person)
-        ours = _removals(person)
-        removed["pictures"] = erase_person(person)  # of the trash, too
-        receipt = Receipt.objects.create(
-            subject=_subject(person.person_id), content={"removed": removed}
-        )
-    index.remove_deleted.func()
-    receipt.content = {
-        "format": FORMAT,
-        "number": receipt.pk,
-        "made_at": receipt.made_at.isoformat(),
-        "ground": ground.value,
-        "removed": removed,
-        "still_to_be_removed": ours.count(),
-        "journal": journal.head(),
-        "backups": [
-            {
-                "number": record.pk,
-                "made_at": record.made_at.isoformat(),
-                "keep_until": record.keep_until and record.keep_until.isoformat(),
-            }
-            for record in held
-        ],
+        trashed = enrolling.deleted_rows(person_id=person_id)
+        case = _case(person_id, [person, *person.merged_ids.all(), *trashed])
+        case.removed["pictures"] = enrolling.erase_person(person)  # of the trash, too
+        receipt = _begun(case)
+    return _completed([(case, receipt)], ground)[0]
+
+
+def erase_by_id(person_id: str, ground: Ground = Ground.REQUEST) -> Signed:
+    """Erase whoever has this id, or had it and is in the trash, and return the signed receipt.
+
+    Raise `PersonNotFound`, of which `PersonMerged` says that the id stands for somebody else.
+    """
+    try:
+        return erase_with_receipt(get_person(person_id), ground)
+    except PersonMerged:
+        raise
+    except PersonNotFound:
+        with suppress(NotInTrash):
+            return _erase_trashed(normalised(person_id), ground)
+        raise
+
+
+def _erase_trashed(person_id: str, ground: Ground) -> Signed:
+    with journal.changes():
+        case = _case(person_id, enrolling.deleted_rows(person_id=person_id))
+        enrolling.erase_trashed_person(person_id)
+        receipt = _begun(case)
+    return _completed([(case, receipt)], ground)[0]
+
+
+def erase_item_with_receipts(pk: int, ground: Ground = Ground.REQUEST) -> list[Signed]:
+    """Erase an item of the trash; return a signed receipt for each deleted person in it.
+
+    Raise `NotInTrash` when it is gone.
+    """
+    with journal.changes():
+        cases = [
+            _case(part.person_id, from_lines(part.content))
+            for part in enrolling.deleted_persons(item=pk)
+        ]
+        enrolling.erase_item(pk)
+        begun = [(case, _begun(case)) for case in cases]
+    return _completed(begun, ground)
+
+
+def _case(person_id: str, rows: Iterable[Model]) -> _Case:
+    """Count what there is of the persons among the rows, in the gallery and in the trash."""
+    rows = list(rows)
+    keys = enrolling.keys_of(rows)
+    pictures = FaceImage.objects.filter(person__in=keys)
+    embeddings = FaceEmbedding.objects.filter(face_image__in=pictures)
+    consents = Consent.objects.filter(person__in=keys)
+    trashed = enrolling.trashed_of(keys)
+    removed = {
+        "persons": sum(isinstance(row, Person) for row in rows),
+        "pictures": pictures.count() + len(trashed.files),
+        "vectors": embeddings.filter(vector__isnull=False).count() + trashed.vectors,
+        "doubts": Doubt.objects.filter(face_image__in=pictures).count() + trashed.doubts,
+        "consents": consents.count(),
+        "search_log_entries_without_the_person_now": trashed.searches
+        + SearchEntry.objects.filter(person__in=keys).count(),
     }
-    receipt.save(update_fields=["content"])
-    return _signed(receipt, person.person_id)
-
-
-def _removals(person: Person) -> QuerySet[Removal]:
-    """Return what the removal of this person's vectors and files will be noted as."""
-    pictures = FaceImage.objects.filter(person=person)
     files = [
         *pictures.values_list("image", flat=True),
-        *person.consents.values_list("document", flat=True),
+        *consents.values_list("document", flat=True),
+        *trashed.files,
     ]
-    vectors = FaceEmbedding.objects.filter(face_image__in=pictures).values_list("pk", flat=True)
-    return Removal.objects.filter(
-        Q(file__in=[file for file in files if file]) | Q(embedding_id__in=list(vectors))
+    vectors = [*embeddings.values_list("pk", flat=True), *trashed.embeddings]
+    removals = Removal.objects.filter(
+        Q(file__in=[file for file in files if file]) | Q(embedding_id__in=vectors)
     )
+    moments = [row.created_at for row in rows if isinstance(row, Person)]
+    moments += [
+        row.former_created_at for row in rows if isinstance(row, MergedId) and row.former_created_at
+    ]
+    return _Case(person_id, removed, removals, list(backups_holding(min(moments))))
 
 
-def _counted(person: Person) -> dict[str, int]:
-    """Count what is about to be removed, by kind."""
-    pictures = FaceImage.objects.filter(person=person)
-    vectors = FaceEmbedding.objects.filter(face_image__in=pictures, vector__isnull=False)
-    return {
-        "persons": 1,
-        "pictures": 0,
-        "vectors": vectors.count(),
-        "doubts": Doubt.objects.filter(face_image__in=pictures).count(),
-        "consents": Consent.objects.filter(person=person).count(),
-        "search_log_entries_without_the_person_now": SearchEntry.objects.filter(
-            person=person
-        ).count(),
-    }
+def _begun(case: _Case) -> Receipt:
+    """Store a receipt, and so its number, in the transaction that erases."""
+    receipt: Receipt = Receipt.objects.create(
+        subject=_subject(case.person_id), content={"removed": case.removed}
+    )
+    return receipt
+
+
+def _completed(begun: Iterable[tuple[_Case, Receipt]], ground: Ground) -> list[Signed]:
+    """Remove files and vectors, now that the erasure is committed, and sign what was done."""
+    index.remove_deleted.func()
+    signed = []
+    for case, receipt in begun:
+        receipt.content = {
+            "format": FORMAT,
+            "number": receipt.pk,
+            "made_at": receipt.made_at.isoformat(),
+            "ground": ground.value,
+            "removed": case.removed,
+            "still_to_be_removed": case.removals.count(),
+            "journal": journal.head(),
+            "backups": [
+                {
+                    "number": record.pk,
+                    "made_at": record.made_at.isoformat(),
+                    "keep_until": record.keep_until and record.keep_until.isoformat(),
+                }
+                for record in case.backups
+            ],
+        }
+        receipt.save(update_fields=["content"])
+        signed.append(_signed(receipt, case.person_id))
+    return signed
 
 
 def receipt_again(number: int, person_id: str) -> Signed:
@@ -153,6 +227,16 @@ def _signed(receipt: Receipt, person_id: str) -> Signed:
 def _canonical(content: Any) -> bytes:
     """Return the bytes that are signed: JSON with sorted keys, without spaces, in UTF-8."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def save_receipt(signed: Signed, folder: Path) -> list[Path]:
+    """Write the receipt as JSON and as a page into the folder; return the files."""
+    name = f"receipt-{signed['receipt']['number']}"
+    files = {"json": receipt_json(signed), "html": receipt_page(signed)}
+    paths = [folder / f"{name}.{suffix}" for suffix in files]
+    for path, content in zip(paths, files.values(), strict=True):
+        path.write_text(content)
+    return paths
 
 
 def receipt_json(signed: Signed) -> str:

@@ -10,6 +10,7 @@ from enrollment.web.picture_fields import PicturesField
 from enrollment.web.picture_responses import picture_response
 from enrollment.web.place import Place
 from enrollment.web.purposes import searchable_by
+from enrollment.web.receipts import receipts_response
 from enrollment.web.reports import enroll_files, say_mistakable, say_synced, undecided
 from enrollment.web.sight import found_by, is_found, may_see, picture_address
 from enrollment.web.spreadsheets import escaped, unescaped
@@ -47,6 +48,7 @@ __all__ = [
     "owner_of",
     "picture_address",
     "picture_response",
+    "receipts_response",
     "say_done",
     "say_in_trash",
     "say_mistakable",

@@ -19,7 +19,9 @@ from django.views.decorators.http import require_POST
 from enrollment import enrolling
 from enrollment.enrolling import Done
 from enrollment.models import Person, TrashItem
+from enrollment.upkeep import erase_item_with_receipts
 from enrollment.web.acts import acts_to_undo
+from enrollment.web.receipts import receipts_response
 from recognition.api.access import lacking_permission, may
 from recognition.exceptions import RecognitionError
 
@@ -79,14 +81,19 @@ def undo_item(request: HttpRequest, pk: int, *, person: str, trash: str) -> Http
 
 @require_POST
 def erase_item(request: HttpRequest, pk: int, *, trash: str) -> HttpResponse:
-    """Erase the item for good; `trash` is the name of the URL to show then."""
+    """Erase the item for good, and show the receipts of the persons in it.
+
+    `trash` is the name of the URL to show where there are none.
+    """
     item = _item(request, pk)
     try:
-        enrolling.erase_item(item.pk)
+        receipts = erase_item_with_receipts(item.pk)
     except RecognitionError as error:
         messages.error(request, error.message)
-    else:
-        messages.success(request, gettext("Erased for good: %(item)s.") % {"item": item})
+        return redirect(trash)
+    if receipts:
+        return receipts_response(request, receipts)
+    messages.success(request, gettext("Erased for good: %(item)s.") % {"item": item})
     return redirect(trash)
 
 

@@ -20,7 +20,7 @@ from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from enrollment import enrolling, gallery, upkeep
+from enrollment import enrolling, gallery, journal, upkeep
 from enrollment.exceptions import UnknownPurpose
 from enrollment.gallery import persons_expiring, search_gallery, selectors
 from enrollment.models import (
@@ -33,6 +33,7 @@ from enrollment.models import (
     Purpose,
     Receipt,
     SearchEntry,
+    TrashItem,
 )
 from recognition.embedding import Embeddings
 from recognition.networks import find_weights
@@ -171,9 +172,14 @@ def erased_by_page(person: Person, boss: Client, folder: Path) -> tuple[str, str
     asked = boss.get(f"/people/{person.pk}/erasure").text
     assert "number 7 of" in html.unescape(asked)
     page = boss.post(f"/people/{person.pk}/erasure", {"ground": "withdrawal"})
-    links = re.findall(r'href="data:[\w/]+;charset=utf-8;base64,([^"]+)"', page.text)
-    shown, data = (base64.b64decode(link).decode() for link in links)
+    shown, data = linked(page.text)
     return shown, data
+
+
+def linked(page: str) -> list[str]:
+    """Return the files that the page offers to save."""
+    links = re.findall(r'href="data:[\w/]+;charset=utf-8;base64,([^"]+)"', page)
+    return [base64.b64decode(link).decode() for link in links]
 
 
 def erased_by_command(person: Person, boss: Client, folder: Path) -> tuple[str, str]:
@@ -238,7 +244,147 @@ def test_the_server_keeps_no_id_and_makes_the_receipt_again_for_whoever_knows_it
         run("receipt", "--again", receipt.pk, "--person-id", "ana")
 
 
+def of_the_trash_page(item: TrashItem, boss: Client, api: APIClient) -> str:
+    assert "signed receipt" in boss.get("/people/trash").text
+    return linked(boss.post(f"/people/trash/{item.pk}/erase").text)[1]
+
+
+def of_the_admin(item: TrashItem, boss: Client, api: APIClient) -> str:
+    form = {"action": "erase_selected", "_selected_action": [item.pk]}
+    return linked(boss.post("/admin/enrollment/trashitem/", form).text)[1]
+
+
+def of_the_api(item: TrashItem, boss: Client, api: APIClient) -> str:
+    answer = api.delete(f"/api/persons/{CPF}?erase=true").json()
+    assert answer["deleted_pictures"] == 2
+    return json.dumps(answer["receipt"])
+
+
+def of_the_trash_api(item: TrashItem, boss: Client, api: APIClient) -> str:
+    (receipt,) = api.delete(f"/api/trash/{item.pk}").json()["receipts"]
+    return json.dumps(receipt)
+
+
+def of_the_command(item: TrashItem, boss: Client, api: APIClient) -> str:
+    return run("erase_person", CPF)
+
+
+def of_the_trash_command(item: TrashItem, boss: Client, api: APIClient) -> str:
+    return run("trash", "erase", item.pk).removesuffix("Erased for good.\n")
+
+
+@pytest.mark.parametrize(
+    "erase",
+    [
+        of_the_trash_page,
+        of_the_admin,
+        of_the_api,
+        of_the_trash_api,
+        of_the_command,
+        of_the_trash_command,
+    ],
+)
+def test_whoever_is_only_in_the_trash_is_erased_with_a_receipt(ana, boss, api, commits, erase):
+    BackupRecord.objects.create(pk=7, file="/backups/a.tar", size=1, persons=1, pictures=2)
+    with commits():
+        bia = enrolling.create_person("bia")
+        enrolling.delete_person(bia)
+        enrolling.delete_pictures(ana, [ana.face_images.first().pk])
+        item = enrolling.delete_person(ana).undo
+    data = erase(item, boss, api)
+    signed = upkeep.read_receipt(data)
+    public = enrolling.public_key(signed["public_key"])
+    assert upkeep.verify_receipt(signed, public)
+    receipt = signed["receipt"]
+    assert receipt["person_id"] == CPF and [each["number"] for each in receipt["backups"]] == [7]
+    assert receipt["removed"] == {
+        "persons": 1,
+        "pictures": 2,
+        "vectors": 2,
+        "doubts": 0,
+        "consents": 1,
+        "search_log_entries_without_the_person_now": 1,
+    }
+    assert [each.person_ids for each in TrashItem.objects.all()] == [["bia"]]
+    assert receipt["still_to_be_removed"] == 0 and stored() == []
+    assert not [path for path in Path(default_storage.location).rglob("*") if path.is_file()]
+    assert json.loads(run("receipt", "--again", receipt["number"], "--person-id", CPF)) == signed
+
+
+def test_the_receipt_of_somebody_enrolled_counts_what_the_trash_holds(ana, commits):
+    with commits():
+        enrolling.delete_pictures(ana, [ana.face_images.first().pk])
+    removed = upkeep.erase_with_receipt(ana)["receipt"]["removed"]
+    assert (removed["persons"], removed["pictures"], removed["vectors"]) == (1, 2, 2)
+
+
+def test_an_item_of_pictures_is_erased_without_a_receipt(ana, boss, commits):
+    with commits():
+        item = enrolling.delete_pictures(ana, [ana.face_images.first().pk]).undo
+    shown = boss.post(f"/people/trash/{item.pk}/erase", follow=True).text
+    assert "Erased for good" in shown and not Receipt.objects.exists()
+
+
+def test_erasing_one_of_two_deleted_with_the_same_id_leaves_the_other(commits):
+    with commits():
+        items = [
+            enrolling.delete_person(enrolling.create_person("ana")).undo for _number in range(2)
+        ]
+        upkeep.erase_item_with_receipts(items[0].pk)
+    assert str(enrolling.trashed_person("ana")) == str(items[1])
+
+
+# Correction by command
+
+
+def test_a_person_is_corrected_by_command(ana):
+    with journal.acting(lambda: journal.command_author("change_person")):
+        run("change_person", CPF, "--name", "Ana Lima", "--legal-basis", "contract")
+        told = run("change_person", CPF)
+        assert "name: Ana Lima\n" in told and "legal_basis: contract\n" in told
+        assert "(change_person)" in told and "“Ana <Lima>” → “Ana Lima”" in told
+        run("change_person", CPF, "--keep-until", "2999-12-31")
+        assert "keep_until: 2999-12-31" in run("change_person", CPF, "--new-id", "ana")
+        told = run("change_person", "ana", "--keep-until", "", "--notes", "")
+    assert "keep_until:\n" in told and "notes:\n" in told
+    for words, said in (
+        (("absent",), "Nobody has the id"),
+        (("ana", "--keep-until", "2001-01-01"), "is past"),
+        (("ana", "--keep-until", "soon"), "no day"),
+    ):
+        with pytest.raises(CommandError, match=said):
+            run("change_person", *words)
+
+
 # Consent
+
+
+def test_consents_are_listed_recorded_and_removed_by_command(ana, tmp_path):
+    path = tmp_path / "contract.txt"
+    path.write_text("signed")
+    with journal.acting(lambda: journal.command_author("consents")):
+        told = run(
+            "consents", CPF, "--add", path, "--day", "2026-01-31", "--expires", "2026-12-31",
+            "--purpose", "door",
+        )  # fmt: skip
+        made = Consent.objects.order_by("pk").last()
+        line = f"{made.pk}  2026-01-31, expires: 2026-12-31, purposes: door  contract.txt\n"
+        assert line in told and gallery.read_document(made) == b"signed"
+        run("consents", CPF, "--remove", made.pk)
+    assert "termo.pdf" in run("consents", CPF) and ana.consents.count() == 1
+    lines = journal.find_lines(who="consents")
+    assert [line.facts["act"] for line in lines] == ["removed", "recorded"]
+    run("consents", CPF, "--add")
+    assert ana.consents.filter(day=timezone.localdate(), document="").exists()
+    for words, said in (
+        (("--add", tmp_path / "absent.pdf"), "cannot be read"),
+        (("--add", "--purpose", "gate"), "Known: door"),
+        (("--add", "--day", "2026-02-01", "--expires", "2026-01-01"), "before"),
+        (("--remove", made.pk), "has no consent"),
+        (("--purpose", "door"), "belong to --add"),
+    ):
+        with pytest.raises(CommandError, match=said):
+            run("consents", CPF, *words)
 
 
 def test_consents_are_recorded_read_and_removed_by_page_and_api(ana, boss, api):

@@ -9,15 +9,14 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from enrollment.gallery import get_person
-from enrollment.upkeep import Ground, erase_with_receipt, receipt_json, receipt_page
+from enrollment.upkeep import Ground, erase_by_id, receipt_json, save_receipt
 from recognition.exceptions import RecognitionError
 
 
 class Command(BaseCommand):
     help = (
-        "Erases a person with everything that is kept of them, at once and for good, and writes the signed "
-        "receipt. Beside a running server with embedded Milvus, the server removes the vectors within a minute."
+        "Erases a person with everything that is kept of them, in the trash too, at once and for good, and "
+        "writes the signed receipt. Beside a running server with embedded Milvus, the server removes the vectors within a minute."
     )
     requires_system_checks = ["recognition", "files"]
 
@@ -41,14 +40,11 @@ class Command(BaseCommand):
             )
             raise CommandError(message % {"folder": folder})
         try:
-            signed = erase_with_receipt(get_person(options["person_id"]), Ground(options["ground"]))
+            signed = erase_by_id(options["person_id"], Ground(options["ground"]))
         except RecognitionError as error:
             raise CommandError(error.message) from error
         if folder is None:
             self.stdout.write(receipt_json(signed), ending="")
             return
-        name = f"receipt-{signed['receipt']['number']}"
-        for suffix, content in (("json", receipt_json(signed)), ("html", receipt_page(signed))):
-            path = folder / f"{name}.{suffix}"
-            path.write_text(content)
+        for path in save_receipt(signed, folder):
             self.stdout.write(str(path))

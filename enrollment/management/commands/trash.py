@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -13,6 +14,7 @@ from django.utils.translation import ngettext
 
 from enrollment import enrolling
 from enrollment.models import TrashItem
+from enrollment.upkeep import erase_item_with_receipts, receipt_json, save_receipt
 from recognition.exceptions import RecognitionError
 
 
@@ -28,6 +30,12 @@ class Command(BaseCommand):
         undo.add_argument("--person-id", help="Another id, when somebody else has the old one.")
         erase = acts.add_parser("erase", help="Erase for good what an item holds.")
         erase.add_argument("item", type=int, help="Its number in the list.")
+        erase.add_argument(
+            "--receipts",
+            type=Path,
+            metavar="FOLDER",
+            help="Where receipts of persons are written as a page and as JSON; they are printed otherwise.",
+        )
 
     def handle(self, **options: Any) -> None:
         if options["act"] == "list":
@@ -35,8 +43,7 @@ class Command(BaseCommand):
             return
         try:
             if options["act"] == "erase":
-                enrolling.erase_item(options["item"])
-                self.stdout.write(_("Erased for good."))
+                self._erase(options["item"], options["receipts"])
                 return
             item = TrashItem.objects.filter(pk=options["item"]).first()
             gone = TrashItem(pk=options["item"], kind=TrashItem.Kind.PERSON)
@@ -50,6 +57,20 @@ class Command(BaseCommand):
             "Undone, with %(count)d picture.", "Undone, with %(count)d pictures.", count
         )
         self.stdout.write(text % {"count": count})
+
+    def _erase(self, item: int, folder: Path | None) -> None:
+        if folder and not folder.is_dir():
+            message = _(
+                "There is no folder %(folder)s. Make it first: whoever is erased is erased."
+            )
+            raise CommandError(message % {"folder": folder})
+        for signed in erase_item_with_receipts(item):
+            if folder is None:
+                self.stdout.write(receipt_json(signed), ending="")
+                continue
+            for path in save_receipt(signed, folder):
+                self.stdout.write(str(path))
+        self.stdout.write(_("Erased for good."))
 
     def _list(self) -> None:
         items = list(enrolling.in_trash())
