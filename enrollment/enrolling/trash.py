@@ -232,7 +232,7 @@ def trashed_of(keys: Collection[int]) -> Trashed:
             elif isinstance(row, Doubt):
                 held.doubts += row.dismissed_at is None
     # Those of a merge are noted with who was deleted after it, too.
-    items = TrashItem.objects.filter(parts__in=parts).exclude(kind=Kind.MERGE).distinct()
+    items = TrashItem.objects.filter(pk__in=parts.values("item")).exclude(kind=Kind.MERGE)
     for facts in items.values_list("facts", flat=True):
         for person, searches in facts.get("searches", ()):
             if person in keys:
