@@ -113,6 +113,7 @@ def erase_by_id(person_id: str, ground: Ground = Ground.REQUEST) -> Signed:
 
 def _erase_trashed(person_id: str, ground: Ground) -> Signed:
     with journal.changes():
+        enrolling.trashed_person(person_id)  # or raise
         case = _case(person_id, enrolling.deleted_rows(person_id=person_id))
         enrolling.erase_trashed_person(person_id)
         receipt = _begun(case)

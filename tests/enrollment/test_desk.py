@@ -311,6 +311,18 @@ def test_whoever_is_only_in_the_trash_is_erased_with_a_receipt(ana, boss, api, c
     assert json.loads(run("receipt", "--again", receipt["number"], "--person-id", CPF)) == signed
 
 
+def test_nobody_is_erased_without_a_receipt_nor_certified_twice(ana, api, commits):
+    path = f"/api/persons/{CPF}?erase=true"
+    assert api.delete(path).status_code == 200
+    answer = api.delete(path)
+    assert (answer.status_code, answer.json()["error"]) == (404, "person_not_found")
+    with pytest.raises(CommandError, match="Nobody has the id"):
+        run("erase_person", CPF)
+    with pytest.raises(CommandError, match="does not hold this"):
+        run("trash", "erase", 99)
+    assert Receipt.objects.count() == 1
+
+
 def test_the_receipt_of_somebody_enrolled_counts_what_the_trash_holds(ana, commits):
     with commits():
         enrolling.delete_pictures(ana, [ana.face_images.first().pk])
