@@ -212,7 +212,7 @@ def test_id_that_cannot_be_one_is_refused(ana, person_id):
 def test_corrections_at_once_leave_every_picture_with_somebody(draw_picture):
     """Two operators merge the same persons, both ways, while pictures come in."""
     people = [enroll(name, draw_picture(seed=n)).person for n, name in enumerate("abc")]
-    start = threading.Barrier(3)
+    start = threading.Barrier(3, timeout=60)
 
     def alone(work):
         def run() -> None:

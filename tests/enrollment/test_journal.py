@@ -501,7 +501,7 @@ def test_what_fails_is_not_journalled():
 
 @pytest.mark.django_db(transaction=True)
 def test_threads_that_append_at_once_keep_the_chain_whole():
-    start = threading.Barrier(4)
+    start = threading.Barrier(4, timeout=60)
 
     def append(number: int) -> None:
         try:

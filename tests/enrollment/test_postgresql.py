@@ -30,7 +30,7 @@ from tests.pictures import draw_picture
 
 call_command("migrate", verbosity=0)
 Person.objects.all().delete()
-start = threading.Barrier(4)
+start = threading.Barrier(4, timeout=60)
 
 def enrol(seed):
     try:
@@ -115,7 +115,7 @@ for start_seed in range(0, 30, 10):
     a, b, c = people
     moved = [picture.pk for person in people for picture in person.face_images.all()]
     random.shuffle(moved)
-    start = threading.Barrier(5)
+    start = threading.Barrier(5, timeout=60)
 
     def alone(work):
         try:

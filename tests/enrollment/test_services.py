@@ -197,7 +197,7 @@ def test_enrolling_within_a_transaction_is_refused(picture, settings):
 @pytest.mark.django_db(transaction=True)
 def test_simultaneous_enrolments_make_one_person(draw_picture):
     contents = [draw_picture(seed=seed) for seed in range(8)]
-    start = threading.Barrier(4)
+    start = threading.Barrier(4, timeout=60)
 
     def work(own: list[bytes]) -> None:
         try:
