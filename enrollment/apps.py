@@ -9,12 +9,13 @@ class EnrollmentConfig(AppConfig):
     verbose_name = _("Enrolment")
 
     def ready(self) -> None:
-        from enrollment import checks  # noqa: F401 (registers the system checks)
         from enrollment.gallery import pictures_out_of_search, removals_that_wait
         from enrollment.index import register_signal_handlers
         from enrollment.journal import name_command, register_account_handlers
+        from enrollment.upkeep import register_checks
         from recognition.health import further_questions
 
+        register_checks()
         register_signal_handlers()
         name_command(sys.argv)
         register_account_handlers()

@@ -40,6 +40,18 @@ class EnrollmentSettings:
         least=0,
         most=36_500,
     )
+    keep_probes_days: int = setting(
+        0,
+        "For how many days a searched face that ended in *review* or *unknown* is [kept for the inbox](gallery.md#the-inbox), encrypted, until somebody says who it is. `0` keeps none. Fewer days hold for what is kept already, too. [What it means](privacy.md#kept-faces) for the people concerned.",
+        least=0,
+        most=365,
+    )
+    keep_answers_minutes: int = setting(
+        60,
+        "For how many minutes the answer of the search page is kept, encrypted, so that it can be shown again, shared by its number and acted on. `0` keeps none: then there is nothing to act on after a reload.",
+        least=0,
+        most=1440,
+    )
     backup_keep_days: int = setting(
         30,
         "For how many days a backup is to be kept that was made without `--keep-days`: [`manage.py backups`](operations.md#backup-and-restore) says which are to be deleted. `0` sets no end.",

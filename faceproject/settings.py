@@ -263,6 +263,8 @@ ENROLL_IDENTITY = gallery.enroll_identity
 PERSON_KEEP_DAYS = gallery.person_keep_days
 TRASH_DAYS = gallery.trash_days
 SEARCH_LOG_DAYS = gallery.search_log_days
+KEEP_PROBES_DAYS = gallery.keep_probes_days
+KEEP_ANSWERS_MINUTES = gallery.keep_answers_minutes
 BACKUP_KEEP_DAYS = gallery.backup_keep_days
 JOURNAL_DAYS = gallery.journal_days
 

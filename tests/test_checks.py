@@ -296,7 +296,7 @@ def test_malformed_s3_endpoint(s3):
 
 
 def test_s3_without_its_packages(s3, monkeypatch):
-    monkeypatch.setattr("enrollment.checks.find_spec", lambda name: None)
+    monkeypatch.setattr("enrollment.upkeep.checks.find_spec", lambda name: None)
     s3(bucket_name="faces")
     assert ids() == {"enrollment.E005"}
 

@@ -36,7 +36,9 @@ from enrollment.models import (
     Consent,
     FaceEmbedding,
     FaceImage,
+    Feedback,
     Person,
+    Probe,
     SearchEntry,
     TrashItem,
     id_is_merged,
@@ -161,6 +163,10 @@ def merge_persons(kept: Person, merged: Person) -> Done:
         moved = move(FaceImage.objects.filter(person=merged), kept)
         SearchEntry.objects.filter(person=merged).update(person=kept)
         Consent.objects.filter(person=merged).update(person=kept)
+        Probe.objects.filter(person=merged).update(person=kept)
+        said = Feedback.objects.filter(person=kept).values_list("picture_hash", flat=True)
+        Feedback.objects.filter(person=merged, picture_hash__in=list(said)).delete()
+        Feedback.objects.filter(person=merged).update(person=kept)
         taken_over = ["name", "legal_basis", "keep_until"]
         for detail in taken_over:
             setattr(kept, detail, getattr(kept, detail) or getattr(merged, detail))

@@ -36,8 +36,10 @@ from enrollment.models import (
     Doubt,
     FaceEmbedding,
     FaceImage,
+    Feedback,
     MergedId,
     Person,
+    Probe,
     SearchEntry,
     TrashedPart,
     TrashItem,
@@ -91,6 +93,7 @@ def keep_merged(item: TrashItem, person: Person) -> None:
     item.facts = {
         "searches": searches_of([person.pk]),
         "consents": list(person.consents.values_list("pk", flat=True)),
+        "feedback": list(person.feedback.values_list("pk", flat=True)),
         "merged_ids": list(person.merged_ids.values_list("former_pk", flat=True)),
         "waiting": waiting_keys(person.pk),
     }
@@ -296,8 +299,9 @@ def _texts(parts: QuerySet[TrashedPart], field: str) -> Any:
 def forget_person(pk: int, person_id: str, pictures: int) -> None:
     """Forget what names an erased person apart from their rows, and journal that they are erased.
 
-    These are consents, stored answers to idempotent requests and the journal now, import reports and
-    pictures that wait for a choice of face after the commit.
+    These are consents, what was said of matches, kept faces that were nearest to them, stored answers
+    to idempotent requests and the journal now, import reports and pictures that wait for a choice of
+    face after the commit.
     """
 
     def forget_files() -> None:  # no partial: when one fails, Django 5.2 drops the hooks after it
@@ -306,6 +310,8 @@ def forget_person(pk: int, person_id: str, pictures: int) -> None:
 
     journal.forget(pk, {"count": pictures})
     erase_consents(pk)
+    Feedback.objects.filter(person=pk).delete()
+    Probe.objects.filter(person=pk).delete()
     forget_answers_about(person_id)
     transaction.on_commit(forget_files, robust=True)
 

@@ -23,7 +23,7 @@ from enrollment.enrolling.trash import put_away
 from enrollment.enrolling.trash_items import Kind, held, in_parts, new_item
 from enrollment.enrolling.waiting import move_waiting
 from enrollment.exceptions import NotUndoable
-from enrollment.models import Consent, FaceImage, MergedId, Person, TrashItem
+from enrollment.models import Consent, FaceImage, Feedback, MergedId, Person, TrashItem
 
 _FIELDS: Final = {each.name: each for each in Person._meta.fields}
 
@@ -104,6 +104,8 @@ def _undo_merge(item: TrashItem, person_id: str | None) -> Restored:
         Person.objects.filter(pk=person.pk).update(cover=cover if cover in back else None)
         consents = Consent.objects.filter(pk__in=item.facts.get("consents", ()), person=kept)
         consents.update(person=person)
+        said = Feedback.objects.filter(pk__in=item.facts.get("feedback", ()), person=kept)
+        said.update(person=person)
         relink(item)
         _give_details_back(kept, item.facts.get("kept", {}))
         _journal(item, kept, back, [person])

@@ -16,6 +16,7 @@ from enrollment.models.consent import (
 from enrollment.models.doubt import Doubt
 from enrollment.models.embedding import FaceEmbedding
 from enrollment.models.erased_id import ErasedId
+from enrollment.models.feedback import DistinctPair, Feedback
 from enrollment.models.idempotent_request import IdempotentRequest
 from enrollment.models.journal_entry import (
     Action,
@@ -26,6 +27,7 @@ from enrollment.models.journal_entry import (
     JournalSubject,
     journal_actions,
 )
+from enrollment.models.kept_probe import Probe, ProbeChannel, SearchAnswer, new_number
 from enrollment.models.measurement import Calibration, Examination
 from enrollment.models.person import (
     NOTES_MAX_LENGTH,
@@ -73,12 +75,14 @@ __all__ = [
     "Calibration",
     "Channel",
     "Consent",
+    "DistinctPair",
     "Doubt",
     "ErasedId",
     "Examination",
     "ExactEncoder",
     "FaceEmbedding",
     "FaceImage",
+    "Feedback",
     "IdempotentRequest",
     "JournalChain",
     "JournalEntry",
@@ -86,9 +90,12 @@ __all__ = [
     "MergedId",
     "Person",
     "PersonIdField",
+    "Probe",
+    "ProbeChannel",
     "Purpose",
     "Receipt",
     "Removal",
+    "SearchAnswer",
     "SearchEntry",
     "TrashItem",
     "TrashedPart",
@@ -104,6 +111,7 @@ __all__ = [
     "from_lines",
     "id_is_merged",
     "letters_and_digits",
+    "new_number",
     "normalised",
     "picture_path",
     "tidy_rows",

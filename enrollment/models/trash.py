@@ -51,6 +51,7 @@ class TrashItem(models.Model):
         MOVE = "move", _("pictures moved")
         MERGE = "merge", _("persons merged")
         IMPORT = "import", _("pictures imported")
+        SETTLED = "settled", _("settled in the inbox")
 
     kind = models.CharField(_("what"), max_length=10, choices=Kind)
     label = models.CharField(_("whom it is about"), max_length=500, blank=True)

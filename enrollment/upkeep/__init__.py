@@ -10,6 +10,7 @@ from enrollment.upkeep.backup_records import (
     mark_deleted,
     state_of,
 )
+from enrollment.upkeep.checks import register_checks
 from enrollment.upkeep.drift import Finding, Kind, Reconciliation
 from enrollment.upkeep.figures import Waiting, waiting_work
 from enrollment.upkeep.leader import SETTING_UP, one_at_a_time
@@ -63,6 +64,7 @@ __all__ = [
     "receipt_json",
     "receipt_page",
     "reconcile",
+    "register_checks",
     "restore",
     "save_receipt",
     "says_the_same",

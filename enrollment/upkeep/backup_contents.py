@@ -21,6 +21,9 @@ MADE_BY_MIGRATE: Final = {"contenttypes.contenttype", "auth.permission"}
 LEFT_OUT: Final = MADE_BY_MIGRATE | {
     "sessions.session",
     "enrollment.removal",
+    # Of nobody who is enrolled, and for days at most: a backup would keep them longer.
+    "enrollment.searchanswer",
+    "enrollment.probe",
     "django_tasks_database.dbtaskresult",
     "axes.accessattempt",
     "axes.accessattemptexpiration",

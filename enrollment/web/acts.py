@@ -34,6 +34,7 @@ _UNDOING: Final = {
     TrashItem.Kind.MOVE: (Act.CHANGE_PICTURES,),
     TrashItem.Kind.MERGE: (Act.DELETE_PERSON,),
     TrashItem.Kind.IMPORT: (Act.DELETE_PICTURES, Act.DELETE_PERSON),
+    TrashItem.Kind.SETTLED: (Act.ADD_PICTURES, Act.CHANGE_PICTURES),
 }
 
 

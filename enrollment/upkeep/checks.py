@@ -21,7 +21,13 @@ S3_BACKEND: Final = "storages.backends.s3.S3Storage"
 SECRET_KEY_LENGTH: Final = 32  # characters; a guessed key forges sessions
 
 
-@register("enrollment")
+def register_checks() -> None:
+    register(check_settings, "enrollment")
+    register(check_storage, Tags.files)
+    register(check_access, Tags.security)
+    register(check_deployment, Tags.security, deploy=True)
+
+
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     values = check_values(
         EnrollmentSettings, lambda item: getattr(settings, item.name), "enrollment.E006"
@@ -29,7 +35,6 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return list(values)
 
 
-@register(Tags.files)
 def check_storage(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return [
         *check_data_folder(settings.DATA_DIR),
@@ -38,7 +43,6 @@ def check_storage(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-@register(Tags.security)
 def check_access(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     messages = [*check_hsts(), *check_secret_key(settings.SECRET_KEY)]
     if not is_loopback_name(settings.HOST):
@@ -46,7 +50,6 @@ def check_access(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return messages
 
 
-@register(Tags.security, deploy=True)
 def check_deployment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if settings.HTTPS or is_loopback_name(settings.HOST):
         return []
