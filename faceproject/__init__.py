@@ -1,3 +1,3 @@
 """Compose the service: settings, addresses, the server."""
 
-__version__ = "2.0.0"
+__version__ = "2.1.0"

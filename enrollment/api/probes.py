@@ -12,13 +12,13 @@ from rest_framework.response import Response
 
 from enrollment.api import probe_schema as schema
 from enrollment.api import probe_serializers as serializers
-from enrollment.exceptions import PersonMerged, PersonNotComparable, PersonNotFound
+from enrollment.exceptions import PersonNotComparable, PersonNotFound
 from enrollment.gallery import (
     NO_THRESHOLDS,
     best_of_person,
-    get_person,
     note_search,
     note_verification,
+    person_meant,
     search_gallery,
     search_thresholds,
     thresholds_in_force,
@@ -146,19 +146,11 @@ def _compare(
     if "person_id" in form:
         # Look the person up last, so that the time does not tell a known id from an unknown one.
         probe = embed_crops([source.pixels], form["model"])
-        return best_of_person(probe, _person(form["person_id"], persons))
+        (best,) = best_of_person(probe, person_meant(form["person_id"], among=persons))
+        return best
     target = _crop("target_image", form)
     first, second = embed_crops([source.pixels, target.pixels], form["model"]).vectors
     return target, float(first @ second)
-
-
-def _person(person_id: str, among: QuerySet[Person] | None) -> Person:
-    """Return the person of the id, or whom it was merged into. Raise `PersonNotFound`, also for
-    somebody who is not `among` these."""
-    try:
-        return get_person(person_id, among=among)
-    except PersonMerged as merged:
-        return get_person(merged.person_id, among=among)
 
 
 def _crop(field: str, form: dict[str, Any]) -> Crop:

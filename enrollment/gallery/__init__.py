@@ -2,7 +2,7 @@
 gallery."""
 
 from enrollment.gallery.namesakes import easily_mistaken
-from enrollment.gallery.previews import SIDES, data_uri, thumbnail
+from enrollment.gallery.previews import SIDES, data_uri, jpeg_uri, thumbnail
 from enrollment.gallery.purposes import (
     DUE_SOON,
     persons_allowing,
@@ -32,6 +32,7 @@ from enrollment.gallery.selectors import (
     get_person,
     holds_words,
     merged_id,
+    person_meant,
     persons_like,
     picture_of,
     pictures_of,
@@ -74,10 +75,12 @@ __all__ = [
     "gallery_state",
     "get_person",
     "holds_words",
+    "jpeg_uri",
     "latest_searches",
     "merged_id",
     "note_search",
     "note_verification",
+    "person_meant",
     "persons_allowing",
     "persons_due",
     "persons_expiring",

@@ -43,8 +43,12 @@ def _around(image: Image.Image, x: float, y: float, width: float, height: float)
 
 def data_uri(pixels: np.ndarray) -> str:
     """Return an H×W×3 uint8 RGB picture as a JPEG `data:` URI of at most 800 pixels a side."""
-    jpeg = _scaled_jpeg(Image.fromarray(pixels), PREVIEW_SIDE)
-    return f"data:image/jpeg;base64,{b64encode(jpeg).decode('ascii')}"
+    return jpeg_uri(_scaled_jpeg(Image.fromarray(pixels), PREVIEW_SIDE))
+
+
+def jpeg_uri(content: bytes) -> str:
+    """Return the bytes of a JPEG as a `data:` URI."""
+    return f"data:image/jpeg;base64,{b64encode(content).decode('ascii')}"
 
 
 def _scaled_jpeg(image: Image.Image, side: int) -> bytes:

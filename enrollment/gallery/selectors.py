@@ -160,8 +160,8 @@ def persons_like(picture: FaceImage, limit: int) -> list[SearchHit]:
     return [hit for hit in hits if hit.person.pk != picture.person_id][:limit]
 
 
-def best_of_person(probe: Embeddings, person: Person) -> tuple[FaceEmbedding, float]:
-    """Return the person's picture most similar to the single probe vector, and the cosine.
+def best_of_person(probe: Embeddings, person: Person) -> list[tuple[FaceEmbedding, float]]:
+    """Return the person's picture most similar to each probe vector, and the cosine.
 
     Raise `PersonNotComparable` when none of the person's vectors was computed with the same
     weights.
@@ -177,9 +177,11 @@ def best_of_person(probe: Embeddings, person: Person) -> tuple[FaceEmbedding, fl
             "'manage.py reindex'."
         )
         raise PersonNotComparable(message % {"person": person, "model": probe.model})
-    similarities = np.stack([row.computed_array() for row in rows]) @ probe.vectors[0]
-    best = int(similarities.argmax())
-    return rows[best], float(similarities[best])
+    similarities = probe.vectors @ np.stack([row.computed_array() for row in rows]).T
+    best = similarities.argmax(axis=1).tolist()
+    return [
+        (rows[place], float(each[place])) for place, each in zip(best, similarities, strict=True)
+    ]
 
 
 def faceless_pictures() -> QuerySet[FaceImage]:
@@ -334,6 +336,15 @@ def get_person(person_id: str, *, among: QuerySet[Person] | None = None) -> Pers
         message = gettext("Nobody has the id '%(person_id)s'. Look for it in the list of persons.")
         raise PersonNotFound(message % {"person_id": person_id})
     return person
+
+
+def person_meant(person_id: str, *, among: QuerySet[Person] | None = None) -> Person:
+    """Return the person with this id (`among` these), or whom that one was merged into. Raise
+    `PersonNotFound`."""
+    try:
+        return get_person(person_id, among=among)
+    except PersonMerged as merged:
+        return get_person(merged.person_id, among=among)
 
 
 def better_kept(persons: Sequence[Person]) -> Person:

@@ -102,7 +102,7 @@ class SearchForm(forms.Form):
 
 
 class CompareForm(forms.Form):
-    """Two pictures to compare, and the model."""
+    """A picture, what to compare it with (another picture or an enrolled person), and the model."""
 
     source = forms.FileField(
         widget=forms.FileInput(attrs={"accept": ACCEPT}),
@@ -113,15 +113,28 @@ class CompareForm(forms.Form):
     target = forms.FileField(
         widget=forms.FileInput(attrs={"accept": ACCEPT}),
         label=_("Second picture"),
+        required=False,
         allow_empty_file=True,
-        error_messages={"required": _("The second picture is missing. Choose it, then compare.")},
+        error_messages={
+            "required": _(
+                "The second picture is missing. Choose it, or name an enrolled person, then compare."
+            )
+        },
     )
+    person = forms.CharField(label=_("Or an enrolled person"), required=False, max_length=200)
     model = _model_field()
 
     def clean(self) -> dict[str, Any]:
         super().clean()
         values = self.cleaned_data
-        check_size([values[name] for name in ("source", "target") if name in values])
+        target, person = values.get("target"), values.get("person")
+        if target and person:
+            message = _("A second picture and a person were given. Leave one of them out.")
+            self.add_error("person", forms.ValidationError(message, "both"))
+        elif not (target or person or self.errors.keys() & {"target", "person"}):
+            message = self.fields["target"].error_messages["required"]
+            self.add_error("target", forms.ValidationError(message, "required"))
+        check_size([values[name] for name in ("source", "target") if values.get(name)])
         return values
 
 

@@ -1,34 +1,32 @@
-"""Uploaded pictures on the search and compare pages: decode, crop, compare, show; never stored."""
+"""Uploaded pictures on the search and compare pages: decode, crop, search, show; never stored."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any, Final
 
-import numpy as np
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from enrollment.exceptions import PersonNotComparable, PersonNotFound
 from enrollment.gallery import (
     SearchHit,
     data_uri,
     gallery_is_empty,
     search_gallery,
     search_thresholds,
-    thresholds_in_force,
 )
 from enrollment.web import found_by, picture_address, searchable_by
-from recognition.decision import Decision, Thresholds, decide
+from recognition.decision import Decision, Thresholds
 from recognition.detection import Face, looks_for_faces
 from recognition.embedding import Crop, embed_crops, opened_upload
 from recognition.exceptions import NoFaceDetected, RecognitionError
 from recognition.imaging import DecodedImage
 from recognition.networks import find_weights
-
-COMPARED_FACES: Final = 8  # most faces of each picture that the compare page compares
+from recognition.quality import FaceQuality
 
 PROBLEM_TITLES: Final = {
     "invalid_image": _("This picture cannot be used"),
@@ -38,6 +36,8 @@ PROBLEM_TITLES: Final = {
     "weights_unavailable": _("This model is not ready"),
     "overloaded": _("The server is busy"),
     "out_of_device_memory": _("The graphics card is too small for this"),
+    PersonNotFound.code: _("There is no such person"),
+    PersonNotComparable.code: _("This person cannot be compared"),
     "vector_store_unavailable": _("The gallery cannot be searched now"),
     "vector_store_locked": _("Another program is using the gallery"),
 }
@@ -155,9 +155,13 @@ class QueryFace:
         return self.crop.face.box if self.crop.face else None
 
     @property
+    def quality(self) -> FaceQuality:
+        return self.crop.quality
+
+    @property
     def doubts(self) -> list[str]:
         """The reasons against the face, as sentences."""
-        return [reason.message for reason in self.crop.quality.reasons]
+        return [reason.message for reason in self.quality.reasons]
 
     @property
     def best(self) -> ShownHit | None:
@@ -277,73 +281,3 @@ def identify(
         "nothing_indexed": bool(faces) and not any(found),
         "compared": any(found),
     }
-
-
-@dataclass(frozen=True, slots=True)
-class PairOfFaces(Likeness):
-    source: QueryFace
-    target: QueryFace
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Two pictures and the comparison of each pair of faces, one row for each face of the first."""
-
-    source: QueryPicture
-    target: QueryPicture
-    rows: list[list[PairOfFaces]]
-
-    @property
-    def pictures(self) -> tuple[QueryPicture, QueryPicture]:
-        return self.source, self.target
-
-    @property
-    def largest(self) -> PairOfFaces:
-        return self.rows[0][0]
-
-    @property
-    def better(self) -> PairOfFaces | None:
-        """The most similar pair, if its decision differs from that of the largest faces."""
-        best = max((pair for row in self.rows for pair in row), key=lambda pair: pair.similarity)
-        return best if best.decision != self.largest.decision else None
-
-    @property
-    def has_choice(self) -> bool:
-        return len(self.rows) > 1 or len(self.rows[0]) > 1
-
-    @property
-    def targets(self) -> list[QueryFace]:
-        return [pair.target for pair in self.rows[0]]
-
-
-def compare_pictures(source: UploadedFile, target: UploadedFile, model: str) -> dict[str, Any]:
-    """Compare the faces of two pictures with each other; return the template context."""
-    find_weights(model)
-    first, second = read_pictures([source, target])
-    if isinstance(first, Problem) or isinstance(second, Problem):
-        return {"problems": [item for item in (first, second) if isinstance(item, Problem)]}
-    faces, others = first.faces[:COMPARED_FACES], second.faces[:COMPARED_FACES]
-    probe = embed_crops([face.crop.pixels for face in (*faces, *others)], model)
-    thresholds = thresholds_in_force(model)
-    rows = _pairs(faces, others, probe.vectors, thresholds)
-    return {
-        "comparison": Comparison(first, second, rows),
-        "thresholds": ShownThresholds.of(thresholds),
-        "model": model,
-    }
-
-
-def _pairs(
-    sources: Sequence[QueryFace],
-    targets: Sequence[QueryFace],
-    vectors: np.ndarray,
-    thresholds: Thresholds | None,
-) -> list[list[PairOfFaces]]:
-    cosines = vectors[: len(sources)] @ vectors[len(sources) :].T
-    return [
-        [
-            PairOfFaces(float(cosine), decide(float(cosine), thresholds), source, target)
-            for cosine, target in zip(row, targets, strict=True)
-        ]
-        for row, source in zip(cosines, sources, strict=True)
-    ]

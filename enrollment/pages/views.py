@@ -20,9 +20,10 @@ from django.views.decorators.http import require_http_methods, require_safe
 from rest_framework.exceptions import AuthenticationFailed
 
 from enrollment.gallery import gallery_is_empty, note_search
-from enrollment.models import FaceImage, SearchEntry
+from enrollment.models import FaceImage, Person, SearchEntry
+from enrollment.pages import comparing
 from enrollment.pages.forms import CompareForm, SearchForm, model_options
-from enrollment.pages.query_pictures import Problem, asked_faces, compare_pictures, identify
+from enrollment.pages.query_pictures import Problem, asked_faces, identify
 from enrollment.web import Act, TokenAuthentication, may_see, picture_response
 from recognition.api.access import is_cross_site, may, page_access
 from recognition.conf import get_settings
@@ -54,11 +55,20 @@ def search(request: HttpRequest) -> HttpResponse:
 @page_access
 @require_http_methods(["GET", "HEAD", "POST"])
 def compare(request: HttpRequest) -> HttpResponse:
-    """Show the form; for two uploaded pictures, also whether they show the same person."""
+    """Show the form; for two uploaded pictures, or one and a person, also whether it is the same."""
     if request.method != "POST":
-        return _answer(request, "compare", CompareForm(), {})
+        return _answer(request, "compare", CompareForm(initial=_whom_to_compare(request)), {})
     form = CompareForm(request.POST, request.FILES)
-    return _answer(request, "compare", form, _result(form, compare_pictures))
+    return _answer(request, "compare", form, _result(form, partial(comparing.compare, request)))
+
+
+def _whom_to_compare(request: HttpRequest) -> dict[str, str]:
+    """Return the form's values for the person by whose page the user came, given by key."""
+    given = request.GET.get("person", "")
+    if not (may(request, Act.BROWSE) and given.isdecimal() and len(given) < 19):
+        return {}
+    person = Person.objects.filter(pk=given).first()
+    return {"person": person.person_id} if person else {}
 
 
 def _result(form: forms.Form, find: Callable[..., dict[str, Any]]) -> dict[str, Any]:

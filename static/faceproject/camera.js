@@ -10,6 +10,7 @@ const turnButton = document.querySelector("#camera-turn");
 let stream = null;
 let facing = "environment";
 let taken = 0;
+let give = null; // who gets the photo: whose button opened the camera
 
 function stop() {
   for (const track of stream?.getTracks() ?? []) track.stop();
@@ -45,14 +46,7 @@ function photo() {
   return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.95));
 }
 
-export function offerCamera(button, fallback, give) {
-  if (!navigator.mediaDevices?.getUserMedia || !dialog.showModal) return;
-  button.hidden = false;
-  fallback.remove();
-  button.addEventListener("click", () => {
-    dialog.showModal();
-    start();
-  });
+function wire() {
   video.addEventListener("playing", () => {
     takeButton.disabled = false;
   });
@@ -68,4 +62,18 @@ export function offerCamera(button, fallback, give) {
   });
   document.querySelector("#camera-close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", stop);
+}
+
+// Shows a button that opens the camera and calls take(file), in place of the fallback. A page may have several.
+export function offerCamera(button, fallback, take) {
+  if (!navigator.mediaDevices?.getUserMedia || !dialog.showModal) return;
+  if (!give) wire();
+  give = take;
+  button.hidden = false;
+  fallback.remove();
+  button.addEventListener("click", () => {
+    give = take;
+    dialog.showModal();
+    start();
+  });
 }

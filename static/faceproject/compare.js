@@ -1,11 +1,14 @@
-// What the comparison does better with a script: previews, drop, paste, the answer without a reload.
+// What the comparison does better with a script: previews, drop, paste, the camera, the answer without
+// a reload.
 
+import { offerCamera } from "./camera.js";
 import { acceptFiles, announcement, ask, clear, problem, results, reveal, say } from "./results.js";
 
 const form = document.querySelector("#compare-form");
 const button = document.querySelector("#compare-button");
 const zones = [...form.querySelectorAll(".drop-zone")];
 const inputs = zones.map((zone) => zone.querySelector("input"));
+const person = form.querySelector("#id_person"); // instead of the second picture
 
 let run = null;
 
@@ -18,6 +21,7 @@ function show(zone) {
   name.hidden = !file;
   preview.hidden = true;
   if (file) preview.src = URL.createObjectURL(file);
+  if (file && zone === zones[1]) person.value = "";
 }
 
 // Where a picture goes that was dropped beside the zones or pasted: into the first empty one.
@@ -33,15 +37,26 @@ function put(file, zone) {
 }
 
 for (const [at, zone] of zones.entries()) {
-  inputs[at].required = false; // out of sight now; the submit handler says it
   inputs[at].addEventListener("change", () => show(zone));
   // Browsers do not show every format that the server reads: then the file's name has to do.
   const preview = zone.querySelector(".preview");
   preview.addEventListener("load", () => {
     preview.hidden = false;
   });
+  const fallback = zone.querySelector(".camera-fallback");
+  fallback.querySelector("input").addEventListener("change", ({ target }) => {
+    if (target.files.length) put(target.files[0], zone);
+    target.value = "";
+  });
+  offerCamera(zone.querySelector(".camera-button"), fallback, (file) => put(file, zone));
   show(zone);
 }
+
+person.addEventListener("input", () => {
+  if (!person.value) return;
+  inputs[1].value = "";
+  show(zones[1]);
+});
 
 acceptFiles((files, target) => {
   const [first, second] = files;
@@ -51,11 +66,12 @@ acceptFiles((files, target) => {
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const empty = inputs.find((input) => !input.files.length);
+  const given = inputs.map((input, at) => input.files.length || (at === 1 && person.value.trim()));
+  const missing = given.findIndex((each) => !each);
   clear();
-  if (empty) {
-    results.append(problem(form, empty.dataset.missing));
-    empty.focus();
+  if (missing >= 0) {
+    results.append(problem(form, zones[missing].dataset.missing));
+    inputs[missing].focus();
     say(announcement(results));
     return;
   }
