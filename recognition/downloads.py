@@ -43,7 +43,7 @@ class DownloadError(RecognitionError):
 
 
 def install_network(
-    network: FaceNetwork, url: str, folder: Path, *, sha256: str = "", progress: Progress = _ignore
+    network: FaceNetwork, url: str, folder: Path, *, sha256: str, progress: Progress = _ignore
 ) -> tuple[Path, str]:
     """Install a checkpoint as the network's `.ckpt`; return its path and SHA-256.
 
@@ -71,7 +71,7 @@ def install(
     url: str,
     target: Path,
     *,
-    sha256: str = "",
+    sha256: str,
     check: Callable[[Path], None] = lambda partial: None,
     progress: Progress = _ignore,
 ) -> tuple[Path, str]:
@@ -85,7 +85,7 @@ def install(
     partial = target.with_name(f"{target.stem}.{_short_hash(url)}.part")
     download(url, partial, progress)
     found = _file_hash(partial)
-    if sha256 and found != sha256.lower():
+    if found != sha256.lower():
         partial.unlink()
         raise DownloadError(
             _(

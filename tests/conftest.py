@@ -126,9 +126,9 @@ def faces() -> Path:
     return photos
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def weights() -> str:
-    """The name of the bundled model, loaded once a session."""
+    """The name of the bundled model, which is loaded, also where a test before unloaded it."""
     from recognition.networks import load_network
 
     return load_network("mobilenetv3_large").network.name

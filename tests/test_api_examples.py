@@ -18,12 +18,14 @@ from enrollment.api.schema import EXAMPLES as GALLERY_EXAMPLES
 from enrollment.models import IdempotentRequest, Purpose
 from recognition.api.schema import EXAMPLES
 from recognition.exceptions import VectorStoreUnavailable
+from recognition.networks import load_network
+from recognition.networks.loader import unload_networks
 from recognition.vector_store import VectorStore
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from tests.enrollment.gallery import set_thresholds
 from tests.pictures import upload
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
+pytestmark = pytest.mark.django_db
 
 ANA, BIA, _ = PEOPLE
 CPF = "123.456.789-09"
@@ -46,6 +48,8 @@ def client(settings) -> APIClient:
     settings.RECOGNITION = settings.RECOGNITION | {"DEVICE": "cpu"}
     set_thresholds()
     cache.clear()
+    unload_networks()  # the examples name what is loaded, which is what they ask for
+    load_network("mobilenetv3_large")
     return APIClient(headers={"host": "127.0.0.1:8000"})
 
 

@@ -60,10 +60,7 @@ NOT_RUN = {
     "pip install ./client": "changes the environment of the tests; the snippets import it from its folder",
     "script/manage fetch_weights yunet": DOWNLOADS,
     "script/manage fetch_weights liveness": DOWNLOADS,
-    "script/manage fetch_weights mobilenetv3_large --accept-unpinned": DOWNLOADS,
-    "script/manage fetch_weights cosface_resnet50 --accept-unpinned": DOWNLOADS,
-    "script/manage fetch_weights edgeface_xs --accept-unpinned": DOWNLOADS,
-    "script/manage fetch_weights NAME --sha256 HASH": DOWNLOADS,
+    "script/manage fetch_weights mobilenetv3_large --url ADDRESS --sha256 HASH": DOWNLOADS,
     **dict.fromkeys(
         (
             "DJANGO_SUPERUSER_USERNAME=me DJANGO_SUPERUSER_PASSWORD='a long pass phrase' docker compose up --detach",

@@ -86,9 +86,16 @@ def test_where_no_file_can_be_written_the_environment_is_named(tmp_path: Path) -
 
 
 def test_weights_that_cannot_be_fetched_are_named_and_the_rest_is_done(tmp_path: Path) -> None:
-    words = ["--fetch", "mobilenetv3_large"]  # refused: its hash is not known
-    done = setup(tmp_path, "--no-input", *words, WEIGHTS_DIR=str(ROOT / "weights"), **ACCOUNT)
-    assert done.returncode == 1 and "Does not work: mobilenetv3_large." in done.stderr
+    words = ["--fetch", "yunet"]
+    done = setup(
+        tmp_path,
+        "--no-input",
+        *words,
+        WEIGHTS_DIR=str(ROOT / "weights"),
+        HTTPS_PROXY="http://127.0.0.1:9",
+        **ACCOUNT,
+    )
+    assert done.returncode == 1 and "Does not work: yunet." in done.stderr
     assert "a drawn picture" in done.stdout
 
 

@@ -118,9 +118,9 @@ def find_weights(name: str) -> WeightsFile:
         return files[0]
     raise WeightsUnavailable(
         gettext(
-            "The model '%(name)s' has no weights on this server. Run 'manage.py fetch_weights %(name)s', "
-            "or put its checkpoint into the weights folder as %(stem)s.ckpt or %(stem)s.safetensors; "
-            "then run 'manage.py reindex'."
+            "The model '%(name)s' has no weights on this server. Put its checkpoint into the weights "
+            "folder as %(stem)s.ckpt or %(stem)s.safetensors, or have it fetched ('manage.py "
+            "fetch_weights %(name)s' says how); then run 'manage.py reindex'."
         )
         % {"name": name, "stem": get_network(name).weights_stem}
     )
@@ -172,8 +172,8 @@ def load_failure(name: str) -> str | None:
 def _does_not_load(name: str, path: Path) -> str:
     return gettext(
         "The weights file %(file)s does not hold the model '%(name)s': it is damaged, incomplete or of "
-        "another network. Replace it ('manage.py fetch_weights %(name)s' downloads a published one), "
-        "then run 'manage.py reindex'. The log names the cause."
+        "another network. Put a whole one in its place ('manage.py fetch_weights %(name)s' says how to "
+        "fetch one), then run 'manage.py reindex'. The log names the cause."
     ) % {"file": path.name, "name": name}
 
 

@@ -24,18 +24,14 @@ CROP_SIZE: Final = 112  # side of the aligned crop that every network reads, in 
 
 @dataclass(frozen=True, slots=True)
 class PublishedWeights:
-    """A weights file that somebody else publishes; `name` is the publisher.
-
-    An empty `sha256` means that nobody here has seen the file. It is downloaded only when the user
-    gives the hash, or accepts whatever the URL returns.
-    """
+    """A weights file that somebody else publishes; `name` is the publisher."""
 
     name: str
     url: str
     licence: str
     gives: str | Promise
     costs: str | Promise
-    sha256: str = ""
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +46,6 @@ class FaceNetwork:
     builder: str  # dotted path of a function that returns the torch module, untrained
     weights_stem: str  # <stem>.ckpt is the user's file, <stem>.safetensors the bundled one
     paper: str  # URL of the paper about the architecture and its loss
-    published: tuple[
-        PublishedWeights, ...
-    ]  # what `manage.py fetch_weights` can install, best first
     is_extra: bool = False  # no bundled weights; used only if `EXTRA_NETWORKS` names it
 
 
@@ -65,24 +58,6 @@ KNOWN_NETWORKS: Final[dict[str, FaceNetwork]] = {
             builder="recognition.networks.mobilenetv3.mobilenetv3_large",
             weights_stem="mobilenetv3_large",
             paper="https://arxiv.org/abs/1905.02244",
-            published=(
-                PublishedWeights(
-                    "yakhyo",
-                    "https://github.com/yakhyo/face-recognition/releases/download/v0.0.1/"
-                    "mobilenetv3_large_mcp.pth",
-                    "MIT; trained on MS1MV2, photos of celebrities whom nobody asked",
-                    _("LFW: 99.53 %, as its publisher says"),
-                    _("14 MB; as fast as the bundled file"),
-                ),
-                PublishedWeights(
-                    "noleak",
-                    "https://huggingface.co/NoLeak/Embeddings-Models/resolve/main/"
-                    "mobilenetv3_large.ckpt",
-                    "not stated",
-                    _("the vectors of the system that this one replaces; accuracy not stated"),
-                    _("14 MB; as fast as the bundled file"),
-                ),
-            ),
         ),
         FaceNetwork(
             name="cosface_resnet50",
@@ -90,16 +65,6 @@ KNOWN_NETWORKS: Final[dict[str, FaceNetwork]] = {
             builder="recognition.networks.resnet.cosface_resnet50",
             weights_stem="resnet50_cosface",
             paper="https://arxiv.org/abs/1801.09414",
-            published=(
-                PublishedWeights(
-                    "noleak",
-                    "https://huggingface.co/NoLeak/Embeddings-Models/resolve/main/"
-                    "resnet50_cosface.ckpt",
-                    "not stated",
-                    _("the vectors of the system that this one replaces; accuracy not stated"),
-                    _("98 MB; as fast as the bundled file"),
-                ),
-            ),
         ),
         FaceNetwork(
             name="edgeface_xs",
@@ -107,16 +72,6 @@ KNOWN_NETWORKS: Final[dict[str, FaceNetwork]] = {
             builder="recognition.networks.edgeface.edgeface_xs",
             weights_stem="edgeface_xs",
             paper="https://arxiv.org/abs/2307.01838",
-            published=(
-                PublishedWeights(
-                    "idiap",
-                    "https://gitlab.idiap.ch/bob/bob.paper.tbiom2023_edgeface/-/raw/master/"
-                    "checkpoints/edgeface_xs_gamma_06.pt",
-                    "stated as BSD-3-Clause and, elsewhere, as for non-commercial use: ask Idiap",
-                    _("LFW: 99.73 %, as its paper says; trained on WebFace260M"),
-                    _("7 MB; not measured here"),
-                ),
-            ),
             is_extra=True,
         ),
     )

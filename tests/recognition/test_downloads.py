@@ -17,9 +17,10 @@ from django.core.management import CommandError, call_command
 from recognition.downloads import CHUNK_BYTES
 from recognition.embedding import embed_crops
 from recognition.extras import EXTRAS
-from recognition.networks import NETWORKS, PublishedWeights, find_weights
+from recognition.networks import PublishedWeights, find_weights
 
 MODEL = "mobilenetv3_large"
+NO_HASH = "0" * 64
 
 
 @dataclass
@@ -99,8 +100,9 @@ def folder(settings, tmp_path):
 
 
 def fetch(publisher: Publisher, **options: str) -> None:
-    options = options or {"accept_unpinned": True}
-    call_command("fetch_weights", MODEL, url=publisher.url, no_progress=True, **options)
+    """Fetch what the publisher offers, by the hash of that unless another one is given."""
+    known = {"url": publisher.url, "sha256": hashlib.sha256(publisher.content).hexdigest()}
+    call_command("fetch_weights", MODEL, no_progress=True, **known | options)
 
 
 def names(folder: Path) -> list[str]:
@@ -166,8 +168,8 @@ def test_failed_download_leaves_the_old_file(publisher, folder, misbehaviour, sa
 
 def test_wrong_hash_is_thrown_away(publisher, folder, capsys):
     with pytest.raises(CommandError):
-        fetch(publisher, sha256="0" * 64)
-    assert "0" * 64 in capsys.readouterr().err
+        fetch(publisher, sha256=NO_HASH)
+    assert NO_HASH in capsys.readouterr().err
     assert names(folder) == []
 
 
@@ -179,11 +181,7 @@ def test_pinned_hash_lets_its_file_in(publisher, folder, checkpoint):
 def test_nobody_answers(folder, capsys):
     with pytest.raises(CommandError):
         call_command(
-            "fetch_weights",
-            MODEL,
-            url="http://127.0.0.1:9/none",
-            no_progress=True,
-            accept_unpinned=True,
+            "fetch_weights", MODEL, url="http://127.0.0.1:9/none", sha256=NO_HASH, no_progress=True
         )
     assert "could not be downloaded" in capsys.readouterr().err
 
@@ -194,32 +192,33 @@ def test_plain_http_is_refused_even_after_a_redirect(publisher, folder, redirect
     if redirected:
         publisher.status, publisher.redirect, url = 302, url, publisher.url
     with pytest.raises(CommandError):
-        call_command("fetch_weights", MODEL, url=url, no_progress=True, accept_unpinned=True)
+        call_command("fetch_weights", MODEL, url=url, sha256=NO_HASH, no_progress=True)
     assert "http://weights.example/model.pth is not HTTPS" in capsys.readouterr().err
     assert names(folder) == []
 
 
-def test_nothing_unpinned_is_fetched_unasked(publisher, folder, capsys):
-    with pytest.raises(CommandError):
-        call_command("fetch_weights", MODEL, url=publisher.url, no_progress=True)
-    assert "say --accept-unpinned" in capsys.readouterr().err
+@pytest.mark.parametrize("given", ["url", "sha256"])
+def test_nothing_is_fetched_without_a_hash(publisher, folder, given):
+    half = {"url": {"url": publisher.url}, "sha256": {"sha256": NO_HASH}}[given]
+    with pytest.raises(CommandError, match="nothing is fetched without one"):
+        call_command("fetch_weights", MODEL, no_progress=True, **half)
+    with pytest.raises(CommandError, match="nothing is fetched without one"):
+        call_command("fetch_weights", MODEL, no_progress=True)
     assert publisher.asked == [] and not folder.exists()
 
 
 def published_files() -> list[PublishedWeights]:
-    of_networks = [item for network in NETWORKS.values() for item in network.published]
-    return of_networks + [item for extra in EXTRAS.values() for item in extra.published.values()]
+    return [item for extra in EXTRAS.values() for item in extra.published.values()]
 
 
 @pytest.mark.parametrize("published", published_files(), ids=lambda item: item.url)
-def test_published_file_is_https_and_pinned_or_said_not_to_be(published, folder, capsys):
+def test_every_published_file_is_https_and_pinned(published, folder, capsys):
     assert published.url.startswith("https://") and published.licence
+    assert re.fullmatch(r"[0-9a-f]{64}", published.sha256)
     call_command("fetch_weights", list=True)
     lines = capsys.readouterr().out.splitlines()
     place = next(n for n, line in enumerate(lines) if line.endswith(published.url))
-    pinned = re.fullmatch(r" +SHA-256 +[0-9a-f]{64}", lines[place + 1])
-    assert bool(pinned) == bool(published.sha256)
-    assert pinned or "not known here" in lines[place + 1]
+    assert lines[place + 1].split() == ["SHA-256", published.sha256]
     assert str(published.gives) in lines[place - 3] and str(published.costs) in lines[place - 2]
 
 
@@ -254,5 +253,5 @@ def test_extra_with_another_hash_is_thrown_away(detector, folder):
 
 
 def test_hash_belongs_to_one_file(folder):
-    with pytest.raises(CommandError, match="name the model that"):
-        call_command("fetch_weights", "liveness", sha256="0" * 64, no_progress=True)
+    with pytest.raises(CommandError, match="for the checkpoint of a model"):
+        call_command("fetch_weights", "liveness", sha256=NO_HASH, no_progress=True)

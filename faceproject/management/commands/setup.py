@@ -21,7 +21,6 @@ from faceproject.environment import write_settings
 from faceproject.first_account import has_admin, make_named_account
 from recognition.api.access import open_to
 from recognition.extras import EXTRAS
-from recognition.networks import KNOWN_NETWORKS
 from recognition.setting import Setting
 
 ASKED: Final = (
@@ -52,8 +51,8 @@ class Command(BaseCommand):
             "--fetch",
             action="append",
             default=[],
-            choices=[*KNOWN_NETWORKS, *EXTRAS],
-            help="weights to download and verify; may be given several times",
+            choices=[*EXTRAS],
+            help="files to download and verify; may be given several times",
         )
         parser.add_argument("--apply", action="store_true", help="leave out the settings")
 

@@ -49,7 +49,7 @@ class Command(BaseCommand):
         self.stdout.write(self.style.MIGRATE_HEADING(network.name))
         if not files:
             self.stdout.write(
-                _("  no file; 'manage.py fetch_weights %(name)s' downloads one")
+                _("  no file; 'manage.py fetch_weights %(name)s' says how to fetch one")
                 % {"name": network.name}
             )
         broken = 0
