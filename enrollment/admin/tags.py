@@ -11,6 +11,7 @@ from enrollment import gallery
 from enrollment.admin import states
 from enrollment.admin.pictures import QUALITY_LABELS
 from enrollment.gallery import GalleryState
+from enrollment.judging import MonthOfMatches, matches_by_month
 from enrollment.models import Doubt
 from recognition.decision import Decision
 from recognition.health import Health, examine
@@ -19,6 +20,7 @@ register = template.Library()
 
 DAYS: Final = 7
 SHOWN_SEARCHES: Final = 8
+MONTHS: Final = 6
 
 
 class DoubtCount(NamedTuple):
@@ -59,6 +61,12 @@ def last_searches() -> dict[str, Any]:
         },
         "entries": gallery.latest_searches(SHOWN_SEARCHES),
     }
+
+
+@register.simple_tag
+def months_of_matches() -> list[MonthOfMatches]:
+    """Return what was shown and said of matches in the last months, newest first."""
+    return matches_by_month(MONTHS)
 
 
 register.simple_tag(states.decision_badge)

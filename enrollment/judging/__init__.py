@@ -9,6 +9,7 @@ from enrollment.judging.audit import (
     keep_examination,
 )
 from enrollment.judging.calibration import Measurement, measure_gallery, save_calibration
+from enrollment.judging.confirmed import MonthOfMatches, matches_by_month
 from enrollment.judging.doubts import (
     Probe,
     dismiss_doubts,
@@ -24,12 +25,14 @@ __all__ = [
     "Diagnosis",
     "Kind",
     "Measurement",
+    "MonthOfMatches",
     "Probe",
     "dismiss_doubts",
     "examine_and_keep",
     "examine_gallery",
     "judge",
     "keep_examination",
+    "matches_by_month",
     "measure_gallery",
     "note_quality",
     "quality_doubts",

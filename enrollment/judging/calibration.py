@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -11,6 +12,7 @@ from django.utils.translation import gettext
 
 from enrollment import journal
 from enrollment.gallery import Weights
+from enrollment.judging.confirmed import CONFIRMED, REJECTED, confirmed_pairs
 from enrollment.judging.gallery_vectors import GalleryVectors, gallery_vectors
 from enrollment.models import Calibration, FaceImage
 from recognition.evaluation import (
@@ -56,6 +58,8 @@ class Measurement:
     persons: int
     pictures: int
     most_alike: list[LikePair]  # enrolled as different persons
+    confirmed: int = 0  # of the genuine pairs, those that operators confirmed
+    rejected: int = 0  # of the impostor pairs, those that operators rejected
 
     @property
     def genuine_pairs(self) -> int:
@@ -74,7 +78,8 @@ class Measurement:
 def measure_gallery(weights: Weights, fmr: float, seed: int = 0) -> Measurement:
     """Draw pairs of enrolled pictures and find the thresholds for the false-match rate `fmr`.
 
-    The same gallery and seed give the same pairs. Pictures without a face and pairs of the same
+    Pairs of a searched face and an enrolled picture that operators confirmed or rejected are among
+    them, if the same weights compared them. The same gallery and seed give the same pairs. Pictures without a face and pairs of the same
     file are left out. Raise `TooFewPairs`.
     """
     # Where detection found no face, the vector describes the whole scene.
@@ -82,9 +87,11 @@ def measure_gallery(weights: Weights, fmr: float, seed: int = 0) -> Measurement:
     chance = np.random.default_rng(seed)
     gallery = _some_of_each_person(gallery_vectors(faces), chance)
     genuine, impostors = _genuine_pairs(gallery, chance), _impostor_pairs(gallery, chance)
-    _check_number(genuine, impostors, fmr)
-    genuine_scores = _similarities(gallery, genuine)
-    scores = _similarities(gallery, impostors)
+    said = confirmed_pairs(weights.model, weights.fingerprint)
+    alike = _similarities(gallery, impostors)
+    genuine_scores = _with(_similarities(gallery, genuine), said[CONFIRMED])
+    scores = _with(alike, said[REJECTED])
+    _check_number(genuine_scores, scores, fmr)
     same = np.repeat([True, False], [len(genuine_scores), len(scores)])
     return Measurement(
         weights,
@@ -94,7 +101,9 @@ def measure_gallery(weights: Weights, fmr: float, seed: int = 0) -> Measurement:
         Verification(np.concatenate([genuine_scores, scores]), same),
         persons=len(np.unique(gallery.persons)),
         pictures=len(gallery.pictures),
-        most_alike=_most_alike(gallery, impostors, scores),
+        most_alike=_most_alike(gallery, impostors, alike),
+        confirmed=len(said[CONFIRMED]),
+        rejected=len(said[REJECTED]),
     )
 
 
@@ -202,6 +211,10 @@ def _similarities(gallery: GalleryVectors, pairs: np.ndarray) -> np.ndarray:
         first, second = gallery.vectors[pairs[start : start + _COMPARED_AT_A_TIME].T]
         parts.append(np.einsum("ij,ij->i", first, second))
     return np.concatenate(parts)
+
+
+def _with(scores: np.ndarray, more: Sequence[float]) -> np.ndarray:
+    return np.concatenate([scores, np.array(more, np.float32)])
 
 
 def _most_alike(

@@ -9,6 +9,7 @@ from recognition.evaluation.drawing import plot
 from recognition.evaluation.embedding import Gallery, embed_pictures, read_descriptors
 from recognition.evaluation.groups import GroupRate, group_rates, read_labels
 from recognition.evaluation.identification import Identification, identification
+from recognition.evaluation.intervals import rate_interval
 from recognition.evaluation.pictures import (
     EvaluationError,
     Pair,
@@ -49,6 +50,7 @@ __all__ = [
     "open_pictures",
     "plot",
     "propose_thresholds",
+    "rate_interval",
     "read_descriptors",
     "read_labels",
     "read_pairs",

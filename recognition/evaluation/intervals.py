@@ -8,6 +8,8 @@ often as its person was drawn, a pair of different people as often as the produc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from math import sqrt
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -70,6 +72,18 @@ def share_interval(
     found = [share(drawn[people]) for drawn in draws(int(people.max()) + 1, replicates)]
     low, high = np.nanpercentile(found, LEVEL)
     return float(low), float(high)
+
+
+def rate_interval(count: int, of: int) -> Interval:
+    """Return the 95 % interval of a rate of which `count` among `of` independent cases were seen.
+
+    Wilson's, which holds for few cases and for none seen. `of` must not be 0.
+    """
+    z = NormalDist().inv_cdf(0.975)
+    rate, spread = count / of, z * z / of
+    middle = (rate + spread / 2) / (1 + spread)
+    reach = z * sqrt(rate * (1 - rate) / of + spread / (4 * of)) / (1 + spread)
+    return max(middle - reach, 0.0), min(middle + reach, 1.0)
 
 
 def draws(count: int, replicates: int) -> Iterator[np.ndarray]:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import io
+from datetime import timedelta
 
 import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 from PIL import Image
 
 from enrollment.gallery.selectors import search_gallery
 from enrollment.gallery.weights import compared_weights, thresholds_in_force
 from enrollment.judging.calibration import TooFewPairs, measure_gallery, save_calibration
-from enrollment.models import Calibration, FaceEmbedding, FaceImage
+from enrollment.judging.confirmed import Share, matches_by_month
+from enrollment.models import (
+    Calibration,
+    FaceEmbedding,
+    FaceImage,
+    Feedback,
+    Person,
+    SearchEntry,
+)
 from recognition.decision import Decision, thresholds_of
 from recognition.embedding import Embeddings
 from recognition.vector_store import get_vector_store
@@ -144,3 +154,58 @@ def test_command_names_the_model_that_has_no_weights(no_weights, tmp_path):
         calibrate(f"--model={MODEL}", f"--plot={tmp_path / 'x.png'}")
     with pytest.raises(CommandError, match="No model has weights here"):
         calibrate(f"--plot={tmp_path / 'x.png'}")
+
+
+def said(verdict: str, similarity: float, person: Person, **more: object) -> Feedback:
+    weights = compared_weights()
+    told = {"model": weights.model, "fingerprint": weights.fingerprint, "decision": "match"}
+    told |= {"verdict": verdict, "similarity": similarity, "person": person, "source": "page"}
+    told["picture_hash"] = f"{Feedback.objects.count()}"
+    return Feedback.objects.create(**told | more)
+
+
+def test_what_operators_said_is_among_the_pairs(tmp_path):
+    add_vectors(THIRTY)
+    before = measure_gallery(compared_weights(), fmr=0.01)
+    person = Person.objects.first()
+    for _each in range(80):
+        said("rejected", 0.9, person)
+    said("confirmed", 0.05, person)
+    said("rejected", 0.9, person, fingerprint="other weights")
+    said("rejected", 0.9, Person(pk=10**6))  # in the trash
+    after = measure_gallery(compared_weights(), fmr=0.01)
+    assert (after.confirmed, after.rejected) == (1, 80)
+    assert after.impostor_pairs == before.impostor_pairs + 80
+    assert after.genuine_pairs == before.genuine_pairs + 1
+    assert after.match.similarity > 0.9 - 0.01 > before.match.similarity
+    assert after.recognised(after.review) < 1
+    assert after.most_alike == before.most_alike
+    text = calibrate("--fmr=0.01", f"--plot={tmp_path / 'scores.png'}")
+    assert "1 confirmed as one person's, 80 rejected" in text
+
+
+def test_the_dashboard_tells_the_confirmed_error_rates_with_their_counts(boss, settings):
+    person = Person.objects.create(person_id="ana")
+    for verdict, decision, count in (
+        ("confirmed", "match", 9),
+        ("rejected", "match", 3),
+        ("confirmed", "review", 1),
+        ("rejected", "review", 5),
+    ):
+        for _each in range(count):
+            said(verdict, 0.5, person, decision=decision)
+    for decision in ["match"] * 212 + ["unknown"] * 4:
+        SearchEntry.objects.create(channel="page", model=MODEL, decision=decision, answers=1)
+    long_ago = timezone.now() - timedelta(days=100)
+    said("rejected", 0.5, person, created_at=long_ago)
+    old = SearchEntry.objects.create(channel="api", model=MODEL, decision="match", answers=1)
+    SearchEntry.objects.filter(pk=old.pk).update(created_at=long_ago)
+    newest, oldest = matches_by_month(6)
+    assert (newest.shown, newest.confirmed, newest.rejected, newest.missed) == (212, 9, 3, 1)
+    assert (newest.wrong, newest.not_matched) == (Share(3, 12), Share(1, 10))
+    assert (oldest.shown, oldest.wrong, oldest.not_matched) == (None, Share(1, 1), None)
+    page = boss.get("/admin/").text
+    assert "of 212 matches shown, 3 rejected." in page
+    assert "3 of 12: 25.0% (8.9% to 53.2%)" in page
+    settings.SEARCH_LOG_DAYS = 0
+    assert matches_by_month(6)[0].shown is None

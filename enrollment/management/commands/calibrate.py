@@ -99,6 +99,13 @@ class Command(BaseCommand):
                 "persons": measurement.persons,
             }
         )
+        if measurement.confirmed or measurement.rejected:
+            message = _(
+                "Among them are those that operators judged: %(confirmed)d confirmed as one person's, "
+                "%(rejected)d rejected."
+            )
+            judged = {"confirmed": measurement.confirmed, "rejected": measurement.rejected}
+            self.stdout.write(message % judged)
         for name in ("match", "review"):
             threshold = getattr(measurement, name)
             message = _(
