@@ -139,7 +139,7 @@ def compare(
     targets = second.faces[:COMPARED_FACES] if second else []
     probe = embed_crops([face.crop.pixels for face in (*faces, *targets)], model)
     thresholds = thresholds_in_force(model)
-    shown = {"thresholds": ShownThresholds.of(thresholds), "model": model}
+    shown: dict[str, Any] = {"thresholds": ShownThresholds.of(thresholds), "model": model}
     if second:
         rows = _pairs(faces, targets, probe.vectors, thresholds)
         whom = None
