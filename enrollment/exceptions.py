@@ -118,3 +118,38 @@ class ConsentNotFound(RecognitionError):
 
     code = "consent_not_found"
     status = 404
+
+
+class AnswerNotFound(RecognitionError):
+    """No kept answer has this number, or not any more."""
+
+    code = "answer_not_found"
+    status = 404
+
+
+class FaceGone(RecognitionError):
+    """A searched face is not kept any more."""
+
+    code = "face_gone"
+    status = 410
+
+
+class CardNotFound(RecognitionError):
+    """The inbox has no such card, or not any more."""
+
+    code = "card_not_found"
+    status = 404
+
+
+class AlreadySettled(RecognitionError):
+    """Somebody was faster."""
+
+    code = "already_settled"
+    status = 409
+
+
+class ActionRefused(RecognitionError):
+    """The action does not settle a card of this kind, or lacks whom it is about."""
+
+    code = "action_refused"
+    status = 400

@@ -1,6 +1,21 @@
 """Read access to the gallery: who is enrolled and who resembles whom. Nothing here writes to the
 gallery."""
 
+from enrollment.gallery.finding import (
+    GALLERY_ORDERS,
+    PERSON_FILTERS,
+    count_of,
+    filtered_persons,
+    find_persons,
+    holds_words,
+    pictures_of_each,
+    shown_persons,
+    shown_slice,
+    sorted_persons,
+    suggested_persons,
+    with_loneliness,
+    with_pictures,
+)
 from enrollment.gallery.namesakes import easily_mistaken
 from enrollment.gallery.previews import SIDES, data_uri, jpeg_uri, thumbnail
 from enrollment.gallery.purposes import (
@@ -17,31 +32,24 @@ from enrollment.gallery.search_log import (
     search_figures,
 )
 from enrollment.gallery.selectors import (
-    GALLERY_ORDERS,
     NO_THRESHOLDS,
     GalleryState,
     SearchHit,
     best_of_person,
     better_kept,
-    count_of,
     doubt_counts,
     faceless_pictures,
-    find_persons,
     gallery_is_empty,
     gallery_state,
     get_person,
-    holds_words,
     merged_id,
     person_meant,
     persons_like,
     picture_of,
     pictures_of,
-    pictures_of_each,
     removals_that_wait,
     search_gallery,
     with_doubts,
-    with_loneliness,
-    with_pictures,
     without_verdict,
 )
 from enrollment.gallery.storage import read_document, read_picture, sync
@@ -55,6 +63,7 @@ from enrollment.gallery.weights import (
 
 __all__ = [
     "GALLERY_ORDERS",
+    "PERSON_FILTERS",
     "GalleryState",
     "NO_THRESHOLDS",
     "SIDES",
@@ -69,6 +78,7 @@ __all__ = [
     "doubt_counts",
     "easily_mistaken",
     "faceless_pictures",
+    "filtered_persons",
     "find_persons",
     "forget_old_searches",
     "gallery_is_empty",
@@ -95,6 +105,10 @@ __all__ = [
     "search_figures",
     "search_gallery",
     "search_thresholds",
+    "shown_persons",
+    "shown_slice",
+    "sorted_persons",
+    "suggested_persons",
     "sync",
     "thresholds_in_force",
     "thumbnail",

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import numpy as np
 from django.db import DatabaseError
-from django.db.models import Count, Exists, OuterRef, Prefetch, Q, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import Count, Exists, OuterRef, Prefetch, QuerySet
 from django.utils import timezone
-from django.utils.translation import gettext, gettext_lazy, ngettext
+from django.utils.translation import gettext, ngettext
 
 from enrollment.exceptions import PersonMerged, PersonNotComparable, PersonNotFound, PictureNotFound
+from enrollment.gallery.finding import with_pictures
 from enrollment.gallery.purposes import DUE_SOON, nearest_of, persons_due, persons_expiring
 from enrollment.gallery.weights import (
     Weights,
@@ -29,8 +29,6 @@ from enrollment.models import (
     MergedId,
     Person,
     Removal,
-    folded,
-    letters_and_digits,
     normalised,
 )
 from recognition.decision import Decision, Thresholds, decide
@@ -259,62 +257,6 @@ def doubt_counts() -> list[tuple[str, int]]:
     return list(
         doubts.annotate(count=Count("face_image", distinct=True)).order_by("-count", "code")
     )
-
-
-def pictures_of_each() -> QuerySet[FaceImage]:
-    """Return a subquery for the pictures of each person of the outer query."""
-    return FaceImage.objects.filter(person=OuterRef("pk")).order_by()
-
-
-def count_of(pictures: QuerySet[FaceImage]) -> Coalesce:
-    """Return an annotation that counts the pictures of the subquery `pictures_of_each()`."""
-    counted = pictures.values("person").annotate(count=Count("pk")).values("count")
-    return Coalesce(Subquery(counted), 0)
-
-
-def with_pictures(persons: QuerySet[Person]) -> QuerySet[Person]:
-    """Annotate persons with `picture_count` and `shown_picture`, the id of the cover or the first
-    picture."""
-    first = pictures_of_each().order_by("pk").values("pk")[:1]
-    return persons.annotate(
-        picture_count=count_of(pictures_of_each()),
-        shown_picture=Coalesce("cover_id", Subquery(first)),
-    )
-
-
-def with_loneliness(persons: QuerySet[Person]) -> QuerySet[Person]:
-    """Annotate persons with `is_alone`: nobody else has a picture."""
-    return persons.annotate(is_alone=~Exists(FaceImage.objects.exclude(person=OuterRef("pk"))))
-
-
-def holds_words(text: str, person: str = "") -> Q:
-    """Return a filter for persons whose id or name contains every word, ignoring accents and case.
-
-    Digits match ids regardless of punctuation. `person` is the lookup path to the person, such as
-    `"person__"`, for rows that refer to one.
-    """
-    found = Q()
-    for word in folded(text).split():
-        here = Q(**{f"{person}search_text__contains": word})
-        digits = letters_and_digits(word)
-        if digits.isdigit():
-            here |= Q(**{f"{person}id_key__contains": digits})
-        found &= here
-    return found
-
-
-def find_persons(text: str = "") -> QuerySet[Person]:
-    """Return the persons that match `holds_words`, annotated by `with_pictures`, ordered by id."""
-    return with_pictures(Person.objects.filter(holds_words(text)))
-
-
-GALLERY_ORDERS: Final = {  # how lists of persons can be sorted: a label, and the columns
-    "id": (gettext_lazy("by id"), ("person_id",)),
-    "name": (gettext_lazy("by name"), ("name", "person_id")),
-    "newest": (gettext_lazy("newest first"), ("-created_at", "-pk")),
-    "most": (gettext_lazy("most pictures first"), ("-picture_count", "person_id")),
-    "fewest": (gettext_lazy("fewest pictures first"), ("picture_count", "person_id")),
-}
 
 
 def get_person(person_id: str, *, among: QuerySet[Person] | None = None) -> Person:

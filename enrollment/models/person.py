@@ -15,7 +15,13 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from enrollment.models.removal import DurablyDeleted
-from enrollment.models.texts import folded, is_printable, letters_and_digits, normalised
+from enrollment.models.texts import (
+    folded,
+    in_natural_order,
+    is_printable,
+    letters_and_digits,
+    normalised,
+)
 
 PERSON_ID_MAX_LENGTH: Final = 200
 NOTES_MAX_LENGTH: Final = 10_000
@@ -23,7 +29,7 @@ KEY_LENGTH: Final = 200  # characters of an indexed key; folding can make a text
 _BLANK: Final = _("The person's id is blank. Give a CPF, a name, or any text.")
 _PATHS: Final = frozenset({".", ".."})  # a URL path cannot contain them
 # Columns computed from the id and the name, so they are saved together.
-_COMPUTED: Final = ("id_key", "name_key", "search_text")
+_COMPUTED: Final = ("id_key", "name_key", "search_text", "id_order")
 
 
 def validate_not_blank(value: str) -> None:
@@ -146,6 +152,14 @@ class Person(DurablyDeleted):
         db_default="",
         help_text="What the words of a search are looked for in.",
     )
+    id_order = models.CharField(
+        max_length=KEY_LENGTH,
+        editable=False,
+        db_index=True,
+        default="",
+        db_default="",
+        help_text="What ids are sorted by: their numbers by value.",
+    )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
@@ -171,7 +185,8 @@ class Person(DurablyDeleted):
 
     def compute(self) -> None:
         """Fill the columns that searches read. Call this before writing rows without `save`."""
-        self.id_key, self.name_key, self.search_text = computed(self.person_id, self.name)
+        for name, value in computed(self.person_id, self.name).items():
+            setattr(self, name, value)
 
     def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
         self.compute()
@@ -189,12 +204,15 @@ def id_is_merged(person_id: str, taker: Person) -> str:
     return message % {"person_id": person_id, "person": taker}
 
 
-def computed(person_id: str, name: str) -> tuple[str, str, str]:
-    """Return `id_key`, `name_key` and `search_text` of a person."""
+def computed(person_id: str, name: str) -> dict[str, str]:
+    """Return what is computed of a person's id and name, by column."""
     key, plain = letters_and_digits(person_id), folded(name)
     # One part a line, so that a search word never matches across two parts.
     text = "\n".join((folded(person_id), plain, key))
-    return key[:KEY_LENGTH], plain[:KEY_LENGTH], text
+    values = (key, plain, text, in_natural_order(person_id))
+    lengths = (KEY_LENGTH, KEY_LENGTH, None, KEY_LENGTH)
+    cut = (value[:length] for value, length in zip(values, lengths, strict=True))
+    return dict(zip(_COMPUTED, cut, strict=True))
 
 
 def tidy_rows(persons: models.Manager[Any]) -> list[int]:
@@ -205,17 +223,32 @@ def tidy_rows(persons: models.Manager[Any]) -> list[int]:
     merges the two. `persons` may be the manager of a migration's historical model.
     """
     taken = set(persons.values_list("person_id", flat=True))
-    renamed, changed = [], []
+    renamed, changed, columns = [], [], _COMPUTED[:3]  # `id_order` came later; see `fill_order`
     for person in persons.only("person_id", "name").iterator(chunk_size=1000):
         tidy = normalised(person.person_id)
         if tidy and tidy not in taken:
             taken.add(tidy)
             person.person_id = tidy
             renamed.append(person.pk)
-        person.id_key, person.name_key, person.search_text = computed(person.person_id, person.name)
+        values = computed(person.person_id, person.name)
+        for column in columns:
+            setattr(person, column, values[column])
         changed.append(person)
-    persons.bulk_update(changed, ["person_id", *_COMPUTED], batch_size=150)
+    persons.bulk_update(changed, ["person_id", *columns], batch_size=150)
     return renamed
+
+
+def fill_order(persons: models.Manager[Any]) -> None:
+    """Fill `id_order` of persons enrolled before there was one.
+
+    `persons` may be the manager of a migration's historical model.
+    """
+    last = 0
+    while some := list(persons.filter(pk__gt=last, id_order="").order_by("pk")[:1000]):
+        last = some[-1].pk
+        for person in some:
+            person.id_order = in_natural_order(person.person_id)[:KEY_LENGTH]
+        persons.bulk_update(some, ["id_order"], batch_size=150)
 
 
 def compute_again(since: datetime) -> int:
@@ -223,7 +256,7 @@ def compute_again(since: datetime) -> int:
     recent = Person.objects.filter(updated_at__gte=since).only("person_id", "name", *_COMPUTED)
     changed = 0
     for person in recent.iterator(chunk_size=1000):
-        values = dict(zip(_COMPUTED, computed(person.person_id, person.name), strict=True))
+        values = computed(person.person_id, person.name)
         if any(getattr(person, name) != value for name, value in values.items()):
             same = Person.objects.filter(pk=person.pk, person_id=person.person_id, name=person.name)
             changed += same.update(**values)

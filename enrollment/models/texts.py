@@ -8,6 +8,8 @@ from typing import Final
 
 # Invisible characters: soft hyphens, zero-width characters, direction marks, invisible operators.
 _INVISIBLE: Final = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+# Digits, without leading zeros; of zero itself, none.
+_NUMBER: Final = re.compile("0*([0-9]+)")
 # Unicode categories: controls, surrogates, line separators and paragraph separators.
 _UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
@@ -40,3 +42,8 @@ def letters_and_digits(text: str) -> str:
     """
     plain = folded(text)
     return "".join(each for each in plain if each.isalnum()) or plain
+
+
+def in_natural_order(text: str) -> str:
+    """Return a key that sorts numbers inside of texts by their value: `emp-2` before `emp-10`."""
+    return _NUMBER.sub(lambda found: f"{len(found[1]):03}{found[1]}", folded(text))

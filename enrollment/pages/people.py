@@ -1,4 +1,4 @@
-"""The pages about persons: list them, show their pictures, and correct mistakes.
+"""The pages about one person: show their pictures, and correct mistakes.
 
 Each view parses, calls one function of `enrollment.enrolling` and renders. All work without
 JavaScript. Deleting and merging ask for confirmation and say what they will do; the message after
@@ -25,21 +25,19 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from enrollment import enrolling, journal
 from enrollment.gallery import (
-    DUE_SOON,
-    GALLERY_ORDERS,
     SearchHit,
     better_kept,
     data_uri,
-    find_persons,
-    persons_expiring,
     persons_like,
     pictures_of,
+    shown_persons,
+    suggested_persons,
     with_loneliness,
     with_pictures,
 )
 from enrollment.models import FaceImage, MergedId, Person
 from enrollment.pages.history import history
-from enrollment.pages.people_forms import AddPicturesForm, DetailsForm, GalleryForm, NewOwnerForm
+from enrollment.pages.people_forms import AddPicturesForm, DetailsForm, NewOwnerForm
 from enrollment.pages.views import FRAGMENT_HEADER
 from enrollment.web import Act, enroll_files, say_done, say_mistakable, undecided
 from recognition.api.access import may, page_permission
@@ -48,7 +46,6 @@ from recognition.exceptions import RecognitionError
 
 logger = logging.getLogger(__name__)
 
-PERSONS_A_PAGE: Final = 60
 PICTURES_A_PAGE: Final = 48
 CANDIDATES: Final = 24  # most persons offered for a choice
 SUGGESTIONS: Final = 6  # most persons suggested because they look like the picture
@@ -103,47 +100,6 @@ def _refusals_as_messages(view: Callable[..., HttpResponse]) -> Callable[..., Ht
 
 @people_page(Act.BROWSE)
 @require_safe
-def gallery(request: HttpRequest) -> HttpResponse:
-    """List the enrolled persons, page by page."""
-    form = GalleryForm(request.GET)
-    form.is_valid()
-    text = form.cleaned_data.get("q", "")
-    order = form.cleaned_data.get("order") or next(iter(GALLERY_ORDERS))
-    _label, by = GALLERY_ORDERS[order]
-    expiring = persons_expiring(DUE_SOON)
-    only_expiring = form.cleaned_data.get("expiring", False)
-    found = find_persons(text).filter(pk__in=expiring) if only_expiring else find_persons(text)
-    pages = Paginator(found.order_by(*by), PERSONS_A_PAGE)
-    context = {
-        "form": form,
-        "q": text,
-        "page": pages.get_page(request.GET.get("page")),
-        "expiring": expiring.count(),
-        "only_expiring": only_expiring,
-    }
-    return show(request, "gallery", context)
-
-
-@people_page(Act.ADD_PERSON)
-@require_http_methods(["GET", "HEAD", "POST"])
-def new_person(request: HttpRequest) -> HttpResponse:
-    """Create a person, and enrol the pictures given."""
-    form = DetailsForm(request.POST or None)
-    pictures = AddPicturesForm(request.POST or None, request.FILES or None)
-    if request.method == "POST" and form.is_valid() and pictures.is_valid():
-        made = enrolling.create_person(**form.cleaned_data)
-        say_mistakable(request, made)
-        if pictures.cleaned_data["pictures"] and may(request, Act.ADD_PICTURES):
-            return _enroll(request, made, pictures)
-        return redirect("person", made.pk)
-    context = {"form": form}
-    if may(request, Act.ADD_PICTURES):
-        context["pictures_form"] = pictures
-    return show(request, "details", context)
-
-
-@people_page(Act.BROWSE)
-@require_safe
 def person(request: HttpRequest, pk: int) -> HttpResponse:
     """Show the person, their pictures with their state, and the possible actions."""
     shown = get_shown(pk)
@@ -177,7 +133,7 @@ def add_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     if not form.is_valid():
         messages.error(request, " ".join(form.errors.get("pictures", ())))
     elif form.cleaned_data["pictures"]:
-        answer = _enroll(request, shown, form)
+        answer = enroll(request, shown, form)
     else:
         messages.error(request, gettext("No picture was chosen. Choose some, then add them."))
     if request.headers.get(FRAGMENT_HEADER):  # the script loads a page when all are through
@@ -185,7 +141,7 @@ def add_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     return answer
 
 
-def _enroll(request: HttpRequest, shown: Person, form: AddPicturesForm) -> HttpResponse:
+def enroll(request: HttpRequest, shown: Person, form: AddPicturesForm) -> HttpResponse:
     """Enrol the uploaded pictures; redirect to the choice of faces if any picture needs one."""
     waits = enroll_files(
         request,
@@ -361,11 +317,13 @@ def _nothing_chosen(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _candidates(request: HttpRequest, shown: Person, picture: FaceImage | None) -> dict[str, Any]:
-    """Return the context with persons to choose: found by name, else similar to the picture."""
+    """Return the context with persons to choose: the chosen one, found by name, or alike."""
+    if chosen_key := _number(request.GET.get("person")):
+        return {"q": "", "candidates": shown_persons([chosen_key]), "is_chosen": True}
     text = (request.POST or request.GET).get("q", "")[:200].strip()
     if text:
-        others = find_persons(text).exclude(pk=shown.pk)[:CANDIDATES]
-        return {"q": text, "candidates": list(others)}
+        found = suggested_persons(text, CANDIDATES + 1)
+        return {"q": text, "candidates": [each for each in found if each != shown][:CANDIDATES]}
     suggestions = _suggestions(picture)
     persons = with_pictures(Person.objects.all()).in_bulk([hit.person.pk for hit in suggestions])
     for hit in suggestions:

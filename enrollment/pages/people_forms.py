@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from enrollment.enrolling import CHANGEABLE
-from enrollment.gallery import GALLERY_ORDERS
+from enrollment.gallery import GALLERY_ORDERS, PERSON_FILTERS
 from enrollment.models import Person
 from enrollment.pages.forms import check_size
 from enrollment.web import PicturesField
@@ -18,15 +18,29 @@ if TYPE_CHECKING:
 
 
 class GalleryForm(forms.Form):
-    """Search text and order of the list of persons; invalid values are ignored."""
+    """Search text, filters and order of the list of persons; invalid values are ignored."""
 
-    expiring = forms.BooleanField(required=False)
     q = forms.CharField(label=_("Search"), required=False, max_length=200)
     order = forms.ChoiceField(
         label=_("Order"),
         required=False,
         choices=[(key, label) for key, (label, _by) in GALLERY_ORDERS.items()],
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, label in PERSON_FILTERS.items():
+            self.fields[name] = forms.BooleanField(label=label, required=False)
+
+    def choices(self) -> tuple[str, list[str], str]:
+        """Return the text, the names of the filters and the name of the order."""
+        self.is_valid()
+        chosen = self.cleaned_data
+        order = chosen.get("order") or next(iter(GALLERY_ORDERS))
+        return chosen.get("q", ""), [name for name in PERSON_FILTERS if chosen.get(name)], order
+
+    def filter_fields(self) -> list[forms.BoundField]:
+        return [self[name] for name in PERSON_FILTERS]
 
 
 class DetailsForm(forms.ModelForm):

@@ -3,14 +3,15 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from enrollment.pages import desk, people, views, work
+from enrollment.pages import desk, gallery, people, views, work
 
 urlpatterns = [
     path("", views.search, name="search"),
     path("compare", views.compare, name="compare"),
     path("pictures/<int:pk>", views.picture, name="picture"),
-    path("people/", people.gallery, name="people"),
-    path("people/new", people.new_person, name="person-new"),
+    path("people/", gallery.gallery, name="people"),
+    path("people/suggest", gallery.suggest, name="people-suggest"),
+    path("people/new", gallery.new_person, name="person-new"),
     path("people/doubts", work.doubts, name="doubts"),
     path("people/audit", work.audit, name="audit"),
     path("people/import", work.upload, name="import-upload"),

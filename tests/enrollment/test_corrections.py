@@ -14,7 +14,7 @@ from django.db.utils import DatabaseError
 from enrollment import index
 from enrollment.enrolling import corrections
 from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
-from enrollment.gallery.selectors import find_persons
+from enrollment.gallery import find_persons
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from tests.enrollment.gallery import enroll, found, stored
 

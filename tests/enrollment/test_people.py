@@ -52,7 +52,7 @@ def test_gallery_is_searched_sorted_and_paged(local, ana, bia, monkeypatch):
     shown = local.get("/people/", {"q": "/I", "order": "newest", "page": "99"}).context["page"]
     assert [each.person_id for each in shown] == ["b/ia"]
     assert b"Nobody was found" in local.get("/people/?q=zoe&order=nonsense").content
-    monkeypatch.setattr("enrollment.pages.people.PERSONS_A_PAGE", 1)
+    monkeypatch.setattr("enrollment.pages.gallery.PERSONS_A_PAGE", 1)
     first = Markup(local.get("/people/?order=fewest"))
     (following,) = first.find("a", rel="next")
     second = local.get("/people/" + following["href"])

@@ -1,0 +1,96 @@
+"""Which unknown faces look like one stranger, found as they come."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterable
+from datetime import datetime
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+
+from enrollment.gallery import Weights, thresholds_in_force
+from enrollment.inbox.sealing import SealBroken, unseal
+from enrollment.models import Probe
+from recognition.decision import Decision
+from recognition.vector_store import EMBEDDING_DIM
+
+MOST_COMPARED: Final = 20_000  # newest waiting faces that a new one is compared with: 40 MB
+_READ_AT_A_TIME: Final = 1_000
+Key = tuple[int, datetime]  # a number alone comes again after a transaction that failed
+
+
+def group_of(vector: np.ndarray, weights: Weights) -> int:
+    """Return the group of the nearest waiting stranger from the `match` threshold on, or a new one.
+
+    `vector` is 512 float32 of length 1. The thresholds rise with the number of faces compared, as
+    those of a search do.
+    """
+    thresholds = thresholds_in_force(weights.model)
+    known = _strangers(weights).nearest(vector) if thresholds else None
+    if thresholds and known:
+        similarity, group, compared = known
+        if similarity >= thresholds.for_search(compared).match.similarity:
+            return group
+    return secrets.randbits(62)
+
+
+@lru_cache(maxsize=4)
+def _strangers(weights: Weights) -> _Strangers:
+    return _Strangers(weights)
+
+
+class _Strangers:
+    """The vectors of the waiting unknown faces, deciphered once and followed since."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+        self._lock = threading.Lock()
+        self._keys: list[Key] = []
+        self._groups = np.empty(0, np.int64)
+        self._vectors = np.empty((0, EMBEDDING_DIM), np.float32)
+
+    def nearest(self, vector: np.ndarray) -> tuple[float, int, int] | None:
+        """Return the highest cosine, its group, and how many faces were compared; None without any."""
+        with self._lock:
+            self._follow()
+            if not self._keys:
+                return None
+            cosines = self._vectors @ vector
+            best = int(cosines.argmax())
+            return float(cosines[best]), int(self._groups[best]), len(self._keys)
+
+    def _follow(self) -> None:
+        """Drop the faces that wait no more, and read those that came."""
+        waiting = Probe.objects.waiting().filter(
+            decision=Decision.UNKNOWN,
+            model=self._weights.model,
+            fingerprint=self._weights.fingerprint,
+            group__isnull=False,
+            vector__isnull=False,
+        )
+        rows = waiting.order_by("-pk").values_list("pk", "created_at", "group")[:MOST_COMPARED]
+        groups: dict[Key, int] = {(pk, at): group for pk, at, group in rows}
+        stay = [place for place, key in enumerate(self._keys) if key in groups]
+        known = [self._keys[place] for place in stay]
+        new = sorted(groups.keys() - set(known))
+        self._keys = known + new
+        self._vectors = np.concatenate([self._vectors[stay], _read(pk for pk, _at in new)])
+        self._groups = np.array([groups[key] for key in self._keys], np.int64)
+
+
+def _read(ids: Iterable[int]) -> np.ndarray:
+    """Return the vectors of these probes, N×512 float32; zeros for what cannot be read."""
+    wanted = list(ids)
+    vectors = np.zeros((len(wanted), EMBEDDING_DIM), np.float32)
+    for start in range(0, len(wanted), _READ_AT_A_TIME):
+        some = wanted[start : start + _READ_AT_A_TIME]
+        sealed = dict(Probe.objects.filter(pk__in=some).values_list("pk", "vector"))
+        for place, pk in enumerate(some, start):
+            try:
+                vectors[place] = np.frombuffer(unseal(sealed.get(pk) or b""), "<f4")
+            except SealBroken:
+                continue
+    return vectors

@@ -1,0 +1,231 @@
+"""Keep searched faces: for a while with their answer, and for the inbox if that is switched on.
+
+Keeping never fails a search: a database that does not answer costs what would have been kept.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+from django.conf import settings
+from django.db import DatabaseError, transaction
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext
+
+from enrollment import journal
+from enrollment.exceptions import AnswerNotFound, FaceGone
+from enrollment.gallery import SearchHit, Weights, compared_weights
+from enrollment.inbox.faces import FacePicture
+from enrollment.inbox.groups import group_of
+from enrollment.inbox.sealing import hash_of_face, seal, unseal
+from enrollment.models import Probe, ProbeChannel, SearchAnswer
+from recognition.decision import Decision
+from recognition.embedding import Crop, crop_again, crop_upload, embed_crops
+from recognition.exceptions import RecognitionError
+
+logger = logging.getLogger(__name__)
+
+UNDO_FOR: Final = timedelta(hours=1)  # a settled face is kept so that it can come back
+UNCERTAIN: Final = frozenset({Decision.REVIEW, Decision.UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True)
+class SearchedFace:
+    """A face that was searched: its crop, its small picture, its vector (512 float32 of length 1).
+
+    `hit` is the nearest enrolled picture, if any; `decision` is that of the search.
+    """
+
+    crop: Crop
+    picture: FacePicture
+    vector: np.ndarray
+    hit: SearchHit | None
+    decision: Decision | None
+
+
+def keeps(channel: str) -> bool:
+    """Return whether the faces of a search by this channel are kept at all."""
+    if settings.KEEP_PROBES_DAYS:
+        return True
+    return channel == ProbeChannel.PAGE and bool(settings.KEEP_ANSWERS_MINUTES)
+
+
+def keep_answer(
+    faces: Sequence[SearchedFace],
+    *,
+    channel: str,
+    username: str,
+    weights: Weights,
+    content: bytes = b"",
+) -> SearchAnswer | None:
+    """Keep the faces of one search, in their order; return the answer, None if nothing is kept.
+
+    What is uncertain of them goes into the inbox for `KEEP_PROBES_DAYS`. `content` is what else it
+    takes to show the answer again; it is encrypted too.
+    """
+    if not faces or not keeps(channel):
+        return None
+    try:
+        now = timezone.now()
+        answer = SearchAnswer(
+            created_at=now,
+            expires_at=now + timedelta(minutes=settings.KEEP_ANSWERS_MINUTES),
+            username=username,
+            channel=channel,
+            model=weights.model,
+            content=seal(content) if content else None,
+        )
+        probes = [_probe(face, number, answer, weights) for number, face in enumerate(faces, 1)]
+        if not settings.KEEP_ANSWERS_MINUTES:
+            probes = [probe for probe in probes if probe.in_inbox]
+        with journal.short_wait(), transaction.atomic():
+            answer.save()
+            Probe.objects.bulk_create(probes)
+    except (DatabaseError, RecognitionError) as error:
+        logger.warning("%d searched faces were not kept: %s", len(faces), error)
+        return None
+    return answer
+
+
+def _probe(face: SearchedFace, place: int, answer: SearchAnswer, weights: Weights) -> Probe:
+    waits = bool(settings.KEEP_PROBES_DAYS) and face.decision in UNCERTAIN
+    last = answer.created_at + timedelta(days=settings.KEEP_PROBES_DAYS)
+    probe = Probe(
+        answer=answer,
+        place=place,
+        created_at=answer.created_at,
+        username=answer.username,
+        channel=answer.channel,
+        model=weights.model,
+        fingerprint=weights.fingerprint,
+        vector=seal(face.vector.astype("<f4").tobytes()),
+        picture_hash=hash_of_face(face.crop.pixels),
+        person=face.hit.person if face.hit else None,
+        similarity=face.hit.similarity if face.hit else None,
+        decision=face.decision or "",
+        kept_until=max(last, answer.expires_at) if waits else answer.expires_at,
+        in_inbox=waits,
+    )
+    _fill(probe, face.picture)
+    if waits and face.decision == Decision.UNKNOWN:
+        probe.group = group_of(face.vector, weights)
+    return probe
+
+
+def _fill(probe: Probe, picture: FacePicture) -> None:
+    probe.picture = seal(picture.jpeg)
+    probe.record = seal(json.dumps(picture.record).encode()) if picture.record else None
+
+
+def keep_refused(
+    picture: FacePicture,
+    crop: Crop | None,
+    *,
+    reason: str,
+    until: datetime,
+    username: str,
+    person: Any = None,
+) -> Probe:
+    """Put a face or picture that an import refused into the inbox, in the caller's transaction.
+
+    `reason` is the code of the error, `person` whom the import named, if there is one. Without a
+    crop the picture shows no face: it can only be discarded.
+    """
+    probe = Probe(
+        username=username,
+        channel=ProbeChannel.IMPORT,
+        picture_hash=hash_of_face(crop.pixels) if crop else "",
+        person=person,
+        reason=reason,
+        kept_until=until,
+        in_inbox=True,
+    )
+    _fill(probe, picture)
+    probe.save()
+    return probe
+
+
+# Reading
+
+
+def answer_of(number: str) -> SearchAnswer:
+    """Return the kept answer with this number. Raise `AnswerNotFound`, also when its time is over."""
+    found = SearchAnswer.objects.filter(number=number, expires_at__gt=timezone.now()).first()
+    if found is None:
+        raise AnswerNotFound(
+            gettext(
+                "There is no answer with this number, or not any more: answers are kept for "
+                "%(minutes)d minutes. Search again."
+            )
+            % {"minutes": settings.KEEP_ANSWERS_MINUTES}
+        )
+    return found
+
+
+def probe_of(number: str, place: int) -> Probe:
+    """Return one face of a kept answer, counted from 1. Raise `AnswerNotFound` or `FaceGone`."""
+    answer = answer_of(number)
+    probe: Probe | None = answer.probes.filter(place=place).first()
+    if probe is None:
+        raise FaceGone(
+            gettext("The answer %(number)s has no face %(place)d, or it is not kept any more.")
+            % {"number": number, "place": place}
+        )
+    return probe
+
+
+def read_face(probe: Probe) -> bytes:
+    """Return the JPEG of the face with a margin. Raise `FaceGone` or `SealBroken`."""
+    if probe.picture is None:
+        raise FaceGone(gettext("This face is not kept any more."))
+    return unseal(probe.picture)
+
+
+def read_record(probe: Probe) -> dict[str, Any] | None:
+    """Return the `Crop.face_record` of the face in pixels of its picture; None for a crop."""
+    return None if probe.record is None else json.loads(unseal(probe.record))
+
+
+def vector_of(probe: Probe) -> tuple[np.ndarray, Weights] | None:
+    """Return the face's vector (512 float32 of length 1) by weights in use, and these weights.
+
+    It is computed anew when the stored one was made with others; None where that is impossible.
+    Raise `RecognitionError`.
+    """
+    weights = compared_weights()
+    own = Weights(probe.model, probe.fingerprint)
+    if probe.vector is not None and probe.model and compared_weights(probe.model) == own:
+        return np.frombuffer(unseal(probe.vector), "<f4"), own
+    if weights is None:
+        return None
+    jpeg, record = read_face(probe), read_record(probe)
+    options: Any = {"use_face_detection": False}
+    crop = crop_again(jpeg, record) if record else crop_upload(jpeg, **options)[0]
+    made = embed_crops([crop.pixels], weights.model)
+    return made.vectors[0], Weights(made.model, made.fingerprint)
+
+
+# Forgetting
+
+
+def forget_old_faces() -> int:
+    """Delete answers and faces whose time is over; return how many faces.
+
+    Fewer days and minutes, set meanwhile, hold for what is kept already.
+    """
+    now = timezone.now()
+    latest = now - timedelta(minutes=settings.KEEP_ANSWERS_MINUTES)
+    SearchAnswer.objects.filter(Q(expires_at__lte=now) | Q(created_at__lte=latest)).delete()
+    day = now - timedelta(days=settings.KEEP_PROBES_DAYS)
+    searched = Probe.objects.exclude(channel=ProbeChannel.IMPORT).filter(in_inbox=True)
+    searched.filter(created_at__lte=day).update(in_inbox=False)
+    over = Q(in_inbox=False, answer=None) | Q(in_inbox=True, kept_until__lte=now)
+    over |= Q(settled_at__lte=now - UNDO_FOR)
+    return Probe.objects.filter(over).delete()[0]
