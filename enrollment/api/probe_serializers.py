@@ -215,9 +215,22 @@ class ThresholdsSerializer(AnswerSerializer):
     )
 
 
+class AnswerNumberField(serializers.CharField):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            source="answer.number",
+            required=False,
+            help_text=_(
+                "Where searched faces are kept: the number of this answer, for the inbox and feedback."
+            ),
+            **kwargs,
+        )
+
+
 class SearchResponseSerializer(FaceHitsSerializer):
     success = serializers.BooleanField(read_only=True, default=True)
     model = serializers.CharField()
+    answer_number = AnswerNumberField()
     thresholds = ThresholdsSerializer(
         allow_null=True, help_text=_("What decides; null when nobody measured the weights in use.")
     )
@@ -265,3 +278,4 @@ class VerifyResponseSerializer(AnswerSerializer):
     use_face_detection = serializers.BooleanField()
     source = FaceDescriptionSerializer()
     target = EnrolledFaceSerializer()
+    answer_number = AnswerNumberField()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.files.uploadedfile import UploadedFile
@@ -15,6 +16,7 @@ from enrollment.api import probe_serializers as serializers
 from enrollment.exceptions import PersonNotComparable, PersonNotFound
 from enrollment.gallery import (
     NO_THRESHOLDS,
+    SearchHit,
     best_of_person,
     note_search,
     note_verification,
@@ -24,8 +26,9 @@ from enrollment.gallery import (
     thresholds_in_force,
     without_verdict,
 )
-from enrollment.models import FaceEmbedding, Person, SearchEntry
-from enrollment.web import Act, found_by, is_found, searchable_by
+from enrollment.inbox import FacePicture, face_pictures_of, keeps
+from enrollment.models import FaceEmbedding, Person, ProbeChannel, SearchEntry
+from enrollment.web import Act, found_by, is_found, keep_search, searchable_by
 from recognition.api.access import may
 from recognition.api.views import UploadView, crop_file
 from recognition.decision import Thresholds, decide
@@ -54,11 +57,14 @@ class SearchView(UploadView):
             thresholds=thresholds,
             persons=searchable_by(request),
         )
+        nearest = found
         found = [
             without_verdict(hits) if crop and crop.lacks_face else hits
             for crop, hits in zip(crops, found_by(request, found, thresholds), strict=True)
         ]
         note_search(request, SearchEntry.Channel.API, form["model"], found)
+        pictures = _pictures(form.get("image"), crops, ProbeChannel.API)
+        kept = keep_search(request, ProbeChannel.API, pictures, embeddings, nearest, thresholds)
         faces = [
             {
                 "crop": crop,
@@ -67,7 +73,7 @@ class SearchView(UploadView):
             }
             for crop, hits in zip(crops, found, strict=True)
         ]
-        body = {**faces[0], "model": form["model"], "thresholds": thresholds}
+        body = {**faces[0], "model": form["model"], "thresholds": thresholds, "answer": kept}
         if form["all_faces"]:
             body["faces"] = faces
         return Response(serializers.SearchResponseSerializer.answer(body, request))
@@ -82,6 +88,17 @@ def _probe(form: dict[str, Any]) -> tuple[list[Crop | None], Embeddings]:
     load_network(model)  # report an unusable model before reading the picture
     crops = crop_file(form["image"], form, all_faces=form["all_faces"])
     return list(crops), embed_crops([crop.pixels for crop in crops], model)
+
+
+def _pictures(
+    file: UploadedFile | None, crops: Sequence[Crop | None], channel: str
+) -> list[tuple[Crop | None, FacePicture | None]]:
+    """Return each crop of the file with what is to be kept of it; None where nothing is."""
+    seen = [crop for crop in crops if crop]
+    if file is None or not seen or not keeps(channel):
+        return [(crop, None) for crop in crops]
+    file.seek(0)
+    return list(zip(seen, face_pictures_of(file.read(), seen), strict=True))
 
 
 def _decided(
@@ -108,23 +125,29 @@ class VerifyView(UploadView):
         source = _crop("source_image", form)
         target: Crop | FaceEmbedding | None
         try:
-            target, similarity = _compare(source, form, searchable_by(request))
+            target, similarity, probe = _compare(source, form, searchable_by(request))
         except (PersonNotFound, PersonNotComparable):
             if may(request, Act.BROWSE):
                 raise
-            target, similarity = None, -1.0
+            target, similarity, probe = None, -1.0, None
         verdict = _verdict(similarity, form, source, target)
-        if isinstance(target, FaceEmbedding):
-            person = target.face_image.person
-            note_verification(request, form["model"], person, similarity, verdict["decision"])
+        kept = None
+        if isinstance(target, FaceEmbedding) and probe:
+            picture, decision = target.face_image, verdict["decision"]
+            note_verification(request, form["model"], picture.person, similarity, decision)
+            pictures = _pictures(form["source_image"], [source], ProbeChannel.VERIFY)
+            hits = [[SearchHit(target.pk, similarity, decision, picture)]]
+            limits = thresholds_in_force(form["model"])
+            kept = keep_search(request, ProbeChannel.VERIFY, pictures, probe, hits, limits)
         if "person_id" in form and not self._may_know(similarity, form, source):
-            verdict, target = _nobody_alike(form, source), None
+            verdict, target, kept = _nobody_alike(form, source), None, None
         body = {
             **verdict,
             "model": form["model"],
             "use_face_detection": form["use_face_detection"],
             "source": {"crop": source},
             "target": {"crop": target},
+            "answer": kept,
         }
         return Response(serializers.VerifyResponseSerializer.answer(body, request))
 
@@ -141,16 +164,17 @@ class VerifyView(UploadView):
 
 def _compare(
     source: Crop, form: dict[str, Any], persons: QuerySet[Person] | None
-) -> tuple[Crop | FaceEmbedding, float]:
-    """Return the face or embedding that the face was compared with, and the cosine."""
+) -> tuple[Crop | FaceEmbedding, float, Embeddings]:
+    """Return the face or embedding that the face was compared with, the cosine, and the vectors."""
     if "person_id" in form:
         # Look the person up last, so that the time does not tell a known id from an unknown one.
         probe = embed_crops([source.pixels], form["model"])
         (best,) = best_of_person(probe, person_meant(form["person_id"], among=persons))
-        return best
+        return *best, probe
     target = _crop("target_image", form)
-    first, second = embed_crops([source.pixels, target.pixels], form["model"]).vectors
-    return target, float(first @ second)
+    probe = embed_crops([source.pixels, target.pixels], form["model"])
+    first, second = probe.vectors
+    return target, float(first @ second), probe
 
 
 def _crop(field: str, form: dict[str, Any]) -> Crop:

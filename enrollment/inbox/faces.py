@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 
 from recognition.alignment import is_enlarged
+from recognition.conf import get_settings
 from recognition.detection import Face
 from recognition.embedding import Crop
-from recognition.imaging import DecodedImage, read_image
+from recognition.imaging import DecodedImage, opened_image, read_image
 
 SIDE: Final = 320  # pixels, at most
 REACH: Final = 0.75  # half side of the picture, as a share of the face's longer side
@@ -70,3 +71,9 @@ def _jpeg(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
+
+
+def face_pictures_of(data: bytes, crops: Iterable[Crop]) -> list[FacePicture]:
+    """Like `face_pictures`, for a file that is not open any more."""
+    with opened_image(data, side=get_settings().detection_max_side) as image:
+        return face_pictures(image, data, crops)

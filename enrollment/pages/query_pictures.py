@@ -19,7 +19,9 @@ from enrollment.gallery import (
     search_gallery,
     search_thresholds,
 )
-from enrollment.web import found_by, picture_address, searchable_by
+from enrollment.inbox import FacePicture, face_pictures, keeps
+from enrollment.models import ProbeChannel
+from enrollment.web import found_by, keep_search, picture_address, searchable_by
 from recognition.decision import Decision, Thresholds
 from recognition.detection import Face, looks_for_faces
 from recognition.embedding import Crop, embed_crops, opened_upload
@@ -148,6 +150,7 @@ class QueryFace:
     mark: NumberMark | None
     hits: list[ShownHit] = field(default_factory=list)
     is_unlike_all: bool = False  # no hit that the user may see
+    kept: FacePicture | None = None  # what is kept of it, where anything is
     key: str = field(default_factory=lambda: token_hex(4))  # unique among results on the same page
 
     @property
@@ -220,20 +223,28 @@ def percent(similarity: float) -> float:
     return 100 * min(max(similarity, 0.0), 1.0)
 
 
-def read_pictures(files: Iterable[UploadedFile]) -> list[QueryPicture | Problem]:
+def read_pictures(
+    files: Iterable[UploadedFile], *, keep: bool = False
+) -> list[QueryPicture | Problem]:
     """Return each picture with all its faces, or its problem, in the given order.
 
-    A picture without a face is a problem, unless detection is disabled in the settings.
+    A picture without a face is a problem, unless detection is disabled in the settings. With `keep`
+    each face has what is to be kept of it.
     """
-    return [_read_picture(file) for file in files]
+    return [_read_picture(file, keep) for file in files]
 
 
-def _read_picture(file: UploadedFile) -> QueryPicture | Problem:
-    name = file.name or ""
-    upload = opened_upload(file.read(), all_faces=True, require_face=looks_for_faces())
+def _read_picture(file: UploadedFile, keep: bool) -> QueryPicture | Problem:
+    name, content = file.name or "", file.read()
+    upload = opened_upload(content, all_faces=True, require_face=looks_for_faces())
     try:
         with upload as (image, crops):
-            return QueryPicture.of(name, image, crops)
+            picture = QueryPicture.of(name, image, crops)
+            if keep:
+                kept = face_pictures(image, content, crops)
+                for face, its in zip(picture.faces, kept, strict=True):
+                    face.kept = its
+            return picture
     except RecognitionError as error:
         return Problem.of(error, name)
 
@@ -257,7 +268,7 @@ def identify(
     its place.
     """
     find_weights(model)  # report an unusable model before reading the pictures
-    pictures = read_pictures(files)
+    pictures = read_pictures(files, keep=keeps(ProbeChannel.PAGE))
     faces = asked_faces(pictures)
     shown = {"pictures": pictures, "model": model}
     if gallery_is_empty():
@@ -276,6 +287,15 @@ def identify(
         for face, hits in zip(faces, found_by(request, found, thresholds), strict=True):
             face.hits = [ShownHit.of(hit, request) for hit in hits]
             face.is_unlike_all = bool(thresholds) and not hits
+        if any(found):
+            shown["answer"] = keep_search(
+                request,
+                ProbeChannel.PAGE,
+                [(face.crop, face.kept) for face in faces],
+                probe,
+                found,
+                thresholds,
+            )
     return shown | {
         "thresholds": ShownThresholds.of(thresholds),
         "nothing_indexed": bool(faces) and not any(found),

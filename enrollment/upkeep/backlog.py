@@ -23,7 +23,7 @@ from django.utils import timezone
 from django_tasks import TaskResultStatus
 from django_tasks_db.models import DBTaskResult
 
-from enrollment import enrolling, gallery, index, journal, judging
+from enrollment import enrolling, gallery, inbox, index, journal, judging
 from enrollment.models import FaceEmbedding, FaceImage, Removal, compute_again
 from enrollment.upkeep.deciding import note_settings
 from enrollment.upkeep.figures import LAST_PASS
@@ -242,6 +242,7 @@ class BacklogThread(threading.Thread):
             enrolling.forget_old_requests,
             forget_old_tasks,
             gallery.forget_old_searches,
+            self._forget_faces,
             journal.forget_old_lines,
             note_settings,
             self._delete_due_persons,
@@ -261,6 +262,10 @@ class BacklogThread(threading.Thread):
         except Exception:  # noqa: BLE001 (the thread must outlive whatever one pass meets)
             logger.exception("Work that was left could not be done")
         return False
+
+    def _forget_faces(self) -> None:
+        if forgotten := inbox.forget_old_faces():
+            logger.info("Deleted %d searched faces whose time is over", forgotten)
 
     def _delete_due_persons(self) -> None:
         if expired := delete_due_persons(self._stopping.is_set):

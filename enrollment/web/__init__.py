@@ -6,6 +6,7 @@ from enrollment.web.auditing import audit_report
 from enrollment.web.downloads import document_response, export_response
 from enrollment.web.face_choice import choose_faces
 from enrollment.web.importing import import_pictures, import_run, may_import
+from enrollment.web.keeping import keep_search, kept_for
 from enrollment.web.picture_fields import PicturesField
 from enrollment.web.picture_responses import picture_response
 from enrollment.web.place import Place
@@ -42,6 +43,8 @@ __all__ = [
     "import_pictures",
     "import_run",
     "is_found",
+    "keep_search",
+    "kept_for",
     "may_import",
     "may_see",
     "may_undo",
