@@ -68,6 +68,7 @@ from enrollment.enrolling.trash_items import (
     end_import,
     import_key,
     in_trash,
+    new_settlement,
     trashed_person,
 )
 from enrollment.enrolling.undo import undo
@@ -154,6 +155,7 @@ __all__ = [
     "move_to_new_person",
     "save_person",
     "restore",
+    "new_settlement",
     "public_key",
     "purposes_named",
     "read_erased_list",

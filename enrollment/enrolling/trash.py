@@ -164,6 +164,7 @@ def erase_item(pk: int) -> None:
         rows = deleted_rows(item=item)
         _erase_all_of(keys_of(rows))
         _erase(TrashedPart.objects.filter(item=pk))
+        Probe.objects.filter(settled_in=pk).delete()
         TrashItem.objects.filter(pk=pk).delete()
         for person in rows:
             if isinstance(person, Person) and not _is_anybodys(person.person_id):
@@ -200,6 +201,7 @@ def _erase_all_of(keys: set[int]) -> int:
     items = list(theirs.order_by().values_list("item", flat=True).distinct())
     count = _erase(theirs)
     theirs.delete()
+    Probe.objects.filter(settled_in__in=whole.values("pk")).delete()
     whole.delete()
     TrashItem.objects.filter(pk__in=items, parts=None).delete()
     return count

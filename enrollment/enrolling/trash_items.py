@@ -61,6 +61,16 @@ def end_import(item: TrashItem | None, pictures: int) -> TrashItem | None:
     return None
 
 
+def new_settlement(label: str, **values: Any) -> TrashItem | None:
+    """Store an item that takes back what was settled in the inbox; return None with `TRASH_DAYS=0`.
+
+    `facts` are keys: the `pictures` enrolled for faces (with `is_new`: of somebody new), dismissed
+    `doubts`, `pairs` said to be two, and `feedback` remembered with it. Faces name the item
+    themselves.
+    """
+    return new_item(Kind.SETTLED, label, **values)
+
+
 def in_parts(ids: Sequence[int]) -> Iterator[Sequence[int]]:
     """Yield the ids in batches whose rows fit into memory."""
     for start in range(0, len(ids), PICTURES_AT_A_TIME):

@@ -1,4 +1,4 @@
-"""Take back an act that the trash keeps: a deletion, a move, a merge, an import."""
+"""Take back an act that the trash keeps: a deletion, a move, a merge, an import, a settlement."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils.translation import gettext
 
 from enrollment import journal
@@ -23,7 +23,17 @@ from enrollment.enrolling.trash import put_away
 from enrollment.enrolling.trash_items import Kind, held, in_parts, new_item
 from enrollment.enrolling.waiting import move_waiting
 from enrollment.exceptions import NotUndoable
-from enrollment.models import Consent, FaceImage, Feedback, MergedId, Person, TrashItem
+from enrollment.models import (
+    Consent,
+    DistinctPair,
+    Doubt,
+    FaceImage,
+    Feedback,
+    MergedId,
+    Person,
+    Probe,
+    TrashItem,
+)
 
 _FIELDS: Final = {each.name: each for each in Person._meta.fields}
 
@@ -42,6 +52,8 @@ def undo(item: TrashItem, *, person_id: str | None = None) -> Restored:
             return _undo_merge(item, person_id)
         case Kind.IMPORT:
             return _undo_import(item)
+        case Kind.SETTLED:
+            return _undo_settled(item)
     return restore(item, person_id=person_id)
 
 
@@ -136,16 +148,39 @@ def _undo_import(item: TrashItem) -> Restored:
     ours = FaceImage.objects.filter(upload_key__startswith=f"{item.facts['key']}:")
     with journal.changes():
         item = held(item.pk)
-        owners = locked_persons(ours.order_by().values_list("person", flat=True).distinct())
-        if not owners:
+        if not ours.exists():
             raise NotUndoable(gettext("None of the imported pictures is there any more."))
-        others = FaceImage.objects.filter(person=OuterRef("pk")).exclude(pk__in=ours.values("pk"))
-        made = Person.objects.filter(pk__in=owners, created_at__gte=item.created_at)
-        new = list(made.filter(~Exists(others)).order_by("pk"))
-        ids = list(ours.values_list("pk", flat=True))
-        _journal(item, None, ids, owners.values())
-        item.delete()
-        undone = new_item(Kind.PERSON if new else Kind.PICTURES, item.label, new)
-        if undone:
-            put_away(undone, new, ours)
+        return _take_back(item, ours, Person.objects.filter(created_at__gte=item.created_at))
+
+
+def _undo_settled(item: TrashItem) -> Restored:
+    """Take back what was settled in the inbox: what is still kept of the faces waits there again."""
+    with journal.changes():
+        item = held(item.pk)
+        facts, made = item.facts, Person.objects.none()
+        ours = FaceImage.objects.filter(pk__in=facts.get("pictures", ()))
+        if facts.get("is_new"):
+            made = Person.objects.filter(pk=item.taker_pk or 0)
+        faces = Probe.objects.filter(settled_in=item.pk)
+        back = faces.update(settled_at=None, settled_as="", settled_by="", settled_in=None)
+        doubts = Doubt.with_dismissed.filter(pk__in=facts.get("doubts", ()))
+        back += doubts.update(dismissed_at=None, dismissed_by="")
+        back += DistinctPair.objects.filter(pk__in=facts.get("pairs", ())).delete()[0]
+        Feedback.objects.filter(pk__in=facts.get("feedback", ())).delete()
+        if not back and not ours.exists():
+            raise NotUndoable(gettext("Nothing of what was settled is kept any more."))
+        return _take_back(item, ours, made)
+
+
+def _take_back(item: TrashItem, ours: QuerySet[FaceImage], made: QuerySet[Person]) -> Restored:
+    """Put the pictures into the trash, with those of their persons who were `made` with them."""
+    owners = locked_persons(set(ours.values_list("person_id", flat=True)))
+    others = FaceImage.objects.filter(person=OuterRef("pk")).exclude(pk__in=ours.values("pk"))
+    new = list(made.filter(~Exists(others), pk__in=owners).order_by("pk"))
+    ids = list(ours.values_list("pk", flat=True))
+    _journal(item, None, ids, owners.values())
+    item.delete()
+    kind = Kind.PERSON if new else Kind.PICTURES
+    if ids and (undone := new_item(kind, item.label, new)):
+        put_away(undone, new, ours)
     return Restored([], ids)

@@ -2,6 +2,7 @@
 
 from enrollment.inbox.card import Action, Candidate, Card, Filters, Kind
 from enrollment.inbox.faces import FacePicture, face_pictures, face_pictures_of
+from enrollment.inbox.feedback import Verdict, give_feedback, rejections
 from enrollment.inbox.keeping import (
     SearchedFace,
     answer_of,
@@ -14,6 +15,9 @@ from enrollment.inbox.keeping import (
     read_record,
 )
 from enrollment.inbox.sealing import SealBroken, hash_of_face, seal, unseal
+from enrollment.inbox.sections import MOST_COUNTED, count
+from enrollment.inbox.settling import Settled, discard_faces, enroll_faces, settle
+from enrollment.inbox.showing import card, cards
 
 __all__ = [
     "Action",
@@ -22,12 +26,21 @@ __all__ = [
     "FacePicture",
     "Filters",
     "Kind",
+    "MOST_COUNTED",
     "SealBroken",
     "SearchedFace",
+    "Settled",
+    "Verdict",
     "answer_of",
+    "card",
+    "cards",
+    "count",
+    "discard_faces",
+    "enroll_faces",
     "face_pictures",
     "face_pictures_of",
     "forget_old_faces",
+    "give_feedback",
     "hash_of_face",
     "keep_answer",
     "keep_refused",
@@ -35,6 +48,8 @@ __all__ = [
     "probe_of",
     "read_face",
     "read_record",
+    "rejections",
     "seal",
+    "settle",
     "unseal",
 ]

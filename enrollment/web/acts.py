@@ -34,12 +34,14 @@ _UNDOING: Final = {
     TrashItem.Kind.MOVE: (Act.CHANGE_PICTURES,),
     TrashItem.Kind.MERGE: (Act.DELETE_PERSON,),
     TrashItem.Kind.IMPORT: (Act.DELETE_PICTURES, Act.DELETE_PERSON),
-    TrashItem.Kind.SETTLED: (Act.ADD_PICTURES, Act.CHANGE_PICTURES),
 }
 
 
 def acts_to_undo(item: TrashItem) -> tuple[Act, ...]:
     """Return what one must be allowed to undo the item, or to erase it: the act itself."""
+    if item.kind == TrashItem.Kind.SETTLED:
+        corrects = item.facts.keys() & {"doubts", "pairs"}
+        return (Act.CHANGE_PICTURES,) if corrects else (Act.ADD_PICTURES,)
     return _UNDOING[TrashItem.Kind(item.kind)]
 
 

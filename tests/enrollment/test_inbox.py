@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import numpy as np
 import pytest
 from django.utils import timezone
 
-from enrollment import inbox
-from enrollment.inbox import groups
-from enrollment.models import Probe, ProbeChannel, SearchAnswer
+from enrollment import enrolling, inbox
+from enrollment.exceptions import ActionRefused, AlreadySettled, CardNotFound
+from enrollment.inbox import Action, Filters
+from enrollment.judging import examine_and_keep
+from enrollment.models import (
+    DistinctPair,
+    Doubt,
+    FaceImage,
+    Feedback,
+    JournalEntry,
+    Person,
+    Probe,
+    SearchAnswer,
+    TrashItem,
+)
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
-from tests.enrollment.gallery import enroll, set_thresholds
+from tests.enrollment.gallery import MODEL, add_vectors, enroll, found, set_thresholds
 from tests.pictures import upload
 
 ANA, BIA, CAL = PEOPLE
@@ -21,7 +32,7 @@ ANA, BIA, CAL = PEOPLE
 @pytest.fixture(scope="module")
 def photos() -> dict[tuple[int, int], bytes]:
     """Drawn photos, by person and shot."""
-    return {(seed, shot): as_jpeg(draw_face(seed, shot)) for seed in PEOPLE for shot in range(3)}
+    return {(seed, shot): as_jpeg(draw_face(seed, shot)) for seed in PEOPLE for shot in range(2)}
 
 
 @pytest.fixture
@@ -35,12 +46,20 @@ def search(api, content: bytes, **fields):
     return response.json()
 
 
-def test_faces_are_kept_by_choice_only_and_sealed(api, client, db, settings, photos, tmp_path):
+def keys(kind: str = "") -> list[str]:
+    return [each.key for each in inbox.cards(Filters(kind=kind), limit=50)]
+
+
+def last_line() -> JournalEntry:
+    return JournalEntry.objects.filter(chain="changes").order_by("-number")[0]
+
+
+def test_faces_are_kept_by_choice_only_and_sealed(api, admin_client, settings, photos):
     enroll("ana", photos[ANA, 0], use_face_detection=True)
     set_thresholds(0.999, 0.998)
     assert "answer_number" not in search(api, photos[BIA, 0])
     settings.KEEP_ANSWERS_MINUTES = 0
-    client.post("/", {"images": [upload(photos[BIA, 0])]})
+    admin_client.post("/", {"images": [upload(photos[BIA, 0])], "model": MODEL, "top_k": 5})
     assert not Probe.objects.exists()
     settings.KEEP_PROBES_DAYS = 3
     number = search(api, photos[BIA, 0])["answer_number"]
@@ -53,3 +72,124 @@ def test_faces_are_kept_by_choice_only_and_sealed(api, client, db, settings, pho
     assert key.stat().st_mode & 0o777 == 0o600
     with pytest.raises(inbox.SealBroken, match="sealing_key"):
         inbox.unseal(bytes(probe.picture)[:-1] + b"\0\0")
+
+
+def test_an_answer_of_the_page_is_kept_for_an_hour_and_gone_after_it(
+    admin_client, photos, settings
+):
+    enroll("ana", photos[ANA, 0], use_face_detection=True)
+    assert "60 minutes" in admin_client.get("/").content.decode()
+    form = {"images": [upload(photos[ANA, 1])], "model": MODEL, "top_k": 5}
+    assert admin_client.post("/", form).status_code == 200
+    answer = SearchAnswer.objects.get()
+    probe = inbox.probe_of(answer.number, 1)
+    assert not probe.in_inbox and inbox.count() == 0
+    assert inbox.forget_old_faces() == 0
+    settings.KEEP_ANSWERS_MINUTES = 1  # fewer hold for what is kept already
+    SearchAnswer.objects.update(created_at=timezone.now() - timedelta(minutes=2))
+    assert inbox.forget_old_faces() == 1
+    assert not SearchAnswer.objects.exists()
+
+
+def test_a_stranger_who_came_often_is_one_card_and_one_act_names_all(api, keeping, photos):
+    enroll("ana", photos[ANA, 0], use_face_detection=True)
+    set_thresholds(0.99, 0.98)
+    for _time in range(3):
+        search(api, photos[BIA, 0])
+    other = search(api, photos[CAL, 0])["answer_number"]
+    first, second = inbox.cards(limit=10)
+    assert (first.size, second.size) == (3, 1) and "3 times" in first.why
+    assert second.probe.answer.number == other and second.likeliest == Action.NEW
+    assert [each.key for each in inbox.cards(limit=1, offset=1)] == [second.key]
+    assert inbox.cards(limit=9, leave_out=[first.key, second.key]) == []
+    settled = inbox.settle([first.key], "new", new={"person_id": "bia", "name": "Bia"})
+    assert (settled.count, settled.pictures, settled.person.name) == (3, 1, "Bia")
+    assert found(photos[BIA, 1])[0] == "bia" and keys("probe") == [second.key]
+    assert last_line().action == "settled" and last_line().facts["faces"] == 3
+    with pytest.raises(AlreadySettled):
+        inbox.settle([first.key], "assign", person=settled.person)
+    enrolling.undo(settled.undo[0])
+    assert not Person.objects.filter(person_id="bia").exists()
+    assert keys("probe") == [first.key, second.key]
+    again = inbox.settle([first.key], "new", new={"person_id": "bia"}, whole_group=False)
+    assert again.count == 1 and len(keys("probe")) == 2
+
+
+def test_assigning_what_was_to_be_reviewed_teaches(api, keeping, photos):
+    ana = enroll("ana", photos[ANA, 0], use_face_detection=True).person
+    set_thresholds(0.9999, 0.1)
+    search(api, photos[ANA, 1])
+    (card,) = inbox.cards(Filters(kind="probe", person=ana.pk), limit=5)
+    assert (card.likeliest, card.candidates[0].person) == (Action.ASSIGN, ana)
+    settled = inbox.settle([card.key], "assign", person=ana)
+    said = Feedback.objects.get()
+    assert (said.verdict, said.person, said.decision) == ("confirmed", ana, "review")
+    assert ana.face_images.count() == 2
+    enrolling.undo(settled.undo[0])
+    assert not Feedback.objects.exists() and ana.face_images.count() == 1
+    bia = enroll("bia", photos[BIA, 0], use_face_detection=True).person
+    inbox.settle([card.key], "assign", person=bia)
+    assert (Feedback.objects.get().verdict, Feedback.objects.get().person) == ("rejected", ana)
+    search(api, photos[ANA, 1])
+    (card,) = inbox.cards(Filters(kind="probe"), limit=5)
+    assert ana not in [each.person for each in card.candidates]  # was said not to be in it
+    enrolling.erase_person(ana)
+    assert not Feedback.objects.exists()
+
+
+def test_what_is_discarded_comes_back_for_an_hour(api, keeping, photos, settings):
+    enroll("ana", photos[ANA, 0], use_face_detection=True)
+    set_thresholds(0.9999, 0.9998)
+    search(api, photos[BIA, 0])
+    (key,) = keys()
+    item = inbox.settle([key], "discard").undo[0]
+    assert keys() == [] and inbox.forget_old_faces() == 0
+    enrolling.undo(item)
+    assert keys() == [key]
+    item = inbox.settle([key], "discard").undo[0]
+    Probe.objects.update(settled_at=timezone.now() - timedelta(hours=2))
+    assert inbox.forget_old_faces() == 1
+    with pytest.raises(enrolling.undo.__globals__["NotUndoable"]):
+        enrolling.undo(item)
+    settings.TRASH_DAYS = 0
+    search(api, photos[BIA, 0])
+    assert inbox.settle(keys(), "discard").undo == [] and not Probe.objects.exists()
+
+
+def test_doubts_are_confirmed_moved_and_undone(db):
+    ana, bia = (picture.person for picture in add_vectors({"ana": 1, "bia": 1}))
+    picture, other = FaceImage.objects.order_by("pk")
+    Doubt.objects.create(
+        face_image=picture, code="looks_like_someone_else", given=0.9, expected=0.8, other=other
+    )
+    Doubt.objects.create(face_image=other, code="blurred", given=3, expected=10)
+    first, second = inbox.cards(limit=5)
+    assert (first.key, first.candidates[0].person) == (f"doubt-{picture.pk}", bia)
+    assert second.likeliest == Action.CONFIRM and inbox.count() == 2
+    item = inbox.settle([first.key, second.key], "confirm").undo[0]
+    assert keys() == [] and inbox.count() == 0
+    enrolling.undo(item)
+    assert keys() == [first.key, second.key]
+    settled = inbox.settle([first.key], "assign", person=bia)
+    assert FaceImage.objects.get(pk=picture.pk).person == bia and settled.pictures == 1
+    with pytest.raises(ActionRefused, match="merge"):
+        inbox.settle([second.key], "merge", person=ana)
+    with pytest.raises(CardNotFound):
+        inbox.card("doubt-99999")
+
+
+def test_persons_who_look_like_one_are_merged_or_said_to_be_two(db):
+    add_vectors({"ana": 2, "bia": 2})
+    vectors = [row.vector for row in FaceImage.objects.first().embeddings.all()]
+    for picture in FaceImage.objects.all():
+        picture.embeddings.update(vector=vectors[0])
+    set_thresholds()
+    examine_and_keep.call()
+    (card,) = inbox.cards(Filters(kind="pair"), limit=5)
+    ana, bia = (each.person for each in card.candidates)
+    item = inbox.settle([card.key], "confirm").undo[0]
+    assert DistinctPair.objects.exists() and inbox.cards(Filters(kind="pair"), limit=5) == []
+    enrolling.undo(item)
+    inbox.settle([card.key], "merge", person=bia)
+    assert not Person.objects.filter(pk=ana.pk).exists() and bia.face_images.count() == 4
+    assert TrashItem.objects.get().kind == "merge"
