@@ -6,6 +6,7 @@ from enrollment.inbox.feedback import Verdict, give_feedback, rejections
 from enrollment.inbox.keeping import (
     SearchedFace,
     answer_of,
+    embeddings_of,
     forget_old_faces,
     keep_answer,
     keep_refused,
@@ -36,6 +37,7 @@ __all__ = [
     "cards",
     "count",
     "discard_faces",
+    "embeddings_of",
     "enroll_faces",
     "face_pictures",
     "face_pictures_of",
