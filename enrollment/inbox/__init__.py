@@ -15,6 +15,13 @@ from enrollment.inbox.keeping import (
     read_face,
     read_record,
 )
+from enrollment.inbox.remembering import (
+    Remembered,
+    Said,
+    feedback_on,
+    remember,
+    take_back_feedback,
+)
 from enrollment.inbox.sealing import SealBroken, hash_of_face, seal, unseal
 from enrollment.inbox.sections import MOST_COUNTED, count
 from enrollment.inbox.settling import Settled, discard_faces, enroll_faces, settle
@@ -28,6 +35,8 @@ __all__ = [
     "Filters",
     "Kind",
     "MOST_COUNTED",
+    "Remembered",
+    "Said",
     "SealBroken",
     "SearchedFace",
     "Settled",
@@ -41,6 +50,7 @@ __all__ = [
     "enroll_faces",
     "face_pictures",
     "face_pictures_of",
+    "feedback_on",
     "forget_old_faces",
     "give_feedback",
     "hash_of_face",
@@ -51,7 +61,9 @@ __all__ = [
     "read_face",
     "read_record",
     "rejections",
+    "remember",
     "seal",
     "settle",
+    "take_back_feedback",
     "unseal",
 ]
