@@ -34,6 +34,12 @@ class EnrollmentSettings:
         least=0,
         most=365,
     )
+    keep_refused_days: int = setting(
+        7,
+        "For how many days the pictures that [an import](gallery.md#import-and-export) refused are kept for somebody to decide on them. `0`: they are deleted when the import ends.",
+        least=0,
+        most=365,
+    )
     search_log_days: int = setting(
         90,
         "How long the [search log](privacy.md#the-search-log) keeps who searched when and with what result. `0` records nothing, and what was recorded is deleted.",

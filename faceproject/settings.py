@@ -262,6 +262,7 @@ ENROLL_QUALITY = gallery.enroll_quality
 ENROLL_IDENTITY = gallery.enroll_identity
 PERSON_KEEP_DAYS = gallery.person_keep_days
 TRASH_DAYS = gallery.trash_days
+KEEP_REFUSED_DAYS = gallery.keep_refused_days
 SEARCH_LOG_DAYS = gallery.search_log_days
 KEEP_PROBES_DAYS = gallery.keep_probes_days
 KEEP_ANSWERS_MINUTES = gallery.keep_answers_minutes
@@ -339,10 +340,6 @@ SPECTACULAR_SETTINGS = {
     ),
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
-    "ENUM_NAME_OVERRIDES": {
-        "InboxActionEnum": "enrollment.api.inbox_serializers.ACTIONS",
-        "InboxKindEnum": "enrollment.api.inbox_serializers.KINDS",
-    },
     "SCHEMA_PATH_PREFIX": "/api",
     "PREPROCESSING_HOOKS": ["recognition.api.schema.without_trailing_slash"],
     "POSTPROCESSING_HOOKS": [

@@ -235,7 +235,13 @@ def crop_again(data: bytes, record: Mapping[str, Any]) -> Crop:
 
 
 def _known_crop(image: DecodedImage, data: bytes, record: Mapping[str, Any]) -> Crop:
-    (crop,) = _cut(image, data, [Face.of_record(record)])
+    face = Face(
+        tuple(record["box"]),
+        record["score"],
+        np.array(record["landmarks"], np.float32),
+        record.get("rotation", 0),
+    )
+    (crop,) = _cut(image, data, [face])
     return replace(crop, quality=FaceQuality.from_record(record["quality"]))
 
 

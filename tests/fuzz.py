@@ -622,6 +622,11 @@ def fuzz_zips(part: Slice, server: Server, report: Report) -> None:
         headers = {"Referer": url}
         return session.post(url, data=fields, headers=headers, timeout=60, **options)
 
+    def looked_at(url: str) -> None:
+        deadline = time.monotonic() + 60
+        while "data-working" in session.get(url, timeout=60).text and time.monotonic() < deadline:
+            time.sleep(0.1)
+
     def send(number: int, name: str, data: bytes, chance: random.Random) -> None:
         place = ("/people/import", "/admin/enrollment/person/import-pictures/")[number % 2]
         started = time.monotonic()
@@ -630,6 +635,7 @@ def fuzz_zips(part: Slice, server: Server, report: Report) -> None:
         outcome = "refused"
         if answers[0].history:  # led to the preview
             preview = answers[0].url
+            looked_at(preview)
             answers.append(session.get(f"{preview}?csv"))
             outcome = chance.choice(("confirm", "confirm", "confirm", "cancel"))
             answers.append(post(preview, {outcome: "1"}))

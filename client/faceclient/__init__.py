@@ -2,13 +2,10 @@
 
 from faceclient.answers import (
     BatchResult,
-    Candidate,
-    Card,
     Detection,
     Embedding,
     Embeddings,
     Face,
-    Feedback,
     Health,
     Hit,
     Insertion,
@@ -19,26 +16,21 @@ from faceclient.answers import (
     Person,
     Picture,
     SearchResult,
-    Settled,
     Stats,
     TrashItem,
     Undone,
     Verification,
 )
-from faceclient.calls import FaceApiError, Image
-from faceclient.client import FaceClient
+from faceclient.client import FaceApiError, FaceClient, Image
 
 __all__ = [
     "BatchResult",
-    "Candidate",
-    "Card",
     "Detection",
     "Embedding",
     "Embeddings",
     "Face",
     "FaceApiError",
     "FaceClient",
-    "Feedback",
     "Health",
     "Hit",
     "Image",
@@ -50,7 +42,6 @@ __all__ = [
     "Person",
     "Picture",
     "SearchResult",
-    "Settled",
     "Stats",
     "TrashItem",
     "Undone",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Final
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
@@ -13,7 +12,7 @@ from import_export.exceptions import FieldError
 from import_export.widgets import DateWidget
 
 from enrollment import journal
-from enrollment.enrolling import CHANGEABLE, save_person
+from enrollment.enrolling import CHANGEABLE, is_shortened, save_person, shortened_id
 from enrollment.gallery import with_pictures
 from enrollment.models import Person, normalised
 
@@ -23,10 +22,6 @@ gettext_noop("This exporter will export the following fields: ")
 gettext_noop(
     "No valid data to import. Ensure your file has the correct headers or data for import."
 )
-
-
-# Spreadsheets shorten 12345678909 to 1.2346E+10, or 1,23E+10 with a decimal comma.
-_SCIENTIFIC: Final = re.compile(r"-?\d([.,]\d+E\+?|E\+)\d+", re.IGNORECASE)
 
 
 class PersonResource(resources.ModelResource):
@@ -59,12 +54,8 @@ class PersonResource(resources.ModelResource):
     def before_import_row(self, row: dict[str, Any], **kwargs: Any) -> None:
         given = row.get("person_id")
         row["person_id"] = normalised("" if given is None else str(given))
-        if isinstance(given, float) or _SCIENTIFIC.fullmatch(row["person_id"]):
-            message = gettext(
-                "'%(given)s' is a number that a spreadsheet has shortened, and no id any more. Make the "
-                "column a column of texts, and write the ids anew."
-            )
-            raise ValidationError({"person_id": message % {"given": given}})
+        if isinstance(given, float) or is_shortened(row["person_id"]):
+            raise ValidationError({"person_id": shortened_id(str(given))})
 
     def do_instance_save(self, instance: Person, is_create: bool) -> None:
         save_person(instance)

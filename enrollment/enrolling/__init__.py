@@ -33,8 +33,15 @@ from enrollment.enrolling.erased import (
     returned,
     write_erased_lists,
 )
-from enrollment.enrolling.finding_files import FileStatus, find_files
-from enrollment.enrolling.folder_import import FileResult, check_readiness, import_files
+from enrollment.enrolling.finding_files import NOBODYS, FileStatus, FoundFile, find_files
+from enrollment.enrolling.folder_import import (
+    FileResult,
+    ImportOptions,
+    check_readiness,
+    each_file,
+    import_files,
+    key_of_file,
+)
 from enrollment.enrolling.idempotency import (
     MAX_KEY_LENGTH,
     begin_request,
@@ -45,7 +52,13 @@ from enrollment.enrolling.idempotency import (
 )
 from enrollment.enrolling.looking import Upload
 from enrollment.enrolling.restoring import RESTORABLE, Restored, highest_keys, restore
-from enrollment.enrolling.services import Outcome, clean_person_id, enroll_pictures, sync_again
+from enrollment.enrolling.services import (
+    Outcome,
+    UploadStored,
+    clean_person_id,
+    enroll_pictures,
+    sync_again,
+)
 from enrollment.enrolling.signing import (
     InstallationKey,
     KeyRefused,
@@ -53,6 +66,7 @@ from enrollment.enrolling.signing import (
     is_signed,
     public_key,
 )
+from enrollment.enrolling.spreadsheets import escaped, is_shortened, shortened_id, unescaped
 from enrollment.enrolling.trash import (
     deleted_persons,
     deleted_rows,
@@ -81,16 +95,32 @@ from enrollment.enrolling.waiting import (
     waiting_pictures,
 )
 from enrollment.enrolling.zip_import import (
-    PictureImport,
-    carry_out_import,
-    discard_import,
+    details_of,
+    face_of,
+    file_of,
     forget_old_imports,
     imports_folder,
-    load_import,
+    job_folder,
+    stage_files,
     stage_import,
 )
 
 __all__ = [
+    "UploadStored",
+    "job_folder",
+    "file_of",
+    "face_of",
+    "details_of",
+    "FoundFile",
+    "NOBODYS",
+    "key_of_file",
+    "each_file",
+    "ImportOptions",
+    "escaped",
+    "is_shortened",
+    "shortened_id",
+    "stage_files",
+    "unescaped",
     "CHANGEABLE",
     "Done",
     "Erased",
@@ -101,7 +131,6 @@ __all__ = [
     "MAX_KEY_LENGTH",
     "Outcome",
     "PERSONS_OF_ITEMS",
-    "PictureImport",
     "RESTORABLE",
     "Restored",
     "Upload",
@@ -109,7 +138,6 @@ __all__ = [
     "begin_import",
     "add_consent",
     "begin_request",
-    "carry_out_import",
     "carry_out_request",
     "change_person",
     "check_readiness",
@@ -123,7 +151,6 @@ __all__ = [
     "deleted_rows",
     "delete_pictures",
     "digest_of_request",
-    "discard_import",
     "empty_trash",
     "erase_item",
     "erase_person",
@@ -148,7 +175,6 @@ __all__ = [
     "keys_of",
     "leave_out",
     "list_beside",
-    "load_import",
     "marks_of",
     "merge_persons",
     "move_pictures",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Any
 
@@ -11,7 +11,7 @@ from django.utils.translation import gettext
 
 from enrollment import journal
 from enrollment.exceptions import ConsentNotFound, StorageUnavailable, UnknownPurpose
-from enrollment.models import Consent, Person, Purpose, note_removals
+from enrollment.models import Consent, Person, Purpose, note_removals, today
 
 
 def purposes_named(names: Iterable[str]) -> list[Purpose]:
@@ -58,6 +58,13 @@ def add_consent(
             note_removals(files=[stored])
         raise
     return consent
+
+
+def record_first_consent(person: Person, details: Mapping[str, Any]) -> None:
+    """Record the consent that an import knows of a new person; see `Upload.details`."""
+    if purposes := details.get("purposes"):
+        known = Purpose.objects.filter(pk__in=purposes)
+        add_consent(person, day=details.get("consent_day") or today(), purposes=known)
 
 
 def _store(consent: Consent) -> None:

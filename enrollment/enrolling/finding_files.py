@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
@@ -31,6 +31,9 @@ SYSTEM_FILES: Final = frozenset(
 )
 
 
+NOBODYS: Final = "nobodys"  # the code of a picture that is in no person's folder
+
+
 class FileStatus(StrEnum):
     ENROLLED = "enrolled"
     SKIPPED = "skipped"  # enrolled before
@@ -40,7 +43,10 @@ class FileStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file of the folder, with its person or the reason why it is not enrolled."""
+    """A file of the folder, with its person or the reason why it is not enrolled.
+
+    `details` are as in `Upload`. `code` tells of a reason what a program needs to know.
+    """
 
     path: Path
     shown_path: str  # relative to the imported folder
@@ -48,6 +54,8 @@ class FoundFile:
     name: str = ""
     reason: str = ""
     status: FileStatus = FileStatus.REFUSED
+    details: Mapping[str, Any] = field(default_factory=dict)
+    code: str = ""
 
 
 def find_files(folder: Path, person_id: str | None = None) -> list[FoundFile]:
@@ -81,7 +89,7 @@ def _scan(folder: Path, root: Path, owner: FoundFile) -> Iterator[FoundFile]:
                 "The file is not in a person's folder. Move it into one that is named by the "
                 "person's id."
             )
-            yield _refused(path, root, reason)
+            yield _refused(path, root, reason, code=NOBODYS)
         else:
             yield FoundFile(path, _shown(path, root), owner.person_id, owner.name, owner.reason)
 
@@ -96,10 +104,17 @@ def _leads_to_file_within(path: Path, root: Path) -> bool:
 
 
 def _refused(
-    path: Path, root: Path, reason: str, error: str | None = None, *, ignored: bool = False
+    path: Path,
+    root: Path,
+    reason: str,
+    error: str | None = None,
+    *,
+    ignored: bool = False,
+    code: str = "",
 ) -> FoundFile:
     status = FileStatus.IGNORED if ignored else FileStatus.REFUSED
-    return FoundFile(path, _shown(path, root), reason=reason % {"error": error}, status=status)
+    reason %= {"error": error}
+    return FoundFile(path, _shown(path, root), reason=reason, status=status, code=code)
 
 
 def _shown(path: Path, root: Path) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
@@ -23,12 +23,21 @@ from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
 from recognition.ahead import Crew, one_ahead
 from recognition.conf import get_settings
 from recognition.detection import looks_for_faces
+from recognition.embedding import Crop
 from recognition.exceptions import NoFaceDetected
 from recognition.networks import find_weights, load_network, usable_names
 from recognition.vector_store import get_vector_store
 
 BATCH_PICTURES: Final = 64
+SOMEBODY_ELSES: Final = "somebody_elses"  # the code of a picture that another person has
 BATCH_BYTES: Final = 32 * 1024 * 1024  # total size of its files; two batches are in memory
+
+
+class ImportOptions(NamedTuple):
+    """How the pictures of an import are enrolled; see `enroll_pictures`."""
+
+    use_face_detection: bool = True
+    on_several_faces: Literal["largest", "refuse"] = "largest"
 
 
 @dataclass(slots=True)
@@ -48,6 +57,9 @@ class FileResult:
     doubts: list[Doubt] = field(default_factory=list)
     mistakable: list[str] = field(default_factory=list)
     waited: bool = False  # an identical file comes first; if that is refused, this one is tried
+    code: str = ""  # of the error that refused it
+    crop: Crop | None = field(default=None, repr=False)  # the face, if one was looked for and found
+    picture: int | None = None  # the key of the enrolled picture
 
     @property
     def warnings(self) -> list[str]:
@@ -80,31 +92,43 @@ def import_files(
     """
     counts: Counter[str] = Counter()
     persons: set[str] = set()
-    with Crew() as crew:
-        run = _Import(crew, use_face_detection, on_several_faces, dry_run)
-        for batch in one_ahead(map(run.begin, _read(files, key))):
-            results = iter(run.enroll([item for item in batch if isinstance(item, Upload)]))
-            for item in batch:
-                result = next(results) if isinstance(item, Upload) else item
-                counts[result.status] += 1
-                if result.status is FileStatus.ENROLLED:
-                    persons.add(result.person_id)
-                yield result
+    options = ImportOptions(use_face_detection, on_several_faces)
+    for result in each_file(files, options, dry_run=dry_run, key=key):
+        counts[result.status] += 1
+        if result.status is FileStatus.ENROLLED:
+            persons.add(result.person_id)
+        yield result
     if counts and not dry_run:
         journal.record(journal.Action.IMPORTED, facts={**counts, "persons": len(persons)})
 
 
+def each_file(
+    files: Iterable[FoundFile],
+    options: ImportOptions,
+    *,
+    dry_run: bool = False,
+    key: str = "",
+    at_a_time: int | None = None,
+) -> Iterator[FileResult]:
+    """Do the work of `import_files`, journal no summary; `at_a_time` pictures are a batch."""
+    with Crew() as crew:
+        run = _Import(crew, options, dry_run)
+        for batch in one_ahead(map(run.begin, _read(files, key, at_a_time or BATCH_PICTURES))):
+            results = iter(run.enroll([item for item in batch if isinstance(item, Upload)]))
+            for item in batch:
+                yield next(results) if isinstance(item, Upload) else item
+
+
+def key_of_file(key: str, path: str) -> str:
+    """Return the upload key of a picture of the import with this key."""
+    return f"{key}:{hashlib.sha256(path.encode()).hexdigest()[:16]}"
+
+
 class _Import:
-    def __init__(
-        self,
-        crew: Crew,
-        use_face_detection: bool,
-        on_several_faces: Literal["largest", "refuse"],
-        dry_run: bool,
-    ) -> None:
+    def __init__(self, crew: Crew, options: ImportOptions, dry_run: bool) -> None:
         self.options: dict[str, Any] = {
-            "use_face_detection": use_face_detection and looks_for_faces(),
-            "on_several_faces": on_several_faces,
+            "use_face_detection": options.use_face_detection and looks_for_faces(),
+            "on_several_faces": options.on_several_faces,
             "dry_run": dry_run,
         }
         self.dry_run = dry_run
@@ -215,6 +239,7 @@ class _Import:
             result.status = FileStatus.REFUSED
             reason = _("The same picture is enrolled for another person: %(person_id)s.")
             result.reason = reason % {"person_id": min(others - {person_id})}
+            result.code = SOMEBODY_ELSES
         elif first != (person_id, path):
             result.status = FileStatus.SKIPPED
             result.reason = _("The same picture as %(path)s.") % {"path": first[1]}
@@ -231,11 +256,14 @@ def _owners(uploads: list[Upload]) -> dict[str, set[str]]:
 
 
 def _apply(outcome: Outcome, result: FileResult) -> None:
+    result.crop = outcome.crop
     if outcome.error:
         result.status, result.reason = FileStatus.REFUSED, str(outcome.error)
+        result.code = outcome.error.code
         result.face_detected = False if isinstance(outcome.error, NoFaceDetected) else None
         return
     result.doubts = outcome.doubts
+    result.picture = outcome.face_image.pk if outcome.face_image else None
     result.face_detected = True if outcome.crop and outcome.crop.face else None
 
 
@@ -266,17 +294,18 @@ def _unsearchable(digests: set[str]) -> QuerySet[FaceImage]:
     return lacking.filter(content_hash__in=digests).distinct()
 
 
-def _read(files: Iterable[FoundFile], key: str) -> Iterator[list[Upload | FileResult]]:
+def _read(
+    files: Iterable[FoundFile], key: str, at_a_time: int
+) -> Iterator[list[Upload | FileResult]]:
     batch: list[Upload | FileResult] = []
     held = 0
     for found in files:
         item = _read_one(found)
         if key and isinstance(item, Upload):
-            digest = hashlib.sha256(item.original_path.encode()).hexdigest()
-            item.key = f"{key}:{digest[:16]}"
+            item.key = key_of_file(key, item.original_path)
         batch.append(item)
         held += len(item.read()) if isinstance(item, Upload) else 0
-        if len(batch) >= BATCH_PICTURES or held >= BATCH_BYTES:
+        if len(batch) >= at_a_time or held >= BATCH_BYTES:
             yield batch
             batch, held = [], 0
     if batch:
@@ -295,9 +324,10 @@ def _read_one(found: FoundFile) -> Upload | FileResult:
                     found.path.read_bytes(),
                     found.shown_path,
                     found.name,
+                    details=found.details,
                 )
             reason = _("The file is larger than MAX_REQUEST_MB allows (%(limit)d MB).")
             reason %= {"limit": limit // 1024**2}
     except OSError as error:
         reason = _("The file cannot be read: %(error)s.") % {"error": error.strerror}
-    return FileResult(found.shown_path, found.person_id, found.status, reason)
+    return FileResult(found.shown_path, found.person_id, found.status, reason, code=found.code)

@@ -26,7 +26,8 @@ class Upload:
     """An uploaded picture, the person that it shows, and the client's names for both.
 
     `content` is its bytes, or a request's file with these bytes, which is read only when needed. A
-    new person gets `name`. Of uploads with the same `key` only the first is stored; the others get
+    new person gets `name` and `details`: fields of a `Person`, and under `purposes` the keys of those
+    that a consent of `consent_day` allows, if any. Of uploads with the same `key` only the first is stored; the others get
     its picture. `face` is the `Crop.face_record()` of the face to enrol, found in this very file
     before.
     """
@@ -38,6 +39,7 @@ class Upload:
     name: str = ""
     key: str | None = None
     face: Mapping[str, Any] | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def shown_path(self) -> str:

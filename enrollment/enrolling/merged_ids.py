@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from enrollment.models import FaceImage, MergedId, Person, TrashedPart, TrashItem
 
 
-def person_for(person_id: str, name: str) -> tuple[Person, bool]:
-    """Return the person of the id, or whom it was merged into, or a new one, and whether they are new.
+def person_for(person_id: str, details: Mapping[str, Any]) -> tuple[Person, bool]:
+    """Return the person of the id, or whom it was merged into, or a new one with these details, and
+    whether they are new.
 
     They are locked, so that nobody deletes them before their pictures are stored.
     """
@@ -18,7 +20,7 @@ def person_for(person_id: str, name: str) -> tuple[Person, bool]:
         person = persons.filter(merged_ids__person_id=person_id).first()
     if person:
         return person, False
-    return persons.get_or_create(person_id=person_id, defaults={"name": name})
+    return persons.get_or_create(person_id=person_id, defaults=details)
 
 
 def takers(person_ids: Iterable[str]) -> dict[str, str]:

@@ -11,13 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Literal
+from typing import Final, Literal
 
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError
 from django.utils.translation import gettext
 
 from enrollment import index, journal
+from enrollment.enrolling.consents import record_first_consent
 from enrollment.enrolling.looking import REFUSE, Look, Upload, look_at, sentences
 from enrollment.enrolling.merged_ids import note_pictures, person_for
 from enrollment.exceptions import DoubtfulIdentity, PictureNotFound, StorageUnavailable
@@ -31,6 +32,8 @@ from recognition.exceptions import RecognitionError
 from recognition.networks import usable_names
 
 logger = logging.getLogger(__name__)
+
+DETAILS: Final = ("notes", "legal_basis", "keep_until")  # of a new person
 
 
 class UploadStored(Exception):
@@ -266,12 +269,14 @@ def _save_file(picture: FaceImage) -> None:
 
 def _persons(uploads: Iterable[Upload]) -> dict[str, Person]:
     """Return the persons of the uploads by id, locked; create the new ones."""
-    names = {clean_person_id(upload.person_id): upload.name for upload in uploads}
+    by_id = {clean_person_id(upload.person_id): upload for upload in uploads}
     found = {}
-    for person_id, name in sorted(names.items()):
-        found[person_id], is_new = person_for(person_id, name)
+    for person_id, upload in sorted(by_id.items()):
+        known = {name: upload.details[name] for name in DETAILS if name in upload.details}
+        found[person_id], is_new = person_for(person_id, {"name": upload.name, **known})
         if is_new:
             journal.record(journal.Action.CREATED, person=found[person_id])
+            record_first_consent(found[person_id], upload.details)
     return found
 
 

@@ -22,6 +22,7 @@ from enrollment import journal
 from enrollment.enrolling.consents import erase_consents
 from enrollment.enrolling.erased import picture_mark, remember_erased, trashed_marks
 from enrollment.enrolling.idempotency import answers_about, forget_answers_about
+from enrollment.enrolling.import_forgetting import forget_in_imports
 from enrollment.enrolling.trash_items import (
     PICTURES_AT_A_TIME,
     Kind,
@@ -30,7 +31,6 @@ from enrollment.enrolling.trash_items import (
     trashed_person,
 )
 from enrollment.enrolling.waiting import forget_waiting_for, waiting_keys
-from enrollment.enrolling.zip_import import forget_imports_of
 from enrollment.exceptions import NotInTrash
 from enrollment.models import (
     Doubt,
@@ -302,19 +302,19 @@ def forget_person(pk: int, person_id: str, pictures: int) -> None:
     """Forget what names an erased person apart from their rows, and journal that they are erased.
 
     These are consents, what was said of matches, kept faces that were nearest to them, stored answers
-    to idempotent requests and the journal now, import reports and pictures that wait for a choice of
-    face after the commit.
+    to idempotent requests, imports and the journal now, and pictures that wait for a choice of face
+    after the commit.
     """
 
     def forget_files() -> None:  # no partial: when one fails, Django 5.2 drops the hooks after it
         forget_waiting_for(pk)
-        forget_imports_of(person_id)
 
     journal.forget(pk, {"count": pictures})
     erase_consents(pk)
     Feedback.objects.filter(person=pk).delete()
     Probe.objects.filter(person=pk).delete()
     forget_answers_about(person_id)
+    forget_in_imports(pk, person_id)
     transaction.on_commit(forget_files, robust=True)
 
 

@@ -40,9 +40,14 @@ def new_item(
     return TrashItem.objects.create(kind=kind, label=label[:500], erase_at=due, **values)
 
 
-def begin_import(label: str) -> TrashItem | None:
-    """Store an item that undoes an import, for the pictures that get its `import_key`."""
-    return new_item(Kind.IMPORT, label, facts={"key": secrets.token_hex(8)})
+def begin_import(label: str, *, key: str = "", since: datetime | None = None) -> TrashItem | None:
+    """Store an item that undoes an import, for the pictures that get its `import_key`.
+
+    For one that has enrolled pictures already, `key` is what theirs begin with, and `since` when it
+    began.
+    """
+    facts = {"key": key or secrets.token_hex(8)}
+    return new_item(Kind.IMPORT, label, facts=facts, created_at=since or timezone.now())
 
 
 def import_key(item: TrashItem | None) -> str:

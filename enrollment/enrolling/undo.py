@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
+from django.utils import timezone
 from django.utils.translation import gettext
 
 from enrollment import journal
@@ -29,6 +30,7 @@ from enrollment.models import (
     Doubt,
     FaceImage,
     Feedback,
+    ImportJob,
     MergedId,
     Person,
     Probe,
@@ -148,6 +150,7 @@ def _undo_import(item: TrashItem) -> Restored:
     ours = FaceImage.objects.filter(upload_key__startswith=f"{item.facts['key']}:")
     with journal.changes():
         item = held(item.pk)
+        ImportJob.objects.filter(undo=item).update(undone_at=timezone.now())
         if not ours.exists():
             raise NotUndoable(gettext("None of the imported pictures is there any more."))
         return _take_back(item, ours, Person.objects.filter(created_at__gte=item.created_at))

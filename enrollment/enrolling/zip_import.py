@@ -1,172 +1,173 @@
-"""Import of a ZIP with one folder for each person: unpack, preview, and enrol after confirmation.
+"""Stage an import: unpack its ZIP, and lay its files where the job that enrols them finds them.
 
-The files are unpacked below `DATA_DIR/imports`, readable by the server's account only, and deleted
-once they are enrolled. Imports that nobody confirms are deleted after a day.
+They lie below `DATA_DIR/imports`, readable by the server's account only, under numbers: no name of
+a person is on the disk. `import_jobs` says when they go.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import IO, Any, Final
 
 from django.conf import settings
-from django.utils.translation import gettext
+from django.db import transaction
+from django.utils.translation import get_language
 
-from enrollment.enrolling.finding_files import FileStatus, find_files, is_passed_over
-from enrollment.enrolling.folder_import import FileResult, import_files
-from enrollment.enrolling.trash_items import begin_import, end_import, import_key
+from enrollment import journal
+from enrollment.enrolling.finding_files import (
+    NOBODYS,
+    FileStatus,
+    FoundFile,
+    find_files,
+    is_passed_over,
+)
+from enrollment.enrolling.folder_import import ImportOptions
+from enrollment.enrolling.table_import import find_table, read_table
 from enrollment.enrolling.unpacking import unpack
-from enrollment.models import TrashItem
-from recognition.exceptions import RecognitionError
+from enrollment.models import ImportFile, ImportJob, new_key
 
 KEPT_SECONDS: Final = 24 * 3600
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_]{4,40}")
 _FOLDER: Final = "imports"
-_STATE: Final = "import.json"
-_FILES: Final = "files"
-# The name of the files' folder while they are enrolled: only one request can rename it so.
-_RUNNING: Final = "running"
+_OF_JOBS: Final = "job-"
+_SUFFIX: Final = re.compile(r"\.[a-z0-9]{1,8}")
+_ROWS_AT_A_TIME: Final = 500
 
 
-class ImportGone(RecognitionError):
-    """The import does not exist, or it is already being carried out."""
+def stage_import(
+    file: IO[bytes],
+    filename: str,
+    owner: int,
+    *,
+    details: Mapping[str, Any] | None = None,
+    is_confirmed: bool = False,
+    **options: Any,
+) -> ImportJob:
+    """Unpack the ZIP and store the job that looks at its pictures, or enrols them if confirmed.
 
-    code = "import_gone"
-    status = 404
-
-
-@dataclass(slots=True)
-class FileReport:
-    """The planned or final result for a file; see `FileResult`. `warnings` are sentences."""
-
-    path: str
-    person_id: str
-    status: FileStatus
-    reason: str
-    face_detected: bool | None
-    searchable: bool
-    warnings: list[str]
-
-    @classmethod
-    def of(cls, result: FileResult) -> FileReport:
-        return cls(
-            result.shown_path,
-            result.person_id,
-            result.status,
-            str(result.reason),
-            result.face_detected,
-            result.searchable,
-            result.warnings,
-        )
-
-
-@dataclass(slots=True)
-class PictureImport:
-    """A staged import; `results` are planned results before, and final ones after it is done.
-
-    `left_out` are the results of files that could not be unpacked.
+    `details` are what people get who are new with it, as in `Upload`; `options` are those of
+    `ImportOptions`. Raise `BadArchive`.
     """
-
-    token: str
-    owner: int
-    filename: str
-    options: dict[str, Any]
-    left_out: list[FileReport] = field(default_factory=list)
-    results: list[FileReport] = field(default_factory=list)
-    done: bool = False
-
-    def count(self, status: FileStatus) -> int:
-        return sum(result.status is status for result in self.results)
-
-    @property
-    def persons(self) -> set[str]:
-        """The ids of the persons who get pictures."""
-        return {item.person_id for item in self.results if item.status is FileStatus.ENROLLED}
-
-
-def stage_import(file: IO[bytes], filename: str, owner: int, **options: Any) -> PictureImport:
-    """Unpack the ZIP and check every picture without enrolling any. Raise `BadArchive`."""
     forget_old_imports()
     home = Path(tempfile.mkdtemp(prefix="", dir=imports_folder()))
     try:
-        reasons = unpack(file, home / _FILES)
-        staged = PictureImport(home.name, owner, filename, options)
-        staged.left_out = [
-            FileReport(name, "", FileStatus.REFUSED, reason, None, True, [])
-            for name, reason in reasons.items()
-        ]
-        files = find_files(_root(home / _FILES))
-        results = import_files(files, dry_run=True, **options)
-        staged.results = [*staged.left_out, *map(FileReport.of, results)]
-        _save(staged)
-    except BaseException:
-        shutil.rmtree(home, ignore_errors=True)
-        raise
-    return staged
-
-
-def load_import(token: str, owner: int) -> PictureImport:
-    """Return the staged import of this owner. Raise `ImportGone`."""
-    try:
-        if not _TOKEN.fullmatch(token):
-            raise FileNotFoundError
-        state = json.loads((imports_folder() / token / _STATE).read_text())
-    except FileNotFoundError as error:
-        raise ImportGone(gettext("This import is gone. Upload the file again.")) from error
-    if state["owner"] != owner:
-        raise ImportGone(gettext("This import is gone. Upload the file again."))
-    for name in ("left_out", "results"):
-        state[name] = [
-            FileReport(**item | {"status": FileStatus(item["status"])})
-            for item in state.get(name, [])
-        ]
-    return PictureImport(**state)
-
-
-def carry_out_import(staged: PictureImport) -> TrashItem | None:
-    """Enrol the staged files and store the report; return what undoes it.
-
-    After a crash it can be repeated; what was enrolled before is undone by an item of its own.
-    """
-    home = imports_folder() / staged.token
-    try:
-        (home / _FILES).rename(home / _RUNNING)
-    except FileNotFoundError as error:
-        message = gettext(
-            "This import was begun already. Reload in a while for its report; if none comes, upload the "
-            "file again: what is enrolled is skipped."
+        reasons = unpack(file, home)
+        table = find_table(home)
+        found = read_table(table) if table else find_files(_root(home))
+        refused = [FoundFile(home / "-", name, reason=reason) for name, reason in reasons.items()]
+        return stage_files(
+            [*refused, *found],
+            label=filename,
+            owner=owner,
+            details=details,
+            is_confirmed=is_confirmed,
+            **options,
         )
-        raise ImportGone(message) from error
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def stage_files(
+    found: Iterable[FoundFile],
+    *,
+    label: str,
+    owner: int = 0,
+    source: str = ImportJob.Source.ZIP,
+    details: Mapping[str, Any] | None = None,
+    is_confirmed: bool = False,
+    **options: Any,
+) -> ImportJob:
+    """Copy the files into the folder of a new job, which is stored with them; see `stage_import`."""
+    job = ImportJob(
+        key=new_key(),
+        state=ImportJob.State.RUNNING if is_confirmed else ImportJob.State.CHECKING,
+        source=source,
+        label=label[:500],
+        owner=owner,
+        author=asdict(journal.current_author()),
+        language=get_language() or "",
+        options=ImportOptions(**options)._asdict(),
+        details=plain(details or {}),
+    )
+    job.started_at = job.created_at if is_confirmed else None
+    folder = job_folder(job)
+    folder.mkdir(mode=0o700)
     try:
-        files = find_files(_root(home / _RUNNING))
-        item = begin_import(staged.filename)
-        results = import_files(files, key=import_key(item), **staged.options)
-        staged.results = [*staged.left_out, *map(FileReport.of, results)]
+        rows = [_row(job, number, item) for number, item in enumerate(found, 1)]
+        with transaction.atomic():
+            job.save()
+            ImportFile.objects.bulk_create(rows, batch_size=_ROWS_AT_A_TIME)
     except BaseException:
-        (home / _RUNNING).rename(home / _FILES)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
-    staged.done = True
-    _save(staged)
-    shutil.rmtree(home / _RUNNING)
-    return end_import(item, staged.count(FileStatus.ENROLLED))
+    return job
 
 
-def discard_import(staged: PictureImport) -> None:
-    """Delete a staged import and its files."""
-    shutil.rmtree(imports_folder() / staged.token, ignore_errors=True)
+def _row(job: ImportJob, number: int, found: FoundFile) -> ImportFile:
+    suffix = found.path.suffix.lower()
+    row = ImportFile(
+        job=job,
+        number=number,
+        path=found.shown_path[:1000],
+        suffix=suffix if _SUFFIX.fullmatch(suffix) else "",
+        person_id=found.person_id,
+        details=plain({**({"name": found.name} if found.name else {}), **found.details}),
+    )
+    if found.reason:
+        row.step, row.status = ImportFile.Step.DONE, found.status
+        row.reason, row.code = found.reason, found.code
+        is_refused = found.status is FileStatus.REFUSED
+        row.rank = ImportFile.Rank.REFUSED if is_refused else ImportFile.Rank.GOOD
+    if not found.reason or found.code == NOBODYS:
+        shutil.copyfile(found.path, file_of(row))
+        row.is_kept = True
+    return row
+
+
+def plain(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the details with days as texts, for JSON."""
+    return {
+        name: value.isoformat() if hasattr(value, "isoformat") else value
+        for name, value in details.items()
+    }
+
+
+def details_of(row: ImportFile) -> dict[str, Any]:
+    """Return what a person gets who is new with the file: `name`, and `Upload.details`."""
+    details = {**row.job.details, **row.details}
+    for name in ("keep_until", "consent_day"):
+        if details.get(name):
+            details[name] = date.fromisoformat(details[name])
+    return details
+
+
+def job_folder(job: ImportJob) -> Path:
+    """Return the folder of the job's files."""
+    return imports_folder() / f"{_OF_JOBS}{job.key}"
+
+
+def file_of(row: ImportFile) -> Path:
+    """Return where the file of this row lies, while it is kept."""
+    return job_folder(row.job) / f"{row.number}{row.suffix}"
+
+
+def face_of(row: ImportFile) -> Path:
+    """Return where the small picture of the row's face lies, while `has_face`."""
+    return job_folder(row.job) / f"{row.number}.face"
 
 
 def forget_old_imports() -> None:
-    """Delete staged files and reports that are older than a day."""
+    """Delete what waits in the folder of imports for more than a day, but for files of jobs."""
     folder = settings.DATA_DIR / _FOLDER
     for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name.startswith(_OF_JOBS) and _has_job(path):
+            continue
         if path.stat().st_mtime < time.time() - KEPT_SECONDS:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -174,20 +175,8 @@ def forget_old_imports() -> None:
                 path.unlink(missing_ok=True)
 
 
-def forget_imports_of(person_id: str) -> None:
-    """Delete staged imports and reports that name the person, unless one is being carried out."""
-    name = re.compile(rf"(?<!\w){re.escape(person_id)}(?!\w)")
-    for home in imports_folder().iterdir():
-        try:
-            results = json.loads((home / _STATE).read_text())["results"]
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            continue  # still being unpacked
-        named = any(
-            item["person_id"] == person_id or any(map(name.search, item["warnings"]))
-            for item in results
-        )
-        if named and not (home / _RUNNING).exists():
-            shutil.rmtree(home, ignore_errors=True)
+def _has_job(folder: Path) -> bool:
+    return ImportJob.objects.filter(key=folder.name.removeprefix(_OF_JOBS)).exists()
 
 
 def imports_folder() -> Path:
@@ -195,12 +184,6 @@ def imports_folder() -> Path:
     folder: Path = settings.DATA_DIR / _FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
-
-
-def _save(staged: PictureImport) -> None:
-    path = imports_folder() / staged.token / _STATE
-    path.with_suffix(".part").write_text(json.dumps(asdict(staged)))
-    path.with_suffix(".part").replace(path)
 
 
 def _root(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from enrollment.gallery.finding import (
     with_pictures,
 )
 from enrollment.gallery.namesakes import easily_mistaken
-from enrollment.gallery.previews import SIDES, data_uri, jpeg_uri, thumbnail
+from enrollment.gallery.previews import SIDES, data_uri, jpeg, jpeg_uri, thumbnail
 from enrollment.gallery.purposes import (
     DUE_SOON,
     persons_allowing,
@@ -28,7 +28,6 @@ from enrollment.gallery.search_log import (
     forget_old_searches,
     latest_searches,
     note_search,
-    note_shown_again,
     note_verification,
     search_figures,
 )
@@ -43,10 +42,8 @@ from enrollment.gallery.selectors import (
     gallery_is_empty,
     gallery_state,
     get_person,
-    hits_again,
     merged_id,
     person_meant,
-    person_named,
     persons_like,
     picture_of,
     pictures_of,
@@ -88,15 +85,13 @@ __all__ = [
     "gallery_state",
     "get_person",
     "holds_words",
+    "jpeg",
     "jpeg_uri",
     "latest_searches",
     "merged_id",
     "note_search",
     "note_verification",
-    "hits_again",
-    "note_shown_again",
     "person_meant",
-    "person_named",
     "persons_allowing",
     "persons_due",
     "persons_expiring",

@@ -41,9 +41,14 @@ def _around(image: Image.Image, x: float, y: float, width: float, height: float)
     )
 
 
+def jpeg(pixels: np.ndarray) -> bytes:
+    """Return an H×W×3 uint8 RGB picture as a JPEG of at most 800 pixels a side."""
+    return _scaled_jpeg(Image.fromarray(pixels), PREVIEW_SIDE)
+
+
 def data_uri(pixels: np.ndarray) -> str:
-    """Return an H×W×3 uint8 RGB picture as a JPEG `data:` URI of at most 800 pixels a side."""
-    return jpeg_uri(_scaled_jpeg(Image.fromarray(pixels), PREVIEW_SIDE))
+    """Return the `jpeg` of the pixels as a `data:` URI."""
+    return jpeg_uri(jpeg(pixels))
 
 
 def jpeg_uri(content: bytes) -> str:

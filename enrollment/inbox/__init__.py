@@ -6,7 +6,6 @@ from enrollment.inbox.feedback import Verdict, give_feedback, rejections
 from enrollment.inbox.keeping import (
     SearchedFace,
     answer_of,
-    embeddings_of,
     forget_old_faces,
     keep_answer,
     keep_refused,
@@ -14,13 +13,6 @@ from enrollment.inbox.keeping import (
     probe_of,
     read_face,
     read_record,
-)
-from enrollment.inbox.remembering import (
-    Remembered,
-    Said,
-    feedback_on,
-    remember,
-    take_back_feedback,
 )
 from enrollment.inbox.sealing import SealBroken, hash_of_face, seal, unseal
 from enrollment.inbox.sections import MOST_COUNTED, count
@@ -35,8 +27,6 @@ __all__ = [
     "Filters",
     "Kind",
     "MOST_COUNTED",
-    "Remembered",
-    "Said",
     "SealBroken",
     "SearchedFace",
     "Settled",
@@ -46,11 +36,9 @@ __all__ = [
     "cards",
     "count",
     "discard_faces",
-    "embeddings_of",
     "enroll_faces",
     "face_pictures",
     "face_pictures_of",
-    "feedback_on",
     "forget_old_faces",
     "give_feedback",
     "hash_of_face",
@@ -61,9 +49,7 @@ __all__ = [
     "read_face",
     "read_record",
     "rejections",
-    "remember",
     "seal",
     "settle",
-    "take_back_feedback",
     "unseal",
 ]

@@ -18,7 +18,7 @@ from enrollment.exceptions import CardNotFound
 from enrollment.gallery import SearchHit, Weights, compared_weights, search_gallery
 from enrollment.inbox.card import Action, Candidate, Card, Filters, Kind
 from enrollment.inbox.feedback import rejections
-from enrollment.inbox.keeping import embeddings_of
+from enrollment.inbox.keeping import vector_of
 from enrollment.inbox.sections import keys, nearer_cases, pair_cases
 from enrollment.models import Doubt, FaceImage, Person, Probe, ProbeChannel
 from recognition.decision import Decision
@@ -38,6 +38,8 @@ OF_PAIRS: Final = (Action.MERGE, Action.CONFIRM)
 _REASONS: Final = {
     "no_face_detected": _("An import refused this picture: no face was found."),
     "several_faces": _("An import refused this picture: it shows several faces."),
+    "nobodys": _("An import refused this picture: it says of nobody whom it shows."),
+    "somebody_elses": _("An import refused this picture: somebody else has the same."),
     "low_quality": _("An import refused this face: it is of low quality."),
     "doubtful_identity": _("An import refused this face: it looks like somebody else."),
 }
@@ -256,11 +258,12 @@ def _vectors(shown: Sequence[Card]) -> dict[int, tuple[np.ndarray, Weights]]:
     for place, each in enumerate(shown):
         if each.probe and each.probe.picture_hash:
             try:
-                made = embeddings_of(each.probe)
+                known = vector_of(each.probe)
             except RecognitionError as error:
                 logger.warning("Face %d of the inbox cannot be compared: %s", each.probe.pk, error)
                 continue
-            found[place] = made.vectors[0], Weights(made.model, made.fingerprint)
+            if known:
+                found[place] = known
     return found
 
 

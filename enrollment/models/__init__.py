@@ -18,6 +18,7 @@ from enrollment.models.embedding import FaceEmbedding
 from enrollment.models.erased_id import ErasedId
 from enrollment.models.feedback import DistinctPair, Feedback
 from enrollment.models.idempotent_request import IdempotentRequest
+from enrollment.models.import_job import ImportFile, ImportJob, new_key
 from enrollment.models.journal_entry import (
     Action,
     AuthorKind,
@@ -85,6 +86,8 @@ __all__ = [
     "FaceImage",
     "Feedback",
     "IdempotentRequest",
+    "ImportFile",
+    "ImportJob",
     "JournalChain",
     "JournalEntry",
     "JournalSubject",
@@ -108,6 +111,7 @@ __all__ = [
     "digest_of",
     "folded",
     "journal_actions",
+    "new_key",
     "forget_in_history",
     "from_lines",
     "id_is_merged",

@@ -3,12 +3,10 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from enrollment.pages import answers, desk, gallery, people, views, work
+from enrollment.pages import desk, gallery, people, views, work
 
 urlpatterns = [
     path("", views.search, name="search"),
-    path("answers/<str:numbers>", answers.answers, name="answers"),
-    path("answers/<slug:number>/<int:place>", answers.act, name="answer-face"),
     path("compare", views.compare, name="compare"),
     path("pictures/<int:pk>", views.picture, name="picture"),
     path("people/", gallery.gallery, name="people"),
@@ -17,7 +15,10 @@ urlpatterns = [
     path("people/doubts", work.doubts, name="doubts"),
     path("people/audit", work.audit, name="audit"),
     path("people/import", work.upload, name="import-upload"),
-    path("people/import/<slug:token>", work.run, name="import-run"),
+    path("people/import/<slug:token>", work.run, name="import-run-before"),
+    path("imports/", work.imports, name="imports"),
+    path("imports/<int:token>", work.run, name="import-run"),
+    path("imports/<int:token>/files/<int:pk>", work.imported_file, name="import-file"),
     path("people/trash", work.trash, name="trash"),
     path("people/trash/<int:pk>/undo", work.undo, name="trash-undo"),
     path("people/trash/<int:pk>/erase", work.erase, name="trash-erase"),

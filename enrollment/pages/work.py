@@ -24,8 +24,10 @@ from enrollment.web import (
     audit_report,
     choose_faces,
     erase_item,
+    import_file,
     import_pictures,
     import_run,
+    imports_list,
     trash_items,
     undo_item,
 )
@@ -92,5 +94,7 @@ def _importer(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
 
 upload = _importer(partial(import_pictures, place=HERE))
 run = _importer(partial(import_run, place=HERE))
+imports = _importer(partial(imports_list, place=HERE))
+imported_file = _importer(import_file)
 audit = page_permission(Act.BROWSE)(partial(audit_report, place=HERE))
 faces = page_access(partial(choose_faces, place=HERE))

@@ -13,6 +13,21 @@ from enrollment.upkeep.backup_records import (
 from enrollment.upkeep.checks import register_checks
 from enrollment.upkeep.drift import Finding, Kind, Reconciliation
 from enrollment.upkeep.figures import Waiting, waiting_work
+from enrollment.upkeep.import_faces import small_picture
+from enrollment.upkeep.import_jobs import (
+    ImportBusy,
+    ImportGone,
+    cancel_import,
+    counts_of,
+    find_imports,
+    forget_old_jobs,
+    get_import,
+    pause_import,
+    resume_import,
+    seconds_left,
+    start_import,
+)
+from enrollment.upkeep.import_work import carry_out_imports, request_imports
 from enrollment.upkeep.leader import SETTING_UP, one_at_a_time
 from enrollment.upkeep.person_export import export_name, export_person
 from enrollment.upkeep.receipts import (
@@ -37,6 +52,20 @@ from enrollment.upkeep.upgrading import undo as undo_upgrade
 from enrollment.upkeep.upgrading import upgrade
 
 __all__ = [
+    "ImportBusy",
+    "ImportGone",
+    "cancel_import",
+    "carry_out_imports",
+    "counts_of",
+    "find_imports",
+    "forget_old_jobs",
+    "get_import",
+    "pause_import",
+    "request_imports",
+    "resume_import",
+    "seconds_left",
+    "small_picture",
+    "start_import",
     "SETTING_UP",
     "BacklogThread",
     "BackupState",

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
+from django.conf import settings
 from django.db import DatabaseError, connection, connections
 from django.db.models import Q, QuerySet
 from django.utils import timezone
@@ -27,6 +28,8 @@ from enrollment import enrolling, gallery, inbox, index, journal, judging
 from enrollment.models import FaceEmbedding, FaceImage, Removal, compute_again
 from enrollment.upkeep.deciding import note_settings
 from enrollment.upkeep.figures import LAST_PASS
+from enrollment.upkeep.import_jobs import forget_old_jobs
+from enrollment.upkeep.import_work import carry_out_imports
 from enrollment.upkeep.leader import Leadership
 from enrollment.upkeep.loops import batches, index_batches
 from enrollment.upkeep.retention import delete_due_persons
@@ -40,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 GRACE: Final = timedelta(minutes=10)  # another thread may still be working on younger rows
 PAUSE: Final = 60.0  # seconds between a successful pass and the next
+LOOKED_FOR_IMPORTS: Final = 5.0  # seconds: other processes leave imports in SQL, too
+OTHERS_TAKE: Final = 2.0  # seconds between two batches of an import, at the most
 AT_A_TIME: Final = 10.0  # seconds of work before other due work gets its turn
 MEMORY_COMPARED: Final = 3600.0  # seconds from a comparison of the vectors in memory to the next
 FIRST_RETRY: Final = 1.0  # seconds after a pass that failed; doubled each time
@@ -179,18 +184,19 @@ class BacklogThread(threading.Thread):
         self._compared = self._computed = False
         self._memory_due = time.monotonic() + MEMORY_COMPARED
         self._cut_short = False
+        self._before, self._due = timezone.now(), time.monotonic()
 
     def run(self) -> None:
         index.thread_runs.set()
         LAST_PASS.set_to_current_time()
-        before, due = timezone.now(), time.monotonic()
+        self._due = time.monotonic()
         while not self._stopping.is_set():
             # Alternate, so that neither a full queue nor a long pass starves the other.
-            if due <= time.monotonic():
-                due = self._pass(before) + time.monotonic()
-                before = timezone.now() - GRACE
+            self._pass_if_due()
+            wait = min(self._due - time.monotonic(), LOOKED_FOR_IMPORTS)
             with suppress(queue.Empty):
-                self._do(index.requested.get(timeout=max(0.0, due - time.monotonic())))
+                self._do(index.requested.get(timeout=max(0.0, wait)))
+            self._do(self._carry_out_imports)
         self._leadership.give_up()
         index.thread_runs.clear()
 
@@ -199,6 +205,27 @@ class BacklogThread(threading.Thread):
         self._stopping.set()
         index.requested.put(lambda: None)
         self.join(timeout)
+
+    def _pass_if_due(self) -> None:
+        if self._due <= time.monotonic():
+            self._due = self._pass(self._before) + time.monotonic()
+            self._before = timezone.now() - GRACE
+
+    def _carry_out_imports(self) -> None:
+        """Carry out the imports that wait; those of a worker only if it left them for long."""
+        is_left = settings.TASKS_BACKEND == "database"
+        before = timezone.now() - GRACE if is_left else None
+        carry_out_imports(self._let_others_in, before)
+
+    def _let_others_in(self) -> bool:
+        """Do, between two batches of an import, what else is to be done; return whether to stop."""
+        until = time.monotonic() + OTHERS_TAKE
+        with suppress(queue.Empty):
+            while time.monotonic() < until and not self._stopping.is_set():
+                self._do(index.requested.get_nowait())
+        if not self._stopping.is_set():
+            self._pass_if_due()
+        return self._stopping.is_set()
 
     def _do(self, asked: Callable[[], object]) -> None:
         try:
@@ -241,6 +268,7 @@ class BacklogThread(threading.Thread):
         steps = (
             enrolling.forget_old_requests,
             forget_old_tasks,
+            forget_old_jobs,
             gallery.forget_old_searches,
             self._forget_faces,
             journal.forget_old_lines,

@@ -5,7 +5,15 @@ from enrollment.web.acts import Act, acts_to_undo, owner_of
 from enrollment.web.auditing import audit_report
 from enrollment.web.downloads import document_response, export_response
 from enrollment.web.face_choice import choose_faces
-from enrollment.web.importing import import_pictures, import_run, may_import
+from enrollment.web.importing import (
+    CSV_COLUMNS,
+    import_file,
+    import_pictures,
+    import_run,
+    imports_list,
+    may_import,
+    report_row,
+)
 from enrollment.web.keeping import keep_search, kept_for
 from enrollment.web.picture_fields import PicturesField
 from enrollment.web.picture_responses import picture_response
@@ -13,9 +21,7 @@ from enrollment.web.place import Place
 from enrollment.web.purposes import searchable_by
 from enrollment.web.receipts import receipts_response
 from enrollment.web.reports import enroll_files, say_mistakable, say_synced, undecided
-from enrollment.web.settling import acts_to_settle, allowed_actions
 from enrollment.web.sight import found_by, is_found, may_see, picture_address
-from enrollment.web.spreadsheets import escaped, unescaped
 from enrollment.web.tokens import TokenAuthentication, accounts_with_old_tokens
 from enrollment.web.undoing import (
     erase_item,
@@ -27,24 +33,24 @@ from enrollment.web.undoing import (
 )
 
 __all__ = [
+    "CSV_COLUMNS",
     "Act",
     "PicturesField",
     "Place",
     "TokenAuthentication",
     "accounts_with_old_tokens",
-    "acts_to_settle",
     "acts_to_undo",
-    "allowed_actions",
     "audit_report",
     "choose_faces",
     "document_response",
     "enroll_files",
     "erase_item",
-    "escaped",
     "export_response",
     "found_by",
+    "import_file",
     "import_pictures",
     "import_run",
+    "imports_list",
     "is_found",
     "keep_search",
     "kept_for",
@@ -54,6 +60,7 @@ __all__ = [
     "owner_of",
     "picture_address",
     "picture_response",
+    "report_row",
     "receipts_response",
     "say_done",
     "say_in_trash",
@@ -63,5 +70,4 @@ __all__ = [
     "searchable_by",
     "undecided",
     "undo_item",
-    "unescaped",
 ]

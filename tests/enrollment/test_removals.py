@@ -24,6 +24,7 @@ from enrollment.models import (
     FaceEmbedding,
     FaceImage,
     IdempotentRequest,
+    ImportJob,
     Person,
     Removal,
     TrashItem,
@@ -241,19 +242,19 @@ def test_answers_and_reports_that_name_the_person_go(commits, picture, settings,
         IdempotentRequest.objects.create(
             key=name, digest="d", status=200, answer={"person_id": name}
         )
-    for token, owner, warning in (
-        ("a", "ana", ""),
-        ("b", "bia", "Like Ana (ana)."),
-        ("c", "mariana", ""),
+    job = ImportJob.objects.create(state="ready", label="ana.zip")
+    for number, (owner, warnings) in enumerate(
+        [("ana", []), ("bia", ["Like Ana (ana)."]), ("mariana", ["Like Bia (bia)."])]
     ):
-        (zip_import.imports_folder() / token).mkdir()
-        results = [{"person_id": owner, "warnings": [warning]}]
-        (zip_import.imports_folder() / token / "import.json").write_text(
-            json.dumps({"results": results})
-        )
+        job.files.create(number=number, path=f"{owner}/1.jpg", person_id=owner, warnings=warnings)
     with commits():
         erase_person(person)
-    assert [home.name for home in zip_import.imports_folder().iterdir()] == ["c"]
+    assert ImportJob.objects.get().label == ""
+    assert list(job.files.values_list("path", "person_id", "warnings")) == [
+        ("", "", []),
+        ("bia/1.jpg", "bia", []),
+        ("mariana/1.jpg", "mariana", ["Like Bia (bia)."]),
+    ]
     answers = dict(IdempotentRequest.objects.values_list("key", "status"))
     assert answers == {"ana": 410, "mariana": 200}
     assert "person_id" not in IdempotentRequest.objects.get(key="ana").answer

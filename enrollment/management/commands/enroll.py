@@ -22,12 +22,12 @@ from enrollment.enrolling import (
     check_readiness,
     clean_person_id,
     end_import,
+    escaped,
     find_files,
     import_files,
     import_key,
 )
 from enrollment.models import TrashItem
-from enrollment.web import escaped
 from recognition.exceptions import RecognitionError
 from recognition.management.progress import add_progress_argument, progress_bar
 

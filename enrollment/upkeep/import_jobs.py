@@ -1,0 +1,141 @@
+"""Imports as jobs: what there is, and to confirm, pause, resume and cancel one."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any, Final
+
+from django.conf import settings
+from django.db.models import Count, Q, QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext
+
+from enrollment import journal
+from enrollment.enrolling import FileStatus, job_folder
+from enrollment.models import ImportFile, ImportJob
+from enrollment.upkeep.import_work import request_imports
+from recognition.exceptions import RecognitionError
+
+State = ImportJob.State
+Step = ImportFile.Step
+UNCONFIRMED_KEPT: Final = timedelta(days=1)
+PAUSED_KEPT: Final = timedelta(days=7)
+
+
+class ImportGone(RecognitionError):
+    """The import does not exist, or not in the state that this takes."""
+
+    code = "import_gone"
+    status = 404
+
+
+class ImportBusy(RecognitionError):
+    """The import is in a state in which this cannot be done."""
+
+    code = "import_busy"
+    status = 409
+
+
+# Asking
+
+
+def find_imports(owner: int) -> QuerySet[ImportJob]:
+    """Return the imports that this account may see: its own, and those that were confirmed."""
+    return ImportJob.objects.filter(Q(owner=owner) | Q(started_at__isnull=False))
+
+
+def get_import(number: int, owner: int) -> ImportJob:
+    """Return the import with this number. Raise `ImportGone`."""
+    job = find_imports(owner).filter(pk=number).first()
+    if job is None:
+        raise ImportGone(gettext("This import is gone. Upload the file again."))
+    return job
+
+
+def counts_of(job: ImportJob) -> dict[str, int]:
+    """Return how many files have each `FileStatus`, and how many are `left` to be looked at."""
+    counts = dict.fromkeys([*FileStatus, "left"], 0)
+    rows = job.files.order_by().values_list("status", "step").annotate(count=Count("pk"))
+    done = {Step.DONE} if job.is_confirmed else {Step.DONE, Step.CHECKED}
+    for status, step, count in rows:
+        counts[status if step in done else "left"] += count
+    return {str(name): count for name, count in counts.items()}
+
+
+def seconds_left(job: ImportJob, left: int) -> float | None:
+    """Return how long the files that are left take at the rate so far, None before it is known."""
+    return left * job.seconds / job.handled if job.handled and job.is_at_work else None
+
+
+# Deciding
+
+
+def start_import(job: ImportJob) -> None:
+    """Confirm an import that was looked at. Raise `ImportBusy`."""
+    now = timezone.now()
+    author = asdict(journal.current_author())
+    if not _change(
+        job, [State.READY], State.RUNNING, started_at=now, author=author, handled=0, seconds=0
+    ):
+        raise ImportBusy(
+            gettext("This import was begun already, or is still being looked at. Reload its page.")
+        )
+    request_imports()
+
+
+def pause_import(job: ImportJob) -> None:
+    """Let the import rest after the present batch. Raise `ImportBusy`."""
+    if not _change(job, [State.RUNNING], State.PAUSED):
+        raise ImportBusy(gettext("Only an import in progress can be paused."))
+
+
+def resume_import(job: ImportJob) -> None:
+    """Go on with an import that was paused or has stopped. Raise `ImportBusy`."""
+    state = State.RUNNING if job.is_confirmed else State.CHECKING
+    if not _change(job, [State.PAUSED, State.FAILED], state, error="", handled=0, seconds=0):
+        raise ImportBusy(gettext("Only an import that is paused or has stopped can go on."))
+    request_imports()
+
+
+def cancel_import(job: ImportJob) -> None:
+    """Stop the import. What is enrolled stays until it is undone. Raise `ImportBusy`.
+
+    One that was not confirmed leaves nothing.
+    """
+    if not job.is_confirmed:
+        if ImportJob.objects.filter(pk=job.pk, started_at=None).delete()[0]:
+            shutil.rmtree(job_folder(job), ignore_errors=True)
+            return
+        job.refresh_from_db()
+    if not _change(job, [State.RUNNING, State.PAUSED, State.FAILED], State.CANCELLED):
+        raise ImportBusy(gettext("This import is over. Undo takes back what it enrolled."))
+    request_imports()
+
+
+def _change(job: ImportJob, before: list[State], after: State, **values: Any) -> bool:
+    now = timezone.now()
+    mine = ImportJob.objects.filter(pk=job.pk, state__in=before)
+    changed = mine.update(state=after, changed_at=now, **values)
+    job.refresh_from_db()
+    return bool(changed)
+
+
+# Forgetting
+
+
+def forget_old_jobs() -> None:
+    """Drop imports that nobody confirmed, end those that rest for long, delete old reports and files."""
+    now = timezone.now()
+    for job in ImportJob.objects.filter(started_at=None, changed_at__lt=now - UNCONFIRMED_KEPT):
+        cancel_import(job)
+    resting = ImportJob.objects.filter(state__in=[State.PAUSED, State.FAILED])
+    for job in resting.filter(changed_at__lt=now - PAUSED_KEPT):
+        _change(job, [State.PAUSED, State.FAILED], State.CANCELLED)
+    for job in ImportJob.objects.filter(state=State.RUNNING, changed_at__lt=now - UNCONFIRMED_KEPT):
+        if not job_folder(job).is_dir():
+            gone = gettext("The files of this import are gone. Upload them again.")
+            _change(job, [State.RUNNING], State.FAILED, error=gone)
+    over = ImportJob.objects.filter(finished_at__isnull=False)
+    over.filter(finished_at__lt=now - timedelta(days=settings.JOURNAL_DAYS)).delete()

@@ -1,0 +1,272 @@
+"""Imports as jobs: previewed with candidates, carried out outside the request, resumed, undone."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import zipfile
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.utils import timezone
+
+from enrollment import enrolling, upkeep
+from enrollment.enrolling import erase_person, stage_import, undo
+from enrollment.models import (
+    Consent,
+    FaceImage,
+    ImportJob,
+    JournalEntry,
+    Person,
+    Probe,
+    Purpose,
+)
+from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
+from tests.enrollment.gallery import enroll
+from tests.gallery_folder import ROOT, SETUP, new_gallery, run
+from tests.pictures import draw_picture
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
+State = ImportJob.State
+
+
+@pytest.fixture(autouse=True)
+def _own_data(settings, tmp_path) -> None:
+    settings.DATA_DIR = tmp_path / "data"
+    settings.DATA_DIR.mkdir()
+
+
+def packed(files: dict[str, bytes | str]) -> io.BytesIO:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    buffer.seek(0)
+    return buffer
+
+
+def crop(seed: Any) -> bytes:
+    return draw_picture((112, 112), seed=seed)
+
+
+def staged(files: dict[str, bytes | str], **options: Any) -> ImportJob:
+    options = {"use_face_detection": False, "is_confirmed": True} | options
+    return stage_import(packed(files), "faces.zip", 0, **options)
+
+
+def carried_out(files: dict[str, bytes | str], **options: Any) -> ImportJob:
+    job = staged(files, **options)
+    upkeep.carry_out_imports()
+    job.refresh_from_db()
+    return job
+
+
+def told(job: ImportJob) -> dict[str, str]:
+    return dict(job.files.values_list("path", "status"))
+
+
+def test_what_stops_between_two_batches_goes_on_where_it_was(monkeypatch):
+    monkeypatch.setattr("enrollment.upkeep.import_work.BATCH", 2)
+    job = staged({f"ana/{number}.jpg": crop(number) for number in range(5)})
+    upkeep.carry_out_imports(lambda: True)
+    job.refresh_from_db()
+    assert (FaceImage.objects.count(), job.state, job.claim) == (2, State.RUNNING, "")
+    assert upkeep.counts_of(job)["left"] == 3 and upkeep.seconds_left(job, 3) > 0
+    upkeep.pause_import(job)
+    assert upkeep.carry_out_imports() == 0
+    upkeep.resume_import(job)
+    job.refresh_from_db()
+    assert job.state == State.DONE and set(told(job).values()) == {"enrolled"}
+    assert FaceImage.objects.count() == 5 and job.undo.pictures == 5
+    (line,) = JournalEntry.objects.filter(action="imported")
+    assert line.facts == {"enrolled": 5, "persons": 1}
+    assert not enrolling.job_folder(job).exists()
+
+
+def test_a_cancelled_import_keeps_what_it_enrolled_until_it_is_undone(monkeypatch, commits):
+    monkeypatch.setattr("enrollment.upkeep.import_work.BATCH", 1)
+    job = staged({"ana/1.jpg": crop(1), "ana/2.jpg": crop(2)})
+    upkeep.carry_out_imports(lambda: True)
+    upkeep.cancel_import(job)
+    job.refresh_from_db()
+    assert (job.state, job.undo.pictures) == (State.CANCELLED, 1)
+    assert sorted(told(job).values()) == ["", "enrolled"]
+    with commits():
+        undo(job.undo)
+    job.refresh_from_db()
+    assert not Person.objects.exists() and job.undo is None and job.undone_at
+    with pytest.raises(upkeep.ImportBusy):
+        upkeep.resume_import(job)
+
+
+def test_the_preview_shows_faces_and_whom_they_resemble(boss, settings):
+    ana, bia, caio = PEOPLE
+    known = enroll("ana", as_jpeg(draw_face(ana)), use_face_detection=True).person
+    archive = packed(
+        {"bia/1.jpg": as_jpeg(draw_face(ana, 1)), "loose.jpg": as_jpeg(draw_face(bia))}
+    )
+    form = {"archive": SimpleUploadedFile("a.zip", archive.read()), "use_face_detection": "on"}
+    page = boss.post("/people/import", form, follow=True)
+    job = ImportJob.objects.get()
+    assert job.state == State.READY and f"/people/{known.pk}/" in page.text
+    for row in job.files.all():
+        assert row.candidates[0][0] == known.pk
+        face = boss.get(f"/imports/{job.pk}/files/{row.pk}")
+        assert face.headers["Content-Type"] == "image/jpeg" and face.content
+    stranger = Client(headers={"host": "localhost"})
+    assert stranger.get(f"/imports/{job.pk}/files/{row.pk}").status_code == 404
+    assert "faces.zip" not in stranger.get("/imports/").text
+    boss.post(f"/imports/{job.pk}", {"start": "1"})
+    assert f"/imports/{job.pk}" in stranger.get("/imports/").text
+    (probe,) = Probe.objects.waiting()
+    assert probe.reason == "nobodys" and probe.picture_hash
+    report = boss.get(f"/imports/{job.pk}?show=refused").text
+    assert "loose.jpg" in report and "bia/1.jpg" not in report
+    assert boss.get(f"/imports/{job.pk}/files/{row.pk}").content
+    settings.KEEP_REFUSED_DAYS = 0
+    carried_out({"x.jpg": crop(9)})
+    assert Probe.objects.count() == 1
+
+
+def test_new_persons_get_what_the_batch_says(settings):
+    door = Purpose.objects.create(name="door")
+    enroll("ana", crop(0))
+    details = {
+        "legal_basis": "law 7",
+        "keep_until": date(2099, 1, 31),
+        "purposes": [door.pk],
+        "consent_day": date(2026, 1, 2),
+    }
+    job = carried_out({"ana/1.jpg": crop(1), "b_ia/1.jpg": crop(2)}, details=details)
+    bia, ana = Person.objects.get(person_id="b_ia"), Person.objects.get(person_id="ana")
+    assert (bia.name, bia.legal_basis, bia.keep_until) == ("b ia", "law 7", date(2099, 1, 31))
+    assert (ana.legal_basis, ana.keep_until) == ("", None)
+    (consent,) = Consent.objects.all()
+    assert (consent.person, consent.day) == (bia, date(2026, 1, 2))
+    assert list(consent.purposes.all()) == [door]
+    assert job.undo.erase_at.date() > timezone.localdate()
+
+
+TABLE = """person_id;name;legal_basis;keep_until;picture
+1;João;consent;2099-12-31;pics\\a.jpg
+1;;;;pics/b.jpg
+2;Bia;;;PICS/C.JPG
+3;Caio;;31/12/2099;pics/d.jpg
+4;Davi;;;pics/none.jpg
+5;Eva;;;https://example.org/e.jpg
+1,5E+10;Fabio;;;pics/d.jpg
+"""
+
+
+def test_a_table_says_whose_the_pictures_are():
+    pictures = {f"x/pics/{name}.jpg": crop(name) for name in "abcdz"}
+    job = carried_out({"x/people.csv": "\ufeff" + TABLE, **pictures})
+    people = {each.person_id: each for each in Person.objects.all()}
+    assert people.keys() == {"1", "2"}
+    assert (people["1"].name, people["1"].legal_basis) == ("João", "consent")
+    assert people["1"].keep_until == date(2099, 12, 31)
+    assert people["1"].face_images.count() == 2 and people["2"].face_images.count() == 1
+    reasons = {row.path: row.reason for row in job.files.filter(status="refused")}
+    assert "is no day" in reasons["pics/d.jpg"] or "shortened" in reasons["pics/d.jpg"]
+    assert "no picture 'pics/none.jpg'" in reasons["people.csv, line 6"]
+    assert "not fetched from the network" in reasons["people.csv, line 7"]
+    assert "has no row" in reasons["pics/z.jpg"]
+    assert len(reasons) == 4
+
+
+def test_an_erased_person_leaves_the_reports(commits):
+    job = carried_out({"mariana/1.jpg": crop(1), "ana/2.jpg": crop(2), "bia/ana.jpg": crop(3)})
+    waiting = staged({"ana/3.jpg": crop(4)}, is_confirmed=False)
+    Person.objects.filter(person_id="ana").update(person_id="renamed")
+    with commits():
+        erase_person(Person.objects.get(person_id="renamed"))
+    assert sorted(told(job)) == ["", "bia/ana.jpg", "mariana/1.jpg"]
+    enroll("ana", crop(5))
+    with commits():
+        erase_person(Person.objects.get(person_id="ana"))
+    assert sorted(job.files.values_list("path", "person_id")) == [
+        ("", ""),
+        ("", ""),
+        ("mariana/1.jpg", "mariana"),
+    ]
+    upkeep.carry_out_imports()
+    upkeep.start_import(waiting)
+    assert not Person.objects.filter(person_id="ana").exists()
+    assert list(waiting.files.values_list("path", "status")) == [("", "refused")]
+
+
+def test_old_imports_end_and_their_reports_go(settings):
+    job = carried_out({"ana/1.jpg": crop(1)})
+    resting = staged({"ana/2.jpg": crop(2)})
+    upkeep.pause_import(resting)
+    long_ago = timezone.now() - timedelta(days=settings.JOURNAL_DAYS + 1)
+    ImportJob.objects.filter(pk=job.pk).update(finished_at=long_ago)
+    ImportJob.objects.filter(pk=resting.pk).update(changed_at=long_ago)
+    upkeep.forget_old_jobs()
+    assert not ImportJob.objects.filter(pk=job.pk).exists()
+    upkeep.carry_out_imports()
+    resting.refresh_from_db()
+    assert resting.state == State.CANCELLED and resting.finished_at
+    assert FaceImage.objects.count() == 1
+
+
+KILLED = (
+    SETUP
+    + """
+import io, os, signal, zipfile
+from enrollment import enrolling, upkeep
+from enrollment.upkeep import import_work
+from tests.pictures import draw_picture
+
+import_work.BATCH = 2
+with zipfile.ZipFile(packed := io.BytesIO(), "w") as archive:
+    for number in range(5):
+        archive.writestr(f"ana/{number}.jpg", draw_picture((112, 112), seed=number))
+enrolling.stage_import(packed, "a.zip", 0, is_confirmed=True, use_face_detection=False)
+keep, batches = import_work._keep, []
+
+def killed(*given):
+    batches.append(given)
+    if len(batches) == 2:  # its pictures are stored, and no row says so yet
+        os.kill(os.getpid(), signal.SIGKILL)
+    keep(*given)
+
+import_work._keep = killed
+upkeep.carry_out_imports()
+"""
+)
+RESUMED = (
+    SETUP
+    + """
+from enrollment import upkeep
+from enrollment.models import ImportJob
+
+job = ImportJob.objects.get()
+before = [FaceImage.objects.count(), upkeep.counts_of(job)["left"], upkeep.carry_out_imports()]
+ImportJob.objects.update(claimed_until="2026-01-01T00:00:00Z")  # what it claimed is over
+upkeep.carry_out_imports()
+job.refresh_from_db()
+tell(before=before, state=job.state, counts=upkeep.counts_of(job), undo=job.undo.pictures,
+     pictures=sorted(FaceImage.objects.values_list("original_path", flat=True)),
+     linked=job.files.exclude(picture_pk=None).count())
+"""
+)
+
+
+def test_a_killed_import_loses_nothing_and_enrols_nothing_twice(tmp_path):
+    environment = new_gallery(tmp_path / "gallery")
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED], cwd=ROOT, env=environment, timeout=120, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    told = json.loads(run(environment, RESUMED))
+    assert told["before"] == [4, 3, 0]  # it is another's for now
+    assert told["state"] == "done" and told["undo"] == told["linked"] == 5
+    assert told["counts"]["enrolled"] == 5 and told["counts"]["left"] == 0
+    assert told["pictures"] == [f"ana/{number}.jpg" for number in range(5)]
