@@ -340,6 +340,10 @@ SPECTACULAR_SETTINGS = {
     ),
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "InboxActionEnum": "enrollment.api.inbox_serializers.ACTIONS",
+        "InboxKindEnum": "enrollment.api.inbox_serializers.KINDS",
+    },
     "SCHEMA_PATH_PREFIX": "/api",
     "PREPROCESSING_HOOKS": ["recognition.api.schema.without_trailing_slash"],
     "POSTPROCESSING_HOOKS": [

@@ -235,13 +235,7 @@ def crop_again(data: bytes, record: Mapping[str, Any]) -> Crop:
 
 
 def _known_crop(image: DecodedImage, data: bytes, record: Mapping[str, Any]) -> Crop:
-    face = Face(
-        tuple(record["box"]),
-        record["score"],
-        np.array(record["landmarks"], np.float32),
-        record.get("rotation", 0),
-    )
-    (crop,) = _cut(image, data, [face])
+    (crop,) = _cut(image, data, [Face.of_record(record)])
     return replace(crop, quality=FaceQuality.from_record(record["quality"]))
 
 

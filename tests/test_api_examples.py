@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.core.cache import cache
+from django.test import override_settings
 from django.utils import timezone
 from rest_framework.settings import api_settings
 from rest_framework.test import APIClient
@@ -27,7 +28,7 @@ from tests.pictures import upload
 
 pytestmark = pytest.mark.django_db
 
-ANA, BIA, _ = PEOPLE
+ANA, BIA, CAL = PEOPLE
 CPF = "123.456.789-09"
 PERSON = f"/api/persons/{CPF}"
 ROOT = Path(__file__).resolve().parent.parent
@@ -166,6 +167,8 @@ def gallery(client: APIClient, monkeypatch) -> dict[str, Any]:
     deletion = answers["persons_images_delete"].json()["undo"]
     answers["trash_erase"] = client.delete(f"/api/trash/{deletion}")
     client.delete(f"{PERSON}?erase=true")
+    with override_settings(KEEP_PROBES_DAYS=3):
+        answers |= inbox(client)
 
     def fail(*args: Any) -> None:
         raise VectorStoreUnavailable("The disk is full.")
@@ -173,6 +176,25 @@ def gallery(client: APIClient, monkeypatch) -> dict[str, Any]:
     monkeypatch.setattr(VectorStore, "upsert", fail)
     answers["milvus_insert_503"] = insert(client)
     return answers
+
+
+def inbox(client: APIClient) -> dict[str, Any]:
+    """Search a stranger beside one person, and settle it."""
+    client.post("/api/milvus/insert", {"images": photo(BIA), "person_id": "bia"})
+    search = {"image": photo(CAL), "group_by_person": "true"}
+    number = client.post("/api/milvus/search", search).json()["answer_number"]
+    listed = client.get("/api/inbox?kind=probe&page_size=1")
+    card = f"/api/inbox/{listed.json()['results'][0]['key']}"
+    said = {"answer_number": number, "person_id": "bia", "verdict": "rejected"}
+    named = {"action": "new", "person_id": "cal", "name": "Cal"}
+    return {
+        "inbox_list": listed,
+        "inbox_read": client.get(card),
+        "feedback": client.post("/api/feedback", said, format="json"),
+        "inbox_settle": client.post(card, named, format="json"),
+        "already_settled": client.post(card, named, format="json"),
+        "card_not_found": client.get(card),
+    }
 
 
 def shortened(value: Any) -> Any:

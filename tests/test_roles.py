@@ -66,11 +66,14 @@ API = {
 PAGES = {
     ("get", "search"): ANY,
     ("post", "search"): ANY,
+    ("get", "answers"): ANY,
+    ("post", "answer-face"): ANY,  # says itself what each act lacks: test_answers.py
     ("get", "compare"): ANY,
     ("post", "compare"): ANY,
     ("get", "password"): ANY,
     ("get", "picture"): Act.BROWSE,
     ("get", "people"): Act.BROWSE,
+    ("get", "people-suggest"): Act.BROWSE,
     ("get", "person"): Act.BROWSE,
     ("get", "doubts"): Act.BROWSE,
     ("post", "doubts"): Act.CHANGE_PICTURES,
@@ -134,6 +137,9 @@ def path_of(pattern: URLPattern, picture: FaceImage) -> str:
         "<int:image_id>": str(picture.pk),
         "<person_id:person_id>": "ana",
         "<slug:token>": "gone",
+        "<str:numbers>": "gone",
+        "<slug:number>": "gone",
+        "<int:place>": "1",
         "<int:token>": "1",
     }
     for placeholder, value in values.items():

@@ -2,10 +2,13 @@
 
 from faceclient.answers import (
     BatchResult,
+    Candidate,
+    Card,
     Detection,
     Embedding,
     Embeddings,
     Face,
+    Feedback,
     Health,
     Hit,
     Insertion,
@@ -16,21 +19,26 @@ from faceclient.answers import (
     Person,
     Picture,
     SearchResult,
+    Settled,
     Stats,
     TrashItem,
     Undone,
     Verification,
 )
-from faceclient.client import FaceApiError, FaceClient, Image
+from faceclient.calls import FaceApiError, Image
+from faceclient.client import FaceClient
 
 __all__ = [
     "BatchResult",
+    "Candidate",
+    "Card",
     "Detection",
     "Embedding",
     "Embeddings",
     "Face",
     "FaceApiError",
     "FaceClient",
+    "Feedback",
     "Health",
     "Hit",
     "Image",
@@ -42,6 +50,7 @@ __all__ = [
     "Person",
     "Picture",
     "SearchResult",
+    "Settled",
     "Stats",
     "TrashItem",
     "Undone",

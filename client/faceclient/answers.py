@@ -132,6 +132,7 @@ class SearchResult(TypedDict):
     face_detected: bool
     face: Face | None
     faces: NotRequired[list[dict[str, Any]]]
+    answer_number: NotRequired[str]  # where searched faces are kept; for feedback
 
 
 class Verification(TypedDict):
@@ -217,7 +218,7 @@ class Picture(TypedDict):
 
 
 class TrashItem(TypedDict):
-    """An act that can be undone; `kind` is person, pictures, move, merge or import."""
+    """An act that can be undone; `kind` is person, pictures, move, merge, import or settled."""
 
     id: int
     kind: str
@@ -232,3 +233,46 @@ class Undone(TypedDict):
     success: bool
     person_ids: list[str]
     pictures: int
+
+
+class Candidate(TypedDict):
+    """Who it may be, with their most similar picture."""
+
+    person_id: str
+    person_name: str
+    image_url: str | None
+    similarity: float
+    decision: Decision
+
+
+class Card(TypedDict):
+    """One thing in the inbox; `kind` is probe, doubt, pair or file."""
+
+    key: str
+    kind: str
+    why: str
+    at: str
+    who: str
+    actions: list[str]
+    likeliest: str | None
+    size: int  # faces that look like the same stranger
+    person_id: NotRequired[str]  # whose the doubted picture is
+    image_url: str | None
+    candidates: list[Candidate]
+
+
+class Settled(TypedDict):
+    success: bool
+    settled: int
+    pictures: int
+    person_id: str | None
+    undo: int | None
+    undo_until: str | None
+
+
+class Feedback(TypedDict):
+    success: bool
+    person_id: str
+    verdict: str
+    similarity: float
+    decision: Decision

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Final, Self, cast
+from typing import Any, cast
 from urllib.parse import quote
 
-import requests
-
 from faceclient.answers import (
+    Card,
     Detection,
     Embedding,
     Embeddings,
+    Feedback,
     Health,
     Insertion,
     JournalLine,
@@ -24,73 +21,21 @@ from faceclient.answers import (
     Person,
     Picture,
     SearchResult,
+    Settled,
     Stats,
     TrashItem,
     Undone,
     Verification,
 )
-
-Image = str | Path | bytes | BinaryIO  # a path, the bytes of a file, or an open file
-
-MAX_WAIT_SECONDS: Final = 60.0
-# Statuses that are tried again: still being carried out, too many requests, not ready yet.
-WAITED_FOR: Final = {409, 429, 503}
-_SUFFIXES: Final = {b"\x89PNG": ".png", b"BM": ".bmp", b"II*\0": ".tiff", b"MM\0*": ".tiff"}
-
-_File = tuple[str, tuple[str, bytes]]
+from faceclient.calls import ApiCalls, Image, files_of
 
 
-class FaceApiError(Exception):
-    """An error answer. `code` is the same in every language, `message` is translated."""
-
-    def __init__(self, response: requests.Response) -> None:
-        try:
-            body = response.json()
-        except ValueError:
-            body = {}
-        self.body: dict[str, Any] = body if isinstance(body, dict) else {}
-        self.status: int = response.status_code
-        self.code: str = self.body.get("error", "unreadable_answer")
-        self.message: str = self.body.get("message") or f"HTTP {self.status} {response.reason}"
-        self.fields: dict[str, list[str]] = self.body.get("fields", {})
-        self.request_id: str = response.headers.get("X-Request-ID", "")
-        super().__init__(f"{self.message} [{self.status} {self.code}, request {self.request_id}]")
-
-
-class FaceClient:
+class FaceClient(ApiCalls):
     """A client of the API at `base_url`, for one thread at a time; usable as a context manager.
 
     `language` is the language of messages, such as `pt-BR`. `retries` is how often an answer that
     asks to wait is tried again; requests that would have a second effect are not repeated.
     """
-
-    def __init__(
-        self,
-        base_url: str = "http://localhost:8000",
-        token: str | None = None,
-        *,
-        language: str = "en",
-        timeout: float = 60.0,
-        retries: int = 2,
-    ) -> None:
-        self.base_url = base_url.rstrip("/")
-        self.timeout = timeout
-        self.retries = retries
-        self.session = requests.Session()
-        self.session.headers.update({"Accept": "application/json", "Accept-Language": language})
-        if token:
-            self.session.headers["Authorization"] = f"Token {token}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.session.close()
 
     # The service
 
@@ -107,7 +52,7 @@ class FaceClient:
 
     def detect(self, image: Image, **options: Any) -> Detection:
         """Return every face, largest first. Options: `min_score`, `min_face_size`."""
-        files = _files(image=[image])
+        files = files_of(image=[image])
         return cast(Detection, self._call("POST", "/detect", files=files, form=options))
 
     def embedding(self, image: Image, **options: Any) -> Embedding:
@@ -115,12 +60,12 @@ class FaceClient:
 
         Options: `model`, `use_face_detection`, `require_face`.
         """
-        files = _files(image=[image])
+        files = files_of(image=[image])
         return cast(Embedding, self._call("POST", "/embedding", files=files, form=options))
 
     def embeddings(self, images: Sequence[Image], **options: Any) -> Embeddings:
         """Return one result for each picture, in order. Raises only when every picture failed."""
-        files = _files(images=images)
+        files = files_of(images=images)
         return cast(Embeddings, self._call("POST", "/embeddings/batch", files=files, form=options))
 
     def verify(
@@ -132,7 +77,7 @@ class FaceClient:
         **options: Any,
     ) -> Verification:
         """Return whether `source` shows the same person as `target` or the enrolled person."""
-        files = _files(source_image=[source], target_image=[] if target is None else [target])
+        files = files_of(source_image=[source], target_image=[] if target is None else [target])
         form = options | {"person_id": person_id}
         return cast(Verification, self._call("POST", "/verify", files=files, form=form))
 
@@ -162,7 +107,7 @@ class FaceClient:
 
         Options: `top_k`, `threshold`, `group_by_person`, `all_faces`, `model`.
         """
-        files = _files(image=[] if image is None else [image])
+        files = files_of(image=[] if image is None else [image])
         form = options | {"embedding": None if embedding is None else json.dumps(list(embedding))}
         return cast(SearchResult, self._call("POST", "/milvus/search", files=files, form=form))
 
@@ -263,6 +208,36 @@ class FaceClient:
         """Erase for good what an item of the trash holds."""
         self._call("DELETE", f"/trash/{item}")
 
+    # The inbox
+
+    def inbox(self, *, page_size: int = 100, **filters: str) -> Iterator[Card]:
+        """Yield what needs a person, what settles most first.
+
+        Filters: `kind` (probe, doubt, pair, file), `person_id`, `day` ("2027-12-31"), `who`.
+        """
+        return cast(Iterator[Card], self._pages("/inbox", filters | {"page_size": page_size}))
+
+    def settle(self, key: str, action: str, **details: Any) -> Settled:
+        """Settle a card by one of its `actions`; the answer's `undo` is for `undo`.
+
+        Details: `person_id` for assign and merge; for new also `name`, `legal_basis`, `keep_until`;
+        `whole_group=False` settles one face of a stranger who came more often.
+        """
+        body = {"action": action, **details}
+        return cast(Settled, self._call("POST", f"/inbox/{key}", body=body))
+
+    def inbox_face(self, key: str) -> bytes:
+        """Return the searched face of a card as JPEG of at most 320 pixels a side."""
+        return self._send("GET", f"/inbox/{key}/face").content
+
+    def feedback(
+        self, person_id: str, verdict: str, *, answer_number: str, face: int = 1
+    ) -> Feedback:
+        """Say whether a face of a kept answer is the person's: "confirmed" or "rejected"."""
+        body = {"answer_number": answer_number, "face": face}
+        body |= {"person_id": person_id, "verdict": verdict}
+        return cast(Feedback, self._call("POST", "/feedback", body=body))
+
     # Journal
 
     def journal(
@@ -297,59 +272,9 @@ class FaceClient:
         if image_paths is not None:
             form = form | {"image_paths": json.dumps(list(image_paths))}
         headers = {"Idempotency-Key": key or str(uuid.uuid4())}
-        files = _files(images=images)
+        files = files_of(images=images)
         answer = self._call("POST", path, files=files, form=form, headers=headers, repeatable=True)
         return cast(Insertion, answer)
-
-    def _pages(self, path: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        page = 1
-        while page:
-            answer = self._call("GET", path, query=query | {"page": page})
-            yield from answer["results"]
-            page = page + 1 if answer["next"] else 0
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: dict[str, Any] | None = None,
-        body: dict[str, Any] | None = None,
-        form: dict[str, Any] | None = None,
-        files: list[_File] | None = None,
-        headers: dict[str, str] | None = None,
-        repeatable: bool | None = None,
-    ) -> dict[str, Any]:
-        if repeatable is None:  # a POST with pictures and without a key stores nothing
-            repeatable = method == "GET" or files is not None
-        options = {"params": query, "json": body, "headers": headers}
-        if files is not None:
-            options |= {"files": files, "data": _fields(form or {})}
-        response = self._send(method, path, repeatable=repeatable, **options)
-        return cast(dict[str, Any], response.json())
-
-    def _send(
-        self, method: str, path: str, *, repeatable: bool = True, **options: Any
-    ) -> requests.Response:
-        left = self.retries
-        while True:
-            url = f"{self.base_url}/api{path}"
-            response = self.session.request(method, url, timeout=self.timeout, **options)
-            if response.ok:
-                return response
-            wait = _seconds_to_wait(response)
-            # 429 means that nothing was done, so repeating is always safe.
-            if wait is None or not left or not (repeatable or response.status_code == 429):
-                raise FaceApiError(response)
-            left -= 1
-            time.sleep(wait)
-
-
-def _seconds_to_wait(response: requests.Response) -> float | None:
-    after = response.headers.get("Retry-After", "")
-    if response.status_code not in WAITED_FOR or not after.isdigit():
-        return None
-    return float(after) if float(after) <= MAX_WAIT_SECONDS else None
 
 
 def _path(person_id: str, rest: str = "") -> str:
@@ -358,28 +283,3 @@ def _path(person_id: str, rest: str = "") -> str:
 
 def _erase(erase: bool) -> dict[str, str]:
     return {"erase": "true"} if erase else {}
-
-
-def _fields(form: dict[str, Any]) -> dict[str, str]:
-    """Return the form fields as text, without those that are None."""
-    known = {name: value for name, value in form.items() if value is not None}
-    return {
-        name: str(value).lower() if isinstance(value, bool) else str(value)
-        for name, value in known.items()
-    }
-
-
-def _files(**images: Sequence[Image]) -> list[_File]:
-    """Return the file parts, fully read, so that a repeated request can send them again."""
-    return [(field, _read(image)) for field, items in images.items() for image in items]
-
-
-def _read(image: Image) -> tuple[str, bytes]:
-    if isinstance(image, bytes):
-        suffix = next((it for start, it in _SUFFIXES.items() if image.startswith(start)), ".jpg")
-        return f"image{suffix}", image
-    if isinstance(image, str | Path):
-        return Path(image).name, Path(image).read_bytes()
-    name = getattr(image, "name", "")
-    content = image.read()
-    return (Path(name).name, content) if isinstance(name, str) and name else _read(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from django import forms
@@ -24,6 +25,17 @@ ORDERS: Final = ("person_id", "name", "created_at", "updated_at", "picture_count
 ORDERINGS: Final = [f"{sign}{order}" for order in ORDERS for sign in ("", "-")]
 
 
+def check_parameters(request: Request, known: Collection[str]) -> None:
+    """Reject parameters that are not known, or repeated. Raise `ValidationError`."""
+    given = request.query_params
+    message = gettext("There is no such parameter. Known ones: %(known)s.") % {
+        "known": ", ".join(known)
+    }
+    if unknown := {name: message for name in given if name not in known}:
+        raise ValidationError(unknown)
+    refuse_repeated({name: len(given.getlist(name)) for name in given})
+
+
 class KnownFilters(DjangoFilterBackend):
     """A filter backend that rejects unknown parameters: a misspelt filter would return everything.
 
@@ -39,13 +51,7 @@ class KnownFilters(DjangoFilterBackend):
             *(filters.base_filters if filters else ()),
             api_settings.URL_FORMAT_OVERRIDE,
         ]
-        message = gettext("There is no such parameter. Known ones: %(known)s.") % {
-            "known": ", ".join(known)
-        }
-        if unknown := {name: message for name in request.query_params if name not in known}:
-            raise ValidationError(unknown)
-        given = request.query_params
-        refuse_repeated({name: len(given.getlist(name)) for name in given})
+        check_parameters(request, known)
         return super().filter_queryset(request, queryset, view)
 
 

@@ -192,11 +192,32 @@ class SearchHitSerializer(AnswerSerializer):
     decision_reason = DecisionReasonField()
 
 
+# Renders a hit that was set aside, and the feedback on it.
+class SetAsideSerializer(AnswerSerializer):
+    person_id = serializers.CharField(source="hit.person.person_id")
+    person_name = serializers.CharField(source="hit.person.name", allow_blank=True)
+    similarity = serializers.FloatField(source="hit.similarity")
+    at = InstantField(source="said.created_at", help_text=_("When somebody said so."))
+    by = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        help_text=_("Who said so; only for those who may browse the gallery."),
+    )
+
+
 class FaceHitsSerializer(FaceDescriptionSerializer):
     """The enrolled pictures most similar to one face."""
 
     results = SearchHitSerializer(many=True, help_text=_("Best first."))
     total = serializers.SerializerMethodField()
+    set_aside = SetAsideSerializer(
+        many=True,
+        required=False,
+        help_text=_(
+            "Persons who are not among the results, because somebody said that this picture does not "
+            "show them; absent when there are none."
+        ),
+    )
     decision = DecisionField(
         help_text=_("That of the best hit; unknown without hits, null where nothing can be said.")
     )

@@ -26,7 +26,7 @@ from enrollment.gallery import (
     thresholds_in_force,
     without_verdict,
 )
-from enrollment.inbox import FacePicture, face_pictures_of, keeps
+from enrollment.inbox import FacePicture, Said, face_pictures_of, keeps, remember
 from enrollment.models import FaceEmbedding, Person, ProbeChannel, SearchEntry
 from enrollment.web import Act, found_by, is_found, keep_search, searchable_by
 from recognition.api.access import may
@@ -49,34 +49,50 @@ class SearchView(UploadView):
         form = self.read_form(request)
         crops, embeddings = _probe(form)
         thresholds = search_thresholds(form["model"])
-        found = search_gallery(
-            embeddings,
-            form["top_k"],
-            threshold=form.get("threshold", -1.0),
-            group_by_person=form["group_by_person"],
-            thresholds=thresholds,
-            persons=searchable_by(request),
-        )
-        nearest = found
+        options = {
+            "threshold": form.get("threshold", -1.0),
+            "group_by_person": form["group_by_person"],
+            "thresholds": thresholds,
+            "persons": searchable_by(request),
+        }
+        found = search_gallery(embeddings, form["top_k"], **options)
+        remembered = remember(embeddings, crops, found, form["top_k"], **options)
+        nearest = [each.hits for each in remembered]
         found = [
             without_verdict(hits) if crop and crop.lacks_face else hits
-            for crop, hits in zip(crops, found_by(request, found, thresholds), strict=True)
+            for crop, hits in zip(crops, found_by(request, nearest, thresholds), strict=True)
         ]
-        note_search(request, SearchEntry.Channel.API, form["model"], found)
+        aside = found_by(request, [each.aside for each in remembered], thresholds)
+        note_search(request, SearchEntry.Channel.API, form["model"], found, aside)
         pictures = _pictures(form.get("image"), crops, ProbeChannel.API)
         kept = keep_search(request, ProbeChannel.API, pictures, embeddings, nearest, thresholds)
         faces = [
             {
                 "crop": crop,
                 "results": hits,
+                **_set_aside(request, others, each.said),
                 **_decided(hits[0].similarity if hits else -1.0, thresholds, crop),
             }
-            for crop, hits in zip(crops, found, strict=True)
+            for crop, hits, others, each in zip(crops, found, aside, remembered, strict=True)
         ]
         body = {**faces[0], "model": form["model"], "thresholds": thresholds, "answer": kept}
         if form["all_faces"]:
             body["faces"] = faces
         return Response(serializers.SearchResponseSerializer.answer(body, request))
+
+
+def _set_aside(request: Request, aside: Sequence[SearchHit], said: Said) -> dict[str, Any]:
+    """Return the field that tells of persons whom the picture does not show, as somebody said."""
+    if not aside:
+        return {}
+    named = may(request, Act.BROWSE)
+    told = [(hit, said[hit.person.pk]) for hit in aside]
+    return {
+        "set_aside": [
+            {"hit": hit, "said": each, **({"by": each.username} if named else {})}
+            for hit, each in told
+        ]
+    }
 
 
 def _probe(form: dict[str, Any]) -> tuple[list[Crop | None], Embeddings]:

@@ -2,7 +2,7 @@
 
 from django.urls import register_converter
 
-from enrollment.api import desk, journal, persons, probes, trash, views
+from enrollment.api import desk, inbox, journal, persons, probes, trash, views
 from enrollment.api.paths import PersonIdConverter
 from recognition.api.urls import call
 
@@ -13,6 +13,10 @@ urlpatterns = [
     *call("milvus/search", probes.SearchView.as_view(), "api-milvus-search"),
     *call("verify", probes.VerifyView.as_view(), "api-verify"),
     *call("journal", journal.JournalView.as_view(), "api-journal"),
+    *call("inbox", inbox.InboxView.as_view(), "api-inbox"),
+    *call("inbox/<slug:key>/face", inbox.InboxFaceView.as_view(), "api-inbox-face"),
+    *call("inbox/<slug:key>", inbox.InboxCardView.as_view(), "api-inbox-card"),
+    *call("feedback", inbox.FeedbackView.as_view(), "api-feedback"),
     *call("milvus/stats", views.StatsView.as_view(), "api-milvus-stats"),
     *call("persons", persons.PersonsView.as_view(), "api-persons"),
     # Longer paths first, because a person id may contain slashes.

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from enrollment import journal
 from enrollment.gallery.selectors import SearchHit
-from enrollment.models import Action, Person, SearchEntry
+from enrollment.models import Action, Person, SearchAnswer, SearchEntry
 from recognition.api.request_id import current_request_id
 from recognition.decision import Decision
 from recognition.observing import DECISIONS
@@ -25,14 +25,18 @@ logger = logging.getLogger(__name__)
 
 
 def note_search(
-    request: HttpRequest, channel: str, model: str, found: Iterable[Sequence[SearchHit]]
+    request: HttpRequest,
+    channel: str,
+    model: str,
+    found: Iterable[Sequence[SearchHit]],
+    aside: Iterable[Sequence[SearchHit]] = (),
 ) -> None:
     """Log one entry for each face of a search, and journal everybody whom it showed.
 
-    `found` holds the hits of each face, best first.
+    `found` holds the hits of each face, best first; `aside` those that were named as set aside.
     """
     found = list(found)
-    shown = [(hit.face_image.person_id, hit.similarity, hit.decision) for h in found for hit in h]
+    shown = _shown([*found, *aside])
     _note(
         request,
         partial(
@@ -55,6 +59,23 @@ def note_search(
     )
 
 
+def note_shown_again(
+    request: HttpRequest, answer: SearchAnswer, found: Iterable[Sequence[SearchHit]]
+) -> None:
+    """Journal whom a kept answer showed to somebody else than who searched."""
+    user = request.user
+    if (user.get_username() if user.is_authenticated else "") == answer.username:
+        return
+    found = list(found)
+    shown = _shown(found)
+    facts = {"model": answer.model, "faces": len(found), "answers": len(shown), "again": True}
+    _append(partial(journal.record_shown, Action.SEARCHED, shown, facts), [])
+
+
+def _shown(found: Iterable[Sequence[SearchHit]]) -> list[tuple[int, float, str | None]]:
+    return [(hit.face_image.person_id, hit.similarity, hit.decision) for h in found for hit in h]
+
+
 def note_verification(
     request: HttpRequest, model: str, person: Person, similarity: float, decision: str | None
 ) -> None:
@@ -75,12 +96,16 @@ def note_verification(
 def _note(request: HttpRequest, journal_it: Callable[[], None], entries: list[SearchEntry]) -> None:
     for entry in entries:
         DECISIONS.labels(entry.decision or "none").inc()
-    if not settings.SEARCH_LOG_DAYS:
-        return
     user = getattr(request, "user", None)
     for entry in entries:
         entry.username = user.get_username() if user and user.is_authenticated else ""
         entry.request_id = current_request_id()
+    _append(journal_it, entries)
+
+
+def _append(journal_it: Callable[[], None], entries: list[SearchEntry]) -> None:
+    if not settings.SEARCH_LOG_DAYS:
+        return
     try:
         with journal.short_wait(), transaction.atomic():
             SearchEntry.objects.bulk_create(entries)

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext, ngettext
 
 from enrollment.exceptions import PersonMerged, PersonNotComparable, PersonNotFound, PictureNotFound
-from enrollment.gallery.finding import with_pictures
+from enrollment.gallery.finding import find_persons, with_pictures
 from enrollment.gallery.purposes import DUE_SOON, nearest_of, persons_due, persons_expiring
 from enrollment.gallery.weights import (
     Weights,
@@ -137,6 +137,23 @@ def _with_rows(
         for hit in found
         if hit.id in by_id
     ]
+
+
+def hits_again(
+    found: Sequence[Sequence[VectorHit]],
+    thresholds: Thresholds | None,
+    *,
+    persons: QuerySet[Person] | None = None,
+) -> list[list[SearchHit]]:
+    """Return the hits of an earlier search, by the thresholds that it had.
+
+    Left out are those without a row in SQL by now, and those of none of `persons`.
+    """
+    rows = FaceEmbedding.objects.select_related("face_image__person").defer("vector")
+    if persons is not None:
+        rows = rows.filter(face_image__person__in=persons)
+    by_id = rows.in_bulk({hit.id for hits in found for hit in hits})
+    return [_with_rows(list(hits), by_id, thresholds) for hits in found]
 
 
 def without_verdict(hits: Iterable[SearchHit]) -> list[SearchHit]:
@@ -287,6 +304,26 @@ def person_meant(person_id: str, *, among: QuerySet[Person] | None = None) -> Pe
         return get_person(person_id, among=among)
     except PersonMerged as merged:
         return get_person(merged.person_id, among=among)
+
+
+def person_named(text: str, *, among: QuerySet[Person] | None = None) -> Person:
+    """Return the person with this id, or the only one who has these words in id or name.
+
+    Only `among` these persons, if given. Raise `PersonNotFound`, also if several have the words.
+    """
+    try:
+        return person_meant(text, among=among)
+    except PersonNotFound:
+        known = find_persons(text)
+        named = list((known if among is None else known.filter(pk__in=among))[:2])
+        if len(named) > 1:
+            message = gettext(
+                "Several people have “%(text)s” in their id or name. Give the id of the one you mean."
+            )
+            raise PersonNotFound(message % {"text": text}) from None
+        if not named:
+            raise
+        return named[0]
 
 
 def better_kept(persons: Sequence[Person]) -> Person:

@@ -6,6 +6,7 @@ from enrollment.inbox.feedback import Verdict, give_feedback, rejections
 from enrollment.inbox.keeping import (
     SearchedFace,
     answer_of,
+    embeddings_of,
     forget_old_faces,
     keep_answer,
     keep_refused,
@@ -13,6 +14,13 @@ from enrollment.inbox.keeping import (
     probe_of,
     read_face,
     read_record,
+)
+from enrollment.inbox.remembering import (
+    Remembered,
+    Said,
+    feedback_on,
+    remember,
+    take_back_feedback,
 )
 from enrollment.inbox.sealing import SealBroken, hash_of_face, seal, unseal
 from enrollment.inbox.sections import MOST_COUNTED, count
@@ -27,6 +35,8 @@ __all__ = [
     "Filters",
     "Kind",
     "MOST_COUNTED",
+    "Remembered",
+    "Said",
     "SealBroken",
     "SearchedFace",
     "Settled",
@@ -36,9 +46,11 @@ __all__ = [
     "cards",
     "count",
     "discard_faces",
+    "embeddings_of",
     "enroll_faces",
     "face_pictures",
     "face_pictures_of",
+    "feedback_on",
     "forget_old_faces",
     "give_feedback",
     "hash_of_face",
@@ -49,7 +61,9 @@ __all__ = [
     "read_face",
     "read_record",
     "rejections",
+    "remember",
     "seal",
     "settle",
+    "take_back_feedback",
     "unseal",
 ]

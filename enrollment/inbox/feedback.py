@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from django.utils import timezone
 
 from enrollment import journal
+from enrollment.gallery import Weights
 from enrollment.models import FaceImage, Feedback, Person, Probe
 
 Verdict = Feedback.Verdict
@@ -21,12 +22,14 @@ def give_feedback(
     similarity: float,
     face_image: FaceImage | None = None,
     decision: str | None = None,
+    weights: Weights | None = None,
 ) -> Feedback:
     """Remember whether the searched face is the person's; the latest word counts.
 
     `similarity` is the cosine to `face_image`, the person's most similar picture, and `decision`
-    what was shown for it.
+    what was shown for it; `weights` made the vectors, if not those of the probe.
     """
+    model, fingerprint = weights or (probe.model, probe.fingerprint)
     with journal.changes():
         said, _is_new = Feedback.objects.update_or_create(
             picture_hash=probe.picture_hash,
@@ -35,8 +38,8 @@ def give_feedback(
                 "created_at": timezone.now(),
                 "username": journal.current_author().who[:150],
                 "face_image": face_image,
-                "model": probe.model,
-                "fingerprint": probe.fingerprint,
+                "model": model,
+                "fingerprint": fingerprint,
                 "similarity": similarity,
                 "decision": decision or "",
                 "verdict": verdict,

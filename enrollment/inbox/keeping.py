@@ -26,9 +26,11 @@ from enrollment.inbox.faces import FacePicture
 from enrollment.inbox.groups import group_of
 from enrollment.inbox.sealing import hash_of_face, seal, unseal
 from enrollment.models import Probe, ProbeChannel, SearchAnswer
+from recognition.conf import get_settings
 from recognition.decision import Decision
 from recognition.embedding import Crop, crop_again, crop_upload, embed_crops
 from recognition.exceptions import RecognitionError
+from recognition.inference import Embeddings
 
 logger = logging.getLogger(__name__)
 
@@ -193,23 +195,19 @@ def read_record(probe: Probe) -> dict[str, Any] | None:
     return None if probe.record is None else json.loads(unseal(probe.record))
 
 
-def vector_of(probe: Probe) -> tuple[np.ndarray, Weights] | None:
-    """Return the face's vector (512 float32 of length 1) by weights in use, and these weights.
+def embeddings_of(probe: Probe) -> Embeddings:
+    """Return the face's one vector by weights in use, computed anew when it was made with others.
 
-    It is computed anew when the stored one was made with others; None where that is impossible.
-    Raise `RecognitionError`.
+    Raise `FaceGone`, `SealBroken`, or why it cannot be computed.
     """
-    weights = compared_weights()
     own = Weights(probe.model, probe.fingerprint)
     if probe.vector is not None and probe.model and compared_weights(probe.model) == own:
-        return np.frombuffer(unseal(probe.vector), "<f4"), own
-    if weights is None:
-        return None
+        vector = np.frombuffer(unseal(probe.vector), "<f4")
+        return Embeddings(vector[None], own.model, own.fingerprint)
     jpeg, record = read_face(probe), read_record(probe)
     options: Any = {"use_face_detection": False}
     crop = crop_again(jpeg, record) if record else crop_upload(jpeg, **options)[0]
-    made = embed_crops([crop.pixels], weights.model)
-    return made.vectors[0], Weights(made.model, made.fingerprint)
+    return embed_crops([crop.pixels], probe.model or get_settings().default_model)
 
 
 # Forgetting

@@ -18,7 +18,7 @@ from enrollment.exceptions import CardNotFound
 from enrollment.gallery import SearchHit, Weights, compared_weights, search_gallery
 from enrollment.inbox.card import Action, Candidate, Card, Filters, Kind
 from enrollment.inbox.feedback import rejections
-from enrollment.inbox.keeping import vector_of
+from enrollment.inbox.keeping import embeddings_of
 from enrollment.inbox.sections import keys, nearer_cases, pair_cases
 from enrollment.models import Doubt, FaceImage, Person, Probe, ProbeChannel
 from recognition.decision import Decision
@@ -258,12 +258,11 @@ def _vectors(shown: Sequence[Card]) -> dict[int, tuple[np.ndarray, Weights]]:
     for place, each in enumerate(shown):
         if each.probe and each.probe.picture_hash:
             try:
-                known = vector_of(each.probe)
+                made = embeddings_of(each.probe)
             except RecognitionError as error:
                 logger.warning("Face %d of the inbox cannot be compared: %s", each.probe.pk, error)
                 continue
-            if known:
-                found[place] = known
+            found[place] = made.vectors[0], Weights(made.model, made.fingerprint)
     return found
 
 

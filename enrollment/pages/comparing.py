@@ -11,20 +11,18 @@ from typing import Any, Final
 
 import numpy as np
 from django.core.files.uploadedfile import UploadedFile
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils import timezone
-from django.utils.translation import gettext
 
 from enrollment.exceptions import PersonNotComparable, PersonNotFound
 from enrollment.gallery import (
     SIDES,
     best_of_person,
-    find_persons,
     jpeg_uri,
     note_verification,
     person_meant,
+    person_named,
     read_picture,
     thresholds_in_force,
     thumbnail,
@@ -184,7 +182,8 @@ def _of_person(
     """
     sees_all = may(request, Act.BROWSE)
     try:
-        person = _person(text, searchable_by(request), by_name=sees_all)
+        find = person_named if sees_all else person_meant
+        person = find(text, among=searchable_by(request))
         found = best_of_person(probe, person)
     except (PersonNotFound, PersonNotComparable):
         if sees_all:
@@ -207,23 +206,6 @@ def _of_person(
         for face, (row, cosine) in zip(faces, found, strict=True)
     ]
     return rows, person
-
-
-def _person(text: str, among: QuerySet[Person] | None, *, by_name: bool) -> Person:
-    """Return the person with this id, or the only one who has these words in id or name."""
-    try:
-        return person_meant(text, among=among)
-    except PersonNotFound:
-        known = find_persons(text) if among is None else find_persons(text).filter(pk__in=among)
-        named = list(known[:2]) if by_name else []
-        if len(named) > 1:
-            message = gettext(
-                "Several people have “%(text)s” in their id or name. Give the id of the one you mean."
-            )
-            raise PersonNotFound(message % {"text": text}) from None
-        if not named:
-            raise
-        return named[0]
 
 
 def _digest(file: UploadedFile) -> str:

@@ -65,6 +65,14 @@ class AddPicturesForm(forms.Form):
         return pictures
 
 
+class NewFaceForm(forms.ModelForm):
+    """A new person for a searched face."""
+
+    class Meta:
+        model = Person
+        fields = ["person_id", "name", "legal_basis"]
+
+
 class NewOwnerForm(forms.ModelForm):
     """A new person for pictures that are moved."""
 

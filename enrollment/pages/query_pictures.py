@@ -19,9 +19,10 @@ from enrollment.gallery import (
     search_gallery,
     search_thresholds,
 )
-from enrollment.inbox import FacePicture, face_pictures, keeps
-from enrollment.models import ProbeChannel
-from enrollment.web import found_by, keep_search, picture_address, searchable_by
+from enrollment.inbox import FacePicture, Remembered, face_pictures, keeps, remember
+from enrollment.models import Feedback, Probe, ProbeChannel
+from enrollment.pages.keeping import keep
+from enrollment.web import found_by, picture_address, searchable_by
 from recognition.decision import Decision, Thresholds
 from recognition.detection import Face, looks_for_faces
 from recognition.embedding import Crop, embed_crops, opened_upload
@@ -78,11 +79,12 @@ class ShownHit(Likeness):
     hit: SearchHit
     picture: str  # URL of the picture
     face: str  # URL of the face alone
+    said: Feedback | None = None  # what somebody said of this match
 
     @classmethod
-    def of(cls, hit: SearchHit, request: HttpRequest) -> ShownHit:
+    def of(cls, hit: SearchHit, request: HttpRequest, said: Feedback | None = None) -> ShownHit:
         places = [picture_address(request, hit.face_image, size) for size in ("", "face")]
-        return cls(hit.similarity, hit.decision, hit, *places)
+        return cls(hit.similarity, hit.decision, hit, *places, said=said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +151,18 @@ class QueryFace:
     uri: str
     mark: NumberMark | None
     hits: list[ShownHit] = field(default_factory=list)
+    aside: list[ShownHit] = field(default_factory=list)  # whom it does not show, as somebody said
     is_unlike_all: bool = False  # no hit that the user may see
     kept: FacePicture | None = None  # what is kept of it, where anything is
-    key: str = field(default_factory=lambda: token_hex(4))  # unique among results on the same page
+    probe: Probe | None = None  # as it is kept, while its answer is
+    random_key: str = field(default_factory=lambda: token_hex(4))
+
+    @property
+    def key(self) -> str:
+        """What is unique among results on the same page."""
+        if self.probe and self.probe.answer:
+            return f"{self.probe.answer.number}-{self.probe.place}"
+        return self.random_key
 
     @property
     def box(self) -> tuple[float, float, float, float] | None:
@@ -176,6 +187,13 @@ class QueryFace:
             return Decision.UNKNOWN
         return self.best.decision if self.best else None
 
+    def show(self, request: HttpRequest, found: Remembered, thresholds: Thresholds | None) -> None:
+        """Take over those of the hits that the user may see."""
+        hits, aside = found_by(request, [found.hits, found.aside], thresholds)
+        self.hits = [ShownHit.of(hit, request, found.said.get(hit.person.pk)) for hit in hits]
+        self.aside = [ShownHit.of(hit, request, found.said.get(hit.person.pk)) for hit in aside]
+        self.is_unlike_all = bool(thresholds) and not hits
+
     @property
     def likely_hits(self) -> list[ShownHit]:
         return [hit for hit in self.hits if hit.decision != Decision.UNKNOWN]
@@ -197,17 +215,21 @@ class QueryPicture:
 
     @classmethod
     def of(cls, filename: str, image: DecodedImage, crops: Iterable[Crop]) -> QueryPicture:
-        size = image.width, image.height
-        faces = [
+        faces = [(crop, data_uri(crop.pixels)) for crop in crops]
+        return cls.shown(filename, data_uri(image.pixels), (image.width, image.height), faces)
+
+    @classmethod
+    def shown(
+        cls, filename: str, uri: str, size: tuple[int, int], faces: Iterable[tuple[Crop, str]]
+    ) -> QueryPicture:
+        """Return the picture with its faces, each a crop and its URI."""
+        numbered = [
             QueryFace(
-                number,
-                crop,
-                data_uri(crop.pixels),
-                NumberMark.beside(crop.face, *size) if crop.face else None,
+                number, crop, face, NumberMark.beside(crop.face, *size) if crop.face else None
             )
-            for number, crop in enumerate(crops, 1)
+            for number, (crop, face) in enumerate(faces, 1)
         ]
-        return cls(filename, data_uri(image.pixels), *size, faces)
+        return cls(filename, uri, *size, numbered)
 
     @property
     def has_face(self) -> bool:
@@ -270,34 +292,28 @@ def identify(
     find_weights(model)  # report an unusable model before reading the pictures
     pictures = read_pictures(files, keep=keeps(ProbeChannel.PAGE))
     faces = asked_faces(pictures)
-    shown = {"pictures": pictures, "model": model}
+    shown: dict[str, Any] = {"pictures": pictures, "model": model}
     if gallery_is_empty():
         return shown | {"gallery_is_empty": bool(faces)}
     thresholds = search_thresholds(model)
-    found: list[list[SearchHit]] = []
+    found: list[Remembered] = []
     if faces:
         probe = embed_crops([face.crop.pixels for face in faces], model)
-        found = search_gallery(
-            probe,
-            top_k,
-            group_by_person=group_by_person,
-            thresholds=thresholds,
-            persons=searchable_by(request),
-        )
-        for face, hits in zip(faces, found_by(request, found, thresholds), strict=True):
-            face.hits = [ShownHit.of(hit, request) for hit in hits]
-            face.is_unlike_all = bool(thresholds) and not hits
-        if any(found):
-            shown["answer"] = keep_search(
-                request,
-                ProbeChannel.PAGE,
-                [(face.crop, face.kept) for face in faces],
-                probe,
-                found,
-                thresholds,
-            )
+        options: dict[str, Any] = {
+            "group_by_person": group_by_person,
+            "thresholds": thresholds,
+            "persons": searchable_by(request),
+        }
+        hits = search_gallery(probe, top_k, **options)
+        found = remember(probe, [face.crop for face in faces], hits, top_k, **options)
+        for face, its in zip(faces, found, strict=True):
+            face.show(request, its, thresholds)
+        if any(hits):
+            usable = [item for item in pictures if isinstance(item, QueryPicture)]
+            shown["answer"] = keep(request, usable, probe, found, thresholds)
+    has_found = any(each.all_hits for each in found)
     return shown | {
         "thresholds": ShownThresholds.of(thresholds),
-        "nothing_indexed": bool(faces) and not any(found),
-        "compared": any(found),
+        "nothing_indexed": bool(faces) and not has_found,
+        "compared": has_found,
     }

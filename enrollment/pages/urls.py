@@ -3,10 +3,12 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from enrollment.pages import desk, gallery, people, views, work
+from enrollment.pages import answers, desk, gallery, people, views, work
 
 urlpatterns = [
     path("", views.search, name="search"),
+    path("answers/<str:numbers>", answers.answers, name="answers"),
+    path("answers/<slug:number>/<int:place>", answers.act, name="answer-face"),
     path("compare", views.compare, name="compare"),
     path("pictures/<int:pk>", views.picture, name="picture"),
     path("people/", gallery.gallery, name="people"),

@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+RIGHTS: Final = {
+    "view_persons": Act.BROWSE,
+    "judge": Act.CHANGE_PICTURES,
+    "add_person": Act.ADD_PERSON,
+    "add_pictures": Act.ADD_PICTURES,
+}
 FRAGMENT_HEADER: Final = "X-Fragment"  # sent by scripts that want only the results part
 
 
@@ -43,13 +49,15 @@ FRAGMENT_HEADER: Final = "X-Fragment"  # sent by scripts that want only the resu
 def search(request: HttpRequest) -> HttpResponse:
     """Show the search form; for uploaded pictures, also the persons that each face resembles."""
     if request.method != "POST":
-        return _answer(request, "search", SearchForm(), {"gallery_is_empty": gallery_is_empty()})
+        return show_page(request, "search", SearchForm(), {"gallery_is_empty": gallery_is_empty()})
     form = SearchForm(request.POST, request.FILES)
     result = _result(form, partial(_identified, request))
     if "compared" in result:
-        hits = [[shown.hit for shown in face.hits] for face in asked_faces(result["pictures"])]
-        note_search(request, SearchEntry.Channel.PAGE, result["model"], hits)
-    return _answer(request, "search", form, result)
+        faces = asked_faces(result["pictures"])
+        hits = [[shown.hit for shown in face.hits] for face in faces]
+        aside = [[shown.hit for shown in face.aside] for face in faces]
+        note_search(request, SearchEntry.Channel.PAGE, result["model"], hits, aside)
+    return show_page(request, "search", form, result)
 
 
 @page_access
@@ -57,9 +65,9 @@ def search(request: HttpRequest) -> HttpResponse:
 def compare(request: HttpRequest) -> HttpResponse:
     """Show the form; for two uploaded pictures, or one and a person, also whether it is the same."""
     if request.method != "POST":
-        return _answer(request, "compare", CompareForm(initial=_whom_to_compare(request)), {})
+        return show_page(request, "compare", CompareForm(initial=_whom_to_compare(request)), {})
     form = CompareForm(request.POST, request.FILES)
-    return _answer(request, "compare", form, _result(form, partial(comparing.compare, request)))
+    return show_page(request, "compare", form, _result(form, partial(comparing.compare, request)))
 
 
 def _whom_to_compare(request: HttpRequest) -> dict[str, str]:
@@ -97,13 +105,13 @@ def _identified(
     return {"problems": problems} if len(problems) == len(pictures) else found
 
 
-def _answer(
+def show_page(
     request: HttpRequest, page: str, form: forms.Form, context: dict[str, Any]
 ) -> HttpResponse:
     """Render only the results part for the page's script, otherwise the whole page."""
     problems = context.get("problems")
-    status = problems[0].status if problems else 200
-    context |= {"may_view_persons": may(request, Act.BROWSE)}
+    status = problems[0].status if problems and not context.get("results") else 200
+    context |= {f"may_{name}": may(request, act) for name, act in RIGHTS.items()}
     if request.headers.get(FRAGMENT_HEADER):
         response = render(request, f"enrollment/{page}_results.html", context, status=status)
         response.headers[FRAGMENT_HEADER] = "1"

@@ -21,6 +21,7 @@ from enrollment.web.place import Place
 from enrollment.web.purposes import searchable_by
 from enrollment.web.receipts import receipts_response
 from enrollment.web.reports import enroll_files, say_mistakable, say_synced, undecided
+from enrollment.web.settling import acts_to_settle, allowed_actions
 from enrollment.web.sight import found_by, is_found, may_see, picture_address
 from enrollment.web.tokens import TokenAuthentication, accounts_with_old_tokens
 from enrollment.web.undoing import (
@@ -39,7 +40,9 @@ __all__ = [
     "Place",
     "TokenAuthentication",
     "accounts_with_old_tokens",
+    "acts_to_settle",
     "acts_to_undo",
+    "allowed_actions",
     "audit_report",
     "choose_faces",
     "document_response",

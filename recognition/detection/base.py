@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -32,6 +32,12 @@ class Face:
             box=(factor * left, factor * top, factor * width, factor * height),
             landmarks=((self.landmarks + 0.5) * factor - 0.5).astype(np.float32),
         )
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Face:
+        """Return the face from what `as_dict` returned; further fields are ignored."""
+        landmarks = np.array(record["landmarks"], np.float32)
+        return cls(tuple(record["box"]), record["score"], landmarks, record.get("rotation", 0))
 
     @property
     def area(self) -> float:

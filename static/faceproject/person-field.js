@@ -3,8 +3,8 @@
 //
 // Every input[data-suggest] becomes one: the attribute is the address that answers {"persons": […]}. Choosing
 // sends the event "person-chosen", whose detail is the person; unless a listener prevents that, a field with
-// data-choose="open" opens the person's page, and one with data-choose="NAME" sends its form with NAME set to
-// the person's key.
+// data-choose="open" opens the person's page, one with data-choose="fill" gets the person's id, and one with
+// data-choose="NAME" sends its form with NAME set to the person's key.
 
 const WAIT_MS = 120;
 let number = 0;
@@ -30,6 +30,7 @@ function choose(input, person) {
   if (!input.dispatchEvent(event)) return;
   const name = input.dataset.choose;
   if (name === "open") location.assign(person.page);
+  else if (name === "fill") input.value = person.person_id;
   else if (name) {
     input.form.append(element("input", { type: "hidden", name, value: person.key }));
     input.form.submit();

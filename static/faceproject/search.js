@@ -2,6 +2,7 @@
 // they are ready, and what was chosen stays.
 
 import { announcement, ask, clear, problem, results, reveal, say } from "./results.js";
+import { makePersonField } from "./person-field.js";
 import { makePicker } from "./picker.js";
 import { setBusy, showProgress } from "./progress.js";
 
@@ -10,6 +11,7 @@ const button = document.querySelector("#search-button");
 
 let searched = false;
 let run = null;
+let numbers = []; // of the answers shown
 
 const picker = makePicker(form, () => {
   // After a search the next picture begins a new choice.
@@ -22,12 +24,27 @@ function setSearching(busy) {
   results.setAttribute("aria-busy", String(busy));
 }
 
+// Puts the answer's address, with those of earlier pictures, into the address bar: a reload shows them again.
+function remember(kept) {
+  if (!kept) return;
+  numbers.push(kept.dataset.answer);
+  const { pathname } = new URL(kept.querySelector("a").href);
+  history.replaceState(null, "", pathname.replace(kept.dataset.answer, numbers.join(",")));
+}
+
+// What is done to one face leads back to all answers that are shown.
+results.addEventListener("submit", ({ target }) => {
+  if (target.answers && numbers.length) target.answers.value = numbers.join(",");
+});
+
 async function searchOne(file, signal) {
   const data = new FormData(form);
   data.delete("images");
   data.append("images", file, file.name);
   const part = await ask(form, data, signal);
   results.append(part);
+  part.querySelectorAll("input[data-suggest]").forEach(makePersonField);
+  remember(part.querySelector("[data-answer]"));
   return announcement(part);
 }
 
@@ -36,6 +53,7 @@ async function search(pictures) {
   const mine = (run = new AbortController());
   const told = [];
   clear();
+  numbers = [];
   searched = true;
   say(form.dataset.searching);
   setSearching(true);

@@ -1,0 +1,117 @@
+"""What operators said of a picture, remembered when the same picture is searched again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from django.db.models import QuerySet
+
+from enrollment import journal
+from enrollment.enrolling import KeyRefused
+from enrollment.gallery import SearchHit, search_gallery
+from enrollment.inbox.sealing import hash_of_face
+from enrollment.models import Feedback, Person
+from recognition.embedding import Crop
+from recognition.inference import Embeddings
+
+logger = logging.getLogger(__name__)
+
+WITHDRAWN: Final = "withdrawn"  # in the journal, instead of a verdict
+Said = Mapping[int, Feedback]  # by the person's key
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """The hits of a searched face, best first. `aside` are persons whom it does not show, as
+    somebody said, each with the most similar picture; they are not among `hits`.
+
+    `said` is what was said of this picture, by the person's key.
+    """
+
+    hits: list[SearchHit]
+    aside: list[SearchHit] = field(default_factory=list)
+    said: Said = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, hits: Iterable[SearchHit], said: Said) -> Remembered:
+        """Part the hits by what was said."""
+        rejected = _rejected(said)
+        rest: list[SearchHit] = []
+        aside: dict[int, SearchHit] = {}
+        for hit in hits:
+            if hit.person.pk in rejected:
+                aside.setdefault(hit.person.pk, hit)
+            else:
+                rest.append(hit)
+        return cls(rest, [*aside.values()], said)
+
+    @property
+    def all_hits(self) -> list[SearchHit]:
+        """The hits with those set aside, best first."""
+        return sorted([*self.hits, *self.aside], key=lambda hit: -hit.similarity)
+
+
+def remember(
+    probe: Embeddings,
+    crops: Sequence[Crop | None],
+    found: Sequence[list[SearchHit]],
+    top_k: int,
+    *,
+    persons: QuerySet[Person] | None = None,
+    **options: Any,
+) -> list[Remembered]:
+    """Set aside whom a picture does not show, as somebody said of the same picture before.
+
+    `found` are the hits of each vector of the probe, as `search_gallery` answered them with the same
+    options; `crops` are the searched faces, None for a vector without a picture. Others take the
+    places of those set aside.
+    """
+    hashes = [_hash_of(crop) for crop in crops]
+    said = feedback_on(hashes)
+    remembered = []
+    for place, (hits, known) in enumerate(zip(found, hashes, strict=True)):
+        each = Remembered.of(hits, said.get(known, {}))
+        if each.aside and len(hits) >= top_k:
+            one = Embeddings(probe.vectors[place : place + 1], probe.model, probe.fingerprint)
+            others = Person.objects.all() if persons is None else persons
+            others = others.exclude(pk__in=_rejected(each.said))
+            (rest,) = search_gallery(one, top_k, persons=others, **options)
+            each = Remembered(rest, each.aside, each.said)
+        remembered.append(each)
+    return remembered
+
+
+def feedback_on(hashes: Iterable[str]) -> dict[str, dict[int, Feedback]]:
+    """Return what was said of these pictures, by their hash and the person's key."""
+    said: dict[str, dict[int, Feedback]] = {}
+    if wanted := set(hashes) - {""}:
+        for row in Feedback.objects.filter(picture_hash__in=wanted):
+            said.setdefault(row.picture_hash, {})[row.person_id] = row
+    return said
+
+
+def take_back_feedback(said: Feedback, person: Person) -> None:
+    """Forget what was said of a match with this person."""
+    with journal.changes():
+        deleted, _rows = Feedback.objects.filter(pk=said.pk).delete()
+        if deleted:
+            facts = {"verdict": WITHDRAWN, "similarity": said.similarity, "decision": said.decision}
+            journal.record(journal.Action.FEEDBACK, person=person, facts=facts)
+
+
+def _rejected(said: Said) -> set[int]:
+    return {pk for pk, row in said.items() if row.verdict == Feedback.Verdict.REJECTED}
+
+
+def _hash_of(crop: Crop | None) -> str:
+    """Return the hash of the face; empty where there is none, and where the key cannot be read."""
+    if crop is None:
+        return ""
+    try:
+        return hash_of_face(crop.pixels)
+    except KeyRefused as error:  # a search does not fail for it
+        logger.warning("What was said of searched faces is not known: %s", error)
+        return ""
