@@ -153,3 +153,10 @@ class ActionRefused(RecognitionError):
 
     code = "action_refused"
     status = 400
+
+
+class TooManyPersons(RecognitionError):
+    """More persons than one act may change."""
+
+    code = "too_many_persons"
+    status = 409

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext, ngettext
 
-from enrollment import enrolling, journal
+from enrollment import enrolling
 from enrollment.gallery import better_kept
 from enrollment.models import Person
 from enrollment.web import say_done
@@ -31,20 +31,17 @@ def merge_selected(model_admin: Any, request: HttpRequest, persons: QuerySet[Per
     if kept is None:
         return _ask(model_admin, request, chosen)
     try:
-        with journal.changes():
-            others = [each for each in chosen if each != kept]
-            merges = [enrolling.merge_persons(kept, other) for other in others]
+        done = enrolling.merge_persons(kept, *(each for each in chosen if each != kept))
     except RecognitionError as error:
         messages.error(request, error.message)
         return None
     text = ngettext(
         "%(persons)d person is now part of %(kept)s; pictures moved: %(pictures)d.",
         "%(persons)d persons are now part of %(kept)s; pictures moved: %(pictures)d.",
-        len(others),
+        done.persons,
     )
-    moved = sum(done.pictures for done in merges)
-    counts = {"persons": len(others), "pictures": moved, "kept": kept}
-    say_done(request, text % counts, *merges, undo="admin:enrollment_trashitem_undo")
+    counts = {"persons": done.persons, "pictures": done.pictures, "kept": kept}
+    say_done(request, text % counts, done, undo="admin:enrollment_trashitem_undo")
     return None
 
 

@@ -51,6 +51,15 @@ from enrollment.enrolling.idempotency import (
     has_answer,
 )
 from enrollment.enrolling.looking import Upload
+from enrollment.enrolling.many import (
+    MOST_CHANGED,
+    MOST_DELETED,
+    MOST_MERGED,
+    change_persons,
+    check_number,
+    delete_persons,
+    set_purposes,
+)
 from enrollment.enrolling.restoring import RESTORABLE, Restored, highest_keys, restore
 from enrollment.enrolling.services import (
     Outcome,
@@ -80,6 +89,7 @@ from enrollment.enrolling.trash_items import (
     PERSONS_OF_ITEMS,
     begin_import,
     end_import,
+    erased_at,
     import_key,
     in_trash,
     new_settlement,
@@ -129,6 +139,9 @@ __all__ = [
     "InstallationKey",
     "KeyRefused",
     "MAX_KEY_LENGTH",
+    "MOST_CHANGED",
+    "MOST_DELETED",
+    "MOST_MERGED",
     "Outcome",
     "PERSONS_OF_ITEMS",
     "RESTORABLE",
@@ -140,6 +153,8 @@ __all__ = [
     "begin_request",
     "carry_out_request",
     "change_person",
+    "change_persons",
+    "check_number",
     "check_readiness",
     "choose_face",
     "clean_person_id",
@@ -147,6 +162,7 @@ __all__ = [
     "count_waiting",
     "create_person",
     "delete_person",
+    "delete_persons",
     "deleted_persons",
     "deleted_rows",
     "delete_pictures",
@@ -157,6 +173,7 @@ __all__ = [
     "erase_pictures",
     "erase_trashed_person",
     "end_import",
+    "erased_at",
     "enroll_chosen",
     "enroll_pictures",
     "faces_in",
@@ -191,6 +208,7 @@ __all__ = [
     "remove_consent",
     "returned",
     "set_cover",
+    "set_purposes",
     "stage_import",
     "sync_again",
     "trashed_of",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -92,6 +92,54 @@ def remove_consent(person: Person, number: int) -> None:
         note_removals(files=[consent.document.name or ""])
         _journal(consent, "removed")
         consent.delete()
+
+
+def change_purposes(
+    persons: Collection[int], purposes: Collection[int], *, given: bool
+) -> dict[str, list[list[int]]]:
+    """Give the purposes to the newest consent in force of each person, or take them from all of these.
+
+    Persons and purposes are keys. Who has no consent in force stays as they are. Runs in the caller's
+    transaction; returns what `give_purposes_back` takes: keys of consents and purposes, in pairs.
+    """
+    through = Consent.purposes.through
+    consents = Consent.objects.in_force().filter(person__in=persons)
+    have = through.objects.filter(consent__in=consents, purpose__in=purposes)
+    if not given:
+        pairs = [list(pair) for pair in have.values_list("consent", "purpose")]
+        have.delete()
+        return {"taken": pairs}
+    newest = dict(consents.order_by("day", "pk").values_list("person", "pk"))
+    held = set(have.values_list("consent__person", "purpose"))
+    pairs = [
+        [consent, purpose]
+        for person, consent in newest.items()
+        for purpose in purposes
+        if (person, purpose) not in held
+    ]
+    _pair(pairs)
+    return {"given": pairs}
+
+
+def give_purposes_back(facts: Mapping[str, Any]) -> None:
+    """Take back what `change_purposes` did, of the consents and purposes that are still there."""
+    for consent, purpose in facts.get("given", ()):
+        Consent.purposes.through.objects.filter(consent=consent, purpose=purpose).delete()
+    if taken := facts.get("taken"):
+        there = set(
+            Consent.objects.filter(pk__in=[pair[0] for pair in taken]).values_list("pk", flat=True)
+        )
+        known = set(Purpose.objects.values_list("pk", flat=True))
+        _pair([pair for pair in taken if pair[0] in there and pair[1] in known])
+
+
+def _pair(pairs: Iterable[Sequence[int]]) -> None:
+    through = Consent.purposes.through
+    through.objects.bulk_create(
+        (through(consent_id=consent, purpose_id=purpose) for consent, purpose in pairs),
+        ignore_conflicts=True,
+        batch_size=1000,
+    )
 
 
 def erase_consents(person_pk: int) -> None:

@@ -28,7 +28,7 @@ from enrollment.enrolling.trash import (
     keep_owners,
     put_away,
 )
-from enrollment.enrolling.trash_items import Kind, new_item
+from enrollment.enrolling.trash_items import Kind, label_of, new_item
 from enrollment.enrolling.waiting import move_waiting
 from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
 from enrollment.gallery import picture_of
@@ -47,15 +47,18 @@ from enrollment.models import (
 IDS_A_QUERY: Final = 10_000  # SQLite takes 32,766 parameters
 # The fields of a person that users edit, in the order of forms and lists.
 CHANGEABLE: Final = ("person_id", "name", "notes", "legal_basis", "keep_until")
+_TAKEN_OVER: Final = ("name", "legal_basis", "keep_until")  # by whom a merge keeps
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How many pictures an act changed, whose they are since, and what undoes it, if anything."""
+    """How many pictures and persons an act changed, whose the pictures are since, and what undoes
+    it, if anything."""
 
     pictures: int
     undo: TrashItem | None = None
     person: Person | None = None
+    persons: int = 1
 
     @property
     def owner(self) -> Person:
@@ -144,56 +147,65 @@ def _save(person: Person) -> None:
         raise PersonExists(message % {"person_id": person.person_id}) from error
 
 
-def merge_persons(kept: Person, merged: Person) -> Done:
-    """Move everything of `merged` to `kept` and delete `merged`, whose id stands for `kept` since.
+def merge_persons(kept: Person, *others: Person) -> Done:
+    """Move everything of the others to `kept` and delete them; their ids stand for `kept` since.
 
     `kept` takes over name, legal basis and last day where it has none. Notes are joined, with the
-    id of `merged`. Both persons are locked, so nobody can add a picture to `merged` meanwhile.
-    Raise `ValidationError` when both are one person and `PersonNotFound` when one no longer exists.
+    ids of the others. All are locked, so nobody can add a picture to the others meanwhile.
+    Raise `ValidationError` when `kept` is among the others and `PersonNotFound` when one no longer
+    exists.
     """
-    if kept.pk == merged.pk:
+    keys = [other.pk for other in others]
+    if kept.pk in keys:
         raise ValidationError(gettext("A person cannot be merged with themselves."), "same_person")
     with journal.changes():
-        locked = locked_persons([kept.pk, merged.pk])
-        kept, merged = locked[kept.pk], locked[merged.pk]
+        locked = locked_persons([kept.pk, *keys])
+        kept, gone = locked[kept.pk], [locked[key] for key in dict.fromkeys(keys)]
         stored = _values_of(kept.pk)
-        item = new_item(Kind.MERGE, str(merged), [merged], taker_pk=kept.pk)
+        item = new_item(Kind.MERGE, label_of(gone), gone, taker_pk=kept.pk)
         if item:
-            keep_merged(item, merged)
-        moved = move(FaceImage.objects.filter(person=merged), kept)
-        SearchEntry.objects.filter(person=merged).update(person=kept)
-        Consent.objects.filter(person=merged).update(person=kept)
-        Probe.objects.filter(person=merged).update(person=kept)
-        said = Feedback.objects.filter(person=kept).values_list("picture_hash", flat=True)
-        Feedback.objects.filter(person=merged, picture_hash__in=list(said)).delete()
-        Feedback.objects.filter(person=merged).update(person=kept)
-        taken_over = ["name", "legal_basis", "keep_until"]
-        for detail in taken_over:
-            setattr(kept, detail, getattr(kept, detail) or getattr(merged, detail))
-        former = gettext("Merged from: %(person)s") % {"person": merged}
-        kept.notes = "\n".join(text for text in (kept.notes, former, merged.notes) if text)
-        kept.save(update_fields=[*taken_over, "notes", "updated_at"])
-        lead_to(kept, merged)
-        gone, changed = merged.pk, _changed(kept, stored)
+            keep_merged(item, gone)
+        moved = [picture for other in gone for picture in _take_over(kept, other)]
+        kept.save(update_fields=[*_TAKEN_OVER, "notes", "updated_at"])
+        changed = _changed(kept, stored)
         journal.record(
             journal.Action.MERGED,
             person=kept,
-            persons=[(journal.Role.MERGED, merged)],
-            facts=_undoable(journal.pictures(moved), item),
+            persons=[(journal.Role.MERGED, other) for other in gone],
+            facts=undoable(journal.pictures(moved), item),
             **changed,
         )
-
-        def hand_waiting_over() -> None:
-            move_waiting(gone, kept.pk)
-
-        transaction.on_commit(hand_waiting_over, robust=True)
         if item is None:
-            merged.delete()
+            for other in gone:
+                other.delete()
         else:
             item.facts["kept"] = changed
             item.save(update_fields=["facts"])
-            Person.objects.filter(pk=gone).delete_into_trash()
-    return Done(len(moved), item, kept)
+            Person.objects.filter(pk__in=keys).delete_into_trash()
+    return Done(len(moved), item, kept, len(gone))
+
+
+def _take_over(kept: Person, merged: Person) -> list[int]:
+    """Give `kept`, which the caller saves, all that hangs on `merged`; return ids of the pictures."""
+    moved = move(FaceImage.objects.filter(person=merged), kept)
+    SearchEntry.objects.filter(person=merged).update(person=kept)
+    Consent.objects.filter(person=merged).update(person=kept)
+    Probe.objects.filter(person=merged).update(person=kept)
+    said = Feedback.objects.filter(person=kept).values_list("picture_hash", flat=True)
+    Feedback.objects.filter(person=merged, picture_hash__in=list(said)).delete()
+    Feedback.objects.filter(person=merged).update(person=kept)
+    for detail in _TAKEN_OVER:
+        setattr(kept, detail, getattr(kept, detail) or getattr(merged, detail))
+    former = gettext("Merged from: %(person)s") % {"person": merged}
+    kept.notes = "\n".join(text for text in (kept.notes, former, merged.notes) if text)
+    lead_to(kept, merged)
+    gone = merged.pk
+
+    def hand_waiting_over() -> None:
+        move_waiting(gone, kept.pk)
+
+    transaction.on_commit(hand_waiting_over, robust=True)
+    return moved
 
 
 def move_pictures(picture_ids: Sequence[int], person: Person) -> Done:
@@ -230,13 +242,13 @@ def _move_checked(picture_ids: Sequence[int], person: Person, is_new: bool = Fal
                 journal.Action.PICTURES_MOVED,
                 person=person,
                 persons=[(journal.Role.FROM, former)],
-                facts=_undoable(journal.pictures(ids), item),
+                facts=undoable(journal.pictures(ids), item),
             )
             moved += len(ids)
     return Done(moved, item, person)
 
 
-def _undoable(facts: dict[str, Any], item: TrashItem | None) -> dict[str, Any]:
+def undoable(facts: dict[str, Any], item: TrashItem | None) -> dict[str, Any]:
     """Return the facts of a line of the journal with the item of the trash that undoes it."""
     return facts | {"undo": item.pk} if item else facts
 
@@ -252,7 +264,7 @@ def delete_person(person: Person) -> Done:
         if item is None:
             return Done(erase_person(person))
         facts = journal.pictures(person.face_images.values_list("pk", flat=True))
-        journal.record(journal.Action.DELETED, person=person, facts=_undoable(facts, item))
+        journal.record(journal.Action.DELETED, person=person, facts=undoable(facts, item))
         put_away(item, [person], FaceImage.objects.none())
     return Done(item.pictures, item)
 
@@ -295,7 +307,7 @@ def _delete_pictures(person: Person, picture_ids: Sequence[int], erase: bool) ->
         if not facts["count"]:
             return Done(0)
         item = None if erase else new_item(Kind.PICTURES, str(person))
-        facts = _undoable(facts, item) | {"erased": erase}
+        facts = undoable(facts, item) | {"erased": erase}
         journal.record(journal.Action.PICTURES_DELETED, person=person, facts=facts)
         if item:
             put_away(item, [], pictures)

@@ -65,9 +65,7 @@ def restore(item: TrashItem, *, person_id: str | None = None) -> Restored:
 def _restore(item: TrashItem, person_id: str | None) -> Restored:
     deleted = item.parts.filter(picture_pk=None).order_by("pk")
     if person_id is not None and deleted.count() > 1:
-        raise NotUndoable(
-            gettext("This restores several persons. Restore them with their own ids.")
-        )
+        raise NotUndoable(several_persons())
     persons = [restore_person(part, person_id) for part in deleted]
     pictures = item.parts.exclude(picture_pk=None).order_by("pk")
     owners = present_owners(pictures.order_by().values_list("person_pk", flat=True).distinct())
@@ -87,6 +85,11 @@ def _restore(item: TrashItem, person_id: str | None) -> Restored:
     for ids in in_parts(restored.pictures):
         make_searchable(ids)
     return restored
+
+
+def several_persons() -> str:
+    """Return the message that nobody of several persons can come back under another id."""
+    return gettext("This restores several persons. Restore them with their own ids.")
 
 
 def restore_person(part: TrashedPart, person_id: str | None = None) -> Person:

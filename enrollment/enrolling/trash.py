@@ -86,17 +86,20 @@ def keep_owners(item: TrashItem, pictures: QuerySet[FaceImage]) -> None:
     item.save(update_fields=["facts", "pictures"])
 
 
-def keep_merged(item: TrashItem, person: Person) -> None:
-    """Keep in the item a person who is about to be merged."""
-    keep_owners(item, FaceImage.objects.filter(person=person))
-    person_part(item, person).save()
-    item.facts = {
-        "searches": searches_of([person.pk]),
-        "consents": list(person.consents.values_list("pk", flat=True)),
-        "feedback": list(person.feedback.values_list("pk", flat=True)),
-        "merged_ids": list(person.merged_ids.values_list("former_pk", flat=True)),
-        "waiting": waiting_keys(person.pk),
+def keep_merged(item: TrashItem, persons: Sequence[Person]) -> None:
+    """Keep in the item persons who are about to be merged."""
+    keep_owners(item, FaceImage.objects.filter(person__in=persons))
+    TrashedPart.objects.bulk_create(person_part(item, person) for person in persons)
+    theirs = {
+        person.pk: {
+            "consents": list(person.consents.values_list("pk", flat=True)),
+            "feedback": list(person.feedback.values_list("pk", flat=True)),
+            "merged_ids": list(person.merged_ids.values_list("former_pk", flat=True)),
+            "waiting": waiting_keys(person.pk),
+        }
+        for person in persons
     }
+    item.facts = {"searches": searches_of(theirs), "of": theirs}
 
 
 def searches_of(persons: Iterable[int]) -> list[list[Any]]:
@@ -274,12 +277,12 @@ def _forget_labels(person_id: str) -> None:
 def _erase(parts: QuerySet[TrashedPart]) -> int:
     """Record the files of the parts for removal and forget their persons; return how many files.
 
-    A merged person is not forgotten: they live on in who took them over.
+    A merged person is not forgotten: they live on in who took them over. Who was changed is there.
     """
     files = list(parts.exclude(file="").values_list("file", flat=True))
     note_removals(files=files)
     remember_erased(map(picture_mark, files))
-    kept = parts.exclude(content="")
+    kept = parts.exclude(content="").exclude(item__kind=Kind.CHANGE)
     forget_in_history(
         {
             FaceImage: _texts(kept.exclude(picture_pk=None), "picture_pk"),

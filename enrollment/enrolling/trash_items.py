@@ -10,7 +10,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.db.models import Prefetch, Q, QuerySet
 from django.utils import timezone
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 
 from enrollment.exceptions import NotInTrash
 from enrollment.models import Person, TrashedPart, TrashItem
@@ -30,6 +30,14 @@ def new_item(
 
     It is kept no longer than the first last day (`keep_until`) of the persons whom it holds.
     """
+    due = erased_at(persons)
+    if due is None:
+        return None
+    return TrashItem.objects.create(kind=kind, label=label[:500], erase_at=due, **values)
+
+
+def erased_at(persons: Iterable[Person]) -> datetime | None:
+    """Return until when the trash keeps these persons, deleted now; None when it keeps nobody."""
     if not settings.TRASH_DAYS:
         return None
     days = [person.keep_until for person in persons if person.keep_until]
@@ -37,7 +45,15 @@ def new_item(
     if days:
         midnight = datetime.combine(min(days) + timedelta(days=1), time.min)
         due = min(due, timezone.make_aware(midnight))
-    return TrashItem.objects.create(kind=kind, label=label[:500], erase_at=due, **values)
+    return due
+
+
+def label_of(persons: Sequence[Person]) -> str:
+    """Return what the item is called: of several persons their number, which names nobody."""
+    if len(persons) == 1:
+        return str(persons[0])
+    text = ngettext("%(count)d person", "%(count)d people", len(persons))
+    return text % {"count": len(persons)}
 
 
 def begin_import(label: str, *, key: str = "", since: datetime | None = None) -> TrashItem | None:

@@ -1,4 +1,5 @@
-"""Take back an act that the trash keeps: a deletion, a move, a merge, an import, a settlement."""
+"""Take back an act that the trash keeps: a deletion, a move, a merge, an import, a change of many
+people, a settlement."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from enrollment import journal
+from enrollment.enrolling.consents import give_purposes_back
 from enrollment.enrolling.corrections import delete_person, locked_persons, move
 from enrollment.enrolling.restoring import (
     Restored,
@@ -19,6 +21,7 @@ from enrollment.enrolling.restoring import (
     relink,
     restore,
     restore_person,
+    several_persons,
 )
 from enrollment.enrolling.trash import put_away
 from enrollment.enrolling.trash_items import Kind, held, in_parts, new_item
@@ -34,7 +37,9 @@ from enrollment.models import (
     MergedId,
     Person,
     Probe,
+    TrashedPart,
     TrashItem,
+    from_lines,
 )
 
 _FIELDS: Final = {each.name: each for each in Person._meta.fields}
@@ -56,6 +61,8 @@ def undo(item: TrashItem, *, person_id: str | None = None) -> Restored:
             return _undo_import(item)
         case Kind.SETTLED:
             return _undo_settled(item)
+        case Kind.CHANGE:
+            return _undo_change(item)
     return restore(item, person_id=person_id)
 
 
@@ -107,30 +114,47 @@ def _undo_merge(item: TrashItem, person_id: str | None) -> Restored:
     with journal.changes():
         item = held(item.pk)
         kept = present_owners([item.taker_pk or 0])[item.taker_pk or 0]
-        part = item.parts.get(picture_pk=None)
-        MergedId.objects.filter(former_pk=part.person_pk, taker=kept).delete()
-        person = restore_person(part, person_id)
-        earlier = item.facts.get("merged_ids", ())
-        MergedId.objects.filter(former_pk__in=earlier, taker=kept).update(taker=person)
-        pictures = [part.picture_pk or 0 for part in item.parts.exclude(picture_pk=None)]
-        cover = person.cover_id
-        back = _move_back(pictures, kept, person)
-        Person.objects.filter(pk=person.pk).update(cover=cover if cover in back else None)
-        consents = Consent.objects.filter(pk__in=item.facts.get("consents", ()), person=kept)
-        consents.update(person=person)
-        said = Feedback.objects.filter(pk__in=item.facts.get("feedback", ()), person=kept)
-        said.update(person=person)
+        parts = list(item.parts.filter(picture_pk=None).order_by("pk"))
+        if person_id is not None and len(parts) > 1:
+            raise NotUndoable(several_persons())
+        restored = Restored([])
+        for part in parts:
+            person, back = _take_out(item, part, kept, person_id)
+            restored.persons.append(person)
+            restored.pictures += back
         relink(item)
         _give_details_back(kept, item.facts.get("kept", {}))
-        _journal(item, kept, back, [person])
+        _journal(item, kept, restored.pictures, restored.persons)
         item.delete()
-        waiting, source, to = item.facts.get("waiting", ()), kept.pk, person.pk
+    return restored
 
-        def give_waiting_back() -> None:
-            move_waiting(source, to, waiting)
 
-        transaction.on_commit(give_waiting_back, robust=True)
-    return Restored([person], back)
+def _take_out(
+    item: TrashItem, part: TrashedPart, kept: Person, person_id: str | None
+) -> tuple[Person, list[int]]:
+    """Make the person of the part somebody of their own again; return them and their pictures."""
+    # Items of version 2.0 hold one person, and say of them what others say of each.
+    facts = item.facts.get("of", {}).get(str(part.person_pk), item.facts)
+    MergedId.objects.filter(former_pk=part.person_pk, taker=kept).delete()
+    person = restore_person(part, person_id)
+    earlier = facts.get("merged_ids", ())
+    MergedId.objects.filter(former_pk__in=earlier, taker=kept).update(taker=person)
+    theirs = item.parts.filter(person_pk=part.person_pk).exclude(picture_pk=None)
+    cover = person.cover_id
+    pictures = [picture or 0 for picture in theirs.values_list("picture_pk", flat=True)]
+    back = _move_back(pictures, kept, person)
+    Person.objects.filter(pk=person.pk).update(cover=cover if cover in back else None)
+    consents = Consent.objects.filter(pk__in=facts.get("consents", ()), person=kept)
+    consents.update(person=person)
+    said = Feedback.objects.filter(pk__in=facts.get("feedback", ()), person=kept)
+    said.update(person=person)
+    waiting, source, to = facts.get("waiting", ()), kept.pk, person.pk
+
+    def give_waiting_back() -> None:
+        move_waiting(source, to, waiting)
+
+    transaction.on_commit(give_waiting_back, robust=True)
+    return person, back
 
 
 def _give_details_back(kept: Person, merge: dict[str, dict[str, Any]]) -> None:
@@ -187,3 +211,23 @@ def _take_back(item: TrashItem, ours: QuerySet[FaceImage], made: QuerySet[Person
     if ids and (undone := new_item(kind, item.label, new)):
         put_away(undone, new, ours)
     return Restored([], ids)
+
+
+def _undo_change(item: TrashItem) -> Restored:
+    """Set what a change of many people changed as it was, of those who still have it so."""
+    with journal.changes():
+        item = held(item.pk)
+        parts = {part.person_pk: part for part in item.parts.all()}
+        there = Person.objects.select_for_update().filter(pk__in=parts).order_by("pk")
+        persons = list(there)
+        if not persons:
+            raise NotUndoable(gettext("None of these people is there any more."))
+        for person in persons:
+            for former in from_lines(parts[person.pk].content):
+                after = item.facts["after"]
+                before = {name: getattr(former, name) for name in after}
+                _give_details_back(person, {"before": before, "after": after})
+        give_purposes_back(item.facts)
+        _journal(item, None, [], persons)
+        item.delete()
+    return Restored(persons)

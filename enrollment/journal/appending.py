@@ -67,11 +67,13 @@ def record(
     facts: Mapping[str, Any] | None = None,
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
+    changes_of: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> JournalEntry:
     """Journal what was done, by whoever acts; within `changes`, or a transaction of the caller.
 
     `person` is whom it was done to, with the values `before` and `after` if any; `persons` are
-    further ones with their `JournalSubject.Role`. `facts` must not name anybody: they are kept
+    further ones with their `JournalSubject.Role`, of whom `changes_of` has `before` and `after` by
+    primary key. `facts` must not name anybody: they are kept
     when a person is erased. The line gets its number and hash when it is appended.
     """
     subjects = []
@@ -79,7 +81,8 @@ def record(
         changed = {"before": _plain(before)} if before else {}
         changed |= {"after": _plain(after)} if after else {}
         subjects.append(_subject("", person, changed))
-    subjects += [_subject(role, other, {}) for role, other in persons]
+    told = changes_of or {}
+    subjects += [_subject(role, other, _plain(told.get(other.pk, {}))) for role, other in persons]
     return add_line(action, subjects, facts or {})
 
 

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
-from django.db.models import Q, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
 
 from enrollment.journal.forgetting import with_merged
+from enrollment.journal.words import subjects_of
 from enrollment.models import Action, JournalEntry, JournalSubject, Person
 
+SUBJECTS_NAMED: Final = 20  # more than `in_words` names, of each role
 LOOKS: Final = (Action.SEARCHED, Action.VERIFIED, Action.VIEWED)
 
 
@@ -40,8 +42,13 @@ def find_lines(
 
 
 def history_of(person: Person, *, with_looks: bool) -> QuerySet[JournalEntry]:
-    """Return the lines about the person and those merged into them, newest first."""
-    lines = JournalEntry.objects.filter(about({person.pk})).prefetch_related("subjects")
+    """Return the lines about the person and those merged into them, newest first.
+
+    Of a line about many persons only the first are loaded, as many as a sentence names.
+    """
+    first = JournalSubject.objects.order_by("pk")[:SUBJECTS_NAMED]
+    named = Prefetch("subjects", first, to_attr="first_subjects")
+    lines = JournalEntry.objects.filter(about({person.pk})).prefetch_related(named)
     return lines if with_looks else lines.exclude(action__in=LOOKS)
 
 
@@ -61,6 +68,6 @@ def about(persons: Iterable[int]) -> Q:
 
 def names_of(lines: Iterable[JournalEntry]) -> dict[int, dict[str, Any]]:
     """Return id and name of the persons of these lines who are enrolled, by primary key."""
-    pks = {subject.person_pk for line in lines for subject in line.subjects.all()}
+    pks = {subject.person_pk for line in lines for subject in subjects_of(line)}
     rows = Person.objects.filter(pk__in=pks).values("pk", "person_id", "name")
     return {row.pop("pk"): row for row in rows}

@@ -55,7 +55,7 @@ def in_words(line: JournalEntry, names: Mapping[int, dict[str, Any]] = {}) -> st
 
     `names` are those of `names_of`; they stand where the line has none of its own.
     """
-    subjects = list(line.subjects.all())
+    subjects = subjects_of(line)
     action: Any = Action(line.action) if line.action in Action.values else None
     sentence = _SENTENCES.get(action, _("%(who)s: %(what)s. %(facts)s"))
     acted_on = [subject for subject in subjects if not subject.role]
@@ -64,13 +64,19 @@ def in_words(line: JournalEntry, names: Mapping[int, dict[str, Any]] = {}) -> st
         % {
             "who": author_in_words(line),
             "what": line.get_action_display(),
-            "person": _persons(acted_on, names),
+            "person": _persons(acted_on, names, line.facts),
             "others": _persons([subject for subject in subjects if subject.role], names),
             "pictures": _pictures(line.facts),
             "changes": _changes(line, acted_on),
             "facts": facts_in_words(line.facts),
         }
     ).strip()
+
+
+def subjects_of(line: JournalEntry) -> list[JournalSubject]:
+    """Return the persons of the line; of a line of `history_of` the first ones."""
+    first: list[JournalSubject] | None = getattr(line, "first_subjects", None)
+    return list(line.subjects.all()) if first is None else first
 
 
 def author_in_words(line: JournalEntry) -> str:
@@ -91,9 +97,14 @@ def name_of(subject: JournalSubject, names: Mapping[int, dict[str, Any]] = {}) -
     return str(Person(person_id=known["person_id"], name=known["name"]))
 
 
-def _persons(subjects: list[JournalSubject], names: Mapping[int, dict[str, Any]]) -> str:
+def _persons(
+    subjects: list[JournalSubject],
+    names: Mapping[int, dict[str, Any]],
+    facts: Mapping[str, Any] = {},  # noqa: B006
+) -> str:
     named = [name_of(subject, names) for subject in subjects[:_OTHERS_NAMED]]
-    left = len(subjects) - len(named)
+    # Of an act on many persons, which tells their number, not all are loaded.
+    left = max(len(subjects), facts.get("persons", 0)) - len(named)
     if left:
         named.append(ngettext("%(count)d more", "%(count)d more", left) % {"count": left})
     return ", ".join(named)
@@ -111,11 +122,19 @@ def _pictures(facts: dict[str, Any]) -> str:
 
 
 def _changes(line: JournalEntry, subjects: list[JournalSubject]) -> str:
-    for fact, name in (("cover", gettext("cover picture")), ("consent", gettext("consent"))):
+    for fact, name in (
+        ("cover", gettext("cover picture")),
+        ("consent", gettext("consent")),
+        ("purposes", gettext("purposes")),
+    ):
         if fact in line.facts:
             return name
     personal: dict[str, Any] = next((each.personal for each in subjects if each.personal), {})
     before, after = personal.get("before", {}), personal.get("after", {})
+    if "persons" in line.facts:  # who had something else before each
+        text = gettext("%(field)s → “%(after)s”")
+        told = [(_FIELDS.get(name, name), _short(value)) for name, value in after.items()]
+        return "; ".join(text % {"field": field, "after": value} for field, value in told) or "…"
     texts = [
         gettext("%(field)s “%(before)s” → “%(after)s”")
         % {

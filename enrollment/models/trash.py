@@ -51,6 +51,7 @@ class TrashItem(models.Model):
         MOVE = "move", _("pictures moved")
         MERGE = "merge", _("persons merged")
         IMPORT = "import", _("pictures imported")
+        CHANGE = "change", _("people changed")
         SETTLED = "settled", _("settled in the inbox")
 
     kind = models.CharField(_("what"), max_length=10, choices=Kind)
@@ -84,7 +85,8 @@ class TrashedPart(models.Model):
     """One person or one picture of a `TrashItem`.
 
     `content` has the rows to restore, `person_pk` whom the picture belonged to. Moved pictures and
-    merged persons' pictures are still there, so these parts have neither a content nor a file.
+    merged persons' pictures are still there, so these parts have neither a content nor a file. Of a
+    changed person it holds the former values, and no `person_id`: nobody is deleted.
     """
 
     item = models.ForeignKey(TrashItem, models.CASCADE, related_name="parts")

@@ -35,16 +35,21 @@ LONGEST_TEXT: Final = 200  # of what is looked for
 @require_safe
 def gallery(request: HttpRequest) -> HttpResponse:
     """List the enrolled persons, page by page."""
-    form = GalleryForm(request.GET)
+    data = request.GET
+    form = GalleryForm(data)
     text, filters, order = form.choices()
     pages = Paginator(sorted_persons(filtered_persons(text, filters), order), PERSONS_A_PAGE)
-    page = pages.get_page(request.GET.get("page"))
+    page = pages.get_page(data.get("page"))
     page.object_list = shown_slice(page.object_list, order)
     context = {
         "form": form,
         "q": text,
         "page": page,
         "filters": filters,
+        "listed": [
+            ("page", page.number),
+            *((name, data[name]) for name in form.fields if data.get(name)),
+        ],
         "expiring": 0 if "expiring" in filters else persons_expiring(DUE_SOON).count(),
     }
     return show(request, "gallery", context)

@@ -191,7 +191,7 @@ def _move(request: HttpRequest, form: NewOwnerForm, pictures: list[FaceImage]) -
         owner = done.owner
         say_mistakable(request, owner)
     else:
-        owner = Person.objects.filter(pk=_number(request.POST.get("person"))).first()
+        owner = Person.objects.filter(pk=number_of(request.POST.get("person"))).first()
         if owner is None:
             messages.error(request, gettext("No person was chosen. Choose whom the pictures show."))
             return None
@@ -214,7 +214,7 @@ def choose_face(request: HttpRequest, pk: int) -> HttpResponse:
     picture = shown.face_images.filter(pk__in=ids).first()
     if picture is None:
         return _nothing_chosen(request, pk)
-    face_index = _number(request.POST.get("face_index"))
+    face_index = number_of(request.POST.get("face_index"))
     if request.method != "POST" or face_index is None:
         faces = [data_uri(crop.pixels) for crop in enrolling.faces_in(picture)]
         return show(request, "face", {"person": shown, "picture": picture, "faces": faces})
@@ -249,7 +249,7 @@ def delete_pictures(request: HttpRequest, pk: int) -> HttpResponse:
 def merge(request: HttpRequest, pk: int) -> HttpResponse:
     """Choose another person, compare both, choose the one to keep, and merge them."""
     shown = get_shown(pk)
-    other_pk = _number((request.POST or request.GET).get("with"))
+    other_pk = number_of((request.POST or request.GET).get("with"))
     other = with_pictures(Person.objects.filter(pk=other_pk)).exclude(pk=pk).first()
     if other is None:
         picture = FaceImage.objects.filter(pk=shown.shown_picture).first()
@@ -301,11 +301,12 @@ def get_shown(pk: int) -> Any:
 
 def chosen(data: QueryDict) -> list[int]:
     """Return the ids of the ticked pictures."""
-    numbers = (_number(value) for value in data.getlist("picture"))
+    numbers = (number_of(value) for value in data.getlist("picture"))
     return [number for number in numbers if number]
 
 
-def _number(value: str | None) -> int | None:
+def number_of(value: str | None) -> int | None:
+    """Return a primary key that a form gives, or None for anything else."""
     if value and value.isascii() and value.isdigit() and len(value) < 19:
         return int(value)
     return None
@@ -318,7 +319,7 @@ def _nothing_chosen(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _candidates(request: HttpRequest, shown: Person, picture: FaceImage | None) -> dict[str, Any]:
     """Return the context with persons to choose: the chosen one, found by name, or alike."""
-    if chosen_key := _number(request.GET.get("person")):
+    if chosen_key := number_of(request.GET.get("person")):
         return {"q": "", "candidates": shown_persons([chosen_key]), "is_chosen": True}
     text = (request.POST or request.GET).get("q", "")[:200].strip()
     if text:

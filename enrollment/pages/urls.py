@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from enrollment.pages import answers, desk, gallery, people, views, work
+from enrollment.pages import answers, desk, gallery, many, people, views, work
 
 urlpatterns = [
     path("", views.search, name="search"),
@@ -13,6 +13,7 @@ urlpatterns = [
     path("pictures/<int:pk>", views.picture, name="picture"),
     path("people/", gallery.gallery, name="people"),
     path("people/suggest", gallery.suggest, name="people-suggest"),
+    path("people/many", many.many, name="people-many"),
     path("people/new", gallery.new_person, name="person-new"),
     path("people/doubts", work.doubts, name="doubts"),
     path("people/audit", work.audit, name="audit"),

@@ -33,6 +33,7 @@ _UNDOING: Final = {
     TrashItem.Kind.PICTURES: (Act.DELETE_PICTURES,),
     TrashItem.Kind.MOVE: (Act.CHANGE_PICTURES,),
     TrashItem.Kind.MERGE: (Act.DELETE_PERSON,),
+    TrashItem.Kind.CHANGE: (Act.CHANGE_PERSON,),
     TrashItem.Kind.IMPORT: (Act.DELETE_PICTURES, Act.DELETE_PERSON),
 }
 

@@ -74,8 +74,11 @@ def undo_item(request: HttpRequest, pk: int, *, person: str, trash: str) -> Http
         "Undone: all is as before, with %(count)d pictures.",
         count,
     )
+    if item.kind == TrashItem.Kind.CHANGE:
+        text = gettext("Undone: all is as before.")
     messages.success(request, text % {"count": count})
-    there = next(iter(restored.persons), None)
+    of_many = item.kind in (TrashItem.Kind.CHANGE, TrashItem.Kind.PERSON)
+    there = None if of_many and len(restored.persons) > 1 else next(iter(restored.persons), None)
     return redirect(person, there.pk) if there else redirect(trash)
 
 
