@@ -24,7 +24,7 @@ from enrollment.models import FaceImage, Person, SearchEntry
 from enrollment.pages import comparing
 from enrollment.pages.forms import CompareForm, SearchForm, model_options
 from enrollment.pages.query_pictures import Problem, asked_faces, identify
-from enrollment.web import Act, TokenAuthentication, kept_for, may_see, picture_response
+from enrollment.web import Act, TokenAuthentication, may_see, picture_response
 from recognition.api.access import is_cross_site, may, page_access
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
@@ -117,7 +117,6 @@ def show_page(
         response.headers[FRAGMENT_HEADER] = "1"
     else:
         context |= {"form": form, "models": model_options(), "recognition": get_settings()}
-        context["kept_for"] = kept_for()
         response = render(request, f"enrollment/{page}.html", context, status=status)
     patch_cache_control(response, private=True, no_cache=True)
     return response
