@@ -139,6 +139,7 @@ TEMPLATES = [
                 "django.contrib.messages.context_processors.messages",
                 "django.template.context_processors.i18n",
                 "faceproject.context_processors.door",
+                "faceproject.context_processors.inbox_count",
             ],
             "libraries": {"gallery": "enrollment.admin.tags"},
         },

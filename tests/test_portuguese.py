@@ -71,6 +71,8 @@ def doubtful() -> FaceImage:
     ("path", "status", "sentence"),
     [
         ("/", 200, "Quem é?"),
+        ("/inbox/", 200, "Está certo assim"),
+        ("/inbox/?view=list", 200, "O mais provável para cada um"),
         ("/people/", 200, "2 pessoas"),
         ("/people/new", 200, "Adicionar uma pessoa"),
         ("/people/{person}/", 200, "O rosto parece o de outra pessoa cadastrada: Ana (ana)"),

@@ -77,6 +77,8 @@ PAGES = {
     ("post", "compare"): ANY,
     ("get", "password"): ANY,
     ("get", "picture"): Act.BROWSE,
+    ("get", "inbox"): Act.BROWSE,
+    ("post", "inbox-undo"): Act.BROWSE,
     ("get", "people"): Act.BROWSE,
     ("get", "people-suggest"): Act.BROWSE,
     ("get", "person"): Act.BROWSE,

@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from enrollment.pages import answers, desk, gallery, many, people, views, work
+from enrollment.pages import answers, desk, gallery, inbox, many, people, views, work
 
 urlpatterns = [
     path("", views.search, name="search"),
@@ -15,6 +15,8 @@ urlpatterns = [
     path("people/suggest", gallery.suggest, name="people-suggest"),
     path("people/many", many.many, name="people-many"),
     path("people/new", gallery.new_person, name="person-new"),
+    path("inbox/", inbox.page, name="inbox"),
+    path("inbox/undo", inbox.undo, name="inbox-undo"),
     path("people/doubts", work.doubts, name="doubts"),
     path("people/audit", work.audit, name="audit"),
     path("people/import", work.upload, name="import-upload"),

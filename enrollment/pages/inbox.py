@@ -1,0 +1,307 @@
+"""The inbox: what needs a person, one card at a time or several together, with undo.
+
+All works without JavaScript. With it the browser has the next cards before they are shown: each answer
+to an act brings as many as it lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.cache import patch_cache_control
+from django.utils.translation import gettext, ngettext
+from django.views.decorators.http import require_http_methods, require_POST
+
+from enrollment import enrolling, inbox
+from enrollment.gallery import person_meant
+from enrollment.inbox import Action, Card, Filters, Settled
+from enrollment.models import Person, TrashItem
+from enrollment.pages.inbox_cards import OF_PERSONS, shown_cards
+from enrollment.pages.inbox_forms import SiftForm
+from enrollment.pages.views import FRAGMENT_HEADER
+from enrollment.web import Act, acts_to_settle, may_undo, searchable_by
+from recognition.api.access import lacking_permission, may, page_permission
+from recognition.exceptions import RecognitionError
+
+AHEAD: Final = 4  # cards that a browser has: the one shown, and those that come next
+LISTED: Final = 24
+MOST_UNDONE: Final = 20  # acts of a session
+MOST_SKIPPED: Final = 500
+_SESSION: Final = "inbox"
+
+
+@dataclass(slots=True)
+class Desk:
+    """What a session remembers of its work: acts that can be undone, and the cards put aside."""
+
+    acts: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, request: HttpRequest) -> Desk:
+        return cls(**request.session.get(_SESSION, {}))
+
+    def keep(self, request: HttpRequest) -> None:
+        self.acts, self.skipped = self.acts[-MOST_UNDONE:], self.skipped[-MOST_SKIPPED:]
+        request.session[_SESSION] = asdict(self)
+
+
+@page_permission(Act.BROWSE)
+@require_http_methods(["GET", "HEAD", "POST"])
+def page(request: HttpRequest) -> HttpResponse:
+    """Show the first card, or a list of them; a POST settles or skips those that it names."""
+    if request.method != "POST":
+        return _whole(request)
+    is_done = _act(request)
+    if request.headers.get(FRAGMENT_HEADER):
+        back = () if is_done else request.POST.getlist("key")
+        return _fragment(request, back=back, is_refused=not is_done)
+    return redirect(request.get_full_path())
+
+
+@page_permission(Act.BROWSE)
+@require_POST
+def undo(request: HttpRequest) -> HttpResponse:
+    """Take back the last act of this session; its cards come back."""
+    desk = Desk.of(request)
+    back: list[str] = []
+    if desk.acts:
+        back = _take_back(request, desk, desk.acts.pop())
+        desk.keep(request)
+    else:
+        messages.error(request, gettext("There is nothing to undo."))
+    if request.headers.get(FRAGMENT_HEADER):
+        return _fragment(request, back=back)
+    query = request.GET.urlencode()
+    return redirect(f"{reverse('inbox')}?{query}" if query else "inbox")
+
+
+# Acting
+
+
+def _act(request: HttpRequest) -> bool:
+    """Do what the form says with the cards that it names; return whether all of it was done."""
+    keys = request.POST.getlist("key")
+    desk = Desk.of(request)
+    act, _colon, person = request.POST.get("act", "").partition(":")
+    is_done = True
+    if act == "again":
+        desk.skipped.clear()
+    elif not keys:
+        messages.error(request, gettext("No card was chosen. Tick some, then say what to do."))
+        is_done = False
+    elif act == "skip":
+        desk.skipped += keys
+        desk.acts.append({"keys": keys})
+        messages.success(request, gettext("Skipped."))
+    else:
+        answers = _likeliest(request, keys) if act == "likeliest" else {(act, person): keys}
+        is_done = bool(answers) and _settle_each(request, desk, answers)
+    desk.keep(request)
+    return is_done
+
+
+def _likeliest(request: HttpRequest, keys: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    """Return the cards by what is likeliest for each: the action, and the key of the person."""
+    answers: dict[tuple[str, str], list[str]] = {}
+    for key in keys:
+        try:
+            found = inbox.card(key, searchable_by(request))
+        except RecognitionError as error:
+            messages.error(request, error.message)
+            continue
+        if found.likeliest in (None, Action.NEW):  # of whom nobody said what they are called
+            text = gettext("No answer is likely here, so this card was left: %(why)s")
+            messages.error(request, text % {"why": found.why})
+            continue
+        whom = str(found.candidates[0].person.pk) if found.likeliest in OF_PERSONS else ""
+        answers.setdefault((found.likeliest, whom), []).append(key)
+    return answers
+
+
+def _settle_each(
+    request: HttpRequest, desk: Desk, answers: dict[tuple[str, str], list[str]]
+) -> bool:
+    """Settle the cards with these answers, which count as one act, and say what was done."""
+    settled: list[tuple[str, Settled]] = []
+    keys: list[str] = []
+    for (act, person), some in answers.items():
+        try:
+            settled.append((act, _settle(request, some, act, person)))
+            keys += some
+        except RecognitionError as error:
+            messages.error(request, error.message)
+        except ValidationError as error:
+            messages.error(request, " ".join(error.messages))
+    for act, each in settled:
+        messages.success(request, _in_words(act, each))
+    if settled:
+        items = [item.pk for _act, each in settled for item in each.undo]
+        desk.acts.append({"keys": keys, "items": items})
+    return len(settled) == len(answers)
+
+
+def _settle(request: HttpRequest, keys: list[str], act: str, person: str) -> Settled:
+    action = _action(act)
+    for key in keys:
+        for needed in acts_to_settle(key, action):
+            if not may(request, needed):
+                raise PermissionDenied(lacking_permission(needed))
+    options: dict[str, Any] = {"whole_group": "one" not in request.POST}
+    if action in OF_PERSONS:
+        options["person"] = _person(person, request.POST.get("person_id", ""))
+    elif action == Action.NEW:
+        options["new"] = {name: request.POST.get(name, "") for name in ("person_id", "name")}
+    return inbox.settle(keys, action, **options)
+
+
+def _action(act: str) -> Action:
+    if act not in set(Action):
+        raise ValidationError(gettext("No answer was chosen. Choose one of those on the card."))
+    return Action(act)
+
+
+def _person(key: str, person_id: str) -> Person:
+    if not key.isdecimal():
+        return person_meant(person_id)
+    found = Person.objects.filter(pk=int(key[:18])).first()
+    if found is None:
+        raise ValidationError(gettext("This person is not enrolled any more. Reload the page."))
+    return found
+
+
+def _in_words(act: str, settled: Settled) -> str:
+    facts = {"count": settled.count, "person": settled.person}
+    match act:
+        case Action.ASSIGN | Action.NEW:
+            text = ngettext(
+                "%(person)s has %(count)d face more.",
+                "%(person)s has %(count)d faces more.",
+                settled.count,
+            )
+        case Action.MERGE:
+            text = gettext("Both are %(person)s now.")
+        case Action.CONFIRM:
+            text = ngettext(
+                "%(count)d card was settled: right as it is.",
+                "%(count)d cards were settled: right as they are.",
+                settled.count,
+            )
+        case Action.DELETE:
+            text = ngettext(
+                "%(count)d picture was deleted.", "%(count)d pictures were deleted.", settled.count
+            )
+        case _:
+            text = ngettext(
+                "%(count)d face was discarded.", "%(count)d faces were discarded.", settled.count
+            )
+    return text % facts
+
+
+def _take_back(request: HttpRequest, desk: Desk, act: dict[str, Any]) -> list[str]:
+    """Undo the act, and say so; return the keys of its cards. What cannot be undone is said, too."""
+    keys: list[str] = act["keys"]
+    if "items" not in act:
+        desk.skipped = [key for key in desk.skipped if key not in keys]
+        messages.success(request, gettext("Undone: what you skipped is back."))
+        return keys
+    problems = []
+    items = TrashItem.objects.filter(pk__in=act["items"]).order_by("-pk")
+    for item in items:
+        try:
+            if not may_undo(request, item):
+                raise PermissionDenied
+            enrolling.undo(item)
+        except RecognitionError as error:
+            problems.append(error.message)
+        except ValidationError as error:
+            problems += error.messages
+    if not items:
+        problems.append(gettext("This cannot be undone any more: the trash does not keep it."))
+    for problem in problems:
+        messages.error(request, problem)
+    if not problems:
+        text = ngettext("Undone: the card is back.", "Undone: %(count)d cards are back.", len(keys))
+        messages.success(request, text % {"count": len(keys)})
+    return keys
+
+
+# Showing
+
+
+def _whole(request: HttpRequest) -> HttpResponse:
+    is_list = request.GET.get("view") == "list"
+    number = _number(request.GET.get("page")) if is_list else 1
+    context = _shared(request)
+    limit = LISTED if is_list else AHEAD
+    wanted = {
+        "leave_out": () if is_list else context["skipped"],
+        "persons": searchable_by(request),
+    }
+    # One more than is shown tells whether there is a next page.
+    found = inbox.cards(context["filters"], limit=limit + 1, offset=(number - 1) * LISTED, **wanted)
+    context |= {
+        "is_list": is_list,
+        "cards": shown_cards(request, found[:limit]),
+        "page": number,
+        "goes_on": len(found) > limit,
+    }
+    return _rendered(request, "list" if is_list else "one", context)
+
+
+def _fragment(
+    request: HttpRequest, *, back: Sequence[str] = (), is_refused: bool = False
+) -> HttpResponse:
+    """Answer the page's script: what was done, how many cards are left, and those that it lacks."""
+    context = _shared(request)
+    persons, have = searchable_by(request), request.POST.getlist("have")
+    if back:
+        found = [each for key in back for each in _open_card(key, persons)]
+    else:
+        leave_out = [*context["skipped"], *have]
+        limit = max(AHEAD - len(have), 0)
+        found = inbox.cards(context["filters"], limit=limit, leave_out=leave_out, persons=persons)
+    context |= {"cards": shown_cards(request, found), "is_refused": is_refused}
+    response = _rendered(request, "answer", context)
+    response.headers[FRAGMENT_HEADER] = "1"
+    return response
+
+
+def _open_card(key: str, persons: Any) -> list[Card]:
+    try:
+        return [inbox.card(key, persons)]
+    except RecognitionError:
+        return []
+
+
+def _shared(request: HttpRequest) -> dict[str, Any]:
+    desk = Desk.of(request)
+    form = SiftForm(request.GET)
+    filters, person = form.filters()
+    return {
+        "form": form,
+        "filters": filters,
+        "filtered_person": person,
+        "is_sifted": filters != Filters(),
+        "skipped": desk.skipped,
+        "undoable": bool(desk.acts),
+        "left": inbox.count(filters),
+        "left_of_all": inbox.count(),
+    }
+
+
+def _number(text: str | None) -> int:
+    return min(int(text), 1000) if text and text.isdecimal() and len(text) < 6 and int(text) else 1
+
+
+def _rendered(request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
+    response = render(request, f"enrollment/inbox/{name}.html", context)
+    patch_cache_control(response, private=True, no_store=True)
+    return response

@@ -1,0 +1,45 @@
+"""The filter of the inbox."""
+
+from __future__ import annotations
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from enrollment.gallery import find_persons
+from enrollment.inbox import Filters
+from enrollment.models import Person
+from enrollment.pages.inbox_cards import KINDS
+
+
+class SiftForm(forms.Form):
+    """What the cards must have; invalid values are ignored."""
+
+    kind = forms.ChoiceField(
+        label=_("What"),
+        required=False,
+        choices=[("", _("everything")), *((kind.value, label) for kind, label in KINDS.items())],
+    )
+    person = forms.CharField(label=_("Person"), required=False, max_length=200)
+    day = forms.DateField(
+        label=_("Day"),
+        required=False,
+        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+    )
+    who = forms.CharField(label=_("Who searched"), required=False, max_length=150)
+
+    def filters(self) -> tuple[Filters, Person | None]:
+        """Return what is wanted, and whom the text of the person names: an id, or else a part."""
+        self.is_valid()
+        wanted = self.cleaned_data
+        text = wanted.get("person", "").strip()
+        person = None
+        if text:
+            found = find_persons(text)
+            person = found.filter(person_id=text).first() or found.first()
+        nobody = -1 if text else None
+        return Filters(
+            kind=wanted.get("kind", ""),
+            person=person.pk if person else nobody,
+            day=wanted.get("day"),
+            who=wanted.get("who", ""),
+        ), person
