@@ -35,6 +35,7 @@ from recognition.inference import Embeddings
 logger = logging.getLogger(__name__)
 
 UNDO_FOR: Final = timedelta(hours=1)  # a settled face is kept so that it can come back
+MOST_KEPT: Final = 50_000  # faces, of about 25 kB each; beyond that the oldest go
 UNCERTAIN: Final = frozenset({Decision.REVIEW, Decision.UNKNOWN})
 
 
@@ -226,4 +227,7 @@ def forget_old_faces() -> int:
     searched.filter(created_at__lte=day).update(in_inbox=False)
     over = Q(in_inbox=False, answer=None) | Q(in_inbox=True, kept_until__lte=now)
     over |= Q(settled_at__lte=now - UNDO_FOR)
-    return Probe.objects.filter(over).delete()[0]
+    forgotten = Probe.objects.filter(over).delete()[0]
+    if newest := Probe.objects.order_by("-pk").values_list("pk", flat=True)[MOST_KEPT:][:1]:
+        forgotten += Probe.objects.filter(pk__lte=newest[0]).delete()[0]
+    return forgotten

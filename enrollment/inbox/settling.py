@@ -135,8 +135,8 @@ def discard_faces(probes: Sequence[Probe]) -> Done:
     with journal.changes():
         item = enrolling.new_settlement("")
         _mark(probes, Probe.Settled.DISCARDED, item)
-        facts = {"act": Probe.Settled.DISCARDED, "faces": len(probes)}
-        journal.record(journal.Action.SETTLED, facts=_undoable(facts, item))
+        facts = {"faces": len(probes)}
+        journal.record(journal.Action.DISCARDED, facts=_undoable(facts, item))
     return Done(0, item)
 
 
@@ -171,8 +171,7 @@ def enroll_faces(
                 item.facts["feedback"] = said
                 item.pictures = len(stored)
                 item.save(update_fields=["facts", "pictures"])
-            told = {"act": Probe.Settled.ASSIGNED, "faces": len(probes)}
-            told |= journal.pictures(stored)
+            told = {"faces": len(probes), **journal.pictures(stored)}
             journal.record(journal.Action.SETTLED, person=whose, facts=_undoable(told, item))
     except AlreadySettled:
         _take_back(fresh, whose, is_new=person is None)

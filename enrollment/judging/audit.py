@@ -25,7 +25,7 @@ from enrollment.gallery import (
     search_thresholds,
 )
 from enrollment.judging.gallery_vectors import GalleryVectors, gallery_vectors
-from enrollment.models import Doubt, Examination, FaceEmbedding, FaceImage, Person
+from enrollment.models import DistinctPair, Doubt, Examination, FaceEmbedding, FaceImage, Person
 from recognition.decision import Thresholds
 from recognition.neighbours import NOWHERE, Neighbours, nearest_neighbours
 
@@ -150,7 +150,8 @@ def examine_gallery(
     gallery = gallery_vectors(rows)
     near = nearest_neighbours(gallery.vectors, gallery.persons, track)
     if thresholds:
-        cases[Kind.NEAR_DUPLICATES] = _duplicates(gallery, near, thresholds.review.similarity)
+        alike = _duplicates(gallery, near, thresholds.review.similarity)
+        cases[Kind.NEAR_DUPLICATES] = _without_known_to_be_two(alike)
     cases[Kind.NEARER_TO_ANOTHER] = _nearer_to_another(gallery, near)
     return Diagnosis(
         weights,
@@ -267,6 +268,12 @@ def _duplicates(gallery: GalleryVectors, near: Neighbours, limit: float) -> list
         if (case := _duplicate(gallery, first, second, limit))
     ]
     return sorted(cases, key=lambda case: case.similarity or 0, reverse=True)
+
+
+def _without_known_to_be_two(cases: list[Case]) -> list[Case]:
+    """Leave out the pairs of whom somebody said that they are two persons."""
+    apart = set(DistinctPair.objects.values_list("first", "second"))
+    return [case for case in cases if tuple(sorted(case.persons)) not in apart]
 
 
 def _duplicate(gallery: GalleryVectors, first: int, second: int, limit: float) -> Case | None:

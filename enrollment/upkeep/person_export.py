@@ -27,6 +27,7 @@ from enrollment.models import (
     Consent,
     FaceEmbedding,
     FaceImage,
+    Feedback,
     JournalChain,
     JournalEntry,
     JournalSubject,
@@ -91,6 +92,7 @@ def _described(person: Person) -> dict[str, Any]:
         "consents": [_consent(each) for each in person.consents.prefetch_related("purposes")],
         "pictures": [_picture(each) for each in pictures_of(person).order_by("pk")],
         "searches": list(_searches(person)),
+        "feedback": [_feedback(each) for each in person.feedback.order_by("pk")],
         "history": list(_history(person)),
     }
 
@@ -101,6 +103,7 @@ def _in_words(content: dict[str, Any]) -> dict[str, Any]:
         "source": dict(FaceImage.Source.choices),
         "channel": dict([*SearchEntry.Channel.choices, *Channel.choices]),
         "decision": dict(DECISION_LABELS),
+        "verdict": dict(Feedback.Verdict.choices),
         "action": dict(Action.choices),
     }
 
@@ -111,7 +114,8 @@ def _in_words(content: dict[str, Any]) -> dict[str, Any]:
         }
 
     return content | {
-        name: [told(each) for each in content[name]] for name in ("pictures", "searches", "history")
+        name: [told(each) for each in content[name]]
+        for name in ("pictures", "searches", "feedback", "history")
     }
 
 
@@ -186,6 +190,16 @@ def _searches(person: Person) -> Iterator[dict[str, Any]]:
             "similarity": entry.similarity,
             "request_id": entry.request_id,
         }
+
+
+def _feedback(said: Feedback) -> dict[str, Any]:
+    return {
+        "at": said.created_at,
+        "who": said.username,
+        "verdict": said.verdict,
+        "decision": said.decision,
+        "similarity": said.similarity,
+    }
 
 
 def _vectors(person: Person) -> list[dict[str, Any]]:

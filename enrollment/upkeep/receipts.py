@@ -37,8 +37,10 @@ from enrollment.models import (
     Doubt,
     FaceEmbedding,
     FaceImage,
+    Feedback,
     MergedId,
     Person,
+    Probe,
     Receipt,
     Removal,
     SearchEntry,
@@ -149,6 +151,8 @@ def _case(person_id: str, rows: Iterable[Model]) -> _Case:
         "vectors": embeddings.filter(vector__isnull=False).count() + trashed.vectors,
         "doubts": Doubt.objects.filter(face_image__in=pictures).count() + trashed.doubts,
         "consents": consents.count(),
+        "feedback": Feedback.objects.filter(person__in=keys).count(),
+        "kept_faces": Probe.objects.filter(person__in=keys).count(),
         "search_log_entries_without_the_person_now": trashed.searches
         + SearchEntry.objects.filter(person__in=keys).count(),
     }

@@ -303,6 +303,8 @@ def test_whoever_is_only_in_the_trash_is_erased_with_a_receipt(ana, boss, api, c
         "vectors": 2,
         "doubts": 0,
         "consents": 1,
+        "feedback": 0,
+        "kept_faces": 0,
         "search_log_entries_without_the_person_now": 1,
     }
     assert [each.person_ids for each in TrashItem.objects.all()] == [["bia"]]

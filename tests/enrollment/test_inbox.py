@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from datetime import timedelta
 
+import numpy as np
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 
-from enrollment import enrolling, inbox
+from enrollment import enrolling, inbox, upkeep
 from enrollment.exceptions import ActionRefused, AlreadySettled, CardNotFound
+from enrollment.gallery import compared_weights
 from enrollment.inbox import Action, Filters
+from enrollment.inbox.groups import group_of
 from enrollment.judging import examine_and_keep
 from enrollment.models import (
     DistinctPair,
@@ -22,6 +27,7 @@ from enrollment.models import (
     SearchAnswer,
     TrashItem,
 )
+from enrollment.upkeep.backup_contents import backed_up_models
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from tests.enrollment.gallery import MODEL, add_vectors, enroll, found, set_thresholds
 from tests.pictures import upload
@@ -130,11 +136,15 @@ def test_assigning_what_was_to_be_reviewed_teaches(api, keeping, photos):
     bia = enroll("bia", photos[BIA, 0], use_face_detection=True).person
     inbox.settle([card.key], "assign", person=bia)
     assert (Feedback.objects.get().verdict, Feedback.objects.get().person) == ("rejected", ana)
+    told = upkeep.export_person(ana, io.BytesIO())["feedback"]
+    assert [each["verdict"] for each in told] == ["rejected"]
     search(api, photos[ANA, 1])
     (card,) = inbox.cards(Filters(kind="probe"), limit=5)
     assert ana not in [each.person for each in card.candidates]  # was said not to be in it
-    enrolling.erase_person(ana)
-    assert not Feedback.objects.exists()
+    assert Probe.objects.filter(person=ana).exists()
+    removed = upkeep.erase_with_receipt(ana)["receipt"]["removed"]
+    assert (removed["feedback"], removed["kept_faces"]) == (1, 1)
+    assert not Feedback.objects.exists() and not Probe.objects.filter(person=ana).exists()
 
 
 def test_what_is_discarded_comes_back_for_an_hour(api, keeping, photos, settings):
@@ -193,3 +203,56 @@ def test_persons_who_look_like_one_are_merged_or_said_to_be_two(db):
     inbox.settle([card.key], "merge", person=bia)
     assert not Person.objects.filter(pk=ana.pk).exists() and bia.face_images.count() == 4
     assert TrashItem.objects.get().kind == "merge"
+
+
+def test_programs_read_and_settle_within_their_rights(api, client, keeping, photos):
+    enroll("ana", photos[ANA, 0], use_face_detection=True)
+    set_thresholds(0.9999, 0.9998)
+    number = search(api, photos[BIA, 0])["answer_number"]
+    (card,) = api.get("/api/inbox?kind=probe").json()["results"]
+    assert api.get("/api/inbox?kinds=probe").status_code == 400
+    assert api.get("/api/inbox?kind=probe&page=2").json()["results"] == []
+    assert api.get("/api/inbox?who=gate").json()["count"] == 0
+    face = api.get(f"/api/inbox/{card['key']}/face")
+    assert face["Content-Type"] == "image/jpeg" and face["Cache-Control"] == "private, no-store"
+    assert api.get("/api/inbox/probe-0/face").status_code == 404
+    wrong = api.post(f"/api/inbox/{card['key']}", {"action": "merge", "person_id": "ana"})
+    assert (wrong.status_code, wrong.json()["error"]) == (400, "action_refused")
+    reader = User.objects.create_user("reader")
+    reader.user_permissions.add(Permission.objects.get(codename="view_person"))
+    client.force_login(reader)
+    assert client.get("/api/inbox").json()["count"] == 1
+    refused = client.post(f"/api/inbox/{card['key']}", {"action": "discard"})
+    assert refused.status_code == 403 and "add_faceimage" in refused.json()["message"]
+    said = {"person_id": "ana", "verdict": "confirmed"}
+    assert client.post("/api/feedback", said).status_code == 403
+    by_number = api.post("/api/feedback", said | {"answer_number": number}).json()
+    again = api.post("/api/feedback", said | {"image": upload(photos[BIA, 0])}).json()
+    assert by_number["similarity"] == pytest.approx(again["similarity"], abs=1e-4)
+    assert Feedback.objects.count() == 1  # the same picture
+    assert Feedback in backed_up_models() and not {Probe, SearchAnswer} & {*backed_up_models()}
+
+
+def test_a_stranger_is_recognised_among_those_who_wait(db):
+    weights = compared_weights()
+    set_thresholds()
+    chance = np.random.default_rng(0)
+    one, other = (row / np.linalg.norm(row) for row in chance.standard_normal((2, 512)))
+
+    def keep(vector) -> int:
+        probe = Probe.objects.create(
+            channel="api",
+            model=weights.model,
+            fingerprint=weights.fingerprint,
+            vector=inbox.seal(vector.astype("<f4").tobytes()),
+            decision="unknown",
+            in_inbox=True,
+            kept_until=timezone.now() + timedelta(days=1),
+            group=group_of(vector.astype("f4"), weights),
+        )
+        return probe.group
+
+    first = keep(one)
+    assert keep(other) != first and keep(one) == first
+    Probe.objects.filter(group=first).update(settled_at=timezone.now())
+    assert keep(one) != first  # whoever is settled waits no more
