@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterable
-from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
@@ -19,7 +18,9 @@ from recognition.vector_store import EMBEDDING_DIM
 
 MOST_COMPARED: Final = 20_000  # newest waiting faces that a new one is compared with: 40 MB
 _READ_AT_A_TIME: Final = 1_000
-Key = tuple[int, datetime]  # a number alone comes again after a transaction that failed
+Key = tuple[
+    int, int
+]  # number and group: a number alone comes again after a transaction that failed
 
 
 def group_of(vector: np.ndarray, weights: Weights) -> int:
@@ -49,7 +50,6 @@ class _Strangers:
         self._weights = weights
         self._lock = threading.Lock()
         self._keys: list[Key] = []
-        self._groups = np.empty(0, np.int64)
         self._vectors = np.empty((0, EMBEDDING_DIM), np.float32)
 
     def nearest(self, vector: np.ndarray) -> tuple[float, int, int] | None:
@@ -60,7 +60,7 @@ class _Strangers:
                 return None
             cosines = self._vectors @ vector
             best = int(cosines.argmax())
-            return float(cosines[best]), int(self._groups[best]), len(self._keys)
+            return float(cosines[best]), self._keys[best][1], len(self._keys)
 
     def _follow(self) -> None:
         """Drop the faces that wait no more, and read those that came."""
@@ -69,16 +69,19 @@ class _Strangers:
             model=self._weights.model,
             fingerprint=self._weights.fingerprint,
             group__isnull=False,
-            vector__isnull=False,
         )
-        rows = waiting.order_by("-pk").values_list("pk", "created_at", "group")[:MOST_COMPARED]
-        groups: dict[Key, int] = {(pk, at): group for pk, at, group in rows}
-        stay = [place for place, key in enumerate(self._keys) if key in groups]
+        newest = max((pk for pk, _group in self._keys), default=0)
+        came = list(waiting.filter(pk__gt=newest).order_by("pk").values_list("pk", "group"))
+        if len(self._keys) + len(came) == waiting.count() <= MOST_COMPARED:  # none went
+            self._keys += came
+            self._vectors = np.concatenate([self._vectors, _read(pk for pk, _group in came)])
+            return
+        now: set[Key] = set(waiting.order_by("-pk").values_list("pk", "group")[:MOST_COMPARED])
+        stay = [place for place, key in enumerate(self._keys) if key in now]
         known = [self._keys[place] for place in stay]
-        new = sorted(groups.keys() - set(known))
+        new = sorted(now - set(known))
         self._keys = known + new
-        self._vectors = np.concatenate([self._vectors[stay], _read(pk for pk, _at in new)])
-        self._groups = np.array([groups[key] for key in self._keys], np.int64)
+        self._vectors = np.concatenate([self._vectors[stay], _read(pk for pk, _group in new)])
 
 
 def _read(ids: Iterable[int]) -> np.ndarray:

@@ -45,11 +45,15 @@ def _searched(filters: Filters) -> QuerySet[Probe]:
     return _waiting(filters).exclude(channel=ProbeChannel.IMPORT)
 
 
-def _strangers_who_came_often(filters: Filters, left_out: Keys) -> Any:
+def _strangers(filters: Filters, left_out: Keys) -> Any:
+    """Return the groups of unknown faces, with their `size` and the key of the `newest` one."""
     unknown = _searched(filters).filter(decision=Decision.UNKNOWN, group__isnull=False)
     groups = unknown.order_by().values("group").annotate(size=Count("pk"), newest=Max("pk"))
-    often = groups.filter(size__gt=1).exclude(newest__in=_numbers("probe", left_out))
-    return often.order_by("-size", "-newest").values_list("newest", flat=True)
+    return groups.exclude(newest__in=_numbers("probe", left_out)).values_list("newest", flat=True)
+
+
+def _strangers_who_came_often(filters: Filters, left_out: Keys) -> Any:
+    return _strangers(filters, left_out).filter(size__gt=1).order_by("-size", "-newest")
 
 
 def _to_review(filters: Filters, left_out: Keys) -> Any:
@@ -58,14 +62,11 @@ def _to_review(filters: Filters, left_out: Keys) -> Any:
 
 
 def _other_strangers(filters: Filters, left_out: Keys) -> Any:
-    same = Probe.objects.waiting().filter(group=OuterRef("group"))
-    same = same.filter(decision=Decision.UNKNOWN).exclude(pk=OuterRef("pk"))
-    probes = _searched(filters).filter(~Exists(same), decision=Decision.UNKNOWN)
-    return _keys(probes.exclude(pk__in=_numbers("probe", left_out)))
+    return _strangers(filters, left_out).filter(size=1).order_by("-newest")
 
 
 def _refused(filters: Filters, left_out: Keys) -> Any:
-    probes = _waiting(filters).filter(channel=ProbeChannel.IMPORT)
+    probes = _waiting(filters).filter(channel=ProbeChannel.IMPORT, decision="")
     return _keys(probes.exclude(pk__in=_numbers("file", left_out)))
 
 

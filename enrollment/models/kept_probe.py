@@ -83,17 +83,6 @@ class Probe(models.Model):
     channel = models.CharField(_("channel"), max_length=10, choices=ProbeChannel)
     model = models.CharField(_("model"), max_length=50)
     fingerprint = models.CharField(_("weights fingerprint"), max_length=40, blank=True)
-    picture = models.BinaryField(
-        null=True, editable=False, help_text="encrypted JPEG: the face with a margin, or its crop"
-    )
-    record = models.BinaryField(
-        null=True,
-        editable=False,
-        help_text="encrypted JSON: `Crop.face_record` in pixels of `picture`; null: it is a crop",
-    )
-    vector = models.BinaryField(
-        null=True, editable=False, help_text="encrypted: 512 little-endian float32, length 1"
-    )
     picture_hash = models.CharField(
         max_length=64,
         blank=True,
@@ -124,6 +113,18 @@ class Probe(models.Model):
     settled_in = models.BigIntegerField(
         null=True, db_index=True, help_text="key of the trash's item that takes it back"
     )
+    # Last, because the database reads over what stands before a column.
+    record = models.BinaryField(
+        null=True,
+        editable=False,
+        help_text="encrypted JSON: `Crop.face_record` in pixels of `picture`; null: it is a crop",
+    )
+    vector = models.BinaryField(
+        null=True, editable=False, help_text="encrypted: 512 little-endian float32, length 1"
+    )
+    picture = models.BinaryField(
+        null=True, editable=False, help_text="encrypted JPEG: the face with a margin, or its crop"
+    )
 
     objects = ProbeQuerySet.as_manager()
 
@@ -134,7 +135,8 @@ class Probe(models.Model):
         default_permissions = ()
         indexes = [
             models.Index(
-                fields=["decision", "group"],
+                # Also what else is asked of all that wait, so that their rows are not read.
+                fields=["decision", "group", "channel", "kept_until", "model", "fingerprint"],
                 condition=Q(in_inbox=True, settled_at=None),
                 name="waiting_probes",
             )
