@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from django.utils import timezone
 from rest_framework.settings import api_settings
 from rest_framework.test import APIClient
 
+from enrollment import upkeep
 from enrollment.api.schema import EXAMPLES as GALLERY_EXAMPLES
 from enrollment.models import IdempotentRequest, Purpose
 from recognition.api.schema import EXAMPLES
@@ -169,6 +172,7 @@ def gallery(client: APIClient, monkeypatch) -> dict[str, Any]:
     client.delete(f"{PERSON}?erase=true")
     with override_settings(KEEP_PROBES_DAYS=3):
         answers |= inbox(client)
+    answers |= jobs(client)
 
     def fail(*args: Any) -> None:
         raise VectorStoreUnavailable("The disk is full.")
@@ -194,6 +198,30 @@ def inbox(client: APIClient) -> dict[str, Any]:
         "inbox_settle": client.post(card, named, format="json"),
         "already_settled": client.post(card, named, format="json"),
         "card_not_found": client.get(card),
+    }
+
+
+def jobs(client: APIClient) -> dict[str, Any]:
+    """Import two pictures, of which one is in nobody's folder."""
+    with zipfile.ZipFile(packed := io.BytesIO(), "w") as archive:
+        archive.writestr("ana/1.jpg", as_jpeg(draw_face(ANA)))
+        archive.writestr("loose.jpg", as_jpeg(draw_face(ANA, 1)))
+    basis = {"legal_basis": "consent of 23 November 2026"}
+    with override_settings(
+        TASKS={"default": {"BACKEND": "django_tasks.backends.dummy.DummyBackend"}}
+    ):
+        made = client.post("/api/jobs", basis | {"archive": upload(packed.getvalue(), "faces.zip")})
+        job = f"/api/jobs/{made.json()['id']}"
+        busy = client.post(f"{job}/pause")
+    upkeep.carry_out_imports()
+    return {
+        "jobs_create": made,
+        "import_busy": busy,
+        "jobs_read": client.get(job),
+        "jobs_files": client.get(f"{job}/files"),
+        "jobs_act": client.post(f"{job}/start"),
+        "jobs_list": client.get("/api/jobs?page_size=1"),
+        "import_gone": client.get("/api/jobs/987"),
     }
 
 

@@ -93,6 +93,14 @@ NOT_RUN = {
         ),
         "needs a face that is kept; tests/test_api_examples.py and tests/enrollment/test_inbox.py",
     ),
+    **dict.fromkeys(
+        (
+            "curl -F archive=@faces.zip -F 'legal_basis=consent of 2026-11-27' -F keep_until=2027-12-31 "
+            "http://localhost:8000/api/jobs",
+            "curl http://localhost:8000/api/jobs/1/files?status=refused",
+        ),
+        "needs a ZIP of pictures; tests/test_api_examples.py uploads one",
+    ),
     "script/chaos": "takes minutes; tests/test_crash.py runs it briefly",
     "script/chaos --clients 32 --minutes 3": "takes minutes; tests/test_load.py runs it briefly",
     "script/chaos --faults": "takes minutes; tests/test_faults.py runs it",

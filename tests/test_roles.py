@@ -47,6 +47,11 @@ API = {
     ("get", "api-inbox-face"): Act.BROWSE,
     ("post", "api-feedback"): Act.CHANGE_PICTURES,
     ("get", "api-journal"): Act.READ_JOURNAL,
+    ("get", "api-jobs"): Act.ADD_PICTURES,
+    ("post", "api-jobs"): Act.ADD_PICTURES,
+    ("get", "api-job"): Act.ADD_PICTURES,
+    ("get", "api-job-files"): Act.ADD_PICTURES,
+    ("post", "api-job-act"): Act.ADD_PICTURES,
     ("get", "api-persons"): Act.BROWSE,
     ("post", "api-persons"): Act.ADD_PERSON,
     ("get", "api-person"): Act.BROWSE,
@@ -149,6 +154,7 @@ def path_of(pattern: URLPattern, picture: FaceImage) -> str:
         "<slug:number>": "gone",
         "<int:place>": "1",
         "<int:token>": "1",
+        "<slug:act>": "pause",
     }
     for placeholder, value in values.items():
         route = route.replace(placeholder, value)

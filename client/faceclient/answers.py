@@ -174,6 +174,39 @@ class Person(TypedDict):
     undo_until: NotRequired[str | None]
 
 
+class Job(TypedDict):
+    """An import; `state` is checking, ready, running, paused, failed, done or cancelled."""
+
+    id: int
+    state: str
+    source: str  # zip or watched
+    label: str
+    who: str
+    error: str  # why it has stopped
+    counts: dict[str, int]  # enrolled, skipped, refused, ignored, left
+    seconds_left: float | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    undo: int | None
+    undo_until: str | None
+    undone_at: str | None
+
+
+class JobFile(TypedDict):
+    path: str
+    person_id: str
+    status: str  # enrolled, skipped, refused, ignored
+    is_done: bool  # False: it is what will become of it
+    code: str
+    reason: str
+    warnings: list[str]
+    face_detected: bool | None
+    searchable: bool
+    candidates: list[dict[str, Any]]
+    inbox: str | None  # key of its card
+
+
 class JournalPerson(TypedDict):
     person: int  # stays when the person is erased
     role: str  # "": acted on; from, merged or shown

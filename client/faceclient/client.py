@@ -16,6 +16,8 @@ from faceclient.answers import (
     Feedback,
     Health,
     Insertion,
+    Job,
+    JobFile,
     JournalLine,
     Models,
     Person,
@@ -237,6 +239,35 @@ class FaceClient(ApiCalls):
         body = {"answer_number": answer_number, "face": face}
         body |= {"person_id": person_id, "verdict": verdict}
         return cast(Feedback, self._call("POST", "/feedback", body=body))
+
+    # Imports
+
+    def import_zip(self, archive: Image, **options: Any) -> Job:
+        """Upload a ZIP of pictures; the server goes on after the answer. Poll `job`.
+
+        Options: `start=True` without a preview, `use_face_detection`, `on_several_faces`;
+        for new persons `legal_basis`, `keep_until`, `purposes`, `consent_day`.
+        """
+        files = files_of(archive=[archive])
+        return cast(Job, self._call("POST", "/jobs", files=files, form=options))
+
+    def jobs(self, *, page_size: int = 100) -> Iterator[Job]:
+        """Yield the imports, newest first, page by page."""
+        return cast(Iterator[Job], self._pages("/jobs", {"page_size": page_size}))
+
+    def job(self, number: int) -> Job:
+        return cast(Job, self._call("GET", f"/jobs/{number}"))
+
+    def job_files(
+        self, number: int, *, status: str | None = None, page_size: int = 100
+    ) -> Iterator[JobFile]:
+        """Yield the files of an import, those that need a look first. `status`: such as refused."""
+        query = {"page_size": page_size} | ({} if status is None else {"status": status})
+        return cast(Iterator[JobFile], self._pages(f"/jobs/{number}/files", query))
+
+    def act_on_job(self, number: int, act: str) -> Job:
+        """Do one of these with an import: "start", "pause", "resume", "cancel"."""
+        return cast(Job, self._call("POST", f"/jobs/{number}/{act}", body={}))
 
     # Journal
 

@@ -2,7 +2,7 @@
 
 from django.urls import register_converter
 
-from enrollment.api import desk, inbox, journal, persons, probes, trash, views
+from enrollment.api import desk, inbox, jobs, journal, persons, probes, trash, views
 from enrollment.api.paths import PersonIdConverter
 from recognition.api.urls import call
 
@@ -17,6 +17,10 @@ urlpatterns = [
     *call("inbox/<slug:key>/face", inbox.InboxFaceView.as_view(), "api-inbox-face"),
     *call("inbox/<slug:key>", inbox.InboxCardView.as_view(), "api-inbox-card"),
     *call("feedback", inbox.FeedbackView.as_view(), "api-feedback"),
+    *call("jobs", jobs.JobsView.as_view(), "api-jobs"),
+    *call("jobs/<int:number>", jobs.JobView.as_view(), "api-job"),
+    *call("jobs/<int:number>/files", jobs.JobFilesView.as_view(), "api-job-files"),
+    *call("jobs/<int:number>/<slug:act>", jobs.JobActView.as_view(), "api-job-act"),
     *call("milvus/stats", views.StatsView.as_view(), "api-milvus-stats"),
     *call("persons", persons.PersonsView.as_view(), "api-persons"),
     # Longer paths first, because a person id may contain slashes.

@@ -107,6 +107,7 @@ def cancel_import(job: ImportJob) -> None:
     if not job.is_confirmed:
         if ImportJob.objects.filter(pk=job.pk, started_at=None).delete()[0]:
             shutil.rmtree(job_folder(job), ignore_errors=True)
+            job.state = State.CANCELLED
             return
         job.refresh_from_db()
     if not _change(job, [State.RUNNING, State.PAUSED, State.FAILED], State.CANCELLED):
