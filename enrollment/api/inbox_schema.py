@@ -32,6 +32,7 @@ inbox_list = extend_schema(
     parameters=[serializers.InboxQuerySerializer],
     responses={
         200: answer(serializers.InboxPageSerializer, EXAMPLES["inbox_list"]),
+        404: failure("person_not_found", EXAMPLES, _("Nobody has this id.")),
         **errors(400, 401, 403, 429),
     },
 )

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from django.conf import settings
 from django.db import DatabaseError, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext
 
@@ -68,7 +68,7 @@ def keep_answer(
     weights: Weights,
     content: bytes = b"",
 ) -> SearchAnswer | None:
-    """Keep the faces of one search, in their order; return the answer, None if nothing is kept.
+    """Keep the faces of one search, in their order; return the answer, None if none is kept.
 
     What is uncertain of them goes into the inbox for `KEEP_PROBES_DAYS`. `content` is what else it
     takes to show the answer again; it is encrypted too.
@@ -88,13 +88,16 @@ def keep_answer(
         probes = [_probe(face, number, answer, weights) for number, face in enumerate(faces, 1)]
         if not settings.KEEP_ANSWERS_MINUTES:
             probes = [probe for probe in probes if probe.in_inbox]
+            for probe in probes:
+                probe.answer = None
         with journal.short_wait(), transaction.atomic():
-            answer.save()
+            if settings.KEEP_ANSWERS_MINUTES:
+                answer.save()
             Probe.objects.bulk_create(probes)
     except (DatabaseError, RecognitionError) as error:
         logger.warning("%d searched faces were not kept: %s", len(faces), error)
         return None
-    return answer
+    return answer if answer.pk else None
 
 
 def _probe(face: SearchedFace, place: int, answer: SearchAnswer, weights: Weights) -> Probe:
@@ -219,15 +222,16 @@ def forget_old_faces() -> int:
 
     Fewer days and minutes, set meanwhile, hold for what is kept already.
     """
-    now = timezone.now()
-    latest = now - timedelta(minutes=settings.KEEP_ANSWERS_MINUTES)
-    SearchAnswer.objects.filter(Q(expires_at__lte=now) | Q(created_at__lte=latest)).delete()
-    day = now - timedelta(days=settings.KEEP_PROBES_DAYS)
-    searched = Probe.objects.exclude(channel=ProbeChannel.IMPORT).filter(in_inbox=True)
-    searched.filter(created_at__lte=day).update(in_inbox=False)
-    over = Q(in_inbox=False, answer=None) | Q(in_inbox=True, kept_until__lte=now)
-    over |= Q(settled_at__lte=now - UNDO_FOR)
-    forgotten = Probe.objects.filter(over).delete()[0]
+    now, minutes = timezone.now(), timedelta(minutes=settings.KEEP_ANSWERS_MINUTES)
+    days = timedelta(days=settings.KEEP_PROBES_DAYS)
+    answers = SearchAnswer.objects.filter(Q(expires_at__lte=now) | Q(created_at__lte=now - minutes))
+    of_answers = Probe.objects.filter(answer__in=answers, in_inbox=False, settled_at=None)
+    forgotten = of_answers.delete()[0]
+    answers.delete()
+    longer = Probe.objects.filter(in_inbox=True, kept_until__gt=now + days)
+    longer.exclude(channel=ProbeChannel.IMPORT).update(kept_until=F("created_at") + days)
+    forgotten += Probe.objects.filter(kept_until__lte=now).delete()[0]
+    forgotten += Probe.objects.filter(settled_at__lte=now - UNDO_FOR).delete()[0]
     if newest := Probe.objects.order_by("-pk").values_list("pk", flat=True)[MOST_KEPT:][:1]:
         forgotten += Probe.objects.filter(pk__lte=newest[0]).delete()[0]
     return forgotten

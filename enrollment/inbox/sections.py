@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from django.core.cache import cache
 from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet
+from django.utils import timezone
 
 from enrollment.inbox.card import Filters, Kind
 from enrollment.judging import Kind as Found
@@ -220,5 +221,5 @@ def nearer_cases() -> dict[int, tuple[dict[str, Any], Any, set[int]]]:
     for picture, case in cases.items():
         now = [there[pk][0] for pk in case["pictures"] if pk in there]
         if now == case["persons"] and picture not in resembled and (picture, now[1]) not in known:
-            found[picture] = (case, there[picture][1].date(), set(now))
+            found[picture] = (case, timezone.localdate(there[picture][1]), set(now))
     return found

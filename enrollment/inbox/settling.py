@@ -75,17 +75,15 @@ def settle(
     if action == Action.NEW and not (new and new.get("person_id")):
         raise ActionRefused(gettext("Give an id for the new person."))
     settled = Settled()
-    faces = numbers[Kind.PROBE] + numbers[Kind.FILE]
-    if faces:
-        probes = _faces([int(number) for number in faces], whole_group)
-        if action == Action.DISCARD:
-            settled.add(len(probes), discard_faces(probes))
-        else:
-            done = enroll_faces(probes, person, new, source)
-            settled.add(len(probes), done)
-            person = done.person
-    if numbers[Kind.DOUBT]:
-        pictures = _doubted([int(number) for number in numbers[Kind.DOUBT]])
+    probes = _faces(list(map(int, numbers[Kind.PROBE] + numbers[Kind.FILE])), whole_group)
+    pictures = _doubted(list(map(int, numbers[Kind.DOUBT])))
+    if probes and action == Action.DISCARD:
+        settled.add(len(probes), discard_faces(probes))
+    elif probes:
+        done = enroll_faces(probes, person, new, source)
+        settled.add(len(probes), done)
+        person = done.person
+    if pictures:
         for done in _settle_doubted(pictures, action, person, new):
             settled.add(0, done)
         settled.count += len(pictures)
@@ -152,9 +150,10 @@ def enroll_faces(
     """
     if any(not probe.picture_hash for probe in probes):
         raise ActionRefused(gettext("This picture shows no face that could be enrolled."))
+    best = _best(probes)
     whose = person or enrolling.create_person(**dict(new or {}))
     try:
-        outcomes = _enroll(_best(probes), whose, source)
+        outcomes = _enroll(best, whose, source)
         stored = [outcome.picture.pk for outcome in outcomes]
     except BaseException:
         if person is None:
@@ -166,7 +165,7 @@ def enroll_faces(
             facts = {"pictures": stored, "is_new": person is None}
             item = enrolling.new_settlement(str(whose), taker_pk=whose.pk, facts=facts)
             _mark(probes, Probe.Settled.ASSIGNED, item)
-            said = _teach(probes, whose)
+            said = _teach([probe for probe, _record in best], whose)
             if item:
                 item.facts["feedback"] = said
                 item.pictures = len(stored)
@@ -350,9 +349,13 @@ def _settle_pair(number: str, action: str, kept: Person | None) -> Done:
             raise ActionRefused(message % {"first": first, "second": second})
         return enrolling.merge_persons(kept, second if kept == first else first)
     with journal.changes():
-        pair = DistinctPair.objects.create(
-            first=first, second=second, username=journal.current_author().who[:150]
+        pair, is_new = DistinctPair.objects.get_or_create(
+            first=first,
+            second=second,
+            defaults={"username": journal.current_author().who[:150]},
         )
+        if not is_new:
+            raise _settled_already()
         item = enrolling.new_settlement(f"{first}, {second}", facts={"pairs": [pair.pk]})
         journal.record(
             journal.Action.KEPT_APART,
