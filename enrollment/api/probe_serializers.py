@@ -294,6 +294,14 @@ class VerifyResponseSerializer(AnswerSerializer):
         help_text=_("By the measured thresholds; null without them, or without a face.")
     )
     decision_reason = DecisionReasonField()
+    set_aside = SetAsideSerializer(
+        many=True,
+        required=False,
+        help_text=_(
+            "The person, if somebody said that this picture does not show them; the verdict is that of the "
+            "similarity all the same. Absent otherwise."
+        ),
+    )
     message = serializers.CharField(help_text=_("The verdict in words, in the client's language."))
     model = serializers.CharField()
     use_face_detection = serializers.BooleanField()

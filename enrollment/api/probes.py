@@ -26,7 +26,15 @@ from enrollment.gallery import (
     thresholds_in_force,
     without_verdict,
 )
-from enrollment.inbox import FacePicture, Said, face_pictures_of, keeps, remember
+from enrollment.inbox import (
+    FacePicture,
+    Remembered,
+    Said,
+    face_pictures_of,
+    keeps,
+    remember,
+    said_of,
+)
 from enrollment.models import FaceEmbedding, Person, ProbeChannel, SearchEntry
 from enrollment.web import Act, found_by, is_found, keep_search, searchable_by
 from recognition.api.access import may
@@ -147,18 +155,21 @@ class VerifyView(UploadView):
                 raise
             target, similarity, probe = None, -1.0, None
         verdict = _verdict(similarity, form, source, target)
-        kept = None
+        kept, aside = None, {}
         if isinstance(target, FaceEmbedding) and probe:
             picture, decision = target.face_image, verdict["decision"]
             note_verification(request, form["model"], picture.person, similarity, decision)
             pictures = _pictures(form["source_image"], [source], ProbeChannel.VERIFY)
-            hits = [[SearchHit(target.pk, similarity, decision, picture)]]
+            hits = [SearchHit(target.pk, similarity, decision, picture)]
             limits = thresholds_in_force(form["model"])
-            kept = keep_search(request, ProbeChannel.VERIFY, pictures, probe, hits, limits)
+            kept = keep_search(request, ProbeChannel.VERIFY, pictures, probe, [hits], limits)
+            (said,) = said_of([source])
+            aside = _set_aside(request, Remembered.of(hits, said).aside, said)
         if "person_id" in form and not self._may_know(similarity, form, source):
-            verdict, target, kept = _nobody_alike(form, source), None, None
+            verdict, target, kept, aside = _nobody_alike(form, source), None, None, {}
         body = {
             **verdict,
+            **aside,
             "model": form["model"],
             "use_face_detection": form["use_face_detection"],
             "source": {"crop": source},

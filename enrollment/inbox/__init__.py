@@ -20,6 +20,7 @@ from enrollment.inbox.remembering import (
     Said,
     feedback_on,
     remember,
+    said_of,
     take_back_feedback,
 )
 from enrollment.inbox.sealing import SealBroken, hash_of_face, seal, unseal
@@ -62,6 +63,7 @@ __all__ = [
     "read_record",
     "rejections",
     "remember",
+    "said_of",
     "seal",
     "settle",
     "take_back_feedback",

@@ -69,11 +69,9 @@ def remember(
     options; `crops` are the searched faces, None for a vector without a picture. Others take the
     places of those set aside.
     """
-    hashes = [_hash_of(crop) for crop in crops]
-    said = feedback_on(hashes)
     remembered = []
-    for place, (hits, known) in enumerate(zip(found, hashes, strict=True)):
-        each = Remembered.of(hits, said.get(known, {}))
+    for place, (hits, said) in enumerate(zip(found, said_of(crops), strict=True)):
+        each = Remembered.of(hits, said)
         if each.aside and len(hits) >= top_k:
             one = Embeddings(probe.vectors[place : place + 1], probe.model, probe.fingerprint)
             others = Person.objects.all() if persons is None else persons
@@ -82,6 +80,13 @@ def remember(
             each = Remembered(rest, each.aside, each.said)
         remembered.append(each)
     return remembered
+
+
+def said_of(crops: Sequence[Crop | None]) -> list[Said]:
+    """Return what was said of the picture of each face, by the person's key."""
+    hashes = [_hash_of(crop) for crop in crops]
+    said = feedback_on(hashes)
+    return [said.get(known, {}) for known in hashes]
 
 
 def feedback_on(hashes: Iterable[str]) -> dict[str, dict[int, Feedback]]:

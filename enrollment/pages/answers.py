@@ -158,11 +158,13 @@ def act(request: HttpRequest, number: str, place: int) -> HttpResponse:
     else:
         if response:
             return response
-    return redirect(f"{_page_of(request, number)}#face-{number}-{place}")
+    return redirect(_place(request, number, place))
 
 
-def _page_of(request: HttpRequest, number: str) -> str:
-    return reverse("answers", args=[_shown_numbers(request, number)])
+def _place(request: HttpRequest, number: str, place: int) -> str:
+    """Return the address of the face on the page on which the user acts."""
+    page = reverse("answers", args=[_shown_numbers(request, number)])
+    return f"{page}#face-{number}-{place}"
 
 
 def _shown_numbers(request: HttpRequest, number: str) -> str:
@@ -262,5 +264,10 @@ def _enrol(
 ) -> Person:
     done = inbox.enroll_faces([probe], person, new, FaceImage.Source.PAGE)
     text = gettext("The face is now enrolled as a picture of %(person)s.")
-    say_done(request, text % {"person": done.owner}, done)
+    say_done(
+        request,
+        text % {"person": done.owner},
+        done,
+        back=_place(request, str(probe.answer), probe.place),
+    )
     return done.owner

@@ -27,7 +27,8 @@ from enrollment.gallery import (
     thresholds_in_force,
     thumbnail,
 )
-from enrollment.models import FaceEmbedding, Person
+from enrollment.inbox import said_of
+from enrollment.models import FaceEmbedding, Feedback, Person
 from enrollment.pages.query_pictures import (
     Likeness,
     Problem,
@@ -69,6 +70,7 @@ class EnrolledFace:
 class PairOfFaces(Likeness):
     source: QueryFace
     target: QueryFace | EnrolledFace
+    said: Feedback | None = None  # what somebody said of this face and the person
 
     @property
     def faces(self) -> tuple[QueryFace, QueryFace | EnrolledFace]:
@@ -202,8 +204,10 @@ def _of_person(
         return EnrolledFace(row, jpeg_uri(content))
 
     rows = [
-        [PairOfFaces(cosine, decide(cosine, thresholds), face, shown(row))]
-        for face, (row, cosine) in zip(faces, found, strict=True)
+        [PairOfFaces(cosine, decide(cosine, thresholds), face, shown(row), said.get(person.pk))]
+        for face, (row, cosine), said in zip(
+            faces, found, said_of([face.crop for face in faces]), strict=True
+        )
     ]
     return rows, person
 

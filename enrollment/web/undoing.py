@@ -13,6 +13,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext, ngettext
 from django.views.decorators.http import require_POST
 
@@ -29,11 +30,16 @@ MOST_SHOWN: Final = 500  # items of the trash on its page
 MOST_OFFERED: Final = 5  # of those that one action made, in a message
 
 
-def say_done(request: HttpRequest, text: str, *done: Done, undo: str = "trash-undo") -> None:
-    """Say what was done, with a button to undo it; `undo` is the name of the URL that does."""
+def say_done(
+    request: HttpRequest, text: str, *done: Done, undo: str = "trash-undo", back: str = ""
+) -> None:
+    """Say what was done, with a button to undo it; `undo` is the name of the URL that does.
+
+    `back` is the address to show then, instead of the person whom it is about.
+    """
     items = [each.undo for each in done if each.undo and may_undo(request, each.undo)]
     if items:
-        context = {"items": items, "undo": undo}
+        context = {"items": items, "undo": undo, "back": back}
         text = format_html(
             "{} {}", text, render_to_string("enrollment/undo.html", context, request)
         )
@@ -57,7 +63,8 @@ def may_undo(request: HttpRequest, item: TrashItem) -> bool:
 def undo_item(request: HttpRequest, pk: int, *, person: str, trash: str) -> HttpResponse:
     """Undo the item and show the person whom it was about.
 
-    `person` and `trash` are names of URLs. A `person_id` in the form is another id for the person.
+    `person` and `trash` are names of URLs. In the form, a `person_id` is another id for the person, and
+    `back` the address to show instead.
     """
     item = _item(request, pk)
     try:
@@ -77,6 +84,9 @@ def undo_item(request: HttpRequest, pk: int, *, person: str, trash: str) -> Http
     if item.kind == TrashItem.Kind.CHANGE:
         text = gettext("Undone: all is as before.")
     messages.success(request, text % {"count": count})
+    back = request.POST.get("back", "")
+    if url_has_allowed_host_and_scheme(back, allowed_hosts=None):
+        return redirect(back)
     of_many = item.kind in (TrashItem.Kind.CHANGE, TrashItem.Kind.PERSON)
     there = None if of_many and len(restored.persons) > 1 else next(iter(restored.persons), None)
     return redirect(person, there.pk) if there else redirect(trash)

@@ -10,7 +10,6 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
-from enrollment.enrolling import undo
 from enrollment.models import (
     Calibration,
     FaceImage,
@@ -19,7 +18,6 @@ from enrollment.models import (
     Person,
     Probe,
     SearchAnswer,
-    TrashItem,
 )
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
 from tests.enrollment.gallery import enroll, set_thresholds
@@ -141,7 +139,7 @@ def test_who_was_said_not_to_be_on_a_picture_is_set_aside(boss, api, gallery) ->
     page = act(boss, number, "take_back", person=ana.pk)
     assert names(face_of(page).hits) == ["Ana", "Bia"] and not Feedback.objects.exists()
     assert names(face_of(act(boss, number, "confirm", person=ana.pk)).hits) == ["Ana", "Bia"]
-    assert "Confirmed by admin" in boss.get(f"/answers/{number}").text
+    assert "admin)" in boss.get(f"/answers/{number}").text
     verdicts = [line.facts["verdict"] for line in JournalEntry.objects.filter(action="feedback")]
     assert sorted(verdicts) == ["confirmed", "rejected", "withdrawn"]
 
@@ -175,7 +173,10 @@ def test_any_face_of_a_group_is_enrolled_as_somebody_new_and_that_is_undone(boss
     assert hits[2] == "Cal" and names(third.hits)[0] != "Cal"
     again = act(boss, number, "add", 3, who="Ana")
     assert "settled meanwhile" in again.text and Person.objects.count() == 3
-    undo(TrashItem.objects.get(pk=probe.settled_in))
+    (back,) = set(re.findall(r'name="back" value="([^"]+)"', again.text))
+    undone = boss.post(f"/people/trash/{probe.settled_in}/undo", {"back": back}, follow=True)
+    assert undone.redirect_chain[0][0] == back == f"/answers/{number}#face-{number}-3"
+    assert "This face is enrolled" not in undone.text and 'value="new"' in undone.text
     assert not Person.objects.filter(person_id="333").exists()
 
 
@@ -218,3 +219,15 @@ def test_faces_of_others_and_persons_not_found_are_refused(boss, gallery, commit
     assert act(boss, "nosuchnumber", "confirm").status_code == 404
     Probe.objects.update(kept_until=timezone.now() - timedelta(days=1))
     assert not Feedback.objects.exists()
+
+
+def test_a_comparison_with_whom_it_was_said_not_to_be_tells_so(boss, api, gallery) -> None:
+    ana = gallery["Ana"]
+    act(boss, number_of(search(boss, ANA)), "reject", person=ana.pk)
+    sent = {"source_image": upload(ANA), "person_id": "111"}
+    body = api.post("/api/verify", sent).json()
+    assert (body["verified"], body["set_aside"][0]["person_id"]) == (True, "111")
+    assert "set_aside" not in api.post("/api/verify", sent | {"source_image": upload(BIA)}).json()
+    form = {"source": upload(ANA), "person": "111", "model": "mobilenetv3_large"}
+    page = boss.post("/compare", form)
+    assert "Set aside: admin said that it is not them" in page.text
