@@ -304,7 +304,7 @@ def test_a_person_is_made_together_with_pictures(open_page, weights, photo, scri
     page = open_page("/people/new", java_script_enabled=script)
     page.get_by_label("Person id").fill("bia")
     page.get_by_label("Pictures", exact=True).set_input_files([photo])
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator("h1")).to_have_text("bia", timeout=TIMEOUT_MS)
     expect(page.locator(".picture-card")).to_have_count(1)
 

@@ -1,6 +1,7 @@
 """All writes to the gallery: enrolment, corrections, imports, and idempotent requests."""
 
 from enrollment.enrolling.choosing import choose_face, faces_in
+from enrollment.enrolling.chosen_files import chosen_files, chosen_names, keep_files
 from enrollment.enrolling.consents import (
     add_consent,
     consent_of,
@@ -157,6 +158,8 @@ __all__ = [
     "check_number",
     "check_readiness",
     "choose_face",
+    "chosen_files",
+    "chosen_names",
     "clean_person_id",
     "consent_of",
     "count_waiting",
@@ -188,6 +191,7 @@ __all__ = [
     "in_trash",
     "installation_key",
     "is_signed",
+    "keep_files",
     "keep_waiting",
     "keys_of",
     "leave_out",

@@ -93,6 +93,14 @@ class FaceImage(DurablyDeleted):
         """The measured quality of the face, or None. Prefetch `embeddings` for many pictures."""
         return next((row.quality for row in self.embeddings.all() if row.quality), None)
 
+    @property
+    def search_state(self) -> str:
+        """Whether searches find it: `indexed` with all models, `failed` with one, else `pending`."""
+        states = {row.status for row in self.embeddings.all()}
+        if "failed" in states:
+            return "failed"
+        return "indexed" if states == {"indexed"} else "pending"
+
     def get_absolute_url(self) -> str:
         """Return the URL of the view that serves the picture to users who may see it."""
         return reverse("picture", args=[self.pk])

@@ -139,6 +139,10 @@ def many(request: HttpRequest) -> HttpResponse:
     if not may(request, deed.right):
         raise PermissionDenied(lacking_permission(deed.right))
     enrolling.check_number(len(keys), deed.most)
+    if name == "purposes" and not Purpose.objects.exists():
+        text = gettext("There are no purposes yet. The administrator makes them in the admin.")
+        messages.error(request, text)
+        return redirect(_list_address(data))
     if name == "merge" and len(keys) < 2:
         messages.error(request, gettext("Choose two persons or more to merge."))
         return redirect(_list_address(data))

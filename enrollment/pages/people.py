@@ -39,7 +39,7 @@ from enrollment.models import FaceImage, MergedId, Person
 from enrollment.pages.history import history
 from enrollment.pages.people_forms import AddPicturesForm, DetailsForm, NewOwnerForm
 from enrollment.pages.views import FRAGMENT_HEADER
-from enrollment.web import Act, enroll_files, say_done, say_mistakable, undecided
+from enrollment.web import Act, enroll_files, owner_of, say_done, say_mistakable, undecided
 from recognition.api.access import may, page_permission
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
@@ -132,8 +132,8 @@ def add_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     answer = redirect("person", pk)
     if not form.is_valid():
         messages.error(request, " ".join(form.errors.get("pictures", ())))
-    elif form.cleaned_data["pictures"]:
-        answer = enroll(request, shown, form)
+    elif enrolled := enroll(request, shown, form):
+        answer = enrolled
     else:
         messages.error(request, gettext("No picture was chosen. Choose some, then add them."))
     if request.headers.get(FRAGMENT_HEADER):  # the script loads a page when all are through
@@ -141,15 +141,23 @@ def add_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     return answer
 
 
-def enroll(request: HttpRequest, shown: Person, form: AddPicturesForm) -> HttpResponse:
-    """Enrol the uploaded pictures; redirect to the choice of faces if any picture needs one."""
-    waits = enroll_files(
-        request,
-        shown,
-        form.cleaned_data["pictures"],
-        use_face_detection=form.cleaned_data["use_face_detection"],
-        source=FaceImage.Source.PAGE,
-    )
+def enroll(request: HttpRequest, shown: Person, form: AddPicturesForm) -> HttpResponse | None:
+    """Enrol the uploaded pictures, and those kept of a form that was refused.
+
+    Redirect to the choice of faces if any picture needs one; return None without any picture.
+    """
+    token = request.POST.get("kept", "")
+    with enrolling.chosen_files(owner_of(request), token) as kept:
+        pictures = [*kept, *form.cleaned_data["pictures"]]
+        if not pictures:
+            return None
+        waits = enroll_files(
+            request,
+            shown,
+            pictures,
+            use_face_detection=form.cleaned_data["use_face_detection"],
+            source=FaceImage.Source.PAGE,
+        )
     return redirect("person-faces" if waits else "person", shown.pk)
 
 
