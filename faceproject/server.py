@@ -179,16 +179,20 @@ def _allow_many_connections() -> None:
 
 
 def _return_freed_memory() -> None:
-    """Tell glibc to return freed pictures to the system at once.
+    """Tell glibc to return freed large pictures to the system at once, and to reuse the memory of
+    smaller ones.
 
     By itself it keeps blocks of up to 32 MiB, and for each thread: 2,500 damaged pictures made the
-    server grow by 450 MiB.
+    server grow by 450 MiB. If it keeps none, a photo of a megapixel costs 2,000 page faults, a fifth
+    of its processor time.
     """
-    arenas, from_size = -8, -3  # M_ARENA_MAX, M_MMAP_THRESHOLD of malloc.h
+    arenas, from_size, spare = -8, -3, -1  # M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+    mebibyte = 1024 * 1024
     with contextlib.suppress(AttributeError, OSError):  # not glibc
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(arenas, 2)
-        mallopt(from_size, 1024 * 1024)
+        mallopt(from_size, 8 * mebibyte)
+        mallopt(spare, 16 * mebibyte)
 
 
 def _listen(host: str, port: int) -> Iterator[socket.socket]:

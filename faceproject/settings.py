@@ -301,7 +301,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["recognition.api.access.OpenOnLoopback"],
     "DEFAULT_RENDERER_CLASSES": [
-        "rest_framework.renderers.JSONRenderer",
+        "recognition.api.renderers.JSONRenderer",
         "recognition.api.renderers.ApiPageRenderer",
     ],
     "DEFAULT_PARSER_CLASSES": [

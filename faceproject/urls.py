@@ -12,12 +12,12 @@ from recognition.api.views import RootView
 handler400 = "faceproject.middleware.bad_request"
 
 urlpatterns = [
+    path("api/", include("recognition.api.urls")),
+    path("api/", include("enrollment.api.urls")),
+    *call("api", RootView.as_view(), "api-root"),
     path("", include("enrollment.pages.urls")),
     path("favicon.ico", RedirectView.as_view(url=static("faceproject/logo.svg"))),
     path("admin/", admin.site.urls),
     path("metrics", metrics),
     path("i18n/", include("django.conf.urls.i18n")),
-    *call("api", RootView.as_view(), "api-root"),
-    path("api/", include("recognition.api.urls")),
-    path("api/", include("enrollment.api.urls")),
 ]

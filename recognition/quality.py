@@ -205,7 +205,13 @@ def has_structure(crop: np.ndarray) -> bool:
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32)
     cells = cv2.resize(grey, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA)
     curvature = cv2.Laplacian(cells, cv2.CV_32F)[1:-1, 1:-1]
-    return float(np.percentile(np.abs(curvature - np.median(curvature)), 75)) >= MIN_STRUCTURE
+    return _quantile(np.abs(curvature - _quantile(curvature, 0.5)), 0.75) >= MIN_STRUCTURE
+
+
+def _quantile(values: np.ndarray, share: float) -> float:
+    """Return what `np.quantile` returns, which takes ten times as long for so few values."""
+    ordered = np.sort(values, axis=None)
+    return float(np.interp(share * (ordered.size - 1), np.arange(ordered.size), ordered))
 
 
 def head_pose(landmarks: np.ndarray) -> tuple[float, float]:
@@ -235,12 +241,13 @@ def _light_figures(crop: np.ndarray) -> dict[str, float]:
     import cv2
 
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
-    inner = grey[_INNER]
-    laplacian = cv2.Laplacian(grey, cv2.CV_32F)[_INNER]
+    laplacian = cv2.Laplacian(grey, cv2.CV_32F)
+    brightness, contrast = (float(figure.item()) for figure in cv2.meanStdDev(grey[_INNER]))
+    _mean, deviation = cv2.meanStdDev(laplacian[_INNER])
     return {
-        "sharpness": round(float(laplacian.var()), 1),
-        "brightness": round(float(inner.mean()), 1),
-        "contrast": round(float(inner.std()), 1),
+        "sharpness": round(float(deviation.item()) ** 2, 1),
+        "brightness": round(brightness, 1),
+        "contrast": round(contrast, 1),
     }
 
 

@@ -1,11 +1,28 @@
-"""The pages of the browsable API (templates/rest_framework/api.html)."""
+"""The answers of the API as JSON, and its browsable pages (templates/rest_framework/api.html)."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+import orjson
 from rest_framework.renderers import BrowsableAPIRenderer
+from rest_framework.renderers import JSONRenderer as FrameworkJSONRenderer
+
+
+class JSONRenderer(FrameworkJSONRenderer):
+    """Render JSON with orjson, which writes the 512 numbers of an embedding ten times as fast."""
+
+    def render(
+        self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None
+    ) -> bytes:
+        if data is None or self.get_indent(accepted_media_type or "", renderer_context or {}):
+            return super().render(data, accepted_media_type, renderer_context)
+        return orjson.dumps(
+            data,
+            default=self.encoder_class().default,  # what else the framework writes, as it does
+            option=orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS,
+        )
 
 
 class ApiPageRenderer(BrowsableAPIRenderer):

@@ -34,7 +34,7 @@ def rgb_pixels(
     profile: bytes | None = None,
     gamma: float | None = None,
     dark_is_high: bool = False,
-    low_bytes: Callable[[], Image.Image | None] = lambda: None,
+    low_bytes: Callable[[], Image.Image | None] | None = None,
 ) -> np.ndarray:
     """Return a decoded picture as H×W×3 uint8 sRGB.
 
@@ -42,19 +42,22 @@ def rgb_pixels(
     an error of the program that wrote it. A colour `profile` (ICC), or else the exponent `gamma` of
     a PNG, is applied; a broken or unsuitable one is ignored. `dark_is_high` says that 0 is white in
     a grey picture. `low_bytes` returns the lower bytes of a picture of 16 bits a channel, for those
-    that use fewer bits.
+    that use fewer bits; None for formats that have none.
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _deep_grey_to_8_bits(image, dark_is_high)
-    elif (shallow := _shallow_colour(image, low_bytes)) is not None:
+    elif low_bytes and (shallow := _shallow_colour(image, low_bytes)) is not None:
         image = shallow
     if image.has_transparency_data:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
         if image.getchannel("A").getextrema()[1] == 0:
             image = image.convert("RGB")
     to_srgb = _to_srgb(image, profile, gamma)
+    bands = list(_bands(image))
+    if len(bands) == 1:
+        return np.asarray(to_srgb(image))
     pixels = np.empty((image.height, image.width, 3), np.uint8)
-    for band in _bands(image):
+    for band in bands:
         pixels[band[1] : band[3]] = np.asarray(to_srgb(image.crop(band)))
     return pixels
 

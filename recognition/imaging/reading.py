@@ -316,7 +316,7 @@ def _decode(source: _Source) -> np.ndarray:
         profile=source.profile,
         gamma=source.gamma,
         dark_is_high=source.dark_is_high,
-        low_bytes=partial(_low_bytes, source),
+        low_bytes=None if source.jpeg else partial(_low_bytes, source),
     )
     del image
     pixels = _upright(pixels, source.orientation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -24,12 +25,12 @@ def choose_device(wanted: str) -> str:
 
     Raise `WeightsUnavailable` if another wanted device is absent.
     """
-    if wanted == CPU or (wanted == "auto" and not has_nvidia_driver()):
+    if wanted == CPU:
         return CPU
+    if wanted == "auto":
+        return _fastest_device()
     import torch
 
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else CPU
     try:
         device = torch.device(wanted)
         torch.empty(1, device=device)
@@ -42,3 +43,12 @@ def choose_device(wanted: str) -> str:
             % {"device": wanted}
         ) from error
     return str(device)
+
+
+@cache  # every embedding asks, and a look for the driver takes as long as decoding a crop
+def _fastest_device() -> str:
+    if not has_nvidia_driver():
+        return CPU
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else CPU

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
+from django.utils.translation import gettext_lazy
+from rest_framework.renderers import JSONRenderer as FrameworkJSONRenderer
 
+from recognition.api.renderers import JSONRenderer
+from recognition.decision import Decision
 from recognition.networks.loader import load_network, unload_networks
 from tests.pictures import draw_picture, upload
 
@@ -239,3 +245,20 @@ def test_a_browsers_form_shows_the_answer(api, picture):
     page = api.post("/api/embedding", {"image": upload(picture)}, headers={"accept": "text/html"})
     assert page.status_code == 200
     assert b"&quot;embedding_dim&quot;: 512" in page.content
+
+
+def test_json_is_the_frameworks():
+    data = {
+        "embedding": np.random.default_rng(0).normal(0, 1, 512).tolist(),
+        "message": gettext_lazy("Faces"),
+        "at": datetime(2026, 11, 27, 9, 30, 0, 250, tzinfo=UTC),
+        "day": date(2026, 11, 27),
+        "decision": Decision.MATCH,
+        "nothing": None,
+        1: [1e-7, 1.0, -0.0, 2**60, True],
+        "text": "Conceição \u2028 </script>",
+    }
+    for wanted in ("application/json", "application/json; indent=2"):
+        written = JSONRenderer().render(data, wanted, {})
+        assert json.loads(written) == json.loads(FrameworkJSONRenderer().render(data, wanted, {}))
+    assert JSONRenderer().render(None) == b""

@@ -175,3 +175,10 @@ def test_spoiled_photos_are_doubted(photo, spoil, code):
     (crops,) = crop_faces([spoil(photo)])
 
     assert code in codes(crops[0].quality)
+
+
+def test_the_quantiles_of_structure_are_those_of_numpy():
+    for number in range(20):
+        values = np.random.default_rng(number).normal(0, 9, (12, 12)).astype(np.float32)
+        for share in (0.5, 0.75):
+            assert quality._quantile(values, share) == pytest.approx(np.quantile(values, share))
