@@ -54,6 +54,8 @@ def test_the_service_describes_itself(faces):
     models = faces.models()
     assert models["default"] in {model["name"] for model in models["models"]}
     assert faces.stats()["row_count"] == 0
+    assert list(faces.inbox(kind="probe")) == []
+    assert refusal(lambda: faces.settle("probe-0", "discard")).code == "already_settled"
 
 
 def test_pictures_come_in_every_form(faces, tmp_path: Path):
