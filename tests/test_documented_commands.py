@@ -101,6 +101,13 @@ NOT_RUN = {
         ),
         "needs a ZIP of pictures; tests/test_api_examples.py uploads one",
     ),
+    **dict.fromkeys(
+        (
+            "script/manage watch FOLDER",
+            "script/manage watch FOLDER --legal-basis 'consent of 2026-11-27' --keep-until 2099-12-31 --purpose door",
+        ),
+        "runs until it is stopped; tests/enrollment/test_watch.py",
+    ),
     "script/chaos": "takes minutes; tests/test_crash.py runs it briefly",
     "script/chaos --clients 32 --minutes 3": "takes minutes; tests/test_load.py runs it briefly",
     "script/chaos --faults": "takes minutes; tests/test_faults.py runs it",

@@ -50,8 +50,11 @@ from enrollment.upkeep.safe_copy import is_unfinished as is_upgrade_unfinished
 from enrollment.upkeep.trial import Trial
 from enrollment.upkeep.upgrading import undo as undo_upgrade
 from enrollment.upkeep.upgrading import upgrade
+from enrollment.upkeep.watching import SETTLED_SECONDS, WatchedFolder
 
 __all__ = [
+    "SETTLED_SECONDS",
+    "WatchedFolder",
     "ImportBusy",
     "ImportGone",
     "cancel_import",

@@ -55,6 +55,12 @@ def request_imports() -> None:
         work_off_imports.enqueue()
 
 
+def leave_imports() -> None:
+    """Leave the waiting imports to the server, which looks for some every few seconds, or the worker."""
+    if settings.TASKS_BACKEND == "database":
+        work_off_imports.enqueue()
+
+
 def wake() -> None:
     """Do nothing: the server's thread looks for imports after whatever it was asked for."""
 
