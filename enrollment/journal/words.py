@@ -11,6 +11,11 @@ from django.utils.translation import gettext_lazy as _
 
 from enrollment.models import Action, AuthorKind, JournalEntry, JournalSubject, Person
 
+_VERDICTS: Final = {
+    "confirmed": _("%(who)s confirmed a match with %(person)s"),
+    "rejected": _("%(who)s said of a match that it is not %(person)s"),
+    "withdrawn": _("%(who)s took back what was said of a match with %(person)s"),
+}
 _SENTENCES: Final = {
     Action.CREATED: _("%(who)s enrolled %(person)s"),
     Action.CHANGED: _("%(who)s changed %(person)s: %(changes)s"),
@@ -59,6 +64,10 @@ def in_words(line: JournalEntry, names: Mapping[int, dict[str, Any]] = {}) -> st
     subjects = subjects_of(line)
     action: Any = Action(line.action) if line.action in Action.values else None
     sentence = _SENTENCES.get(action, _("%(who)s: %(what)s. %(facts)s"))
+    if action == Action.FEEDBACK:
+        sentence = _VERDICTS.get(line.facts.get("verdict", ""), sentence)
+    elif action == Action.SEARCHED and line.facts.get("again"):
+        sentence = _("%(who)s looked at the answer of a search and was shown %(others)s")
     acted_on = [subject for subject in subjects if not subject.role]
     return (
         str(sentence)

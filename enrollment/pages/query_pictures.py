@@ -11,7 +11,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from enrollment.exceptions import PersonNotComparable, PersonNotFound
+from enrollment.exceptions import AnswerNotFound, PersonNotComparable, PersonNotFound
 from enrollment.gallery import (
     SearchHit,
     data_uri,
@@ -19,7 +19,7 @@ from enrollment.gallery import (
     search_gallery,
     search_thresholds,
 )
-from enrollment.inbox import FacePicture, Remembered, face_pictures, keeps, remember
+from enrollment.inbox import FacePicture, Remembered, SealBroken, face_pictures, keeps, remember
 from enrollment.models import Feedback, Probe, ProbeChannel
 from enrollment.pages.keeping import keep
 from enrollment.web import found_by, picture_address, searchable_by
@@ -41,6 +41,8 @@ PROBLEM_TITLES: Final = {
     "out_of_device_memory": _("The graphics card is too small for this"),
     PersonNotFound.code: _("There is no such person"),
     PersonNotComparable.code: _("This person cannot be compared"),
+    AnswerNotFound.code: _("There is no such answer"),
+    SealBroken.code: _("The answer cannot be read"),
     "vector_store_unavailable": _("The gallery cannot be searched now"),
     "vector_store_locked": _("Another program is using the gallery"),
 }

@@ -231,3 +231,29 @@ def test_a_comparison_with_whom_it_was_said_not_to_be_tells_so(boss, api, galler
     form = {"source": upload(ANA), "person": "111", "model": "mobilenetv3_large"}
     page = boss.post("/compare", form)
     assert "Set aside: admin said that it is not them" in page.text
+
+
+def test_the_history_tells_in_words_who_said_what(boss, gallery) -> None:
+    ana = gallery["Ana"]
+    number = number_of(search(boss, ANA))
+    for what in ("confirm", "reject", "take_back"):
+        act(boss, number, what, person=ana.pk)
+    viewer("colleague").get(f"/answers/{number}")
+    page = boss.get(f"/people/{ana.pk}/").text
+    for told in (
+        "admin confirmed a match with Ana",
+        "admin said of a match that it is not Ana",
+        "admin took back what was said of a match",
+        "colleague looked at the answer of a search",
+    ):
+        assert told in page
+
+
+def test_an_answer_sealed_with_another_key_is_refused_in_words(boss, gallery) -> None:
+    number = number_of(search(boss, ANA))
+    answer = SearchAnswer.objects.get(number=number)
+    SearchAnswer.objects.update(content=bytes(answer.content)[:-1] + b"\0\0")
+    page = boss.get(f"/answers/{number}")
+    assert page.status_code == 503 and "The answer cannot be read" in page.text
+    SearchAnswer.objects.update(content=None)
+    assert "was given to a program" in boss.get(f"/answers/{number}").text
