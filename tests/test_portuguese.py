@@ -147,8 +147,8 @@ def test_a_search_is_portuguese(brazilian, weights):
 @pytest.mark.parametrize(
     ("form", "sentence"),
     [
-        ({}, "Nenhuma imagem foi escolhida."),
-        ({"images": SimpleUploadedFile("a.jpg", b"no picture")}, "O arquivo não é uma imagem"),
+        ({}, "Nenhuma foto foi escolhida."),
+        ({"images": SimpleUploadedFile("a.jpg", b"no picture")}, "O arquivo não é uma foto"),
         ({"images": SimpleUploadedFile("a.jpg", draw_picture())}, "Nenhum rosto foi encontrado"),
     ],
     ids=["nothing chosen", "no picture", "no face"],

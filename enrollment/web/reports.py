@@ -109,16 +109,6 @@ def _say_doubts(accepted: Iterable[Outcome], say: Say) -> None:
         say(text % {"count": left})
 
 
-def _say_several_faces(accepted: Iterable[Outcome], say: Say) -> None:
-    for outcome in accepted:
-        if any(doubt.code == "several_faces" for doubt in outcome.doubts):
-            text = gettext(
-                "“%(file)s” shows several faces, and the largest was taken. If it is somebody else's, "
-                "choose the right one: “Choose the face…” stands beside the picture."
-            )
-            say(text % {"file": outcome.filename})
-
-
 def _say_unindexed(accepted: Iterable[Outcome], say: Say) -> None:
     unfinished = [outcome for outcome in accepted if not _is_indexed(outcome)]
     if unfinished:

@@ -48,7 +48,7 @@ def test_gallery_is_searched_sorted_and_paged(local, ana, bia, monkeypatch):
     response = local.get("/people/")
     assert [each.person_id for each in response.context["page"]] == ["ana", "b/ia"]
     assert b"Ana &lt;b&gt;" in response.content
-    assert "2 persons" in response.content.decode()
+    assert "2 people" in response.content.decode()
     shown = local.get("/people/", {"q": "/I", "order": "newest", "page": "99"}).context["page"]
     assert [each.person_id for each in shown] == ["b/ia"]
     assert b"Nobody was found" in local.get("/people/?q=zoe&order=nonsense").content
