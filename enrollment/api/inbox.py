@@ -17,7 +17,6 @@ from enrollment.api import inbox_serializers as serializers
 from enrollment.api.filters import check_parameters
 from enrollment.api.pagination import PageNumbers
 from enrollment.api.persons import PersonCall
-from enrollment.exceptions import FaceGone
 from enrollment.gallery import Weights, best_of_person, person_meant, search_thresholds
 from enrollment.inbox import Action, Card, Filters
 from enrollment.models import Feedback, Person, Probe, ProbeChannel
@@ -102,10 +101,7 @@ class InboxFaceView(PersonCall):
 
     @schema.inbox_face
     def get(self, request: Request, key: str) -> HttpResponse:
-        card = inbox.card(key)
-        if card.probe is None:
-            raise FaceGone(schema.no_own_face())
-        response = HttpResponse(inbox.read_face(card.probe), content_type="image/jpeg")
+        response = HttpResponse(inbox.face_of(key), content_type="image/jpeg")
         response.headers["Cache-Control"] = "private, no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response

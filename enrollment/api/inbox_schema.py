@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
@@ -19,10 +18,6 @@ _KEY: Final = OpenApiParameter(
 _NO_CARD: Final = failure(
     "card_not_found", EXAMPLES, _("The inbox has no such card, or not any more.")
 )
-
-
-def no_own_face() -> str:
-    return gettext("This card has no searched face: see the pictures that it names.")
 
 
 inbox_list = extend_schema(

@@ -26,7 +26,7 @@ from enrollment.inbox.remembering import (
 from enrollment.inbox.sealing import SealBroken, hash_of_face, seal, unseal
 from enrollment.inbox.sections import MOST_COUNTED, count
 from enrollment.inbox.settling import Settled, discard_faces, enroll_faces, settle
-from enrollment.inbox.showing import card, cards
+from enrollment.inbox.showing import card, cards, face_of
 
 __all__ = [
     "Action",
@@ -49,6 +49,7 @@ __all__ = [
     "discard_faces",
     "embeddings_of",
     "enroll_faces",
+    "face_of",
     "face_pictures",
     "face_pictures_of",
     "feedback_on",

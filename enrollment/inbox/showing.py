@@ -18,7 +18,7 @@ from enrollment.exceptions import CardNotFound
 from enrollment.gallery import SearchHit, Weights, compared_weights, search_gallery
 from enrollment.inbox.card import Action, Candidate, Card, Filters, Kind
 from enrollment.inbox.feedback import rejections
-from enrollment.inbox.keeping import embeddings_of
+from enrollment.inbox.keeping import embeddings_of, read_face
 from enrollment.inbox.sections import keys, nearer_cases, pair_cases
 from enrollment.models import Doubt, FaceImage, Person, Probe, ProbeChannel
 from recognition.decision import Decision
@@ -67,6 +67,16 @@ def card(key: str, persons: QuerySet[Person] | None = None) -> Card:
     if not found:
         raise card_not_found(key)
     return found[0]
+
+
+def face_of(key: str) -> bytes:
+    """Return the JPEG of the searched or refused face of a card. Raise `CardNotFound`."""
+    kind, _dash, number = key.partition("-")
+    is_face = kind in (Kind.PROBE, Kind.FILE) and is_number(number)
+    probe = Probe.objects.waiting().filter(pk=int(number)).first() if is_face else None
+    if probe is None:
+        raise card_not_found(key)
+    return read_face(probe)
 
 
 def is_number(text: str) -> bool:
