@@ -29,7 +29,7 @@ from enrollment.models import FaceEmbedding, FaceImage, Removal, compute_again
 from enrollment.upkeep.deciding import note_settings
 from enrollment.upkeep.figures import LAST_PASS
 from enrollment.upkeep.import_jobs import forget_old_jobs
-from enrollment.upkeep.import_work import carry_out_imports
+from enrollment.upkeep.import_work import carry_out_imports, drop_claims
 from enrollment.upkeep.leader import Leadership
 from enrollment.upkeep.loops import batches, index_batches
 from enrollment.upkeep.retention import delete_due_persons
@@ -190,6 +190,7 @@ class BacklogThread(threading.Thread):
         index.thread_runs.set()
         LAST_PASS.set_to_current_time()
         self._due = time.monotonic()
+        self._do(drop_claims)
         while not self._stopping.is_set():
             # Alternate, so that neither a full queue nor a long pass starves the other.
             self._pass_if_due()

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Final
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone, translation
 from django.utils.translation import gettext
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 State = ImportJob.State
 Step = ImportFile.Step
 Rank = ImportFile.Rank
-CLAIMED: Final = timedelta(minutes=2)  # longer than a batch takes
+CLAIMED: Final = timedelta(minutes=1)  # longer than a batch takes
 BATCH: Final = 16  # pictures; what a pause waits for, and how often progress is noted
 _OUTCOME: Final = (
     *("step", "status", "reason", "code", "warnings", "person_id", "face_detected"),
@@ -69,6 +69,12 @@ def wake() -> None:
 def work_off_imports() -> None:
     """Carry out all imports that wait, in a worker."""
     carry_out_imports()
+
+
+def drop_claims() -> None:
+    """Take up at once what a killed server was at, where one server alone uses the database."""
+    if connection.vendor != "postgresql":
+        ImportJob.objects.exclude(claim="").update(claim="", claimed_until=None)
 
 
 def carry_out_imports(
