@@ -19,6 +19,7 @@ from enrollment.judging import examine_and_keep
 from enrollment.models import (
     DistinctPair,
     Doubt,
+    Examination,
     FaceImage,
     Feedback,
     JournalEntry,
@@ -222,6 +223,23 @@ def test_persons_who_look_like_one_are_merged_or_said_to_be_two(db):
     inbox.settle([card.key], "merge", person=bia)
     assert not Person.objects.filter(pk=ana.pk).exists() and bia.face_images.count() == 4
     assert TrashItem.objects.get().kind == "merge"
+
+
+def test_a_picture_that_the_audit_found_nearer_to_somebody_else_is_asked_about_once(db):
+    first, _second, other = add_vectors({"ana": 2, "bia": 1})
+    case = {"persons": [first.person_id, other.person_id], "pictures": [first.pk, other.pk]}
+    cases = [case | {"similarity": 0.7, "own_similarity": 0.4}]
+    findings = {"nearer_to_another": {"count": 1, "cases": cases}}
+    Examination.objects.create(model=MODEL, pictures=3, findings=findings, seconds=0)
+    (card,) = inbox.cards(limit=5)
+    assert (card.key, card.likeliest) == (f"doubt-{first.pk}", Action.ASSIGN)
+    assert inbox.cards(Filters(person=other.person_id, day=timezone.localdate()), limit=5)
+    item = inbox.settle([card.key], "confirm").undo[0]
+    assert keys() == [] and Doubt.with_dismissed.get().code == "looks_like_someone_else"
+    enrolling.undo(item)
+    assert keys() == [card.key]  # a doubt like any other now
+    inbox.settle([card.key], "delete")
+    assert keys() == [] and not FaceImage.objects.filter(pk=first.pk).exists()
 
 
 def test_programs_read_and_settle_within_their_rights(api, client, keeping, photos):
