@@ -34,6 +34,7 @@ LONGEST = (
     "documented_commands",
     "faults",
     "fuzz",
+    "inbox_browser",
     "load",
     "scale",
     "runtime",

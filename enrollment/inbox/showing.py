@@ -119,6 +119,8 @@ def _of_face(probe: Probe, sizes: dict[int, int]) -> Card:
     size = sizes.get(probe.group or 0, 1)
     if probe.channel == ProbeChannel.IMPORT:
         kind, likeliest = Kind.FILE, Action.ASSIGN if probe.person_id else None
+        if not probe.picture_hash:
+            likeliest = Action.DISCARD
         why = str(_REASONS.get(probe.reason, _("An import refused this picture.")))
     else:
         kind, likeliest, why = Kind.PROBE, None, _why(probe, size)

@@ -1,7 +1,7 @@
 """The inbox: what needs a person, one card at a time or several together, with undo.
 
 All works without JavaScript. With it the browser has the next cards before they are shown: each answer
-to an act brings as many as it lacks.
+to an act brings them anew, since the act may have changed whom they show.
 """
 
 from __future__ import annotations
@@ -117,12 +117,15 @@ def _likeliest(request: HttpRequest, keys: Sequence[str]) -> dict[tuple[str, str
         except RecognitionError as error:
             messages.error(request, error.message)
             continue
-        if found.likeliest in (None, Action.NEW):  # of whom nobody said what they are called
+        whom = found.candidates[0].person.pk if found.candidates else None
+        # Of somebody new nobody said what they are called.
+        lacks = found.likeliest in OF_PERSONS and whom is None
+        if lacks or found.likeliest in (None, Action.NEW):
             text = gettext("No answer is likely here, so this card was left: %(why)s")
             messages.error(request, text % {"why": found.why})
             continue
-        whom = str(found.candidates[0].person.pk) if found.likeliest in OF_PERSONS else ""
-        answers.setdefault((found.likeliest, whom), []).append(key)
+        person = str(whom) if found.likeliest in OF_PERSONS else ""
+        answers.setdefault((str(found.likeliest), person), []).append(key)
     return answers
 
 
@@ -249,6 +252,7 @@ def _whole(request: HttpRequest) -> HttpResponse:
     found = inbox.cards(context["filters"], limit=limit + 1, offset=(number - 1) * LISTED, **wanted)
     context |= {
         "is_list": is_list,
+        "ticked": request.GET.get("tick") == "all",
         "cards": shown_cards(request, found[:limit]),
         "page": number,
         "goes_on": len(found) > limit,
@@ -259,16 +263,13 @@ def _whole(request: HttpRequest) -> HttpResponse:
 def _fragment(
     request: HttpRequest, *, back: Sequence[str] = (), is_refused: bool = False
 ) -> HttpResponse:
-    """Answer the page's script: what was done, how many cards are left, and those that it lacks."""
+    """Answer the page's script: what was done, how many cards are left, and the next of them."""
     context = _shared(request)
-    persons, have = searchable_by(request), request.POST.getlist("have")
-    if back:
-        found = [each for key in back for each in _open_card(key, persons)]
-    else:
-        leave_out = [*context["skipped"], *have]
-        limit = max(AHEAD - len(have), 0)
-        found = inbox.cards(context["filters"], limit=limit, leave_out=leave_out, persons=persons)
-    context |= {"cards": shown_cards(request, found), "is_refused": is_refused}
+    persons = searchable_by(request)
+    leave_out = [*context["skipped"], *request.POST.getlist("have"), *back]
+    found = [each for key in back for each in _open_card(key, persons)]
+    found += inbox.cards(context["filters"], limit=AHEAD, leave_out=leave_out, persons=persons)
+    context |= {"cards": shown_cards(request, found), "is_refused": is_refused, "back": back}
     response = _rendered(request, "answer", context)
     response.headers[FRAGMENT_HEADER] = "1"
     return response

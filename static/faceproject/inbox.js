@@ -20,7 +20,7 @@ const unsent = new Set(); // keys of cards that are decided here and not yet the
 let sending = Promise.resolve();
 
 const shown = () => deck.firstElementChild;
-const had = () => [...unsent, ...[...deck.children].map((card) => card.dataset.key)];
+const had = () => [...unsent, ...(shown() ? [shown().dataset.key] : [])];
 
 // Show the first card, with what is likeliest under the finger.
 function show() {
@@ -59,8 +59,9 @@ async function ask(address, data) {
   return null;
 }
 
-// Take what the answer brings: what was done, how much is left, and cards that are not here.
-function take(answer, put) {
+// Take what the answer brings: what was done, how much is left, and the cards behind the one that is
+// shown, anew, because what was done may have changed whom they show.
+function take(answer) {
   said.replaceChildren(...answer.querySelector(".answer-said").childNodes);
   left.replaceChildren(...answer.querySelector(".answer-left").childNodes);
   for (const place of document.querySelectorAll(".inbox-count")) {
@@ -72,7 +73,8 @@ function take(answer, put) {
   const here = had();
   const cards = [...answer.querySelectorAll(".card")].filter((card) => !here.includes(card.dataset.key));
   for (const input of cards.flatMap((card) => [...card.querySelectorAll("[data-suggest]")])) makePersonField(input);
-  put(cards);
+  for (const each of [...deck.children].slice(1)) each.remove();
+  deck.append(...cards);
 }
 
 // One after the other: what is done later may rest on what was done before.
@@ -93,17 +95,19 @@ function decide(card, form, submitter, more = {}) {
     const refused = !answer || answer.dataset.refused;
     // What was typed is kept in a card that still waits.
     if (!answer || (refused && answer.querySelector(`[data-key="${key}"]`))) deck.prepend(card);
-    if (answer) take(answer, (cards) => deck.append(...cards));
-    if (refused || shown()?.hidden || !shown()) show();
+    if (answer) take(answer);
+    if (refused || !shown() || shown().hidden) show();
   });
 }
 
 function takeBack() {
   const data = new FormData(undoing);
   later(async () => {
+    const before = shown();
     const answer = await ask(undoing.action, data);
     if (!answer) return;
-    take(answer, (cards) => deck.prepend(...cards));
+    take(answer);
+    if (before && before === shown() && answer.dataset.back) deck.children[1]?.after(before);
     show();
   });
 }
@@ -123,12 +127,16 @@ deck.addEventListener("person-chosen", (event) => {
   decide(form.closest(".card"), form, null, { act: `assign:${event.detail.key}` });
 });
 
-// Whom a new person is called is the first thing to say.
-deck.addEventListener(
-  "toggle",
-  ({ target }) => target.matches(".newcomer[open]") && target.querySelector("input[type=text]").focus(),
-  true,
-);
+// Whom a new person is called is the first thing to say. At once, and not on "toggle", which comes later:
+// letters typed until then would be taken for keys.
+deck.addEventListener("click", (event) => {
+  const summary = event.target.closest(".newcomer > summary");
+  if (!summary) return;
+  event.preventDefault();
+  const { parentElement: details } = summary;
+  details.open = !details.open;
+  if (details.open) details.querySelector("input[type=text]").focus();
+});
 
 // Keys
 

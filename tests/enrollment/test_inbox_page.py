@@ -90,7 +90,10 @@ def test_what_is_skipped_comes_again_when_asked_for(desk):
 def test_several_are_settled_together_and_by_what_is_likeliest_for_each(desk):
     picture = FaceImage.objects.get()
     Doubt.objects.create(face_image=picture, code="blurred", given=3, expected=10)
-    bia, cal, doubt = keys(desk.get("/inbox/?view=list&tick=all"))
+    page = desk.get("/inbox/?view=list&tick=all")
+    bia, cal, doubt = keys(page)
+    boxes = Markup(page).find("input", name="key")
+    assert ["checked" in box for box in boxes] == [True, True, True]
     where = "/inbox/?view=list"
     assert "No card was chosen" in said(desk.post(where, {"act": "likeliest"}, follow=True))
     done = desk.post(where, {"key": [bia, doubt], "act": "likeliest"}, follow=True)

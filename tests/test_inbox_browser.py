@@ -1,0 +1,219 @@
+"""An operator's day in a real browser: import, search, settle the inbox by keyboard, then by touch."""
+
+from __future__ import annotations
+
+import io
+import time
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from enrollment import inbox
+from enrollment.models import JournalEntry, Probe
+from tests import browsing
+from tests.browsing import IN_A_BROWSER, TIMEOUT_MS, expect, look_at, playwright
+from tests.conftest import FACES_DIR
+from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
+from tests.enrollment.gallery import set_thresholds
+
+browser, open_page = browsing.browser, browsing.open_page  # fixtures
+pytestmark = IN_A_BROWSER
+
+PHOTOS = FACES_DIR / "photos"  # a folder a person, of real people: they may not be committed
+ENROLLED, SEARCHED, STRANGERS = 30, 14, 5
+PHONE = {"width": 390, "height": 844}
+OF_ACTS = (
+    *("settled", "discarded", "doubts_dismissed", "kept_apart"),
+    *("pictures_moved", "pictures_deleted", "merged"),
+)
+MOST_ACTS = 150  # what a day may take at most, so that it ends
+# The card in front, or "" once nothing waits here or on the way; null while something is on the way.
+IN_FRONT = """() => {
+    const card = document.querySelector("#deck > .card:not([hidden])");
+    return card ? card.dataset.key : document.querySelector("#nothing").hidden ? null : "";
+}"""
+
+# The median and the longest time of the acts' answers.
+ANSWERED = """() => {
+    const all = performance.getEntriesByType("resource").filter((each) => each.initiatorType === "fetch");
+    const times = all.filter(({ name }) => name.includes("/inbox/")).map(({ duration }) => duration);
+    times.sort((one, other) => one - other);
+    return [times[times.length >> 1], times.at(-1), times.length].map(Math.round).join(", ");
+}"""
+
+
+def photos_of_people() -> list[list[bytes]]:
+    """Return two photos of each of 35 real people, or of the three drawn ones."""
+    if not PHOTOS.is_dir():
+        return [[as_jpeg(draw_face(seed, shot)) for shot in range(2)] for seed in PEOPLE]
+    folders = sorted(folder for folder in PHOTOS.iterdir() if folder.is_dir())
+    shots = [sorted(folder.glob("*.jpg"))[:2] for folder in folders]
+    chosen = [each for each in shots if len(each) == 2][: ENROLLED + STRANGERS]
+    return [[path.read_bytes() for path in each] for each in chosen]
+
+
+def in_a_row(pictures: list[bytes]) -> bytes:
+    images = [Image.open(io.BytesIO(each)).convert("RGB").resize((250, 250)) for each in pictures]
+    whole = Image.new("RGB", (250 * len(images), 250))
+    for at, image in enumerate(images):
+        whole.paste(image, (250 * at, 0))
+    return as_jpeg(whole)
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory) -> tuple[Path, list[Path]]:
+    """The ZIP of the day, with three errors in it, and the photos that are searched."""
+    folder = tmp_path_factory.mktemp("day")
+    people = photos_of_people()
+    strangers = people[-min(STRANGERS, len(people) // 3) :]
+    known = people[: -len(strangers)]
+    with zipfile.ZipFile(folder / "people.zip", "w") as archive:
+        for number, (first, _second) in enumerate(known):
+            archive.writestr(f"p{number:02}/1.jpg", first)
+        archive.writestr("again/1.jpg", known[0][1])  # enrolled twice
+        archive.writestr("p01/2.jpg", known[0][0])  # somebody else's: and the very same file
+        archive.writestr("p00/empty.jpg", as_jpeg(Image.new("RGB", (300, 300), "grey")))
+    searched = [second for _first, second in known[:SEARCHED]]
+    searched += [first for first, _second in strangers]
+    searched.append(in_a_row([known[-1][1], strangers[0][1], known[0][1]]))
+    paths = [folder / f"{number:02}.jpg" for number in range(len(searched))]
+    for path, content in zip(paths, searched, strict=True):
+        path.write_bytes(content)
+    return folder / "people.zip", paths
+
+
+class Operator:
+    """Somebody who believes what is likeliest, and names strangers."""
+
+    def __init__(self, page: playwright.Page) -> None:
+        self.page, self.acts, self.named = page, 0, 0
+
+    def in_front(self, *, other_than: str = "") -> str:
+        """Wait for a card other than this one; return its key, or "" when nothing waits any more."""
+        script = f"() => {{ const key = ({IN_FRONT})(); return key !== null && key !== '{other_than}' ? [key] : null }}"
+        return self.page.wait_for_function(script, timeout=TIMEOUT_MS).json_value()[0]
+
+    def settle_all(self, by_touch: bool) -> float:
+        """Settle until nothing waits; return how many seconds that took."""
+        began, before = time.monotonic(), self.acts
+        key = self.in_front()
+        while key and self.acts - before < MOST_ACTS:
+            self.touch() if by_touch else self.press()
+            self.acts += 1
+            key = self.in_front(other_than=key)
+        assert not key
+        return time.monotonic() - began
+
+    def press(self) -> None:
+        press = self.page.keyboard.press
+        if self.page.locator("#deck > .card:not([hidden]) .likeliest:is(summary)").count():
+            press("n")
+            self.page.keyboard.type(self.name())
+        press("Enter")
+
+    def touch(self) -> None:
+        likeliest = self.page.locator("#deck > .card:not([hidden]) .likeliest")
+        names_somebody = likeliest.evaluate("each => each.matches('summary')")
+        likeliest.tap()
+        if names_somebody:
+            card = self.page.locator("#deck > .card:not([hidden])")
+            card.get_by_label("Person id").fill(self.name())
+            card.get_by_role("button", name="Enrol this new person").tap()
+
+    def name(self) -> str:
+        self.named += 1
+        return f"stranger-{self.named}"
+
+    def undo(self, how: str) -> None:
+        said = self.page.locator("#said")
+        self.page.evaluate("document.querySelector('#said').replaceChildren()")
+        if how == "touch":
+            self.page.get_by_role("button", name="Undo").tap()
+        else:
+            self.page.keyboard.press("z")
+        expect(said).to_contain_text("Undone", timeout=TIMEOUT_MS)
+
+
+def log_in(page: playwright.Page) -> None:
+    page.locator("#id_username").fill("admin")
+    page.locator("#id_password").fill("password")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/people/import")
+
+
+def lines() -> Counter[str]:
+    return Counter(JournalEntry.objects.values_list("action", flat=True))
+
+
+def test_a_day(
+    open_page, admin_user, settings, day, monkeypatch, record_testsuite_property
+) -> None:
+    settings.KEEP_PROBES_DAYS = 3
+    if not PHOTOS.is_dir():
+        set_thresholds(0.9999, 0.99)  # drawn people are much alike
+    settled = []  # a card may vanish by an act on another: then it is refused, and no act
+    act = inbox.settle
+    monkeypatch.setattr(
+        "enrollment.inbox.settle",
+        lambda *given, **more: settled.append(act(*given, **more)) or settled[-1],
+    )
+    archive, searched = day
+    page = open_page("/login?next=/people/import", has_touch=True)
+    log_in(page)
+
+    page.locator("input[type=file]").set_input_files(archive)
+    page.locator(".importer .button").click()
+    page.locator("input[name=start]").click()
+    expect(page.locator("table.report")).to_contain_text("waits in the inbox", timeout=TIMEOUT_MS)
+    page.goto("/people/audit")
+    page.locator(".report [type=submit]").click()
+    expect(page.locator(".report .module").first).to_be_visible(timeout=TIMEOUT_MS)
+
+    page.goto("/")
+    page.locator("#id_images").set_input_files(searched)
+    page.locator("#search-button").click()
+    expect(page.locator("article.result")).to_have_count(len(searched), timeout=TIMEOUT_MS)
+    expect(page.locator("#progress")).to_be_hidden(timeout=TIMEOUT_MS)
+    assert Probe.objects.waiting().exclude(channel="import").exists()
+
+    signed_in = page.context.storage_state()
+    for scheme, locale in (("light", "en"), ("dark", "pt-BR")):
+        looks = {"color_scheme": scheme, "locale": locale, "storage_state": signed_in}
+        shown = open_page("/inbox/", **looks)
+        shown.keyboard.press("n")
+        look_at(shown, "inbox", kind=f"{scheme}-{locale.lower()}")
+        shown.goto("/inbox/?view=list&tick=all&who=admin")
+        look_at(shown, "inbox-list", kind=f"{scheme}-{locale.lower()}")
+        assert shown.faults == []
+    page.goto("/inbox/")
+    operator = Operator(page)
+    before = lines()
+    seconds = operator.settle_all(by_touch=False)
+    by_keys = operator.acts
+    record_testsuite_property("decisions a minute by keyboard", round(60 * by_keys / seconds))
+    record_testsuite_property("milliseconds until an act is answered", page.evaluate(ANSWERED))
+    assert by_keys / seconds > 20 / 60
+    assert not Probe.objects.waiting().exists() and inbox.cards(limit=9) == []
+    assert acts_in(lines() - before) == len(settled) > by_keys / 2
+
+    operator.undo("key")
+    operator.undo("key")
+    assert len(inbox.cards(limit=9)) >= 2
+    undone = 2
+    page.set_viewport_size(PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    while undone < min(by_keys, 8):
+        operator.undo("touch")
+        undone += 1
+    operator.settle_all(by_touch=True)
+    assert inbox.cards(limit=9) == []
+    found = lines() - before
+    assert (acts_in(found), found["undone"]) == (len(settled), undone)
+    assert page.faults == []
+
+
+def acts_in(found: Counter[str]) -> int:
+    return sum(found[action] for action in OF_ACTS)
