@@ -146,6 +146,11 @@ def test_picture_can_be_dropped_and_pasted(open_page, ana, photo: Path) -> None:
     page.keyboard.press("Enter")  # the search button has the focus
     expect(page.locator("article")).to_have_count(2, timeout=TIMEOUT_MS)
     expect_ana(page)
+    expect(page.locator("#progress")).to_be_hidden(timeout=TIMEOUT_MS)
+    page.get_by_role("button", name=re.compile("Not this person")).first.click()
+    expect(page.locator(".messages")).to_contain_text("this is not ana")
+    expect(page.locator("article")).to_have_count(2)  # the page of both answers, at its address
+    assert re.search(r"/answers/\w+,\w+#", page.url)
     assert page.faults == []
 
 

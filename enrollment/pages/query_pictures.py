@@ -1,4 +1,4 @@
-"""Uploaded pictures on the search and compare pages: decode, crop, search, show; never stored."""
+"""Uploaded pictures on the search and compare pages: decode, crop, search, show; see `keeping`."""
 
 from __future__ import annotations
 
