@@ -159,6 +159,7 @@ def enroll_faces(
         if person is None:
             _take_back([], whose, is_new=True)
         raise
+    whose = outcomes[0].picture.person  # or whom that one was merged into meanwhile
     fresh = [outcome.picture.pk for outcome in outcomes if outcome.crop]
     try:
         with journal.changes():
