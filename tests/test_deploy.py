@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from enrollment.pages.help import CHAPTERS
 from faceproject.configuration import SETTINGS
 from tests.test_door import program
 
@@ -52,7 +53,10 @@ def test_the_container_has_what_runs_and_nothing_else() -> None:
     wanted = {name for name in tracked() if name.startswith((*kinds, "weights/"))}
     assert wanted <= names
     assert {"manage.py", "script/env", "script/server", "requirements-cpu.txt"} <= names
-    rest = {name.partition("/")[0] for name in names - wanted}
+    help_pages = {f"docs/{name}.md" for name in CHAPTERS}
+    help_pages |= {f"docs/{name}.pt-BR.md" for name in CHAPTERS}
+    assert help_pages <= names
+    rest = {name.partition("/")[0] for name in names - wanted - help_pages}
     assert not rest & {"tests", "docs", "data", "training", "client", ".git", "artifacts"}
 
 

@@ -86,6 +86,8 @@ PAGES = {
     ("post", "inbox-undo"): Act.BROWSE,
     ("get", "people"): Act.BROWSE,
     ("get", "people-suggest"): Act.BROWSE,
+    ("get", "people-many"): Act.BROWSE,  # and what the act needs
+    ("get", "help"): ANY,
     ("get", "person"): Act.BROWSE,
     ("get", "doubts"): Act.BROWSE,
     ("post", "doubts"): Act.CHANGE_PICTURES,
@@ -155,6 +157,7 @@ def path_of(pattern: URLPattern, picture: FaceImage) -> str:
         "<int:place>": "1",
         "<int:token>": "1",
         "<slug:act>": "pause",
+        "<slug:name>": "gallery",
     }
     for placeholder, value in values.items():
         route = route.replace(placeholder, value)

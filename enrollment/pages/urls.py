@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from enrollment.pages import answers, desk, gallery, inbox, many, people, views, work
+from enrollment.pages import answers, desk, gallery, help, inbox, many, people, views, work
 
 urlpatterns = [
     path("", views.search, name="search"),
@@ -11,6 +11,7 @@ urlpatterns = [
     path("answers/<slug:number>/<int:place>", answers.act, name="answer-face"),
     path("compare", views.compare, name="compare"),
     path("pictures/<int:pk>", views.picture, name="picture"),
+    path("help/<slug:name>", help.chapter, name="help"),
     path("people/", gallery.gallery, name="people"),
     path("people/suggest", gallery.suggest, name="people-suggest"),
     path("people/many", many.many, name="people-many"),

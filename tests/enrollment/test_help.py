@@ -1,0 +1,62 @@
+"""Help: the chapters of docs/ as pages, in both languages, to which every page leads."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.test import Client
+
+from enrollment.models import Person
+from enrollment.pages.help import CHAPTERS
+from tests.enrollment.test_views import Markup
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def local() -> Client:
+    return Client(headers={"host": "localhost"})
+
+
+def ids(local: Client, path: str, language: str) -> set[str]:
+    text = local.get(path, headers={"accept-language": language}).text
+    return set(re.findall(r'<h[1-6] id="([^"]+)"', text))
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_both_languages_have_the_same_parts_and_links_that_lead_there(local, name):
+    parts = {language: ids(local, f"/help/{name}", language) for language in ("en", "pt-br")}
+    assert len(parts["en"]) > 5 and parts["en"] == parts["pt-br"]
+    every = {each: ids(local, f"/help/{each}", "en") for each in CHAPTERS}
+    for language in ("en", "pt-br"):
+        page = local.get(f"/help/{name}", headers={"accept-language": language})
+        anchors = {each["id"] for each in Markup(page).find("span") if each.get("id")}
+        links = [each["href"] for each in Markup(page).find("a") if "#" in each["href"]]
+        (article,) = re.findall(r'<article class="help">(.*?)</article>', page.text, re.DOTALL)
+        hrefs = re.findall(r'href="([^"]*)"', article)
+        assert hrefs and all(href.startswith(("#", "/help/")) for href in hrefs)
+        assert links and "<img" not in article
+        for link in links:
+            path, _, part = link.partition("#")
+            there = every[path.removeprefix("/help/") or name] if path != "" else every[name]
+            assert part == "main" or part in there | anchors, link
+    assert 'id="main"' in page.text
+
+
+def test_unknown_chapters_are_not_files(local):
+    for name in ("privacy", "README", "nobody"):
+        assert local.get(f"/help/{name}").status_code == 404
+
+
+def test_pages_lead_to_their_part(local):
+    person = Person.objects.create(person_id="ana")
+    known = {name: ids(local, f"/help/{name}", "en") for name in CHAPTERS}
+    paths = ["/", "/compare", "/inbox/", "/people/", "/people/new", f"/people/{person.pk}/"]
+    paths += [f"/people/{name}" for name in ("doubts", "audit", "trash", "import")]
+    told = set()
+    for path in paths:
+        (link,) = re.findall(r'href="/help/(\w+)(?:#([\w-]+))?"', local.get(path).text)
+        assert link[1] in known[link[0]], path
+        told.add(link)
+    assert len(told) >= 7
