@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
                 ('reason', models.TextField(blank=True)),
                 ('warnings', models.JSONField(default=list)),
                 ('face_detected', models.BooleanField(null=True)),
-                ('has_face', models.BooleanField(default=False, help_text='its face lies beside the file')),
+                ('has_face', models.BooleanField(default=False, help_text='a small picture lies beside the file')),
                 ('searchable', models.BooleanField(default=True)),
                 ('candidates', models.JSONField(default=list, help_text='who it resembles: key, cosine, decision of each')),
                 ('picture_pk', models.BigIntegerField(help_text='what was enrolled', null=True)),

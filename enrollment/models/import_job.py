@@ -131,7 +131,7 @@ class ImportFile(models.Model):
     reason = models.TextField(blank=True)
     warnings = models.JSONField(default=list)
     face_detected = models.BooleanField(null=True)
-    has_face = models.BooleanField(default=False, help_text="its face lies beside the file")
+    has_face = models.BooleanField(default=False, help_text="a small picture lies beside the file")
     searchable = models.BooleanField(default=True)
     candidates = models.JSONField(
         default=list, help_text="who it resembles: key, cosine, decision of each"

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils.translation import gettext
 
 from enrollment import inbox
-from enrollment.enrolling import FileResult, face_of, file_of
+from enrollment.enrolling import FileResult, FileStatus, face_of, file_of
 from enrollment.exceptions import PictureNotFound
 from enrollment.gallery import compared_weights, jpeg, search_gallery, thumbnail
 from enrollment.models import ImportFile, Person, Probe
@@ -26,16 +26,20 @@ SIDE: Final = 320  # pixels of a small picture
 
 
 def note_faces(rows: Sequence[ImportFile], results: Sequence[FileResult] = ()) -> None:
-    """Store the face of each file beside it, and up to three persons whom it resembles most.
+    """Store a small picture of each file beside it, and up to three persons whom it resembles most.
 
-    Without a result the picture is looked at now.
+    It is the face, or the whole picture where there is none. What was refused before its face was
+    looked for is looked at now.
     """
-    known = [result.crop for result in results] or [_look(row) for row in rows]
+    known = [result.crop for result in results] or [None] * len(rows)
     found: list[tuple[ImportFile, Crop]] = []
-    for row, crop in zip(rows, known, strict=True):
-        if crop is not None:
-            face_of(row).write_bytes(jpeg(crop.pixels))
+    for row, seen in zip(rows, known, strict=True):
+        crop = seen or (_look(row) if row.status == FileStatus.REFUSED else None)
+        small = jpeg(crop.pixels) if crop else _small(row)
+        if small is not None:
+            face_of(row).write_bytes(small)
             row.has_face = True
+        if crop is not None:
             found.append((row, crop))
     _note_candidates(found)
     ImportFile.objects.bulk_update(rows, ["has_face", "candidates"], batch_size=100)

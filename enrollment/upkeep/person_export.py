@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from typing import IO, Any, Final
 
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import Q
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
+from django.utils.translation import gettext
 
 from enrollment import journal
-from enrollment.enrolling import CHANGEABLE
+from enrollment.enrolling import CHANGEABLE, FileStatus
 from enrollment.exceptions import PictureMissing
 from enrollment.gallery import pictures_of, read_document, read_picture
 from enrollment.models import (
@@ -28,6 +30,7 @@ from enrollment.models import (
     FaceEmbedding,
     FaceImage,
     Feedback,
+    ImportFile,
     JournalChain,
     JournalEntry,
     JournalSubject,
@@ -93,18 +96,25 @@ def _described(person: Person) -> dict[str, Any]:
         "pictures": [_picture(each) for each in pictures_of(person).order_by("pk")],
         "searches": list(_searches(person)),
         "feedback": [_feedback(each) for each in person.feedback.order_by("pk")],
+        "imports": list(_imports(person)),
         "history": list(_history(person)),
     }
 
 
 def _in_words(content: dict[str, Any]) -> dict[str, Any]:
     """Return the content with the words of the active language in place of codes."""
-    words = {
+    words: dict[str, dict[Any, Any]] = {
         "source": dict(FaceImage.Source.choices),
         "channel": dict([*SearchEntry.Channel.choices, *Channel.choices]),
         "decision": dict(DECISION_LABELS),
         "verdict": dict(Feedback.Verdict.choices),
         "action": dict(Action.choices),
+        "status": {
+            FileStatus.ENROLLED: gettext("added"),
+            FileStatus.SKIPPED: gettext("skipped"),
+            FileStatus.REFUSED: gettext("refused"),
+            FileStatus.IGNORED: gettext("ignored"),
+        },
     }
 
     def told(each: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +125,7 @@ def _in_words(content: dict[str, Any]) -> dict[str, Any]:
 
     return content | {
         name: [told(each) for each in content[name]]
-        for name in ("pictures", "searches", "feedback", "history")
+        for name in ("pictures", "searches", "feedback", "imports", "history")
     }
 
 
@@ -200,6 +210,18 @@ def _feedback(said: Feedback) -> dict[str, Any]:
         "decision": said.decision,
         "similarity": said.similarity,
     }
+
+
+def _imports(person: Person) -> Iterator[dict[str, Any]]:
+    """Yield the files of imports whose report names the person."""
+    theirs = Q(person_pk__in=journal.with_merged({person.pk})) | Q(person_id=person.person_id)
+    for row in ImportFile.objects.filter(theirs).select_related("job").order_by("pk").iterator():
+        yield {
+            "at": row.job.created_at,
+            "who": row.job.username,
+            "file": row.path,
+            "status": row.status,
+        }
 
 
 def _vectors(person: Person) -> list[dict[str, Any]]:

@@ -184,8 +184,11 @@ def test_an_erased_person_leaves_the_reports(commits):
     job = carried_out({"mariana/1.jpg": crop(1), "ana/2.jpg": crop(2), "bia/ana.jpg": crop(3)})
     waiting = staged({"ana/3.jpg": crop(4)}, is_confirmed=False)
     Person.objects.filter(person_id="ana").update(person_id="renamed")
+    renamed = Person.objects.get(person_id="renamed")
+    (file,) = upkeep.export_person(renamed, io.BytesIO())["imports"]
+    assert (file["file"], file["status"]) == ("ana/2.jpg", "enrolled")
     with commits():
-        erase_person(Person.objects.get(person_id="renamed"))
+        erase_person(renamed)
     assert sorted(told(job)) == ["", "bia/ana.jpg", "mariana/1.jpg"]
     enroll("ana", crop(5))
     with commits():
