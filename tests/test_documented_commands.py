@@ -104,6 +104,7 @@ NOT_RUN = {
     **dict.fromkeys(
         (
             "script/manage watch FOLDER",
+            "script/manage watch PASTA",
             "script/manage watch FOLDER --legal-basis 'consent of 2026-11-27' --keep-until 2099-12-31 --purpose door",
         ),
         "runs until it is stopped; tests/enrollment/test_watch.py",
