@@ -172,7 +172,7 @@ class InsertResponseSerializer(AnswerSerializer):
 
 
 class InsertAcceptedSerializer(InsertResponseSerializer):
-    """The pictures are stored but not searchable yet."""
+    """The pictures are stored; searches find them later."""
 
     status_url = serializers.CharField(
         help_text=_(
