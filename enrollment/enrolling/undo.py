@@ -159,14 +159,20 @@ def _take_out(
 
 def _give_details_back(kept: Person, merge: dict[str, dict[str, Any]]) -> None:
     """Set what the merge changed of the kept person as it was, unless it was changed again."""
-    changed = []
-    for name, after in merge.get("after", {}).items():
-        convert = _FIELDS[name].to_python
-        if getattr(kept, name) == convert(after):
-            setattr(kept, name, convert(merge["before"][name]))
-            changed.append(name)
-    if changed:
-        kept.save(update_fields=[*changed, "updated_at"])
+    if former := _former_values(kept, merge):
+        for name, value in former.items():
+            setattr(kept, name, value)
+        kept.save(update_fields=[*former, "updated_at"])
+
+
+def _former_values(person: Person, change: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return what the change replaced of the person, without what was changed again since."""
+    after = change.get("after", {})
+    return {
+        name: _FIELDS[name].to_python(change["before"][name])
+        for name, value in after.items()
+        if getattr(person, name) == _FIELDS[name].to_python(value)
+    }
 
 
 def _undo_import(item: TrashItem) -> Restored:
@@ -222,11 +228,16 @@ def _undo_change(item: TrashItem) -> Restored:
         persons = list(there)
         if not persons:
             raise NotUndoable(gettext("None of these people is there any more."))
+        after, alike = item.facts["after"], defaultdict(list)
         for person in persons:
-            for former in from_lines(parts[person.pk].content):
-                after = item.facts["after"]
-                before = {name: getattr(former, name) for name in after}
-                _give_details_back(person, {"before": before, "after": after})
+            for row in from_lines(parts[person.pk].content):
+                before = {name: getattr(row, name) for name in after}
+                former = _former_values(person, {"before": before, "after": after})
+                alike[tuple(former.items())].append(person.pk)
+        for values, keys in alike.items():  # many had the same before
+            if values:
+                rows = Person.objects.filter(pk__in=keys)
+                rows.update(**dict(values), updated_at=timezone.now())
         give_purposes_back(item.facts)
         _journal(item, None, [], persons)
         item.delete()
