@@ -56,10 +56,10 @@ def photos_of_people() -> list[list[bytes]]:
 
 
 def in_a_row(pictures: list[bytes]) -> bytes:
-    images = [Image.open(io.BytesIO(each)).convert("RGB").resize((250, 250)) for each in pictures]
-    whole = Image.new("RGB", (250 * len(images), 250))
+    images = [Image.open(io.BytesIO(each)).convert("RGB") for each in pictures]
+    whole = Image.new("RGB", (sum(each.width for each in images), images[0].height))
     for at, image in enumerate(images):
-        whole.paste(image, (250 * at, 0))
+        whole.paste(image, (at * image.width, 0))
     return as_jpeg(whole)
 
 
@@ -175,7 +175,8 @@ def test_a_day(
     page.goto("/")
     page.locator("#id_images").set_input_files(searched)
     page.locator("#search-button").click()
-    expect(page.locator("article.result")).to_have_count(len(searched), timeout=TIMEOUT_MS)
+    answered = page.locator("#results article, #results .problem")
+    expect(answered).to_have_count(len(searched), timeout=TIMEOUT_MS)
     expect(page.locator("#progress")).to_be_hidden(timeout=TIMEOUT_MS)
     assert Probe.objects.waiting().exclude(channel="import").exists()
 
@@ -212,7 +213,8 @@ def test_a_day(
     assert inbox.cards(limit=9) == []
     found = lines() - before
     assert (acts_in(found), found["undone"]) == (len(settled), undone)
-    assert page.faults == []
+    # The browser says of a drawn photo in which no face is found that its answer was 422.
+    assert [fault for fault in page.faults if "422" not in fault] == []
 
 
 def acts_in(found: Counter[str]) -> int:
