@@ -26,6 +26,24 @@ def test_links_lead_somewhere() -> None:
     assert missing == []
 
 
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"(?ms)^ *```.*?^ *```", "", page.read_text()), re.M)
+    titles = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", title).strip().replace(" ", "-") for title in titles}
+
+
+def test_links_lead_to_headings() -> None:
+    missing = []
+    for page in PAGES:
+        for first, second in LINK.findall(page.read_text()):
+            file, _, part = (first or second).partition("#")
+            target = page.parent / file if file else page
+            if "://" not in file and part and target.suffix == ".md":
+                missing += [(page.name, first)] if part not in _anchors(target) else []
+    assert missing == []
+
+
 def test_commands_exist() -> None:
     named = {
         (command, page)

@@ -2,6 +2,7 @@
 
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
+from django.views.generic import RedirectView
 
 from enrollment.pages import answers, desk, gallery, help, inbox, many, people, views, work
 
@@ -11,6 +12,7 @@ urlpatterns = [
     path("answers/<slug:number>/<int:place>", answers.act, name="answer-face"),
     path("compare", views.compare, name="compare"),
     path("pictures/<int:pk>", views.picture, name="picture"),
+    path("help/", RedirectView.as_view(url="operators")),
     path("help/<slug:name>", help.chapter, name="help"),
     path("people/", gallery.gallery, name="people"),
     path("people/suggest", gallery.suggest, name="people-suggest"),
