@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 import pytest
 from django.test import Client
@@ -19,19 +20,19 @@ def local() -> Client:
     return Client(headers={"host": "localhost"})
 
 
-def ids(local: Client, path: str, language: str) -> set[str]:
+def ids(local: Client, path: str, language: str, tag: str = "h[1-6]") -> set[str]:
     text = local.get(path, headers={"accept-language": language}).text
-    return set(re.findall(r'<h[1-6] id="([^"]+)"', text))
+    return set(re.findall(rf'<{tag} id="([^"]+)"', text))
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_both_languages_have_the_same_parts_and_links_that_lead_there(local, name):
     parts = {language: ids(local, f"/help/{name}", language) for language in ("en", "pt-br")}
     assert len(parts["en"]) > 5 and parts["en"] == parts["pt-br"]
-    every = {each: ids(local, f"/help/{each}", "en") for each in CHAPTERS}
     for language in ("en", "pt-br"):
         page = local.get(f"/help/{name}", headers={"accept-language": language})
-        anchors = {each["id"] for each in Markup(page).find("span") if each.get("id")}
+        every = {each: ids(local, f"/help/{each}", language) for each in CHAPTERS}
+        own = {each: ids(local, f"/help/{each}", language, "span") for each in CHAPTERS}
         links = [each["href"] for each in Markup(page).find("a") if "#" in each["href"]]
         (article,) = re.findall(r'<article class="help">(.*?)</article>', page.text, re.DOTALL)
         hrefs = re.findall(r'href="([^"]*)"', article)
@@ -39,9 +40,13 @@ def test_both_languages_have_the_same_parts_and_links_that_lead_there(local, nam
         assert links and "<img" not in article
         for link in links:
             path, _, part = link.partition("#")
-            there = every[path.removeprefix("/help/") or name] if path != "" else every[name]
-            assert part == "main" or part in there | anchors, link
+            chapter = path.removeprefix("/help/") or name
+            assert part == "main" or unquote(part) in every[chapter] | own[chapter], link
     assert 'id="main"' in page.text
+
+
+def test_help_without_a_chapter_is_the_first(local):
+    assert local.get("/help/", follow=True).redirect_chain == [("/help/operators", 302)]
 
 
 def test_unknown_chapters_are_not_files(local):
