@@ -167,7 +167,8 @@ def test_no_file_of_the_data_folder_holds_a_word_of_who_was_erased(tmp_path):
 
 def test_two_hundred_pictures_take_as_many_queries_as_two():
     """But for one more batch. With the journal and the trash they are about forty."""
-    add_vectors({"ana": 200, "bia": 1, "caio": 2})
+    add_vectors({"ana": 200, "bia": 1, "caio": 2, "duda": 1})
+    erase_person(Person.objects.get(person_id="duda"))  # the first one begins the journal, too
     asked = {}
     for person_id, count in (("caio", 2), ("ana", 200)):
         person = Person.objects.get(person_id=person_id)
@@ -175,7 +176,7 @@ def test_two_hundred_pictures_take_as_many_queries_as_two():
             assert erase_person(person) == count
         asked[person_id] = len(queries)
     assert asked["ana"] <= asked["caio"] + 2 <= 45
-    assert Removal.objects.filter(file="").count() == 202
+    assert Removal.objects.filter(file="").count() == 203
     assert FaceEmbedding.objects.count() == 1
 
 
