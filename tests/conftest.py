@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from django.core.cache import cache
 from django.utils import translation
 
 from tests import pictures
@@ -87,6 +88,12 @@ def _own_language() -> Iterator[None]:
     translation.deactivate()
     yield
     translation.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def _own_cache() -> None:
+    """Forget what another test left in the cache, such as how many cards its inbox had."""
+    cache.clear()
 
 
 @pytest.fixture(autouse=True)
