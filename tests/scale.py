@@ -33,6 +33,7 @@ from tests.scale_parts import BUCKET, Missing, Site, running_site
 
 CLIENTS = 8
 HEAL_SECONDS = 90.0
+GUEST_SECONDS = 150.0  # for the last answers; each has 120
 SESSION_SECONDS = 10  # of Milvus, whose own 30 would make up most of the run
 STEADY_SECONDS = 1.0  # of load after a part has healed, before the next is killed
 CALM = "no part away"
@@ -120,7 +121,8 @@ def visited(site: Site, load: Load, trouble: Trouble, name: str, clients: int) -
     finally:
         stop.set()
         for guest in guests:
-            guest.join()
+            guest.join(GUEST_SECONDS)
+            assert not guest.is_alive(), f"{guest.name} still waits for an answer."
 
 
 def measure(site: Site, load: Load, seconds: float) -> Pace:

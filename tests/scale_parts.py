@@ -79,22 +79,23 @@ class Part:
 
     def kill(self) -> None:
         """End it with SIGKILL; it is started again."""
+        process = self.process  # soon the keeper puts another one in its place
         with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(STOP_SECONDS)
 
     def stop(self) -> None:
         """End it for good, orderly where it does so in time."""
         self.wanted = False
-        if self.process is None:
+        if (process := self.process) is None:
             return
         with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGTERM)
+            os.killpg(process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(STOP_SECONDS)
+            process.wait(STOP_SECONDS)
         with suppress(ProcessLookupError):  # the wrapper of Milvus leaves the server behind
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(STOP_SECONDS)
 
 
 class Keeper(threading.Thread):
@@ -218,7 +219,8 @@ class Site:
         return int(self.sql(f"SELECT count(*) FROM pg_locks WHERE {of_leader}")[0][0])
 
     def sql(self, question: str) -> list[tuple[object, ...]]:
-        with psycopg.connect(self.database, autocommit=True) as connection:
+        limits = {"connect_timeout": 10, "options": "-c statement_timeout=20000"}
+        with psycopg.connect(self.database, autocommit=True, **limits) as connection:
             return connection.execute(question).fetchall()
 
     def cut_connections(self) -> int:

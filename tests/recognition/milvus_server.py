@@ -136,7 +136,7 @@ def _stop_group(process: subprocess.Popen[bytes]) -> None:
             break
         if _group_ended(process):
             break
-    process.wait()
+    process.wait(6 * STOP_SECONDS)
 
 
 def _group_ended(process: subprocess.Popen[bytes]) -> bool:

@@ -53,6 +53,7 @@ def test_milvus_that_does_not_start_is_told(tmp_path: Path, asked: str, told: st
         cwd=ROOT,
         capture_output=True,
         text=True,
+        timeout=120,
     ).stdout
     assert told in output
     assert "did not get ready" in output
