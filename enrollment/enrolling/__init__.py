@@ -22,6 +22,7 @@ from enrollment.enrolling.corrections import (
     move_to_new_person,
     save_person,
     set_cover,
+    undoable,
 )
 from enrollment.enrolling.erased import (
     Erased,
@@ -218,6 +219,7 @@ __all__ = [
     "trashed_of",
     "trashed_person",
     "undo",
+    "undoable",
     "waiting_pictures",
     "write_erased_lists",
 ]

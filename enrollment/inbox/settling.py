@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -83,12 +84,13 @@ def settle(
         done = enroll_faces(probes, person, new, source)
         settled.add(len(probes), done)
         person = done.person
-    if pictures:
-        for done in _settle_doubted(pictures, action, person, new):
-            settled.add(0, done)
-        settled.count += len(pictures)
-    for number in numbers[Kind.PAIR]:
-        settled.add(1, _settle_pair(number, action, person))
+    with journal.changes() if pictures or numbers[Kind.PAIR] else nullcontext():
+        if pictures:
+            for done in _settle_doubted(pictures, action, person, new):
+                settled.add(0, done)
+            settled.count += len(pictures)
+        for number in numbers[Kind.PAIR]:
+            settled.add(1, _settle_pair(number, action, person))
     cache.delete(COUNT)
     return settled
 
@@ -134,7 +136,7 @@ def discard_faces(probes: Sequence[Probe]) -> Done:
         item = enrolling.new_settlement("")
         _mark(probes, Probe.Settled.DISCARDED, item)
         facts = {"faces": len(probes)}
-        journal.record(journal.Action.DISCARDED, facts=_undoable(facts, item))
+        journal.record(journal.Action.DISCARDED, facts=enrolling.undoable(facts, item))
     return Done(0, item)
 
 
@@ -172,7 +174,9 @@ def enroll_faces(
                 item.pictures = len(stored)
                 item.save(update_fields=["facts", "pictures"])
             told = {"faces": len(probes), **journal.pictures(stored)}
-            journal.record(journal.Action.SETTLED, person=whose, facts=_undoable(told, item))
+            journal.record(
+                journal.Action.SETTLED, person=whose, facts=enrolling.undoable(told, item)
+            )
     except AlreadySettled:
         _take_back(fresh, whose, is_new=person is None)
         raise
@@ -266,10 +270,6 @@ def _take_back(pictures: list[int], person: Person, *, is_new: bool) -> None:
         enrolling.erase_person(person)
 
 
-def _undoable(facts: dict[str, Any], item: TrashItem | None) -> dict[str, Any]:
-    return facts | {"undo": item.pk} if item else facts
-
-
 # Doubted pictures
 
 
@@ -361,6 +361,6 @@ def _settle_pair(number: str, action: str, kept: Person | None) -> Done:
         journal.record(
             journal.Action.KEPT_APART,
             persons=[("", first), ("", second)],
-            facts=_undoable({}, item),
+            facts=enrolling.undoable({}, item),
         )
     return Done(0, item)

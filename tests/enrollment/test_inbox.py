@@ -217,6 +217,9 @@ def test_persons_who_look_like_one_are_merged_or_said_to_be_two(db):
     examine_and_keep.call()
     (card,) = inbox.cards(Filters(kind="pair"), limit=5)
     ana, bia = (each.person for each in card.candidates)
+    with pytest.raises(AlreadySettled):  # of several, one is gone: then nothing is settled
+        inbox.settle([card.key, f"pair-{ana.pk}-{bia.pk + 1}"], "confirm")
+    assert not DistinctPair.objects.exists() and not TrashItem.objects.exists()
     item = inbox.settle([card.key], "confirm").undo[0]
     assert DistinctPair.objects.exists() and inbox.cards(Filters(kind="pair"), limit=5) == []
     enrolling.undo(item)
