@@ -289,8 +289,7 @@ def _completed(shown: Card, hits: Sequence[SearchHit], rejected: dict[str, dict[
         if hit.person.pk not in not_these
     ]
     first = {each.person.pk for each in named}
-    best = [next((each for each in nearest if each.person.pk == pk), None) for pk in first]
-    named = [new or old for new, old in zip(best, named, strict=True)]
+    named = [next((new for new in nearest if new.person.pk == old.person.pk), old) for old in named]
     candidates = [*named, *(each for each in nearest if each.person.pk not in first)]
     if shown.kind == Kind.FILE and shown.probe and shown.probe.person_id:
         candidates.sort(key=lambda each: each.person.pk != shown.probe.person_id)  # type: ignore[union-attr]

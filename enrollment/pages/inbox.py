@@ -286,15 +286,17 @@ def _shared(request: HttpRequest) -> dict[str, Any]:
     desk = Desk.of(request)
     form = SiftForm(request.GET)
     filters, person = form.filters()
+    is_sifted = filters != Filters()
+    left = inbox.count(filters)
     return {
         "form": form,
         "filters": filters,
         "filtered_person": person,
-        "is_sifted": filters != Filters(),
+        "is_sifted": is_sifted,
         "skipped": desk.skipped,
         "undoable": bool(desk.acts),
-        "left": inbox.count(filters),
-        "left_of_all": inbox.count(),
+        "left": left,
+        "left_of_all": inbox.count() if is_sifted else left,
     }
 
 
