@@ -28,13 +28,6 @@ class InvalidImage(RecognitionError):
     status = 400
 
 
-class ImageTooLarge(RecognitionError):
-    """The file is larger than the upload limit."""
-
-    code = "image_too_large"
-    status = 413
-
-
 class UnknownModel(RecognitionError):
     """No model with this name is registered."""
 

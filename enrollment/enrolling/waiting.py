@@ -21,6 +21,7 @@ import numpy as np
 from django.conf import settings
 from django.utils.translation import gettext
 
+from enrollment.enrolling.chosen_files import MOST_BYTES_IN_REQUESTS
 from enrollment.enrolling.looking import Upload
 from enrollment.enrolling.services import Outcome, enroll_pictures
 from enrollment.enrolling.zip_import import forget_old_imports, imports_folder
@@ -32,7 +33,6 @@ from recognition.exceptions import RecognitionError
 
 # Of one account, for all persons together.
 MOST_WAITING: Final = 100  # pictures
-MOST_BYTES_IN_REQUESTS: Final = 4  # times MAX_REQUEST_MB
 NOBODY: Final = -1
 _STATE: Final = "faces.json"
 _PICTURE: Final = "picture"
