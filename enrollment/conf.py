@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 from recognition.setting import setting
+
+
+def hosts(text: str) -> tuple[str, ...]:
+    """Return the hosts of a list with commas, such as `a.example` or `http://10.0.0.5:8080`.
+
+    Raise `ValueError` for what is none.
+    """
+    entries = tuple(part.strip().removesuffix("/") for part in text.split(",") if part.strip())
+    for entry in entries:
+        url = urlsplit(entry if "://" in entry else f"https://{entry}")
+        is_alone = not (url.path or url.query or url.fragment or url.username)
+        is_host = re.fullmatch(r"[\w.:-]+", url.hostname or "") and url.port != 0
+        if url.scheme not in ("https", "http") or not (is_alone and is_host):
+            raise ValueError(entry)
+    return entries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +37,12 @@ class EnrollmentSettings:
     enroll_identity: Literal["warn", "refuse"] = setting(
         "warn",
         "A picture that matches somebody else who is enrolled, or is enrolled already: `warn` enrols it and says so, `refuse` stores nothing and answers 422 `doubtful_identity`. Refusing embeds each picture once more, and needs Milvus before anything is stored.",
+    )
+    import_hosts: tuple[str, ...] = setting(
+        (),
+        "Hosts, with commas, from which pictures are fetched whose address stands in [a table of an import](gallery.md#a-table-of-pictures), such as `pictures.example.org`; none: none are fetched. A bare name means HTTPS at a host in the public internet; a server in a private network, or without HTTPS, is written as it is called: `https://nas.local`, `http://10.0.0.5:8080`.",
+        read=hosts,
+        takes="names of hosts with commas between them",
     )
     person_keep_days: int = setting(
         0,

@@ -263,6 +263,7 @@ MAX_REQUEST_BYTES = recognition.max_request_bytes
 gallery = env.read(EnrollmentSettings)
 ENROLL_QUALITY = gallery.enroll_quality
 ENROLL_IDENTITY = gallery.enroll_identity
+IMPORT_HOSTS = gallery.import_hosts
 PERSON_KEEP_DAYS = gallery.person_keep_days
 TRASH_DAYS = gallery.trash_days
 KEEP_REFUSED_DAYS = gallery.keep_refused_days
@@ -366,6 +367,7 @@ LOGGING = {
         "milvus_lite": {"level": "WARNING"},
         "django_tasks": {"level": "WARNING"},
         "PIL": {"level": "CRITICAL"},  # what is wrong with a picture stands in the answer
+        "urllib3.connection": {"level": "ERROR"},  # warns with whole addresses
         "axes": {"level": "ERROR"},  # faceproject.logins logs the same events
     },
 }

@@ -370,6 +370,12 @@ class TestServedToOthers:
         settings.HTTPS = True
         assert "enrollment.W005" not in found(deploy=True)
 
+    def test_import_over_plain_http_is_a_warning_on_deployment(self, settings):
+        settings.IMPORT_HOSTS = ("a.example", "http://localhost:8080")
+        assert "enrollment.W009" not in found(deploy=True)
+        settings.IMPORT_HOSTS = ("http://10.0.0.5:8080",)
+        assert "enrollment.W009" in found(deploy=True)
+
 
 def test_loopback_may_debug_and_be_open(settings):
     settings.DEBUG, settings.API_AUTH_REQUIRED = True, False

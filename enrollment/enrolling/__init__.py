@@ -35,6 +35,7 @@ from enrollment.enrolling.erased import (
     returned,
     write_erased_lists,
 )
+from enrollment.enrolling.fetching import NotFetched, fetch_picture
 from enrollment.enrolling.finding_files import NOBODYS, FileStatus, FoundFile, find_files
 from enrollment.enrolling.folder_import import (
     FileResult,
@@ -124,6 +125,7 @@ __all__ = [
     "face_of",
     "details_of",
     "FoundFile",
+    "NotFetched",
     "NOBODYS",
     "key_of_file",
     "each_file",
@@ -181,6 +183,7 @@ __all__ = [
     "enroll_chosen",
     "enroll_pictures",
     "faces_in",
+    "fetch_picture",
     "find_files",
     "forget_old_imports",
     "forget_old_requests",

@@ -45,7 +45,8 @@ class FileStatus(StrEnum):
 class FoundFile:
     """A file of the folder, with its person or the reason why it is not enrolled.
 
-    `details` are as in `Upload`. `code` tells of a reason what a program needs to know.
+    `details` are as in `Upload`. `code` tells of a reason what a program needs to know. With an
+    `address` the picture is there, and `path` is its name.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class FoundFile:
     status: FileStatus = FileStatus.REFUSED
     details: Mapping[str, Any] = field(default_factory=dict)
     code: str = ""
+    address: str = ""
 
 
 def find_files(folder: Path, person_id: str | None = None) -> list[FoundFile]:

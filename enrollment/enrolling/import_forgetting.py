@@ -26,7 +26,7 @@ _FIELDS: Final = (
         "warnings",
         "candidates",
     ),
-    *("step", "status", "rank", "is_kept", "has_face"),
+    *("step", "status", "rank", "is_kept", "has_face", "address"),
 )
 
 
@@ -65,6 +65,7 @@ def _forget(row: ImportFile, keys: set[int], person_id: str, name: re.Pattern[st
     row.warnings = [text for text in row.warnings if not name.search(text)]
     if is_theirs:
         row.path, row.person_id, row.details, row.candidates = "", "", {}, []
+        row.address = ""
         row.person_pk = row.picture_pk = None
         row.is_kept = row.has_face = False
         if row.step != ImportFile.Step.DONE:

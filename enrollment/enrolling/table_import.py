@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import posixpath
 import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -19,7 +21,7 @@ from django.utils.translation import gettext as _
 from enrollment.enrolling.finding_files import NOBODYS, FoundFile, find_files
 from enrollment.enrolling.services import DETAILS, clean_person_id
 from enrollment.enrolling.spreadsheets import is_shortened, shortened_id, unescaped
-from enrollment.enrolling.unpacking import BadArchive
+from enrollment.enrolling.unpacking import MAX_FILES, BadArchive
 from enrollment.models import Person
 
 PERSON_ID: Final = "person_id"
@@ -56,11 +58,12 @@ def _text(path: Path) -> str:
     if path.stat().st_size > _MOST_BYTES:
         message = _("The table %(name)s is larger than %(limit)d MB. Split it.")
         raise BadArchive(message % {"name": path.name, "limit": _MOST_BYTES >> 20})
-    try:
-        return path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        message = _("The table %(name)s is not UTF-8. In a spreadsheet, save it as “CSV UTF-8”.")
-        raise BadArchive(message % {"name": path.name}) from error
+    with suppress(UnicodeDecodeError):
+        text = path.read_text("utf-8-sig")
+        if "\0" not in text:  # which SQL cannot store
+            return text
+    message = _("The table %(name)s is not UTF-8. In a spreadsheet, save it as “CSV UTF-8”.")
+    raise BadArchive(message % {"name": path.name})
 
 
 def _delimiter(text: str) -> str | None:
@@ -76,10 +79,16 @@ def _delimiter(text: str) -> str | None:
 
 
 def read_table(table: Path) -> list[FoundFile]:
-    """Return a file for each row of the table, then those in its folder that it does not name."""
+    """Return a file for each row of the table, then those in its folder that it does not name.
+
+    Raise `BadArchive` for more addresses than a ZIP may hold files.
+    """
     pictures = find_files(table.parent, "unnamed")
     by_name = {_folded(found.shown_path): found for found in pictures if not found.reason}
     rows = list(_rows(_text(table), table.name, by_name))
+    if sum(bool(row.address) for row in rows) > MAX_FILES:
+        message = _("The table %(name)s names more than %(limit)d addresses. Split it.")
+        raise BadArchive(message % {"name": table.name, "limit": MAX_FILES})
     known: defaultdict[str, dict[str, Any]] = defaultdict(dict)
     for row in rows:
         for name, value in row.details.items():
@@ -118,6 +127,8 @@ def _rows(text: str, table: str, by_name: Mapping[str, FoundFile]) -> Iterator[F
 def _row(values: Mapping[str, str], place: str, by_name: Mapping[str, FoundFile]) -> FoundFile:
     given = values.get(PICTURE, "")
     found = by_name.get(_folded(given))
+    if not found and _ADDRESS.match(given):
+        return _row_of_address(values, place, given)
     path = found.path if found else Path(place)
     shown = found.shown_path if found else place
     try:
@@ -129,14 +140,20 @@ def _row(values: Mapping[str, str], place: str, by_name: Mapping[str, FoundFile]
     return FoundFile(path, shown, person_id, reason=reason, details=details)
 
 
+def _row_of_address(values: Mapping[str, str], place: str, address: str) -> FoundFile:
+    # Neither where it is nor what follows a question mark stays: that may be as good as a password.
+    name = posixpath.basename(re.split(r"[?#]", address.partition("://")[2])[0])[:100]
+    path, shown = Path(name or "-"), f"{place}: {name}" if name else place
+    try:
+        person_id, details = _person(values)
+    except ValidationError as error:
+        return FoundFile(path, shown, reason=" ".join(error.messages))
+    return FoundFile(path, shown, person_id, details=details, address=address)
+
+
 def _no_picture(given: str) -> str:
     if not given:
         return _("The row names no picture.")
-    if _ADDRESS.match(given):
-        return _(
-            "The picture is an address. Pictures are not fetched from the network: put the file into "
-            "the ZIP, and its path into the table."
-        )
     message = _("The ZIP has no picture '%(path)s' beside or below the table.")
     return message % {"path": given[:200]}
 

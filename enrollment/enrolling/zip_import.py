@@ -116,6 +116,7 @@ def _row(job: ImportJob, number: int, found: FoundFile) -> ImportFile:
         number=number,
         path=found.shown_path[:1000],
         suffix=suffix if _SUFFIX.fullmatch(suffix) else "",
+        address=found.address,
         person_id=found.person_id,
         details=plain({**({"name": found.name} if found.name else {}), **found.details}),
     )
@@ -124,7 +125,7 @@ def _row(job: ImportJob, number: int, found: FoundFile) -> ImportFile:
         row.reason, row.code = found.reason, found.code
         is_refused = found.status is FileStatus.REFUSED
         row.rank = ImportFile.Rank.REFUSED if is_refused else ImportFile.Rank.GOOD
-    if not found.reason or found.code == NOBODYS:
+    if not found.address and (not found.reason or found.code == NOBODYS):
         shutil.copyfile(found.path, file_of(row))
         row.is_kept = True
     return row

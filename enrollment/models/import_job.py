@@ -116,6 +116,7 @@ class ImportFile(models.Model):
     number = models.PositiveIntegerField()
     path = models.CharField(max_length=PATH_MAX_LENGTH, blank=True, help_text="as it was given")
     suffix = models.CharField(max_length=10, blank=True)
+    address = models.TextField(blank=True, help_text="where it is still to be fetched from")
     is_kept = models.BooleanField(default=False)
     person_id = models.CharField(max_length=PERSON_ID_MAX_LENGTH, blank=True, db_index=True)
     person_pk = models.BigIntegerField(

@@ -4,7 +4,7 @@ connection."""
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -51,16 +51,28 @@ def check_access(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def check_deployment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    if settings.HTTPS or is_loopback_name(settings.HOST):
-        return []
-    return [
-        Warning(
-            f"HOST={settings.HOST} serves other machines without HTTPS: pictures, passwords and "
-            "tokens cross the network readable.",
-            hint="Put a proxy with TLS in front that sets X-Forwarded-Proto, and set HTTPS=1.",
-            id="enrollment.W005",
+    messages: list[CheckMessage] = []
+    if not settings.HTTPS and not is_loopback_name(settings.HOST):
+        messages.append(
+            Warning(
+                f"HOST={settings.HOST} serves other machines without HTTPS: pictures, passwords and "
+                "tokens cross the network readable.",
+                hint="Put a proxy with TLS in front that sets X-Forwarded-Proto, and set HTTPS=1.",
+                id="enrollment.W005",
+            )
         )
-    ]
+    return [*messages, *check_import_hosts(settings.IMPORT_HOSTS)]
+
+
+def check_import_hosts(hosts: Sequence[str]) -> Iterator[CheckMessage]:
+    for host in hosts:
+        if host.startswith("http:") and not is_loopback_name(urlsplit(host).hostname or ""):
+            yield Warning(
+                f"IMPORT_HOSTS names {host}: pictures of people cross the network readable, and anybody "
+                "on the way can exchange them.",
+                hint="Write it with https:// where the host has TLS.",
+                id="enrollment.W009",
+            )
 
 
 def check_worker(backend: str, milvus_uri: str) -> Iterator[CheckMessage]:

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -29,6 +30,7 @@ from enrollment import enrolling, index, journal
 from enrollment.enrolling import FileResult, FileStatus, FoundFile, ImportOptions, UploadStored
 from enrollment.models import FaceImage, ImportFile, ImportJob, Person
 from enrollment.upkeep.import_faces import note_faces, offer_refused
+from enrollment.upkeep.import_fetching import each_fetched
 from recognition.exceptions import RecognitionError
 
 logger = logging.getLogger(__name__)
@@ -171,8 +173,9 @@ def _work_on(job: ImportJob, stopped: Callable[[], bool]) -> None:
 def _check(run: _Run) -> None:
     """Look at every picture without enrolling it. One that was interrupted begins anew."""
     job = run.job
+    if not _fetch(run):
+        return
     job.files.filter(step=Step.CHECKED).update(step=Step.NEW)
-    run.mine().update(handled=0, seconds=0)
     for rows, results in _batches(job, dry_run=True):
         _keep(rows, results, Step.CHECKED)
         note_faces(rows, results)
@@ -182,7 +185,17 @@ def _check(run: _Run) -> None:
         run.mine().filter(state=State.CHECKING).update(state=State.READY, changed_at=timezone.now())
 
 
+def _fetch(run: _Run) -> bool:
+    """Fetch the pictures that are elsewhere yet; return whether to go on."""
+    with closing(each_fetched(run.job)) as fetched:
+        goes_on = all(run.goes_on(1) for _row in fetched)
+    run.mine().update(handled=0, seconds=0)
+    return goes_on
+
+
 def _enrol(run: _Run) -> None:
+    if not _fetch(run):
+        return
     _remember(run.job)
     for rows, results in _batches(run.job):
         _keep(rows, results, Step.DONE)
@@ -290,5 +303,6 @@ def _end(job: ImportJob, state: State) -> None:
 def forget_files(job: ImportJob) -> None:
     """Delete the files of an import that is over."""
     job.files.filter(is_kept=True).update(is_kept=False)
+    job.files.exclude(address="").update(address="")
     job.files.filter(has_face=True).update(has_face=False)
     shutil.rmtree(enrolling.job_folder(job), ignore_errors=True)

@@ -30,6 +30,7 @@ from enrollment.models import (
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from tests.enrollment.gallery import enroll
 from tests.gallery_folder import ROOT, SETUP, new_gallery, run
+from tests.picture_host import PictureHost, picture_host
 from tests.pictures import draw_picture
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
@@ -175,9 +176,66 @@ def test_a_table_says_whose_the_pictures_are():
     reasons = {row.path: row.reason for row in job.files.filter(status="refused")}
     assert "is no day" in reasons["pics/d.jpg"] or "shortened" in reasons["pics/d.jpg"]
     assert "no picture 'pics/none.jpg'" in reasons["people.csv, line 6"]
-    assert "not fetched from the network" in reasons["people.csv, line 7"]
+    assert "name the host in IMPORT_HOSTS" in reasons["people.csv, line 7: e.jpg"]
     assert "has no row" in reasons["pics/z.jpg"]
     assert len(reasons) == 4
+
+
+@pytest.fixture
+def host(settings):
+    with picture_host() as host:
+        settings.IMPORT_HOSTS = (host.url,)
+        yield host
+
+
+def addressed(host: PictureHost, *names: str) -> dict[str, str]:
+    """Return the files of a ZIP with a table of people whose pictures are at the host."""
+    rows = [f"{number},{host.url}/{name}.jpg?token=1" for number, name in enumerate(names)]
+    return {"people.csv": "\n".join(["person_id,picture", *rows])}
+
+
+def test_pictures_of_addresses_are_fetched_and_shown_before_they_are_enrolled(host):
+    host.pictures |= {f"/{name}.jpg?token=1": crop(name) for name in "ac"}
+    host.pictures["/b.jpg?token=1"] = b"<html>"
+    job = carried_out(addressed(host, "a", "b", "none", "c"), is_confirmed=False)
+    assert job.state == State.READY and not FaceImage.objects.exists()
+    rows = {row.person_id: row for row in job.files.all()}
+    assert [rows[each].status for each in "0123"] == ["enrolled", "refused", "refused", "enrolled"]
+    assert rows["0"].path == "people.csv, line 2: a.jpg" and rows["0"].has_face
+    assert rows["2"].code == "not_fetched" and "localhost answered 404" in rows["2"].reason
+    assert not any(row.address for row in rows.values())
+    upkeep.start_import(job)
+    job.refresh_from_db()
+    assert (job.state, job.undo.pictures, len(host.asked)) == (State.DONE, 2, 4)
+    stored = FaceImage.objects.order_by("pk").values_list("original_path", flat=True)
+    assert list(stored) == ["people.csv, line 2: a.jpg", "people.csv, line 5: c.jpg"]
+
+
+def test_what_an_interrupted_import_fetched_is_not_fetched_again(host, monkeypatch):
+    host.pictures |= {f"/{name}.jpg?token=1": crop(name) for name in "abc"}
+    job = staged(addressed(host, "a", "b", "c"))
+    first, second, _third = job.files.all()
+    enrolling.fetch_picture(first.address, enrolling.file_of(first))  # killed before it was noted
+    enrolling.file_of(second).with_suffix(".jpg.part").write_bytes(b"half")
+    monkeypatch.setattr("enrollment.upkeep.import_fetching._AHEAD", 0)
+    upkeep.carry_out_imports(lambda: True)
+    assert job.files.exclude(address="").count() == 2 and len(host.asked) == 1
+    upkeep.carry_out_imports()
+    assert set(told(job).values()) == {"enrolled"} and FaceImage.objects.count() == 3
+    assert sorted(host.paths) == [f"/{name}.jpg?token=1" for name in "abc"]
+
+
+def test_one_import_fetches_so_much_and_no_more(host, monkeypatch, commits):
+    monkeypatch.setattr("enrollment.upkeep.import_fetching.MOST_BYTES", 1)
+    monkeypatch.setattr("enrollment.upkeep.import_fetching._AHEAD", 0)
+    host.pictures["/a.jpg?token=1"] = crop("a")
+    job = staged(addressed(host, "a", "b"))
+    with commits():
+        erase_person(Person.objects.create(person_id="0"))
+    assert not job.files.get(number=1).address
+    job = carried_out(addressed(host, "a", "b", "c"))
+    assert [row.status for row in job.files.all()] == ["enrolled", "refused", "refused"]
+    assert host.paths == ["/b.jpg?token=1", "/a.jpg?token=1"]
 
 
 def test_an_erased_person_leaves_the_reports(commits):
