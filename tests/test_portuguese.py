@@ -90,7 +90,7 @@ def doubtful() -> FaceImage:
         ("/admin/enrollment/person/{person}/delete/", 200, "2 fotos, os arquivos"),
         ("/admin/enrollment/person/import/", 200, "importar os seguintes campos"),
         ("/admin/enrollment/person/export/", 200, "Serão exportados os seguintes campos"),
-        ("/admin/enrollment/faceimage/", 200, "indexado"),
+        ("/admin/enrollment/faceimage/", 200, "encontrável"),
         ("/admin/enrollment/faceimage/{picture}/change/", 200, "impressão digital dos pesos"),
         ("{report}", 200, "A galeria ainda não foi examinada."),
         ("/admin/enrollment/searchentry/", 200, "página de busca"),
@@ -164,7 +164,7 @@ def test_the_login_is_portuguese(client):
     assert '<html lang="pt-br">' in answer.text
     # Django's own sentence, and ours.
     assert "Note que ambos os campos diferenciam maiúsculas e minúsculas." in answer.text
-    assert "só quem tem uma conta pode consultá-la" in answer.text
+    assert "só quem tem uma conta pode buscar nela" in answer.text
     assert_portuguese(answer)
 
 

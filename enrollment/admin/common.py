@@ -27,7 +27,7 @@ from tablib import Dataset
 from enrollment import journal
 from enrollment.enrolling import escaped, imports_folder, unescaped
 from enrollment.gallery import holds_words
-from enrollment.models import Removal
+from enrollment.models import FaceEmbedding, Removal
 
 # Django's own widget with two lists has tooltips that screen readers do not read.
 TICKED: Final = {models.ManyToManyField: {"widget": forms.CheckboxSelectMultiple}}
@@ -164,20 +164,22 @@ class GalleryAdmin(FindsPersons, admin.ModelAdmin):
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.method == "GET" and (count := Removal.objects.count()):
             text = ngettext(
-                "%(count)d vector or file of deleted pictures is still to be removed (searches pass over "
-                "it). The server tries again by itself; “Sync again” for any row tries at once.",
-                "%(count)d vectors or files of deleted pictures are still to be removed (searches pass over "
-                "them). The server tries again by itself; “Sync again” for any row tries at once.",
+                "%(count)d trace of deleted pictures is still to be removed (no search finds it). The "
+                "server tries again by itself; “Make searchable again” for any row tries at once.",
+                "%(count)d traces of deleted pictures are still to be removed (no search finds them). The "
+                "server tries again by itself; “Make searchable again” for any row tries at once.",
                 count,
             )
             messages.warning(request, text % {"count": count})
         return super().changelist_view(request, *args, **kwargs)
 
-    @admin.action(description=_("Sync again with Milvus"), permissions=["change"])
+    @admin.action(description=_("Make searchable again"), permissions=["change"])
     def sync_selected(self, request: HttpRequest, queryset: Any) -> None:
         self.sync_again(request, queryset)
 
     def get_deleted_objects(self, objs: Iterable[Any], request: HttpRequest) -> tuple[Any, ...]:
-        """List one line for each object; its related rows are counted, not listed."""
+        """List one line for each object; its related rows are counted, not listed, and what was
+        computed from pictures not even that."""
         _listing, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        counts.pop(FaceEmbedding._meta.verbose_name_plural, None)
         return [self.describe_deletion(item) for item in objs], counts, lacking, protected

@@ -59,7 +59,7 @@ class JournalEntryAdmin(admin.ModelAdmin):
     def sentence(self, line: JournalEntry) -> str:
         return journal.in_words(line, journal.names_of([line]))
 
-    @admin.display(description=_("persons"))
+    @admin.display(description=_("people"))
     def persons(self, line: JournalEntry) -> SafeString:
         names = journal.names_of([line])
         return format_html_join(

@@ -25,7 +25,7 @@ def merge_selected(model_admin: Any, request: HttpRequest, persons: QuerySet[Per
     """Ask which of the selected persons to keep; then merge the others into that one."""
     chosen = list(persons)
     if len(chosen) < 2:
-        messages.error(request, gettext("Choose two persons or more to merge."))
+        messages.error(request, gettext("Choose two people or more to merge."))
         return None
     kept = next((each for each in chosen if str(each.pk) == request.POST.get("keep")), None)
     if kept is None:
@@ -37,7 +37,7 @@ def merge_selected(model_admin: Any, request: HttpRequest, persons: QuerySet[Per
         return None
     text = ngettext(
         "%(persons)d person is now part of %(kept)s; pictures moved: %(pictures)d.",
-        "%(persons)d persons are now part of %(kept)s; pictures moved: %(pictures)d.",
+        "%(persons)d people are now part of %(kept)s; pictures moved: %(pictures)d.",
         done.persons,
     )
     counts = {"persons": done.persons, "pictures": done.pictures, "kept": kept}
@@ -51,7 +51,7 @@ def _shown(person: Person) -> list[int]:
 
 def _ask(model_admin: Any, request: HttpRequest, chosen: list[Person]) -> HttpResponse:
     context = model_admin.admin_site.each_context(request) | {
-        "title": gettext("Merge persons"),
+        "title": gettext("Merge people"),
         "opts": model_admin.model._meta,
         "persons": chosen,
         "persons_shown": [(each, _shown(each)) for each in chosen],

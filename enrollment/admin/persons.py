@@ -184,7 +184,7 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
         extra["may_import_pictures"] = may_import(request)
         return super().changelist_view(request, *args, extra_context=extra, **kwargs)
 
-    @admin.action(description=_("Merge selected persons…"), permissions=["delete"])
+    @admin.action(description=_("Merge selected people…"), permissions=["delete"])
     def merge_selected(self, request: HttpRequest, queryset: QuerySet[Person]) -> Any:
         return merge_selected(self, request, queryset)
 
@@ -269,8 +269,8 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
 
     def describe_deletion(self, person: Person) -> str:
         text = ngettext(
-            "%(person)s with %(count)d picture, its file and its vectors",
-            "%(person)s with %(count)d pictures, their files and their vectors",
+            "%(person)s with %(count)d picture, its file and what was computed from it",
+            "%(person)s with %(count)d pictures, their files and what was computed from them",
             person.picture_count,
         )
         return text % {"person": person, "count": person.picture_count}

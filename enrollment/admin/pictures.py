@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
@@ -97,9 +97,12 @@ class FaceImageInline(admin.TabularInline):
 
 
 class FaceEmbeddingInline(admin.TabularInline):
-    """The embeddings of the picture. The vectors are never shown."""
+    """The embeddings of the picture, folded: what operators need stands above, in their words. The
+    vectors are never shown."""
 
     model = FaceEmbedding
+    verbose_name_plural = _("embeddings, one for each model")
+    classes = ("collapse",)
     fields = readonly_fields = [
         "model",
         "fingerprint",
@@ -145,7 +148,7 @@ class PictureStateFilter(admin.SimpleListFilter):
 
 
 class ModelFilter(admin.SimpleListFilter):
-    title = _("indexed by the model")
+    title = _("searchable with the model")
     parameter_name = "model"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -213,18 +216,17 @@ class FaceImageAdmin(GalleryAdmin):
     actions = [*GalleryAdmin.actions, "dismiss_doubts"]
     autocomplete_fields = ["person"]
     inlines = [FaceEmbeddingInline]
-    fields = [
-        "person",
-        "shown",
-        "crop",
-        "doubts",
-        "faces",
-        "original_path",
-        "source",
-        "use_face_detection",
+    shown_fields = ["shown", "crop", "state", "doubts", "source", "original_path", "size"]
+    shown_fields += ["created_at"]
+    technical_fields = ["faces", "use_face_detection", "content_hash"]
+    fieldsets = [
+        (None, {"fields": ["person", *shown_fields]}),
+        (
+            _("Details for the administrator"),
+            {"fields": technical_fields, "classes": ["collapse"]},
+        ),
     ]
-    fields += ["size", "content_hash", "created_at"]
-    readonly_fields = fields[1:]
+    readonly_fields = [*shown_fields, *technical_fields]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[FaceImage]:
         return with_embeddings(super().get_queryset(request))
@@ -257,7 +259,7 @@ class FaceImageAdmin(GalleryAdmin):
         say_synced(request, enrolling.sync_again(queryset))
 
     def describe_deletion(self, picture: FaceImage) -> str:
-        return gettext("%(picture)s of %(person)s, its file and its vectors") % {
+        return gettext("%(picture)s of %(person)s, its file and what was computed from it") % {
             "picture": picture,
             "person": picture.person,
         }
@@ -274,6 +276,12 @@ class FaceImageAdmin(GalleryAdmin):
     @admin.display(description=_("state"))
     def states(self, picture: FaceImage) -> SafeString:
         return picture_badges(picture)
+
+    @admin.display(description=_("state"))
+    def state(self, picture: FaceImage) -> SafeString:
+        reasons = {row.error_message for row in picture.embeddings.all()} - {""}
+        lines = format_html_join("", "<p>{}</p>", ((reason,) for reason in sorted(reasons)))
+        return picture_badges(picture) + lines
 
     @admin.display(description=_("picture"))
     def shown(self, picture: FaceImage) -> str:

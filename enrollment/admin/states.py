@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from django.db.models import (
     Case,
     Exists,
@@ -28,9 +30,28 @@ Status = FaceEmbedding.Status
 class SyncState(TextChoices):
     """The indexing state of a picture; a person has the worst state of their pictures."""
 
-    INDEXED = "indexed", _("all indexed")
-    PENDING = "pending", _("pending")
+    INDEXED = "indexed", _("searchable")
+    PENDING = "pending", _("not searchable yet")
     FAILED = "failed", _("failed")
+
+
+class InSearches(NamedTuple):
+    """How many pictures searches find, do not find yet, and will not find before it is mended."""
+
+    found: int
+    waiting: int
+    failed: int
+
+
+def in_searches(pictures: int) -> InSearches:
+    """Return the counts for a gallery of so many pictures, by what their embeddings' rows say."""
+    rows = FaceEmbedding.objects.order_by()
+    failed = rows.filter(status=Status.FAILED).values("face_image")
+    pending = rows.filter(status=Status.PENDING).values("face_image")
+    waits = Q(pk__in=pending) | ~Exists(_embeddings())
+    waiting = FaceImage.objects.filter(waits).exclude(pk__in=failed).count()
+    broken = failed.distinct().count()
+    return InSearches(pictures - waiting - broken, waiting, broken)
 
 
 def is_failed() -> Q:
@@ -112,7 +133,9 @@ def person_badges(person: Person) -> SafeString:
         text = ngettext("%(count)d failed", "%(count)d failed", failed) % {"count": failed}
         badges.append((badge(SyncState.FAILED, text),))
     if pending:
-        text = ngettext("%(count)d pending", "%(count)d pending", pending) % {"count": pending}
+        text = ngettext("%(count)d not searchable yet", "%(count)d not searchable yet", pending) % {
+            "count": pending
+        }
         badges.append((badge(SyncState.PENDING, text),))
     if doubtful:
         text = ngettext("%(count)d doubtful", "%(count)d doubtful", doubtful) % {"count": doubtful}
@@ -128,7 +151,7 @@ def picture_badges(picture: FaceImage) -> SafeString:
     """
     rows = picture.embeddings.all()
     if not rows:
-        badges = [badge(SyncState.PENDING, gettext("no embedding yet"))]
+        badges = [badge(SyncState.PENDING, gettext("not searchable yet"))]
     elif {(row.status, row.error) for row in rows} == {(Status.INDEXED, "")}:
         names = ", ".join(row.model for row in rows)
         badges = [badge(Status.INDEXED, Status.INDEXED.label, names)]

@@ -35,6 +35,11 @@ def gallery_state() -> GalleryState:
 
 
 @register.simple_tag
+def searchable_pictures(pictures: int) -> states.InSearches:
+    return states.in_searches(pictures)
+
+
+@register.simple_tag
 def gallery_doubts() -> list[DoubtCount]:
     """Return the number of pictures with each doubt, with the label of the list's filter."""
     labels = {**QUALITY_LABELS, **dict(Doubt.Resemblance.choices)}

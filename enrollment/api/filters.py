@@ -80,7 +80,7 @@ class PersonFilter(FilterSet):
     q = CharFilter(
         method="having_words",
         max_length=200,
-        help_text=_("Only persons whose id or name holds every one of these words."),
+        help_text=_("Only people whose id or name holds every one of these words."),
     )
     ordering = OrderingFilter(
         help_text=_("What the list is sorted by; with a minus sign the other way round."),

@@ -37,7 +37,7 @@ class InboxQuerySerializer(PageQuerySerializer):
         KINDS,
         default="",
         help_text=_(
-            "Only searched faces (`probe`), doubted pictures, pairs of persons, or refused files."
+            "Only searched faces (`probe`), doubted pictures, pairs of people, or refused files."
         ),
     )
     person_id = PersonIdField(

@@ -40,7 +40,7 @@ class JobFormSerializer(serializers.Serializer):
         help_text=_("Of a picture of several faces: enrol the largest, or refuse it."),
     )
     legal_basis = TextField(
-        max_length=500, default="", help_text=_("Of persons who are new with it.")
+        max_length=500, default="", help_text=_("Of people who are new with it.")
     )
     keep_until = DayField(
         required=False,

@@ -113,7 +113,7 @@ class TrashItemSerializer(AnswerSerializer, serializers.ModelSerializer):
 
     label = serializers.CharField(help_text=_("Whom it is about."))
     person_ids = serializers.ListField(
-        child=serializers.CharField(), help_text=_("The ids of the persons that it holds.")
+        child=serializers.CharField(), help_text=_("The ids of the people that it holds.")
     )
     pictures = serializers.IntegerField(help_text=_("How many pictures come back or move back."))
     created_at = InstantField()

@@ -214,7 +214,7 @@ class FaceHitsSerializer(FaceDescriptionSerializer):
         many=True,
         required=False,
         help_text=_(
-            "Persons who are not among the results, because somebody said that this picture does not "
+            "People who are not among the results, because somebody said that this picture does not "
             "show them; absent when there are none."
         ),
     )

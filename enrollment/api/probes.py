@@ -239,7 +239,7 @@ def _verdict(
     if decided.get("decision_reason") == NoFaceDetected.code:
         message = gettext(
             "No face was found in at least one of the pictures, so there is no verdict: the similarity "
-            "of %(similarity).4f says nothing of persons."
+            "of %(similarity).4f says nothing of people."
         )
         numbers = {"similarity": similarity, "threshold": threshold}
         return {"verified": None, **numbers, **decided, "message": message % numbers}

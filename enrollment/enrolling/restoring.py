@@ -89,7 +89,7 @@ def _restore(item: TrashItem, person_id: str | None) -> Restored:
 
 def several_persons() -> str:
     """Return the message that nobody of several persons can come back under another id."""
-    return gettext("This restores several persons. Restore them with their own ids.")
+    return gettext("This restores several people. Restore them with their own ids.")
 
 
 def restore_person(part: TrashedPart, person_id: str | None = None) -> Person:

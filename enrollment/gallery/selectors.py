@@ -188,7 +188,7 @@ def best_of_person(probe: Embeddings, person: Person) -> list[tuple[FaceEmbeddin
     )
     if not rows:
         message = gettext(
-            "%(person)s has no picture that the model '%(model)s' has embedded. Add one, or run "
+            "%(person)s has no picture that is searchable with the model '%(model)s'. Add one, or run "
             "'manage.py reindex'."
         )
         raise PersonNotComparable(message % {"person": person, "model": probe.model})
@@ -260,9 +260,9 @@ def removals_that_wait() -> str | None:
     if not count:
         return None
     return ngettext(
-        "%(count)d vector or file of deleted pictures waits to be removed. The server tries again by "
+        "%(count)d trace of deleted pictures waits to be removed. The server tries again by "
         "itself; its log names the cause, 'manage.py reindex' tries at once.",
-        "%(count)d vectors or files of deleted pictures wait to be removed. The server tries again by "
+        "%(count)d traces of deleted pictures wait to be removed. The server tries again by "
         "itself; its log names the cause, 'manage.py reindex' tries at once.",
         count,
     ) % {"count": count}
@@ -292,7 +292,7 @@ def get_person(person_id: str, *, among: QuerySet[Person] | None = None) -> Pers
         taker = merged.taker.person_id
         raise PersonMerged(message % {"person_id": person_id, "taker": taker}, taker)
     if person is None:
-        message = gettext("Nobody has the id '%(person_id)s'. Look for it in the list of persons.")
+        message = gettext("Nobody has the id '%(person_id)s'. Look for it in the list of people.")
         raise PersonNotFound(message % {"person_id": person_id})
     return person
 

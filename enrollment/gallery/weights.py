@@ -99,8 +99,8 @@ def pictures_out_of_search() -> str | None:
         return None
     return ngettext(
         "%(count)d enrolled picture is found by no search: the weights of %(model)s were replaced since. "
-        "'manage.py reindex' embeds it anew.",
+        "'manage.py reindex' makes it searchable again.",
         "%(count)d enrolled pictures are found by no search: the weights of %(model)s were replaced "
-        "since. 'manage.py reindex' embeds them anew.",
+        "since. 'manage.py reindex' makes them searchable again.",
         count,
     ) % {"count": count, "model": weights.model}

@@ -221,7 +221,7 @@ def _of_pairs(wanted: Sequence[str]) -> dict[str, Card]:
             if person in persons
         ]
         if len(both) == 2:
-            message = gettext("These two persons look like one (similarity %(given)s).")
+            message = gettext("These two people look like one (similarity %(given)s).")
             found[f"pair-{key}"] = Card(
                 key=f"pair-{key}",
                 kind=Kind.PAIR,

@@ -32,7 +32,7 @@ _SENTENCES: Final = {
     Action.SETTLED: _("%(who)s named faces of the inbox: %(person)s, with %(pictures)s"),
     Action.DISCARDED: _("%(who)s discarded faces of the inbox: %(facts)s"),
     Action.FEEDBACK: _("%(who)s said of a match with %(person)s: %(facts)s"),
-    Action.KEPT_APART: _("%(who)s said that these are two persons: %(person)s"),
+    Action.KEPT_APART: _("%(who)s said that these are two people: %(person)s"),
     Action.VIEWED: _("%(who)s looked at %(person)s"),
     Action.SEARCHED: _("%(who)s searched a face and was shown %(others)s"),
     Action.VERIFIED: _("%(who)s compared a face with %(others)s"),

@@ -64,7 +64,7 @@ class Kind(Enum):
 
 _TITLES: Final = {
     Kind.NEAR_DUPLICATES: (
-        _("persons who look like one and the same"),
+        _("people who look like one and the same"),
         _("Compare them; merge them if they are one person."),
     ),
     Kind.NEARER_TO_ANOTHER: (
@@ -73,7 +73,7 @@ _TITLES: Final = {
     ),
     Kind.SAME_FILE: (
         _("files enrolled more than once"),
-        _("Keep one of each; under two persons, one of them is wrong."),
+        _("Keep one of each; under two people, one of them is wrong."),
     ),
     Kind.NO_FACE: (
         _("pictures in which no face was found"),
@@ -91,15 +91,15 @@ _TITLES: Final = {
         _("Run 'manage.py reindex'."),
     ),
     Kind.ONLY_DOUBTFUL: (
-        _("persons with doubtful pictures only"),
+        _("people with doubtful pictures only"),
         _("Add a good picture."),
     ),
     Kind.ONE_PICTURE: (
-        _("persons with one picture"),
+        _("people with one picture"),
         _("Add a second one, from another day and in another light."),
     ),
     Kind.NO_PICTURE: (
-        _("persons without a picture"),
+        _("people without a picture"),
         _("Add one, or delete the person."),
     ),
 }

@@ -191,7 +191,7 @@ def _check_number(genuine: np.ndarray, impostors: np.ndarray, fmr: float) -> Non
         raise TooFewPairs(
             gettext(
                 "The gallery makes %(genuine)d pairs of pictures of one person and %(impostors)d of "
-                "different persons. For a false-match rate of %(fmr)g at least %(least)d and %(needed)d "
+                "different people. For a false-match rate of %(fmr)g at least %(least)d and %(needed)d "
                 "are needed. Enrol more pictures, or choose a larger rate (--fmr)."
             )
             % {

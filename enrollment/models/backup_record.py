@@ -21,7 +21,7 @@ class BackupRecord(models.Model):
     made_at = models.DateTimeField(_("made at"), default=timezone.now)
     file = models.CharField(_("file"), max_length=1000)
     size = models.BigIntegerField(_("bytes"))
-    persons = models.PositiveIntegerField(_("persons"))
+    persons = models.PositiveIntegerField(_("people"))
     pictures = models.PositiveIntegerField(_("pictures"))
     keep_until = models.DateField(
         _("keep until"), null=True, blank=True, help_text=_("Empty: no day was set.")

@@ -22,8 +22,8 @@ class FaceEmbedding(DurablyDeleted):
     """
 
     class Status(models.TextChoices):
-        PENDING = "pending", _("pending")
-        INDEXED = "indexed", _("indexed")
+        PENDING = "pending", _("not searchable yet")
+        INDEXED = "indexed", _("searchable")
         FAILED = "failed", _("failed")
 
     class Failure(models.TextChoices):
@@ -82,15 +82,15 @@ class FaceEmbedding(DurablyDeleted):
         VECTOR_STORE_UNAVAILABLE = (
             "vector_store_unavailable",
             _(
-                "The vector database did not take the vector. The server tries again by itself; if it "
+                "The vector database did not take the picture. The server tries again by itself; if it "
                 "stays so, 'manage.py diagnose' says what is wrong."
             ),
         )
         VECTOR_STORE_LOCKED = (
             "vector_store_locked",
             _(
-                "The embedded vector database is open in another process, usually the running server. "
-                "That one copies the vector by itself."
+                "The vector database is open in another process, usually the running server. That one "
+                "makes the picture searchable by itself."
             ),
         )
         UNEXPECTED = (
@@ -105,7 +105,9 @@ class FaceEmbedding(DurablyDeleted):
     fingerprint = models.CharField(
         _("weights fingerprint"),
         max_length=40,
-        help_text=_("Which weights file made the vector; those of others are not comparable."),
+        help_text=_(
+            "Which weights file it was computed with; only with the same one are pictures comparable."
+        ),
     )
     vector = models.BinaryField(
         null=True,
@@ -120,7 +122,7 @@ class FaceEmbedding(DurablyDeleted):
         _("status"), max_length=10, choices=Status, default=Status.PENDING, db_index=True
     )
     error = models.TextField(_("error"), blank=True)
-    indexed_at = models.DateTimeField(_("indexed at"), null=True, blank=True)
+    indexed_at = models.DateTimeField(_("searchable since"), null=True, blank=True)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     class Meta:

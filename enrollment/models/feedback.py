@@ -76,8 +76,8 @@ class DistinctPair(models.Model):
     username = models.CharField(_("who"), max_length=150, blank=True)
 
     class Meta:
-        verbose_name = _("pair of distinct persons")
-        verbose_name_plural = _("pairs of distinct persons")
+        verbose_name = _("pair of distinct people")
+        verbose_name_plural = _("pairs of distinct people")
         default_permissions = ()
         constraints = [
             models.UniqueConstraint(fields=["first", "second"], name="one_row_per_distinct_pair"),

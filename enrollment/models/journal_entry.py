@@ -22,7 +22,7 @@ class Action(models.TextChoices):
 
     CREATED = "created", _("person created")
     CHANGED = "changed", _("person changed")
-    MERGED = "merged", _("persons merged")
+    MERGED = "merged", _("people merged")
     DELETED = "deleted", _("person deleted")
     ERASED = "erased", _("person erased")
     RESTORED = "restored", _("restored")
@@ -35,7 +35,7 @@ class Action(models.TextChoices):
     SETTLED = "settled", _("faces of the inbox named")
     DISCARDED = "discarded", _("faces of the inbox discarded")
     FEEDBACK = "feedback", _("match confirmed or rejected")
-    KEPT_APART = "kept_apart", _("persons said to be two")
+    KEPT_APART = "kept_apart", _("people said to be two")
     IMPORTED = "imported", _("imported")
     EXPORTED = "exported", _("exported")
     BACKED_UP = "backed_up", _("backup made")
@@ -170,7 +170,7 @@ class JournalSubject(models.Model):
 
     class Meta:
         verbose_name = _("person of a journal entry")
-        verbose_name_plural = _("persons of journal entries")
+        verbose_name_plural = _("people of journal entries")
         ordering = ["pk"]
 
     def __str__(self) -> str:

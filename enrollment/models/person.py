@@ -116,7 +116,7 @@ class Person(DurablyDeleted):
         default=default_keep_until,
         validators=[validate_not_past],
         help_text=_(
-            "When this day is over, the person is deleted with all pictures and vectors. Empty: kept "
+            "When this day is over, the person is deleted with all pictures. Empty: kept "
             "until somebody deletes them."
         ),
     )
@@ -165,7 +165,7 @@ class Person(DurablyDeleted):
 
     class Meta:
         verbose_name = _("person")
-        verbose_name_plural = _("persons")
+        verbose_name_plural = _("people")
         ordering = ["person_id"]
         permissions = [("export_person", "Can export all data of a person")]
 

@@ -49,7 +49,7 @@ class TrashItem(models.Model):
         PERSON = "person", _("person deleted")
         PICTURES = "pictures", _("pictures deleted")
         MOVE = "move", _("pictures moved")
-        MERGE = "merge", _("persons merged")
+        MERGE = "merge", _("people merged")
         IMPORT = "import", _("pictures imported")
         CHANGE = "change", _("people changed")
         SETTLED = "settled", _("settled in the inbox")

@@ -46,8 +46,7 @@ def model_options() -> list[ModelOption]:
 def _obstacle(network: FaceNetwork) -> str:
     if has_weights(network.name):
         return ""
-    message = gettext("It cannot be chosen: this server has no weights file %(stem)s.ckpt.")
-    return message % {"stem": network.weights_stem}
+    return gettext("It cannot be chosen: the administrator has not installed it.")
 
 
 def _best_model() -> str:

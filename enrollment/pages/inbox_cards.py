@@ -22,7 +22,7 @@ OF_PERSONS: Final = frozenset({Action.ASSIGN, Action.MERGE})  # need a person
 KINDS: Final = {
     Kind.PROBE: _("Searched face"),
     Kind.DOUBT: _("Doubtful picture"),
-    Kind.PAIR: _("Two persons"),
+    Kind.PAIR: _("Two people"),
     Kind.FILE: _("Refused at an import"),
 }
 # The buttons without a person: the key, and what they say.
@@ -31,7 +31,7 @@ _PLAIN: Final = {
     Action.DISCARD: ("x", _("Of no use")),
     Action.DELETE: ("x", _("Delete the picture")),
 }
-_OF_PAIR: Final = {Action.CONFIRM: ("c", _("They are two persons"))}
+_OF_PAIR: Final = {Action.CONFIRM: ("c", _("They are two people"))}
 
 
 @dataclass(frozen=True, slots=True)

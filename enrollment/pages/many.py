@@ -144,7 +144,7 @@ def many(request: HttpRequest) -> HttpResponse:
         messages.error(request, text)
         return redirect(_list_address(data))
     if name == "merge" and len(keys) < 2:
-        messages.error(request, gettext("Choose two persons or more to merge."))
+        messages.error(request, gettext("Choose two people or more to merge."))
         return redirect(_list_address(data))
     form = deed.form(request.POST if "count" in request.POST else None) if deed.form else None
     values = _values(request, form, keys, name)

@@ -59,13 +59,13 @@ class PictureImportForm(forms.Form):
         help_text=_("Off: the largest face is enrolled, and the report names the picture."),
     )
     legal_basis = forms.CharField(
-        label=_("Legal basis of the new persons"),
+        label=_("Legal basis of the new people"),
         required=False,
         max_length=500,
         help_text=_("What allows keeping these pictures. Who is enrolled already keeps theirs."),
     )
     keep_until = forms.DateField(
-        label=_("Keep the new persons until"),
+        label=_("Keep the new people until"),
         required=False,
         validators=[validate_not_past],
         widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
@@ -73,7 +73,7 @@ class PictureImportForm(forms.Form):
     )
     purposes = forms.ModelMultipleChoiceField(
         Purpose.objects.all(),
-        label=_("Purposes that the new persons consent to"),
+        label=_("Purposes that the new people consent to"),
         required=False,
         help_text=_("A consent is recorded for each of them."),
     )

@@ -114,9 +114,9 @@ def _say_unindexed(accepted: Iterable[Outcome], say: Say) -> None:
     if unfinished:
         text = ngettext(
             "%(count)d picture is kept, but searches do not find it with every model yet. "
-            "%(reasons)s Then choose “Sync again” in the list or run 'manage.py reindex'.",
+            "%(reasons)s Then choose “Make searchable again” in the list or run 'manage.py reindex'.",
             "%(count)d pictures are kept, but searches do not find them with every model yet. "
-            "%(reasons)s Then choose “Sync again” in the list or run 'manage.py reindex'.",
+            "%(reasons)s Then choose “Make searchable again” in the list or run 'manage.py reindex'.",
             len(unfinished),
         )
         say(text % {"count": len(unfinished), "reasons": _reasons(unfinished)})
@@ -142,18 +142,9 @@ def say_mistakable(request: HttpRequest, person: Person) -> None:
 
 
 def say_synced(request: HttpRequest, report: IndexReport) -> None:
-    """Report the result of “Sync again”."""
-    if report.indexed or not report.failed:
-        text = ngettext(
-            "%(count)d embedding can be found by searches.",
-            "%(count)d embeddings can be found by searches.",
-            report.indexed,
-        )
-        messages.success(request, text % {"count": report.indexed})
-    if report.failed:
-        text = ngettext(
-            "%(count)d embedding failed; its picture's page says why.",
-            "%(count)d embeddings failed; their pictures' pages say why.",
-            report.failed,
-        )
-        messages.error(request, text % {"count": report.failed})
+    """Report the result of “Make searchable again”."""
+    if report.indexed and not report.failed:
+        messages.success(request, gettext("Searches find the chosen pictures."))
+    else:
+        text = gettext("Not all chosen pictures are searchable; the page of each says why.")
+        messages.error(request, text)

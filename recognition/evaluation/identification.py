@@ -87,7 +87,7 @@ def identification(vectors: np.ndarray, people: Sequence[str]) -> Identification
     if enrolled.all() or len(names) < 2:
         raise EvaluationError(
             gettext(
-                "Identification needs two persons or more, of whom one has two pictures or more."
+                "Identification needs two people or more, of whom one has two pictures or more."
             )
         )
     probes = numbers[~enrolled]

@@ -176,14 +176,16 @@ def test_pictures_are_kept_and_mended_when_milvus_was_away(
         True,
     )
     page = admin_client.get(reverse(PERSONS))
-    assert any("Sync again" in text and row.error_message in text for text in texts(page))
+    assert any(
+        "Make searchable again" in text and row.error_message in text for text in texts(page)
+    )
     assert "1 failed" in page.content.decode()
 
     broken_milvus()
     selected = {"action": "sync_selected", "_selected_action": [row.face_image.person_id]}
     page = admin_client.post(reverse(PERSONS), selected, follow=True)
-    assert texts(page) == ["1 embedding can be found by searches."]
-    assert "all indexed" in page.content.decode()
+    assert texts(page) == ["Searches find the chosen pictures."]
+    assert "searchable</span>" in page.content.decode()
     assert hits(picture) == ["ana"]
 
 
@@ -192,9 +194,9 @@ def test_sync_again_on_pictures_reports_failures(admin_client, enroll, picture, 
     picture_row = person.face_images.get()
     selected = {"action": "sync_selected", "_selected_action": [picture_row.pk]}
     page = admin_client.post(reverse(PICTURES), selected, follow=True)
-    assert texts(page) == ["1 embedding failed; its picture's page says why."]
+    assert texts(page) == ["Not all chosen pictures are searchable; the page of each says why."]
     page = admin_client.get(reverse("admin:enrollment_faceimage_change", args=[picture_row.pk]))
-    assert "The vector database did not take the vector." in page.content.decode()
+    assert "The vector database did not take the picture." in page.content.decode()
 
 
 def test_full_storage_is_a_message_and_no_crash(admin_client, commits, weights, picture, settings):
@@ -261,8 +263,8 @@ def test_bulk_delete_takes_rows_files_and_vectors(
     rows = people if url == PERSONS else FaceImage.objects.all()
     selected = {"action": "delete_selected", "_selected_action": [row.pk for row in rows]}
     page = admin_client.post(reverse(url), selected).content.decode()
-    assert page.count("vectors</li>") == len(rows)
-    assert "Embeddings: 6" in page
+    assert page.count("what was computed from") == len(rows)
+    assert "Pictures: 6" in page and "Embeddings" not in page
     assert "mobilenetv3_large" not in page
     with commits():
         response = admin_client.post(reverse(url), selected | {"post": "yes"})
@@ -275,7 +277,10 @@ def test_deleting_one_person_takes_everything(admin_client, commits, enroll, pic
     settings.TRASH_DAYS = 0
     person = enroll("ana", picture)
     url = reverse("admin:enrollment_person_delete", args=[person.pk])
-    assert "ana with 1 picture, its file and its vectors" in admin_client.get(url).content.decode()
+    assert (
+        "ana with 1 picture, its file and what was computed from it"
+        in admin_client.get(url).content.decode()
+    )
     with commits():
         admin_client.post(url, {"post": "yes"})
     assert_nothing_is_left(settings)
@@ -305,7 +310,7 @@ def test_deletion_without_milvus_is_noted_until_it_is_back(
             reverse("admin:enrollment_person_delete", args=[person.pk]), {"post": "yes"}
         )
     page = admin_client.get(reverse(PERSONS))
-    assert "1 vector or file of deleted pictures is still to be removed" in page.content.decode()
+    assert "1 trace of deleted pictures is still to be removed" in page.content.decode()
 
     settings.RECOGNITION = working
     assert get_vector_store().row_count() == 2
@@ -401,7 +406,7 @@ def test_pictures_are_filtered_and_searched(admin_client, mixed, query, expected
 
 def test_person_list_shows_counts_states_and_thumbnails(admin_client, mixed):
     page = admin_client.get(reverse(PERSONS)).content.decode()
-    for text in ("all indexed", "1 pending", "1 failed", "no pictures"):
+    for text in ("searchable", "1 not searchable yet", "1 failed", "no pictures"):
         assert f">{text}</span>" in page
     assert page.count("?size=icon") == 4
 

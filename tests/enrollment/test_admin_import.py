@@ -257,11 +257,11 @@ def test_chosen_persons_are_merged_after_a_question(boss, weights, commits):
     assert Person.objects.count() == 3
     with commits():
         done = boss.post(PERSONS, form | {"keep": people[1].pk}, follow=True)
-    assert "2 persons are now part of b; pictures moved: 2." in done.content.decode()
+    assert "2 people are now part of b; pictures moved: 2." in done.content.decode()
     assert Person.objects.get() == people[1]
     assert {row.person_id for row in stored()} == {"b"}
     alone = boss.post(PERSONS, form | {"_selected_action": [people[1].pk]}, follow=True)
-    assert "Choose two persons or more" in alone.content.decode()
+    assert "Choose two people or more" in alone.content.decode()
 
 
 def test_first_page_tells_the_state_and_leads_everywhere(boss, weights):
@@ -279,7 +279,7 @@ def test_first_page_tells_the_state_and_leads_everywhere(boss, weights):
     ):
         path = reverse(f"admin:{name}")
         assert f'href="{path}"' in page and boss.get(path).status_code == 200
-    assert "<strong>2</strong> persons" in page
+    assert "<strong>2</strong> people" in page
 
 
 def test_first_page_keeps_the_state_from_others(db):

@@ -144,7 +144,7 @@ def audit(*arguments: str) -> str:
 def test_command_is_content_with_a_healthy_gallery(gallery):
     assert "12 pictures compared" in audit() and "Nothing found." in audit()
     Person.objects.create(person_id="nobody")
-    assert "Persons without a picture: 1" in audit()  # told, and no fault
+    assert "People without a picture: 1" in audit()  # told, and no fault
 
 
 def test_command_names_what_is_wrong_and_fails(gallery):

@@ -146,7 +146,7 @@ def test_restored_installation_answers_the_same(file, settings, monkeypatch) -> 
     with monkeypatch.context() as patch:
         patch.setattr("recognition.embedding.get_queue", None)  # no network may run
         output = run("restore", file)
-    assert "2 persons, 3 pictures and 3 embeddings restored; 3 can be searched." in output
+    assert "2 people, 3 pictures and 3 embeddings restored; 3 can be searched." in output
 
     assert answers() == before
     assert everything()["files"] == pictures
@@ -267,7 +267,7 @@ def test_the_trash_comes_along_and_is_restored(gallery, settings, tmp_path) -> N
     item = delete_person(highest).undo
     run("backup", tmp_path / "faces.tar")
     empty(settings)
-    assert "1 persons" in run("restore", tmp_path / "faces.tar")
+    assert "1 people" in run("restore", tmp_path / "faces.tar")
     assert reconcile(mend=True).deleted_files == 0  # those of the trash are no leftovers
     assert Person.objects.create(person_id="new").pk > highest.pk  # whose key is still theirs
     restore(item)

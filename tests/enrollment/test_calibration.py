@@ -124,8 +124,8 @@ def test_command_proposes_draws_and_saves_only_when_told(tmp_path):
     add_vectors(THIRTY)
     drawn = tmp_path / "scores.png"
     text = calibrate("--fmr=0.01", f"--plot={drawn}")
-    assert "180 pairs of one person and 6960 of different persons" in text
-    assert "from 120 pictures of 30 persons" in text and "In force until now: " in text
+    assert "180 pairs of one person and 6960 of different people" in text
+    assert "from 120 pictures of 30 people" in text and "In force until now: " in text
     assert Image.open(drawn).format == "PNG"
     assert "Add --save" in text and not Calibration.objects.exists()
 

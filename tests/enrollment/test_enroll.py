@@ -57,7 +57,7 @@ def reasons(folder: Path, *arguments: str) -> dict[str, tuple[str, str]]:
 
 def test_folders_become_persons_that_can_be_found(folder, weights):
     output, errors = run_enroll(folder)
-    assert output.startswith("3 pictures of 2 persons enrolled")
+    assert output.startswith("3 pictures of 2 people enrolled")
     assert errors == ""
     assert list(Person.objects.values_list("person_id", "name")) == [
         ("12345678900", ""),
@@ -130,14 +130,14 @@ def test_what_was_only_begun_when_a_run_ended_is_enrolled_by_the_next(folder, mo
             run_enroll(folder)
     assert [row.status for row in FaceEmbedding.objects.all()] == ["indexed"]
     output, _errors = run_enroll(folder)
-    assert output.startswith("2 pictures of 1 persons enrolled (0 doubtful), 1 skipped")
+    assert output.startswith("2 pictures of 1 people enrolled (0 doubtful), 1 skipped")
 
 
 def test_second_run_skips_what_is_enrolled(folder, draw_picture, weights):
     run_enroll(folder)
     (folder / "Ana_Lima/3.jpg").write_bytes(draw_picture(seed=4))
     output, _errors = run_enroll(folder)
-    assert output.startswith("1 pictures of 1 persons enrolled (0 doubtful), 3 skipped")
+    assert output.startswith("1 pictures of 1 people enrolled (0 doubtful), 3 skipped")
     assert FaceImage.objects.count() == 4
 
 
@@ -154,7 +154,7 @@ def test_second_run_finishes_an_interrupted_one(folder, weights):
 
 def test_dry_run_writes_nothing(folder, tmp_path, settings):
     output, _errors = run_enroll(folder, "--dry-run")
-    assert output.startswith("Dry run, nothing written: 3 pictures of 2 persons")
+    assert output.startswith("Dry run, nothing written: 3 pictures of 2 people")
     assert not Person.objects.exists()
     assert not FaceImage.objects.exists()
     assert not Path(settings.MEDIA_ROOT).exists()
@@ -326,7 +326,7 @@ def test_interrupt_keeps_what_was_enrolled(folder, monkeypatch, weights):
 def test_pictures_without_a_face_are_refused(folder, weights, options):
     output, errors = io.StringIO(), io.StringIO()
     call_command("enroll", str(folder), *options, stdout=output, stderr=errors)
-    assert output.getvalue().startswith("0 pictures of 0 persons enrolled")
+    assert output.getvalue().startswith("0 pictures of 0 people enrolled")
     assert errors.getvalue().count("No face was found") == 3
 
 
@@ -339,7 +339,7 @@ def test_warnings_are_printed_counted_and_reported(folder, weights, draw_picture
 
     report = tmp_path / "report.csv"
     output, errors = run_enroll(folder, "--report", str(report))
-    assert "3 pictures of 2 persons enrolled (3 doubtful)" in output
+    assert "3 pictures of 2 people enrolled (3 doubtful)" in output
     with report.open(newline="", encoding="utf-8") as file:
         warnings = {row["file"]: row["warnings"] for row in csv.DictReader(file)}
     assert "other pictures" in warnings["Ana_Lima/1.jpg"]
@@ -361,7 +361,7 @@ def test_real_people_are_enrolled_with_their_faces(faces, tmp_path, weights):
             (people / person.name / photo.name).write_bytes(photo.read_bytes())
     output = io.StringIO()
     call_command("enroll", str(people), stdout=output)
-    assert output.getvalue().startswith("6 pictures of 3 persons enrolled (0 doubtful)")
+    assert output.getvalue().startswith("6 pictures of 3 people enrolled (0 doubtful)")
     assert set(FaceEmbedding.objects.values_list("status", "face_detected")) == {("indexed", True)}
 
 
@@ -379,7 +379,7 @@ def test_a_new_person_who_may_be_enrolled_already_is_told_once(
 
     output, errors = run_enroll(folder, *arguments)
 
-    assert "7 pictures of 5 persons enrolled (0 doubtful)" in output
+    assert "7 pictures of 5 people enrolled (0 doubtful)" in output
     told = {line.partition(":")[0]: line for line in errors.splitlines()}
     assert "differs only in punctuation" in told.pop("12345678900/a.jpg")
     assert "Bia Souza (123.456.789-00) has the same name" in told.pop("Bia_Souza/4.jpg")

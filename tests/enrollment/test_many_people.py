@@ -187,7 +187,7 @@ def test_too_many_nobody_and_who_may_not_are_refused(local, people, monkeypatch,
     assert "Nobody was chosen." in local.get(MANY, {"act": "delete"}, follow=True).text
     assert "Nobody was chosen." in local.get(MANY, {"person": keys(people)}, follow=True).text
     one = {"act": "merge", "person": people[0].pk}
-    assert "two persons or more" in local.get(MANY, one, follow=True).text
+    assert "two people or more" in local.get(MANY, one, follow=True).text
     monkeypatch.setattr("enrollment.enrolling.many.MOST_DELETED", 3)
     with pytest.raises(TooManyPersons, match="These are 4 people, and at most 3"):
         enrolling.delete_persons(keys(people))

@@ -132,7 +132,7 @@ def test_folders_and_zips_refuse_what_shows_nobody(boss, settings, tmp_path):
     (tmp_path / "people" / "ana" / "wall.jpg").write_bytes(draw_picture())
     output, errors = io.StringIO(), io.StringIO()
     call_command("enroll", str(tmp_path / "people"), stdout=output, stderr=errors)
-    assert "0 pictures of 0 persons enrolled" in output.getvalue()
+    assert "0 pictures of 0 people enrolled" in output.getvalue()
     assert "ana/wall.jpg: refused. No face was found" in errors.getvalue()
 
     buffer = io.BytesIO()

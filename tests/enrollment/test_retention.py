@@ -79,7 +79,7 @@ def test_deletion_stops_between_persons_and_passes_over_who_is_gone(four, monkey
 def test_first_page_and_list_of_the_admin_lead_to_them(four, boss):
     assert gallery_state().persons_due_soon == 3
     link = (
-        f'<a href="{ADMIN}?retention=soon"><span class="sync-pending">3</span> persons are deleted'
+        f'<a href="{ADMIN}?retention=soon"><span class="sync-pending">3</span> people are deleted'
     )
     assert link in boss.get("/admin/").text
 

@@ -216,7 +216,7 @@ def test_verdict_is_said_in_words(local, gallery, monkeypatch, similarity, headl
     assert f"{headline} {badge}" in text
     assert f"{best.similarity:.1%}" in text
     assert "Match from 60.0%, look closely from 40.0%." in text
-    assert "Of 1,000 comparisons of different persons, about one reaches a match." in text
+    assert "Of 1,000 comparisons of different people, about one reaches a match." in text
 
 
 def test_nobody_known_hides_the_nearest_but_keeps_them(local, gallery, monkeypatch) -> None:
@@ -229,7 +229,7 @@ def test_nobody_known_hides_the_nearest_but_keeps_them(local, gallery, monkeypat
 def test_unmeasured_weights_give_no_verdict(local, gallery, monkeypatch) -> None:
     given_hit(monkeypatch, gallery[0], 0.9, None)
     response = ask(local, ANA)
-    assert "These weights were never measured, so there is no verdict" in response.text
+    assert "so there is no verdict: the similarity only puts" in response.text
     assert "Nearest: Ana" in response.text
     assert "No verdict" in response.text
 
@@ -324,14 +324,14 @@ def test_unindexed_gallery_says_so(local, picture: bytes, weights: str) -> None:
     FaceImage.objects.create(person=person, image="pictures/waiting.jpg")  # never committed
     response = ask(local, picture)
     assert response.status_code == 200
-    assert "none of their pictures is indexed for this model yet" in response.text
+    assert "none of their pictures is searchable with this model yet" in response.text
 
 
 def test_model_without_weights_is_disabled(local, gallery, picture: bytes) -> None:
     page = Markup(local.get("/"))
     assert "disabled" in page.find("input", value="cosface_resnet50")[0]
     assert "checked" in page.find("input", value="mobilenetv3_large")[0]
-    assert "no weights file resnet50_cosface.ckpt" in local.get("/").text
+    assert "the administrator has not installed it" in local.get("/").text
     response = ask(local, picture, model="cosface_resnet50")
     assert response.status_code == 503
     assert "This model is not ready" in response.text

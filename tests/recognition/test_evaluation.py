@@ -117,7 +117,7 @@ def test_fnir_is_read_where_strangers_come_through_seldom_enough():
 
 def test_nobody_to_identify_is_said():
     vectors, names = vectors_of(1, 3, 0.1)
-    with pytest.raises(EvaluationError, match="two persons or more"):
+    with pytest.raises(EvaluationError, match="two people or more"):
         identification(vectors, names)
 
 

@@ -52,7 +52,7 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             raise CommandError(_("Interrupted. No backup was made."), returncode=130) from None
         message = _(
-            "%(persons)d persons, %(pictures)d pictures, %(embeddings)d embeddings: %(size).1f MB."
+            "%(persons)d people, %(pictures)d pictures, %(embeddings)d embeddings: %(size).1f MB."
         )
         self.stdout.write(
             message

@@ -86,8 +86,8 @@ class Command(BaseCommand):
 
     def _print_proposal(self, measurement: Measurement) -> None:
         message = _(
-            "%(model)s: %(genuine)d pairs of one person and %(impostors)d of different persons, from "
-            "%(pictures)d pictures of %(persons)d persons."
+            "%(model)s: %(genuine)d pairs of one person and %(impostors)d of different people, from "
+            "%(pictures)d pictures of %(persons)d people."
         )
         self.stdout.write(
             message
@@ -109,7 +109,7 @@ class Command(BaseCommand):
         for name in ("match", "review"):
             threshold = getattr(measurement, name)
             message = _(
-                "Proposed: %(name)s from %(similarity).4f. %(fmr)g of the pairs of different persons "
+                "Proposed: %(name)s from %(similarity).4f. %(fmr)g of the pairs of different people "
                 "reach it at most, and %(recognised).1f %% of the pairs of one person."
             )
             self.stdout.write(
@@ -123,7 +123,7 @@ class Command(BaseCommand):
             )
         self.stdout.write(
             _(
-                "The pictures of different persons that are most alike. If two of them show one person, "
+                "The pictures of different people that are most alike. If two of them show one person, "
                 "correct that ('manage.py audit_gallery' finds more) and calibrate again:"
             )
         )

@@ -83,7 +83,7 @@ def _versions() -> str:
 def _sql() -> str:
     states = FaceEmbedding.objects.order_by().values_list("status").annotate(Count("pk"))
     by_state = ", ".join(f"{count} {state}" for state, count in states)
-    return _("%(vendor)s: %(persons)d persons, %(pictures)d pictures, embeddings: %(states)s") % {
+    return _("%(vendor)s: %(persons)d people, %(pictures)d pictures, embeddings: %(states)s") % {
         "vendor": connection.vendor,
         "persons": Person.objects.count(),
         "pictures": FaceImage.objects.count(),

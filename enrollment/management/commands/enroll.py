@@ -129,7 +129,7 @@ class Command(BaseCommand):
 
     def _summarise(self, tally: _Tally, dry_run: bool, item: TrashItem | None) -> None:
         message = _(
-            "%(enrolled)d pictures of %(persons)d persons enrolled (%(doubtful)d doubtful), "
+            "%(enrolled)d pictures of %(persons)d people enrolled (%(doubtful)d doubtful), "
             "%(skipped)d skipped, %(refused)d refused, %(ignored)d ignored."
         )
         if dry_run:

@@ -59,7 +59,7 @@ class Command(BaseCommand):
         for note in report.notes:
             self.stderr.write(note)
         message = _(
-            "%(persons)d persons, %(pictures)d pictures and %(embeddings)d embeddings restored; "
+            "%(persons)d people, %(pictures)d pictures and %(embeddings)d embeddings restored; "
             "%(indexed)d can be searched."
         )
         self.stdout.write(
@@ -73,7 +73,7 @@ class Command(BaseCommand):
         )
         if report.erased_persons or report.erased_pictures:
             message = _(
-                "Erased again, as they were after the backup: %(persons)d persons and %(pictures)d pictures."
+                "Erased again, as they were after the backup: %(persons)d people and %(pictures)d pictures."
             )
             counts = {"persons": report.erased_persons, "pictures": report.erased_pictures}
             self.stdout.write(message % counts)
