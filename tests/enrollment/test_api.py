@@ -234,7 +234,7 @@ def test_a_store_that_fails_on_the_way_keeps_the_pictures_and_says_so(api, monke
     assert "manage.py reindex" in body["message"] and "Do not send it again" in body["message"]
     kept, refused = body["results"]
     assert (kept["stored"], kept["searchable"], kept["success"]) == (True, False, False)
-    assert kept["message"].startswith("The vector database did not take the vector.")
+    assert kept["message"].startswith("The vector database did not take the picture.")
     assert (refused["stored"], refused["error"]) == (False, "invalid_image")
     assert FaceEmbedding.objects.get().status == FaceEmbedding.Status.FAILED
     assert "Retry-After" not in response

@@ -223,7 +223,7 @@ def test_storage_that_fails_once_is_asked_again(commits, picture, settings, monk
         assert backlog.BacklogThread()._pass(timezone.now()) == backlog.FIRST_RETRY
     assert gallery.gallery_state().deletions == 1 and gallery.removals_that_wait() is None
     Removal.objects.update(created_at=timezone.now() - gallery.selectors.REMOVED_WITHIN)
-    assert "1 vector or file" in gallery.removals_that_wait()
+    assert "1 trace" in gallery.removals_that_wait()
     assert len(files_in(settings.MEDIA_ROOT)) == 1
     assert backlog.BacklogThread()._pass(timezone.now()) == backlog.PAUSE
     assert files_in(settings.MEDIA_ROOT) == [] and not Removal.objects.exists()
