@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('enrollment', '0024_people_changed'),
+        ('enrollment', '0025_import_addresses'),
     ]
 
     operations = [
