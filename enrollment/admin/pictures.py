@@ -223,7 +223,7 @@ class FaceImageAdmin(GalleryAdmin):
         (None, {"fields": ["person", *shown_fields]}),
         (
             _("Details for the administrator"),
-            {"fields": technical_fields, "classes": ["collapse"]},
+            {"fields": [*technical_fields], "classes": ["collapse"]},
         ),
     ]
     readonly_fields = [*shown_fields, *technical_fields]
