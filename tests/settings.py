@@ -36,6 +36,8 @@ os.environ.update(
 
 from faceproject.settings import *  # noqa: E402, F403
 
+# A static file is looked for when it is asked for: each client would look for all of them.
+WHITENOISE_AUTOREFRESH = True
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # A file: threads that share an in-memory database do not wait for each other's locks.
 DATABASES["default"]["TEST"] = {"NAME": f"{_data}/test.sqlite3"}  # noqa: F405
