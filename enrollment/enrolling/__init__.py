@@ -63,6 +63,7 @@ from enrollment.enrolling.many import (
     delete_persons,
     set_purposes,
 )
+from enrollment.enrolling.newcomers import create_newcomer
 from enrollment.enrolling.restoring import RESTORABLE, Restored, highest_keys, restore
 from enrollment.enrolling.services import (
     Outcome,
@@ -166,6 +167,7 @@ __all__ = [
     "clean_person_id",
     "consent_of",
     "count_waiting",
+    "create_newcomer",
     "create_person",
     "delete_person",
     "delete_persons",

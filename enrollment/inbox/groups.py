@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
+from django.db import connection
 
 from enrollment.gallery import Weights, thresholds_in_force
 from enrollment.inbox.sealing import SealBroken, unseal
@@ -18,9 +19,20 @@ from recognition.vector_store import EMBEDDING_DIM
 
 MOST_COMPARED: Final = 20_000  # newest waiting faces that a new one is compared with: 40 MB
 _READ_AT_A_TIME: Final = 1_000
+_LOCK: Final = 0x6661636547524F55  # of PostgreSQL; any number that nobody else takes
 Key = tuple[
     int, int
 ]  # number and group: a number alone comes again after a transaction that failed
+
+
+def begin_groups_alone() -> None:
+    """Let nobody else group strangers until the caller's transaction ends.
+
+    Two searches for one stranger at the same time would each begin a group. SQLite has one writer anyway.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
 
 
 def group_of(vector: np.ndarray, weights: Weights) -> int:

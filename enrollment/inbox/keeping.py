@@ -23,7 +23,7 @@ from enrollment import journal
 from enrollment.exceptions import AnswerNotFound, FaceGone
 from enrollment.gallery import SearchHit, Weights, compared_weights
 from enrollment.inbox.faces import FacePicture
-from enrollment.inbox.groups import group_of
+from enrollment.inbox.groups import begin_groups_alone, group_of
 from enrollment.inbox.sealing import hash_of_face, seal, unseal
 from enrollment.models import Probe, ProbeChannel, SearchAnswer
 from recognition.conf import get_settings
@@ -91,6 +91,7 @@ def keep_answer(
             for probe in probes:
                 probe.answer = None
         with journal.short_wait(), transaction.atomic():
+            _group(probes, faces, weights)
             if settings.KEEP_ANSWERS_MINUTES:
                 answer.save()
             Probe.objects.bulk_create(probes)
@@ -120,9 +121,16 @@ def _probe(face: SearchedFace, place: int, answer: SearchAnswer, weights: Weight
         in_inbox=waits,
     )
     _fill(probe, face.picture)
-    if waits and face.decision == Decision.UNKNOWN:
-        probe.group = group_of(face.vector, weights)
     return probe
+
+
+def _group(probes: Sequence[Probe], faces: Sequence[SearchedFace], weights: Weights) -> None:
+    """Give the strangers their groups, in the transaction that stores them."""
+    strangers = [each for each in probes if each.in_inbox and each.decision == Decision.UNKNOWN]
+    if strangers:
+        begin_groups_alone()
+    for probe in strangers:
+        probe.group = group_of(faces[probe.place - 1].vector, weights)
 
 
 def _fill(probe: Probe, picture: FacePicture) -> None:

@@ -7,8 +7,8 @@ act again finds the same pictures and goes on.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ from enrollment.inbox.keeping import read_face, read_record
 from enrollment.inbox.sections import COUNT, nearer_cases, pair_cases
 from enrollment.inbox.showing import OF_DOUBTS, OF_FACES, OF_PAIRS, card_not_found, is_number
 from enrollment.judging import dismiss_doubts
-from enrollment.models import DistinctPair, Doubt, FaceImage, Person, Probe, TrashItem
+from enrollment.models import DistinctPair, Doubt, FaceImage, ImportFile, Person, Probe, TrashItem
 from recognition.decision import Decision
 
 MOST_ENROLLED: Final = 5  # faces of a stranger who came more often: the best
@@ -78,13 +78,11 @@ def settle(
     settled = Settled()
     probes = _faces(list(map(int, numbers[Kind.PROBE] + numbers[Kind.FILE])), whole_group)
     pictures = _doubted(list(map(int, numbers[Kind.DOUBT])))
-    if probes and action == Action.DISCARD:
-        settled.add(len(probes), discard_faces(probes))
-    elif probes:
-        done = enroll_faces(probes, person, new, source)
-        settled.add(len(probes), done)
-        person = done.person
-    with journal.changes() if pictures or numbers[Kind.PAIR] else nullcontext():
+    enrols = probes and action != Action.DISCARD
+    with _enrolled(probes, person, new, source) if enrols else _discarded(probes) as done:
+        if probes:
+            settled.add(len(probes), done)
+            person = done.person
         if pictures:
             for done in _settle_doubted(pictures, action, person, new):
                 settled.add(0, done)
@@ -132,12 +130,20 @@ def _settled_already() -> AlreadySettled:
 
 def discard_faces(probes: Sequence[Probe]) -> Done:
     """Settle faces of which nothing is to become."""
+    with _discarded(probes) as done:
+        return done
+
+
+@contextmanager
+def _discarded(probes: Sequence[Probe]) -> Iterator[Done]:
+    """Discard the faces, if any, in one transaction with what the block does."""
     with journal.changes():
-        item = enrolling.new_settlement("")
-        _mark(probes, Probe.Settled.DISCARDED, item)
-        facts = {"faces": len(probes)}
-        journal.record(journal.Action.DISCARDED, facts=enrolling.undoable(facts, item))
-    return Done(0, item)
+        item = enrolling.new_settlement("") if probes else None
+        if probes:
+            _mark(probes, Probe.Settled.DISCARDED, item)
+            facts = {"faces": len(probes)}
+            journal.record(journal.Action.DISCARDED, facts=enrolling.undoable(facts, item))
+        yield Done(0, item)
 
 
 def enroll_faces(
@@ -148,12 +154,25 @@ def enroll_faces(
 ) -> Done:
     """Enrol the best of the faces as pictures of the person, or of somebody new; all are settled.
 
-    Of nearest persons who were to be reviewed it is remembered whether it was them.
+    Somebody new gets what the import that brought the faces gives its new persons, where `new` says
+    nothing else. Of nearest persons who were to be reviewed it is remembered whether it was them.
     """
+    with _enrolled(probes, person, new, source) as done:
+        return done
+
+
+@contextmanager
+def _enrolled(
+    probes: Sequence[Probe],
+    person: Person | None,
+    new: Mapping[str, Any] | None,
+    source: str,
+) -> Iterator[Done]:
+    """Do `enroll_faces`; if what the block does in the same transaction fails, take it all back."""
     if any(not probe.picture_hash for probe in probes):
         raise ActionRefused(gettext("This picture shows no face that could be enrolled."))
     best = _best(probes)
-    whose = person or enrolling.create_person(**dict(new or {}))
+    whose = person or enrolling.create_newcomer(dict(new or {}), _file_of(probes))
     try:
         outcomes = _enroll(best, whose, source)
         stored = [outcome.picture.pk for outcome in outcomes]
@@ -177,10 +196,16 @@ def enroll_faces(
             journal.record(
                 journal.Action.SETTLED, person=whose, facts=enrolling.undoable(told, item)
             )
-    except AlreadySettled:
+            yield Done(len(stored), item, whose)
+    except Exception:
         _take_back(fresh, whose, is_new=person is None)
         raise
-    return Done(len(stored), item, whose)
+
+
+def _file_of(probes: Sequence[Probe]) -> ImportFile | None:
+    """Return the file of an import of which the first of the faces is, that is from one."""
+    files = ImportFile.objects.filter(probe_pk__in=[probe.pk for probe in probes])
+    return files.select_related("job").order_by("pk").first()
 
 
 def _best(probes: Sequence[Probe]) -> list[tuple[Probe, dict[str, Any] | None]]:
@@ -263,7 +288,7 @@ def _teach(probes: Sequence[Probe], person: Person) -> list[int]:
 
 
 def _take_back(pictures: list[int], person: Person, *, is_new: bool) -> None:
-    """Erase what was enrolled for faces that somebody else settled meanwhile."""
+    """Erase what was enrolled for an act that failed after it, or that somebody else was faster with."""
     if pictures:
         enrolling.erase_pictures(person, pictures)
     if is_new:

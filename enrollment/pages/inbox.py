@@ -181,17 +181,19 @@ def _person(key: str, person_id: str) -> Person:
 
 
 def _in_words(act: str, settled: Settled) -> str:
-    facts = {"count": settled.count, "person": settled.person}
+    facts = {"count": settled.count, "person": settled.person, "added": settled.pictures}
     match act:
-        case Action.ASSIGN | Action.NEW:
+        case Action.ASSIGN | Action.NEW if settled.pictures:
             text = ngettext(
-                "%(person)s has %(count)d face more.",
-                "%(person)s has %(count)d faces more.",
-                settled.count,
+                "%(person)s has %(added)d face more.",
+                "%(person)s has %(added)d faces more.",
+                settled.pictures,
             )
+            if settled.count > settled.pictures:
+                text += " " + gettext("These are the best of %(count)d, and all are settled.")
         case Action.MERGE:
             text = gettext("Both are %(person)s now.")
-        case Action.CONFIRM:
+        case Action.CONFIRM | Action.ASSIGN:
             text = ngettext(
                 "%(count)d card was settled: right as it is.",
                 "%(count)d cards were settled: right as they are.",

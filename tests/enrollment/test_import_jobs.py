@@ -16,11 +16,12 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
 
-from enrollment import enrolling, upkeep
+from enrollment import enrolling, inbox, upkeep
 from enrollment.enrolling import erase_person, stage_import, undo
 from enrollment.models import (
     Consent,
     FaceImage,
+    ImportFile,
     ImportJob,
     JournalEntry,
     Person,
@@ -152,6 +153,31 @@ def test_new_persons_get_what_the_batch_says(settings):
     assert (consent.person, consent.day) == (bia, date(2026, 1, 2))
     assert list(consent.purposes.all()) == [door]
     assert job.undo.erase_at.date() > timezone.localdate()
+
+
+def test_somebody_new_from_the_inbox_gets_what_the_batch_says(settings):
+    door = Purpose.objects.create(name="door")
+    days = {"keep_until": date(2099, 1, 31), "consent_day": date(2026, 1, 2)}
+    details = {"legal_basis": "law 7", "purposes": [door.pk], **days}
+    two = as_jpeg(draw_face(PEOPLE[0]))
+    options = {"use_face_detection": True, "details": details}
+    carried_out({"loose.jpg": two, "b/1.jpg": crop(1)}, **options)
+    probe = Probe.objects.waiting().get(reason="nobodys")
+    new = {"person_id": "bia", "name": "Bia", "legal_basis": ""}
+    bia = inbox.settle([f"file-{probe.pk}"], "new", new=new).person
+    bia.refresh_from_db()
+    assert (bia.name, bia.legal_basis, bia.keep_until) == ("Bia", "law 7", date(2099, 1, 31))
+    (consent,) = Consent.objects.filter(person=bia)
+    assert consent.day == date(2026, 1, 2) and list(consent.purposes.all()) == [door]
+
+
+def test_a_refused_row_of_a_table_keeps_what_it_says_of_whom_it_names():
+    table = "person_id,name,notes,picture\nbia,Bia,gate,x.jpg\n"
+    carried_out({"a.csv": table, "x.jpg": b"no picture"})
+    row = ImportFile.objects.get(status="refused")
+    assert enrolling.create_newcomer({"person_id": "bia", "name": ""}, row).notes == "gate"
+    caio = enrolling.create_newcomer({"person_id": "caio"}, row)
+    assert (caio.name, caio.notes) == ("", "")
 
 
 TABLE = """person_id;name;legal_basis;keep_until;picture

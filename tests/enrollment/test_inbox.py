@@ -10,8 +10,8 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 
-from enrollment import enrolling, inbox, upkeep
-from enrollment.exceptions import ActionRefused, AlreadySettled, CardNotFound
+from enrollment import enrolling, inbox, journal, upkeep
+from enrollment.exceptions import ActionRefused, AlreadySettled, CardNotFound, PictureNotFound
 from enrollment.gallery import compared_weights
 from enrollment.inbox import Action, Filters, settling
 from enrollment.inbox.groups import group_of
@@ -139,6 +139,47 @@ def test_whoever_is_slower_changes_nothing(api, keeping, photos, monkeypatch):
         inbox.settle([key], "new", new={"person_id": "bia"})
     assert list(Person.objects.values_list("person_id", flat=True)) == ["ana"]
     assert FaceImage.objects.count() == 1 and keys() == []
+
+
+def test_what_fails_with_others_leaves_none_of_them_settled(api, keeping, photos, monkeypatch):
+    ana = enroll("ana", photos[ANA, 0], photos[ANA, 1], use_face_detection=True).person
+    picture = ana.face_images.last()
+    set_thresholds(0.9999, 0.9998)
+    Doubt.objects.filter(face_image__person=ana).delete()
+    Doubt.objects.create(face_image=picture, code="blurred", given=3, expected=10)
+    search(api, photos[BIA, 0])
+    waiting = keys()
+    assert {key.partition("-")[0] for key in waiting} == {"probe", "doubt"}
+
+    def gone(*args):
+        raise PictureNotFound("gone meanwhile")
+
+    monkeypatch.setattr(enrolling, "move_pictures", gone)
+    lines = JournalEntry.objects.filter(action="settled").count()
+    with pytest.raises(PictureNotFound):
+        inbox.settle(waiting, "new", new={"person_id": "bia"})
+    assert keys() == waiting and not TrashItem.objects.exists()
+    assert JournalEntry.objects.filter(action="settled").count() == lines
+    assert list(Person.objects.values_list("person_id", flat=True)) == ["ana"]
+    assert FaceImage.objects.count() == 2 and found(photos[BIA, 0])[0] == "ana"
+    monkeypatch.undo()
+    settled = inbox.settle(waiting, "new", new={"person_id": "bia"})
+    assert (settled.count, settled.pictures) == (2, 2) and keys("probe") == []
+
+
+def test_a_stranger_whom_two_search_for_at_once_is_one_card(api, keeping, photos, monkeypatch):
+    enroll("ana", photos[ANA, 0], use_face_detection=True)
+    set_thresholds(0.99, 0.98)
+    wait = journal.short_wait
+
+    def wait_for_another():
+        monkeypatch.undo()
+        search(api, photos[BIA, 0])  # which has the lock of writers first
+        return wait()
+
+    monkeypatch.setattr(journal, "short_wait", wait_for_another)
+    search(api, photos[BIA, 0])
+    assert len({probe.group for probe in Probe.objects.all()}) == 1 and Probe.objects.count() == 2
 
 
 def test_assigning_what_was_to_be_reviewed_teaches(api, keeping, photos):

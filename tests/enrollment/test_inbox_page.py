@@ -56,7 +56,8 @@ def test_a_card_is_settled_and_taken_back(desk, photos):
     assert "came 2 times" in page.text and "2 cards wait" in page.text
     assert f'data-key="{cal}" tabindex="-1" aria-labelledby="why-{cal}" hidden' in page.text
     done = desk.post("/inbox/", {"key": bia, "act": "new", "person_id": "bia"}, follow=True)
-    assert "bia has 2 faces more." in said(done) and keys(done) == [cal]
+    assert "bia has 1 face more. These are the best of 2, and all are settled." in said(done)
+    assert keys(done) == [cal]
     ana = Person.objects.get(person_id="ana")
     done = desk.post("/inbox/", {"key": cal, "act": f"assign:{ana.pk}"}, follow=True)
     assert cal not in keys(done)
@@ -100,7 +101,7 @@ def test_several_are_settled_together_and_by_what_is_likeliest_for_each(desk):
     assert "right as it is" in said(done) and "No answer is likely" in said(done)
     assert keys(done) == [bia, cal]
     done = desk.post(where, {"key": [bia, cal], "act": "new", "person_id": "two"}, follow=True)
-    assert "two has 3 faces more." in said(done)
+    assert "two has 2 faces more. These are the best of 3" in said(done)
     assert not {bia, cal} & set(keys(done))
     assert desk.post("/inbox/undo?view=list").headers["Location"] == where
     assert waiting() == [bia, cal]
