@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,32 @@ UNREAD = (".*", "__pycache__", "data", "weights", "artifacts", "docs")
 
 PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[-+ #0]*[\d.]*[a-z%]|`[^`]+`|--[a-z]+|[A-Z]+_[A-Z_]+")
 MARKERS = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy", "pgettext", "npgettext"}
+# What CONTRIBUTING.md's list of words calls by another name, in any text.
+OTHER_WORDS = re.compile(
+    r"\bpersons\b|photograph|\bimage[mn]|fotografia|\bexclu(?:a|í|ir|ind)|cópias? de segurança"
+    r"|semelhança|\bidentificador",
+    re.IGNORECASE,
+)
+# What an operator does not need to know; what is typed, filled in or linked is no word of ours.
+PRIVATE_WORDS = re.compile(
+    r"embedding|\bindex(?:ed|ing)|milvus|\bvectors?\b(?! database)|fingerprint|\bsync"
+    r"|\bindexad|(?<!banco de )\bvetor(?:es)?\b|impressão digital|sincroni",
+    re.IGNORECASE,
+)
+NO_WORDS = re.compile(r"'manage\.py[^']*'|%\(\w+\)[\d.]*[a-z]|<[^>]*>[^<]*</\w+>")
+OPERATORS_SEE = re.compile(
+    r"enrollment/(?:admin|pages|web|inbox|judging|gallery|enrolling|journal|models)/"
+    r"|templates/(?!rest_framework|drf_spectacular|api/)"
+)
+# Names of what stands folded in the admin, and the receipts, whose signed pages keep their words.
+FOLDED = {
+    "embedding",
+    "embeddings",
+    "embeddings, one for each model",
+    "weights fingerprint",
+    "Files and vectors that still wait to be removed",
+    "Vectors, from SQL and from the vector database",
+}
 KEYWORD = re.compile(r"(msgctxt|msgid_plural|msgid|msgstr(?:\[\d+\])?)\s+(.*)")
 
 
@@ -100,6 +127,17 @@ def test_translations_keep_what_is_filled_in_and_what_is_typed():
         kept = [Counter(PLACEHOLDER.findall(text)) for text in (entry["msgid"], plural)]
         for text in texts(entry, "msgstr"):
             assert Counter(PLACEHOLDER.findall(text)) in kept, entry
+
+
+def test_one_thing_has_one_word():
+    """The list of words is in CONTRIBUTING.md."""
+    for block in re.split(r"\n\s*\n", PORTUGUESE.read_text())[1:]:
+        entry = read_entry(block)
+        forbidden = [OTHER_WORDS]
+        if OPERATORS_SEE.search(block) and entry["msgid"] not in FOLDED:
+            forbidden.append(PRIVATE_WORDS)
+        for text in map(partial(NO_WORDS.sub, ""), texts(entry, "msg")):
+            assert not [words.search(text) for words in forbidden if words.search(text)], entry
 
 
 def test_a_fresh_extraction_finds_the_same_texts(tmp_path):
