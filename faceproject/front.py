@@ -30,7 +30,7 @@ from django.db import connections
 from django.utils.translation import get_language_from_request, gettext, override
 from prometheus_client import Gauge
 
-from faceproject.middleware import REFUSAL, is_api
+from faceproject.middleware import REFUSAL, is_api_path
 from recognition.api.access import is_let_in
 from recognition.api.peer import PEER
 from recognition.observing import STAGES
@@ -237,7 +237,7 @@ def _request(environ: Environ) -> WSGIRequest:
 
 def _limit(environ: Environ) -> int:
     """Return the largest allowed body. Pages accept larger ones than the API, for ZIP imports."""
-    times = 1 if is_api(_request(environ)) else READ_TO_REFUSE
+    times = 1 if is_api_path(environ["PATH_INFO"]) else READ_TO_REFUSE
     return times * settings.MAX_REQUEST_BYTES
 
 

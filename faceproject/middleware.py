@@ -7,7 +7,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from csp.middleware import CSPMiddleware
+from csp.constants import HEADER
+from csp.utils import build_policy
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -24,16 +25,19 @@ from recognition.api.text import NotUtf8, check_encoded
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from csp.middleware import PolicyParts
-
 PERSONS = "/api/persons/"
 API_DOCS = "/api/docs"
+DEBUG_PAGES = (HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR)  # have inline styles
 # The key in META where the server says why it withheld a request's body.
 REFUSAL = "faceproject.refusal"
 
 
 def is_api(request: HttpRequest) -> bool:
-    return f"{request.path_info}/".startswith("/api/")
+    return is_api_path(request.path_info)
+
+
+def is_api_path(path: str) -> bool:
+    return f"{path}/".startswith("/api/")
 
 
 def refusal_by_length(content_length: str) -> HTTPStatus | None:
@@ -56,17 +60,24 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
         return HttpResponse(exception.message, status=400, content_type="text/plain; charset=utf-8")
 
 
-class ContentSecurityPolicyMiddleware(CSPMiddleware):
-    """Apply the policy of the settings; the API documentation may use inline styles."""
+class ContentSecurityPolicyMiddleware:
+    """Apply the policy of the settings; the API documentation may use inline styles.
 
-    def get_policy_parts(
-        self, request: HttpRequest, response: HttpResponse, report_only: bool = False
-    ) -> PolicyParts:
-        parts = super().get_policy_parts(request, response, report_only)
-        if request.path_info.rstrip("/") == API_DOCS:
-            # Swagger UI needs inline styles; inline scripts stay forbidden.
-            parts.update = {"style-src": ["'self'", "'unsafe-inline'"]}
-        return parts
+    The policies are written once: none of them depends on a request.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+        self._policy = build_policy()
+        # Swagger UI needs inline styles; inline scripts stay forbidden.
+        self._policy_of_docs = build_policy(update={"style-src": ["'self'", "'unsafe-inline'"]})
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if not (settings.DEBUG and response.status_code in DEBUG_PAGES):
+            is_docs = request.path_info.rstrip("/") == API_DOCS
+            response.headers.setdefault(HEADER, self._policy_of_docs if is_docs else self._policy)
+        return response
 
 
 class EncodedSlashMiddleware:

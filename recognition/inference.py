@@ -220,7 +220,8 @@ class InferenceQueue:
         if not batch:  # all were cancelled
             return
         begin = monotonic()
-        crops = np.concatenate([part.request.crops[part.start : part.end] for part in batch])
+        parts = [part.request.crops[part.start : part.end] for part in batch]
+        crops = np.concatenate(parts) if len(parts) > 1 else parts[0]
         try:
             vectors = forward(batch[0].request.loaded, crops)
         except Exception as error:  # noqa: BLE001 (raised where its result is asked for)
@@ -266,7 +267,7 @@ def forward(loaded: LoadedNetwork, crops: np.ndarray) -> np.ndarray:
             # To normalise each before changes nothing (2,000 pairs, TAR at an FMR of 1 %, earlier
             # weights: 80.6 % instead of 80.4 %).
             vectors += loaded.runtime.run(np.ascontiguousarray(crops[:, :, ::-1]))
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths = np.sqrt(np.add.reduce(vectors * vectors, axis=1, keepdims=True))
     return np.asarray(vectors / np.maximum(lengths, LEAST_LENGTH))
 
 

@@ -12,6 +12,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from recognition.api.answers import serializer_of_thread
 from recognition.api.fields import shortened
 from recognition.api.parsers import refuse_repeated
 
@@ -31,7 +32,7 @@ class FormCall(APIView):
         if not isinstance(request.data, Mapping):
             message = gettext("The request's body is JSON, but no object. Send one: {…}.")
             raise serializers.ValidationError(message)
-        form = self.serializer_class(data=request.data)
+        form = serializer_of_thread(self.serializer_class)
         self.warn(request, _unknown(request.data, form.fields))
         if isinstance(request.data, QueryDict):
             refuse_repeated(
@@ -41,8 +42,8 @@ class FormCall(APIView):
                     if not isinstance(field, serializers.ListField)
                 }
             )
-        form.is_valid(raise_exception=True)
-        return form.validated_data
+        fields: dict[str, Any] = form.run_validation(request.data)
+        return fields
 
     @staticmethod
     def warn(request: Request, sentences: Iterable[str]) -> None:

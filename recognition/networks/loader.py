@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -87,12 +88,16 @@ class LoadedNetwork:
         return self.runtime.device
 
 
-def weights_files(name: str) -> list[WeightsFile]:
-    """Return the existing weights files of the model, the one in use first."""
-    network = get_network(name)
-    folder = get_settings().weights_dir
-    paths = [folder / f"{network.weights_stem}{suffix}" for suffix in _SUFFIXES]
-    return [file for path in paths if (file := _weights_file(path))]
+def weights_files(name: str) -> Iterator[WeightsFile]:
+    """Yield the existing weights files of the model, the one in use first."""
+    for path in _weights_paths(get_settings().weights_dir, get_network(name).weights_stem):
+        if file := _weights_file(path):
+            yield file
+
+
+@lru_cache(maxsize=16)
+def _weights_paths(folder: Path, stem: str) -> list[Path]:
+    return [folder / f"{stem}{suffix}" for suffix in _SUFFIXES]
 
 
 def _weights_file(path: Path) -> WeightsFile | None:
@@ -114,8 +119,8 @@ def _weights_file(path: Path) -> WeightsFile | None:
 
 def find_weights(name: str) -> WeightsFile:
     """Return the weights file in use of the model. Raise `WeightsUnavailable` when there is none."""
-    if files := weights_files(name):
-        return files[0]
+    for file in weights_files(name):
+        return file
     raise WeightsUnavailable(
         gettext(
             "The model '%(name)s' has no weights on this server. Put its checkpoint into the weights "

@@ -45,7 +45,7 @@ class Command(BaseCommand):
 
     def _list(self, network: FaceNetwork) -> int:
         """Print the network's files; return how many of them do not load."""
-        files = weights_files(network.name)
+        files = list(weights_files(network.name))
         self.stdout.write(self.style.MIGRATE_HEADING(network.name))
         if not files:
             self.stdout.write(
