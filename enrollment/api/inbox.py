@@ -18,7 +18,7 @@ from enrollment.api.filters import check_parameters
 from enrollment.api.pagination import PageNumbers
 from enrollment.api.persons import PersonCall
 from enrollment.gallery import Weights, best_of_person, person_meant, search_thresholds
-from enrollment.inbox import Action, Card, Filters
+from enrollment.inbox import Action, Card, Filters, Word
 from enrollment.models import Feedback, Person, Probe, ProbeChannel
 from enrollment.web import Act, acts_to_settle, searchable_by
 from recognition.api.access import require
@@ -120,15 +120,16 @@ class FeedbackView(PersonCall):
         probe, vectors = _searched(form)
         ((best, similarity),) = best_of_person(vectors, person)
         own = probe.person_id == person.pk and probe.decision
-        said = inbox.give_feedback(
+        word = Word(
             probe,
             person,
             form["verdict"],
-            similarity=similarity,
+            similarity,
             face_image=best.face_image,
             decision=own or decide(similarity, search_thresholds(vectors.model)),
             weights=Weights(vectors.model, vectors.fingerprint),
         )
+        (said,) = inbox.give_feedback([word])
         return Response(serializers.FeedbackResponseSerializer.answer(_told(said)))
 
 

@@ -90,6 +90,7 @@ def _undo_move(item: TrashItem) -> Restored:
         if not back:
             raise NotUndoable(_not_there(taker))
         relink(item)
+        _raise_again(item)
         _journal(item, taker, back, [owners[owner] for owner in by_owner])
         item.delete()
         if item.facts.get("is_new") and not taker.face_images.exists():
@@ -196,13 +197,18 @@ def _undo_settled(item: TrashItem) -> Restored:
             made = Person.objects.filter(pk=item.taker_pk or 0)
         faces = Probe.objects.filter(settled_in=item.pk)
         back = faces.update(settled_at=None, settled_as="", settled_by="", settled_in=None)
-        doubts = Doubt.with_dismissed.filter(pk__in=facts.get("doubts", ()))
-        back += doubts.update(dismissed_at=None, dismissed_by="")
+        back += _raise_again(item)
         back += DistinctPair.objects.filter(pk__in=facts.get("pairs", ())).delete()[0]
         Feedback.objects.filter(pk__in=facts.get("feedback", ())).delete()
         if not back and not ours.exists():
             raise NotUndoable(gettext("Nothing of what was settled is kept any more."))
         return _take_back(item, ours, made)
+
+
+def _raise_again(item: TrashItem) -> int:
+    """Raise the doubts again that the act dismissed; return how many."""
+    doubts = Doubt.with_dismissed.filter(pk__in=item.facts.get("doubts", ()))
+    return doubts.update(dismissed_at=None, dismissed_by="")
 
 
 def _take_back(item: TrashItem, ours: QuerySet[FaceImage], made: QuerySet[Person]) -> Restored:

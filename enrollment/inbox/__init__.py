@@ -1,8 +1,9 @@
 """The inbox: what needs a person, and what settles it; and searched faces, kept until then."""
 
+from enrollment.inbox.assigning import discard_faces, enroll_faces
 from enrollment.inbox.card import Action, Candidate, Card, Filters, Kind
 from enrollment.inbox.faces import FacePicture, face_pictures, face_pictures_of
-from enrollment.inbox.feedback import Verdict, give_feedback, rejections
+from enrollment.inbox.feedback import Verdict, Word, give_feedback, rejections
 from enrollment.inbox.keeping import (
     SearchedFace,
     answer_of,
@@ -25,11 +26,12 @@ from enrollment.inbox.remembering import (
 )
 from enrollment.inbox.sealing import SealBroken, hash_of_face, seal, unseal
 from enrollment.inbox.sections import MOST_COUNTED, count
-from enrollment.inbox.settling import Settled, discard_faces, enroll_faces, settle
-from enrollment.inbox.showing import card, cards, face_of
+from enrollment.inbox.settling import Answer, Settled, settle, settle_each
+from enrollment.inbox.showing import card, card_not_found, cards, cards_of, face_of
 
 __all__ = [
     "Action",
+    "Answer",
     "Candidate",
     "Card",
     "FacePicture",
@@ -42,9 +44,12 @@ __all__ = [
     "SearchedFace",
     "Settled",
     "Verdict",
+    "Word",
     "answer_of",
     "card",
+    "card_not_found",
     "cards",
+    "cards_of",
     "count",
     "discard_faces",
     "embeddings_of",
@@ -67,6 +72,7 @@ __all__ = [
     "said_of",
     "seal",
     "settle",
+    "settle_each",
     "take_back_feedback",
     "unseal",
 ]

@@ -4,50 +4,78 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-
-from django.utils import timezone
+from dataclasses import dataclass
+from typing import Final
 
 from enrollment import journal
 from enrollment.gallery import Weights
 from enrollment.models import FaceImage, Feedback, Person, Probe
 
 Verdict = Feedback.Verdict
+_SAID_ANEW: Final = (
+    "created_at",
+    "username",
+    "face_image",
+    "model",
+    "fingerprint",
+    "similarity",
+    "decision",
+    "verdict",
+    "source",
+)
 
 
-def give_feedback(
-    probe: Probe,
-    person: Person,
-    verdict: str,
-    *,
-    similarity: float,
-    face_image: FaceImage | None = None,
-    decision: str | None = None,
-    weights: Weights | None = None,
-) -> Feedback:
-    """Remember whether the searched face is the person's; the latest word counts.
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What somebody says of a match: whether the searched face is the person's.
 
     `similarity` is the cosine to `face_image`, the person's most similar picture, and `decision`
     what was shown for it; `weights` made the vectors, if not those of the probe.
     """
-    model, fingerprint = weights or (probe.model, probe.fingerprint)
-    with journal.changes():
-        said, _is_new = Feedback.objects.update_or_create(
-            picture_hash=probe.picture_hash,
-            person=person,
-            defaults={
-                "created_at": timezone.now(),
-                "username": journal.current_author().who[:150],
-                "face_image": face_image,
-                "model": model,
-                "fingerprint": fingerprint,
-                "similarity": similarity,
-                "decision": decision or "",
-                "verdict": verdict,
-                "source": probe.channel,
-            },
+
+    probe: Probe
+    person: Person
+    verdict: str
+    similarity: float
+    face_image: FaceImage | None = None
+    decision: str | None = None
+    weights: Weights | None = None
+
+    def as_row(self, username: str) -> Feedback:
+        """Return the unsaved row that remembers it."""
+        model, fingerprint = self.weights or (self.probe.model, self.probe.fingerprint)
+        return Feedback(
+            username=username,
+            person=self.person,
+            face_image=self.face_image,
+            model=model,
+            fingerprint=fingerprint,
+            similarity=self.similarity,
+            decision=self.decision or "",
+            verdict=self.verdict,
+            picture_hash=self.probe.picture_hash,
+            source=self.probe.channel,
         )
-        facts = {"verdict": verdict, "similarity": similarity, "decision": decision}
-        journal.record(journal.Action.FEEDBACK, person=person, facts=facts)
+
+
+def give_feedback(words: Iterable[Word]) -> list[Feedback]:
+    """Remember what was said; the latest word for a picture and a person counts."""
+    latest = {(word.probe.picture_hash, word.person.pk): word for word in words}
+    username = journal.current_author().who[:150]
+    with journal.changes():
+        said = Feedback.objects.bulk_create(
+            [word.as_row(username) for word in latest.values()],
+            update_conflicts=True,
+            unique_fields=["picture_hash", "person"],
+            update_fields=_SAID_ANEW,
+        )
+        for word in latest.values():
+            facts = {
+                "verdict": word.verdict,
+                "similarity": word.similarity,
+                "decision": word.decision,
+            }
+            journal.record(journal.Action.FEEDBACK, person=word.person, facts=facts)
     return said
 
 

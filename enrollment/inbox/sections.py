@@ -6,6 +6,8 @@ Every section is a query by which a page reads a few keys; none grows with the g
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from django.core.cache import cache
@@ -176,14 +178,22 @@ def _numbers(kind: str, left_out: Keys) -> set[int]:
 
 
 def _cases(kind: Found) -> list[dict[str, Any]]:
-    examination = Examination.objects.order_by("-pk").only("findings").first()
-    found = examination.findings if examination else {}
-    return list(found.get(kind.value, {}).get("cases", ()))
+    last = Examination.objects.order_by("-pk").values_list("pk", "created_at").first()
+    return list(_findings(*last).get(kind.value, {}).get("cases", ())) if last else []
+
+
+@lru_cache(maxsize=1)
+def _findings(pk: int, _created_at: datetime) -> dict[str, Any]:
+    """Return what an audit found: up to a megabyte of JSON, which never changes."""
+    found = Examination.objects.filter(pk=pk).values_list("findings", flat=True)
+    return found.first() or {}
 
 
 def pair_cases() -> dict[str, tuple[tuple[int, int], dict[str, Any]]]:
     """Return the pairs of persons that look like one, by key, without those said to be two."""
     cases = _cases(Found.NEAR_DUPLICATES)
+    if not cases:
+        return {}
     named = {person for case in cases for person in case["persons"]}
     there = set(Person.objects.filter(pk__in=named).values_list("pk", flat=True))
     apart = set(
@@ -205,6 +215,8 @@ def nearer_cases() -> dict[int, tuple[dict[str, Any], Any, set[int]]]:
     Left out is what changed since, and what is or was doubted for the same reason.
     """
     cases = {case["pictures"][0]: case for case in _cases(Found.NEARER_TO_ANOTHER)}
+    if not cases:
+        return {}
     named = {picture for case in cases.values() for picture in case["pictures"]}
     rows = FaceImage.objects.filter(pk__in=named).values_list("pk", "person_id", "created_at")
     there = {pk: (person, at) for pk, person, at in rows}

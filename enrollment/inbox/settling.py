@@ -1,35 +1,36 @@
-"""Settle cards: every act is journalled, can be undone, and is done once.
-
-Faces are enrolled by the one write path before they count as settled: cut off in between, the same
-act again finds the same pictures and goes on.
-"""
+"""Settle cards: every act is journalled, can be undone, and is done once."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from django.core.cache import cache
+from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 from django.utils.translation import gettext
 
 from enrollment import enrolling, journal
-from enrollment.enrolling import Done, Outcome, Upload
-from enrollment.exceptions import ActionRefused, AlreadySettled
+from enrollment.enrolling import Done
+from enrollment.exceptions import ActionRefused
+from enrollment.inbox.assigning import (
+    UNSEEN,
+    Enrolled,
+    discard_faces,
+    enroll_each,
+    lock_faces,
+    settled_already,
+)
 from enrollment.inbox.card import Action, Kind
-from enrollment.inbox.feedback import Verdict, give_feedback
-from enrollment.inbox.keeping import read_face, read_record
 from enrollment.inbox.sections import COUNT, nearer_cases, pair_cases
 from enrollment.inbox.showing import OF_DOUBTS, OF_FACES, OF_PAIRS, card_not_found, is_number
 from enrollment.judging import dismiss_doubts
-from enrollment.models import DistinctPair, Doubt, FaceImage, ImportFile, Person, Probe, TrashItem
-from recognition.decision import Decision
+from enrollment.models import DistinctPair, Doubt, FaceImage, Person, Probe, TrashItem
+from recognition.exceptions import RecognitionError
 
-MOST_ENROLLED: Final = 5  # faces of a stranger who came more often: the best
 ACTIONS: Final[Mapping[Kind, Collection[Action]]] = {
     Kind.PROBE: OF_FACES,
     Kind.FILE: OF_FACES,
@@ -54,6 +55,17 @@ class Settled:
         self.undo += [done.undo] if done.undo else []
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What settles some cards: `person` is whom it is about for ASSIGN, and who is kept for MERGE;
+    `new` are the `person_id` and details of somebody new for NEW."""
+
+    keys: Sequence[str]
+    action: str
+    person: Person | None = None
+    new: Mapping[str, Any] | None = None
+
+
 def settle(
     keys: Sequence[str],
     action: str,
@@ -63,34 +75,131 @@ def settle(
     source: str = FaceImage.Source.PAGE,
     whole_group: bool = True,
 ) -> Settled:
-    """Settle these cards by one action; with `whole_group` all faces that look like one stranger.
+    """Settle these cards by one `Answer`; with `whole_group` all faces that look like one stranger.
 
-    `person` is whom it is about for ASSIGN, and who is kept for MERGE; `new` are the `person_id` and
-    details of somebody new for NEW. Raise `CardNotFound`, `ActionRefused` for what does not fit,
-    `AlreadySettled` when somebody was faster, and what the act itself raises; nothing is settled
-    then.
+    Raise `CardNotFound`, `ActionRefused` for what does not fit, `AlreadySettled` when somebody was
+    faster, and what the act itself raises; nothing is settled then.
     """
-    numbers = _parsed(keys, action)
-    if action in (Action.ASSIGN, Action.MERGE) and person is None:
-        raise ActionRefused(gettext("Say who it is: this needs a person who is enrolled."))
-    if action == Action.NEW and not (new and new.get("person_id")):
-        raise ActionRefused(gettext("Give an id for the new person."))
-    settled = Settled()
-    probes = _faces(list(map(int, numbers[Kind.PROBE] + numbers[Kind.FILE])), whole_group)
-    pictures = _doubted(list(map(int, numbers[Kind.DOUBT])))
-    enrols = probes and action != Action.DISCARD
-    with _enrolled(probes, person, new, source) if enrols else _discarded(probes) as done:
-        if probes:
-            settled.add(len(probes), done)
-            person = done.person
-        if pictures:
-            for done in _settle_doubted(pictures, action, person, new):
-                settled.add(0, done)
-            settled.count += len(pictures)
-        for number in numbers[Kind.PAIR]:
-            settled.add(1, _settle_pair(number, action, person))
-    cache.delete(COUNT)
+    answer = Answer(keys, action, person, new)
+    (settled,) = settle_each([answer], source=source, whole_group=whole_group)
+    if isinstance(settled, Exception):
+        raise settled
     return settled
+
+
+def settle_each(
+    answers: Sequence[Answer],
+    *,
+    source: str = FaceImage.Source.PAGE,
+    whole_group: bool = True,
+) -> list[Settled | RecognitionError | ValidationError]:
+    """Settle cards by several answers, each as `settle` does; where one fails stands its error.
+
+    Their faces are enrolled together, which takes far less time than one by one.
+    """
+    done: dict[int, Settled | RecognitionError | ValidationError] = {}
+    waiting = _faces({pk for answer in answers for pk in _face_ids(answer.keys)}, whole_group)
+    chosen: dict[int, _Chosen] = {}
+    for place, answer in enumerate(answers):
+        try:
+            chosen[place] = _chosen(answer, waiting)
+        except RecognitionError as error:
+            done[place] = error
+    enrol = [place for place, each in chosen.items() if each.is_to_enrol]
+    wanted = [
+        (each.probes, each.answer.person, each.answer.new)
+        for each in (chosen[place] for place in enrol)
+    ]
+    enrolled = dict(zip(enrol, enroll_each(wanted, source), strict=True))
+    try:
+        with journal.changes():
+            _lock(chosen.values())
+            for place, each in chosen.items():
+                try:
+                    with journal.changes():
+                        done[place] = _settle(each, enrolled.get(place))
+                except (RecognitionError, ValidationError) as error:
+                    done[place] = error
+    except BaseException:
+        done.clear()
+        raise
+    finally:
+        for place, its in enrolled.items():
+            if isinstance(its, Enrolled) and not isinstance(done.get(place), Settled):
+                its.take_back()
+    cache.delete(COUNT)
+    return [done[place] for place in range(len(answers))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """An answer that fits its cards, and what of them waits."""
+
+    answer: Answer
+    probes: list[Probe]
+    pictures: list[FaceImage]
+    pairs: list[str]
+
+    @property
+    def is_to_enrol(self) -> bool:
+        return bool(self.probes) and self.answer.action != Action.DISCARD
+
+
+def _chosen(answer: Answer, waiting: Mapping[int, list[Probe]]) -> _Chosen:
+    numbers = _parsed(answer.keys, answer.action)
+    if answer.action in (Action.ASSIGN, Action.MERGE) and answer.person is None:
+        raise ActionRefused(gettext("Say who it is: this needs a person who is enrolled."))
+    if answer.action == Action.NEW and not (answer.new and answer.new.get("person_id")):
+        raise ActionRefused(gettext("Give an id for the new person."))
+    probes: dict[int, Probe] = {}
+    for pk in _face_ids(answer.keys):
+        if pk not in waiting:
+            raise settled_already()
+        probes |= {probe.pk: probe for probe in waiting[pk]}
+    pictures = _doubted([int(number) for number in numbers[Kind.DOUBT]])
+    return _Chosen(answer, [probes[pk] for pk in sorted(probes)], pictures, numbers[Kind.PAIR])
+
+
+def _lock(chosen: Iterable[_Chosen]) -> None:
+    """Lock what several answers are about, in the order of the keys: so two of them never deadlock."""
+    chosen = list(chosen)
+    if len(chosen) > 1:
+        persons = {picture.person_id for each in chosen for picture in each.pictures}
+        persons |= {each.answer.person.pk for each in chosen if each.answer.person}
+        persons |= {int(pk) for each in chosen for pair in each.pairs for pk in pair.split("-")}
+        rows = Person.objects.select_for_update().filter(pk__in=persons).order_by("pk")
+        list(rows.values_list("pk"))
+        lock_faces(probe for each in chosen for probe in each.probes)
+
+
+def _settle(
+    chosen: _Chosen, enrolled: Enrolled | RecognitionError | ValidationError | None
+) -> Settled:
+    if isinstance(enrolled, Exception):
+        raise enrolled
+    settled, answer = Settled(), chosen.answer
+    person = answer.person
+    if chosen.probes:
+        done = enrolled.settle() if enrolled else discard_faces(chosen.probes)
+        settled.add(len(chosen.probes), done)
+        person = done.person
+    if chosen.pictures:
+        for done in _settle_doubted(chosen.pictures, answer.action, person, answer.new):
+            settled.add(0, done)
+        settled.count += len(chosen.pictures)
+    for number in chosen.pairs:
+        settled.add(1, _settle_pair(number, answer.action, person))
+    return settled
+
+
+def _face_ids(keys: Iterable[str]) -> list[int]:
+    """Return the keys of the searched and refused faces among these cards."""
+    parts = (key.partition("-") for key in keys)
+    return [
+        int(number)
+        for kind, _dash, number in parts
+        if kind in (Kind.PROBE, Kind.FILE) and is_number(number)
+    ]
 
 
 def _parsed(keys: Sequence[str], action: str) -> defaultdict[str, list[str]]:
@@ -107,192 +216,17 @@ def _parsed(keys: Sequence[str], action: str) -> defaultdict[str, list[str]]:
     return numbers
 
 
-# Searched and refused faces
-
-
-def _faces(ids: Sequence[int], whole_group: bool) -> list[Probe]:
-    """Return the waiting faces, with those that look like the same strangers."""
+def _faces(ids: Collection[int], whole_group: bool) -> dict[int, list[Probe]]:
+    """Return those of the faces that wait, each with all that look like the same stranger if the
+    `whole_group` is settled."""
     waiting = Probe.objects.waiting()
-    found = {probe.pk: probe for probe in waiting.filter(pk__in=ids)}
-    if len(found) < len(set(ids)):
-        raise _settled_already()
-    groups = {probe.group for probe in found.values() if probe.group}
-    if whole_group and groups:
-        found |= {each.pk: each for each in waiting.filter(group__in=groups)}
-    return [found[pk] for pk in sorted(found)]
-
-
-def _settled_already() -> AlreadySettled:
-    return AlreadySettled(
-        gettext("This was settled meanwhile, or is not kept any more. Nothing was changed.")
-    )
-
-
-def discard_faces(probes: Sequence[Probe]) -> Done:
-    """Settle faces of which nothing is to become."""
-    with _discarded(probes) as done:
-        return done
-
-
-@contextmanager
-def _discarded(probes: Sequence[Probe]) -> Iterator[Done]:
-    """Discard the faces, if any, in one transaction with what the block does."""
-    with journal.changes():
-        item = enrolling.new_settlement("") if probes else None
-        if probes:
-            _mark(probes, Probe.Settled.DISCARDED, item)
-            facts = {"faces": len(probes)}
-            journal.record(journal.Action.DISCARDED, facts=enrolling.undoable(facts, item))
-        yield Done(0, item)
-
-
-def enroll_faces(
-    probes: Sequence[Probe],
-    person: Person | None,
-    new: Mapping[str, Any] | None,
-    source: str,
-) -> Done:
-    """Enrol the best of the faces as pictures of the person, or of somebody new; all are settled.
-
-    Somebody new gets what the import that brought the faces gives its new persons, where `new` says
-    nothing else. Of nearest persons who were to be reviewed it is remembered whether it was them.
-    """
-    with _enrolled(probes, person, new, source) as done:
-        return done
-
-
-@contextmanager
-def _enrolled(
-    probes: Sequence[Probe],
-    person: Person | None,
-    new: Mapping[str, Any] | None,
-    source: str,
-) -> Iterator[Done]:
-    """Do `enroll_faces`; if what the block does in the same transaction fails, take it all back."""
-    if any(not probe.picture_hash for probe in probes):
-        raise ActionRefused(gettext("This picture shows no face that could be enrolled."))
-    best = _best(probes)
-    whose = person or enrolling.create_newcomer(dict(new or {}), _file_of(probes))
-    try:
-        outcomes = _enroll(best, whose, source)
-        stored = [outcome.picture.pk for outcome in outcomes]
-    except BaseException:
-        if person is None:
-            _take_back([], whose, is_new=True)
-        raise
-    whose = outcomes[0].picture.person  # or whom that one was merged into meanwhile
-    fresh = [outcome.picture.pk for outcome in outcomes if outcome.crop]
-    try:
-        with journal.changes():
-            facts = {"pictures": stored, "is_new": person is None}
-            item = enrolling.new_settlement(str(whose), taker_pk=whose.pk, facts=facts)
-            _mark(probes, Probe.Settled.ASSIGNED, item)
-            said = _teach([probe for probe, _record in best], whose)
-            if item:
-                item.facts["feedback"] = said
-                item.pictures = len(stored)
-                item.save(update_fields=["facts", "pictures"])
-            told = {"faces": len(probes), **journal.pictures(stored)}
-            journal.record(
-                journal.Action.SETTLED, person=whose, facts=enrolling.undoable(told, item)
-            )
-            yield Done(len(stored), item, whose)
-    except Exception:
-        _take_back(fresh, whose, is_new=person is None)
-        raise
-
-
-def _file_of(probes: Sequence[Probe]) -> ImportFile | None:
-    """Return the file of an import of which the first of the faces is, that is from one."""
-    files = ImportFile.objects.filter(probe_pk__in=[probe.pk for probe in probes])
-    return files.select_related("job").order_by("pk").first()
-
-
-def _best(probes: Sequence[Probe]) -> list[tuple[Probe, dict[str, Any] | None]]:
-    """Return the best faces with their records: fewest doubts, then the widest; no picture twice."""
-
-    def rank(face: tuple[Probe, dict[str, Any] | None]) -> tuple[int, float]:
-        quality = (face[1] or {}).get("quality") or {}
-        return len(quality.get("reasons", ())), -(quality.get("width") or 0.0)
-
-    once = {probe.picture_hash: probe for probe in probes}.values()
-    return sorted(((probe, read_record(probe)) for probe in once), key=rank)[:MOST_ENROLLED]
-
-
-def _enroll(
-    faces: Sequence[tuple[Probe, dict[str, Any] | None]], person: Person, source: str
-) -> list[Outcome]:
-    outcomes = []
-    for is_detected in (True, False):
-        uploads = [
-            Upload(
-                person.person_id,
-                f"inbox-{probe.pk}.jpg",
-                read_face(probe),
-                key=f"inbox-{probe.pk}-{person.pk}",
-                face=record,
-            )
-            for probe, record in faces
-            if bool(record) is is_detected
-        ]
-        if uploads:
-            outcomes += enrolling.enroll_pictures(
-                uploads, source=source, use_face_detection=is_detected
-            )
-    accepted = [outcome for outcome in outcomes if outcome.face_image]
-    if not accepted:
-        raise next(outcome.error for outcome in outcomes if outcome.error)
-    return accepted
-
-
-def _mark(probes: Sequence[Probe], settled_as: str, item: TrashItem | None) -> None:
-    """Mark the faces as settled, in the caller's transaction. Raise `AlreadySettled`.
-
-    With nothing to undo they are deleted.
-    """
-    ids = [probe.pk for probe in probes]
-    rows = Probe.objects.select_for_update().filter(pk__in=ids, settled_at=None).order_by("pk")
-    if len(list(rows.values_list("pk", flat=True))) < len(ids):
-        raise _settled_already()
-    marked = Probe.objects.filter(pk__in=ids)
-    if item is None:
-        marked.delete()
-        return
-    marked.update(
-        settled_at=timezone.now(),
-        settled_as=settled_as,
-        settled_by=journal.current_author().who[:150],
-        settled_in=item.pk,
-    )
-
-
-def _teach(probes: Sequence[Probe], person: Person) -> list[int]:
-    """Remember of the nearest person whether it was them, where a search was not sure."""
-    said = []
-    nearest = Person.objects.in_bulk({each.person_id for each in probes if each.person_id})
-    for probe in probes:
-        near = nearest.get(probe.person_id or 0)
-        if near is None or probe.similarity is None or not probe.model:
-            continue
-        if near == person:
-            verdict = Verdict.CONFIRMED
-        elif probe.decision == Decision.REVIEW:
-            verdict = Verdict.REJECTED
-        else:
-            continue
-        feedback = give_feedback(
-            probe, near, verdict, similarity=probe.similarity, decision=probe.decision
-        )
-        said.append(feedback.pk)
-    return said
-
-
-def _take_back(pictures: list[int], person: Person, *, is_new: bool) -> None:
-    """Erase what was enrolled for an act that failed after it, or that somebody else was faster with."""
-    if pictures:
-        enrolling.erase_pictures(person, pictures)
-    if is_new:
-        enrolling.erase_person(person)
+    found = {probe.pk: probe for probe in waiting.filter(pk__in=ids)} if ids else {}
+    groups: dict[int | None, list[Probe]] = defaultdict(list)
+    wanted = {probe.group for probe in found.values() if probe.group}
+    if whole_group and wanted:
+        for probe in waiting.filter(group__in=wanted):
+            groups[probe.group].append(probe)
+    return {pk: groups.get(probe.group) or [probe] for pk, probe in found.items()}
 
 
 # Doubted pictures
@@ -308,7 +242,7 @@ def _doubted(ids: Sequence[int]) -> list[FaceImage]:
     pictures = FaceImage.objects.filter(pk__in=doubted).select_related("person")
     found = list(pictures.order_by("pk"))
     if len(found) < len(set(ids)):
-        raise _settled_already()
+        raise settled_already()
     return found
 
 
@@ -328,14 +262,36 @@ def _settle_doubted(
                 by_person[picture.person].append(picture.pk)
             return [enrolling.delete_pictures(each, own) for each, own in by_person.items()]
         if person is not None:
-            return [enrolling.move_pictures(ids, person)]
-        details = dict(new or {})
-        done = enrolling.move_to_new_person(
-            ids, details.pop("person_id"), name=details.pop("name", "")
-        )
-        if any(details.values()):
-            enrolling.change_person(done.owner, **details)
+            done = enrolling.move_pictures(ids, person)
+        else:
+            details = dict(new or {})
+            done = enrolling.move_to_new_person(
+                ids, details.pop("person_id"), name=details.pop("name", "")
+            )
+            if any(details.values()):
+                enrolling.change_person(done.owner, **details)
+        _dismiss_seen(ids, done)
         return [done]
+
+
+def _dismiss_seen(ids: Sequence[int], done: Done) -> None:
+    """Dismiss the doubts about what was seen by whoever said whose the moved pictures are.
+
+    Those that compare it with other pictures of the person arise when it is judged, after the move.
+    """
+    who, pictures = journal.current_author().who[:150], FaceImage.objects.filter(pk__in=ids)
+    seen = Doubt.objects.filter(face_image__in=ids).exclude(code__in=Doubt.Resemblance)
+    if done.undo:
+        done.undo.facts["doubts"] = list(seen.values_list("pk", flat=True))
+        done.undo.save(update_fields=["facts"])
+    dismiss_doubts(pictures, who, but=Doubt.Resemblance.values)
+
+    def dismiss_what_follows() -> (
+        None
+    ):  # no partial: when one fails, Django 5.2 drops the hooks after it
+        dismiss_doubts(pictures, who, but=UNSEEN)
+
+    transaction.on_commit(dismiss_what_follows, robust=True)
 
 
 def _dismiss(pictures: QuerySet[FaceImage], ids: Sequence[int]) -> Done:
@@ -365,7 +321,7 @@ def _dismiss(pictures: QuerySet[FaceImage], ids: Sequence[int]) -> Done:
 def _settle_pair(number: str, action: str, kept: Person | None) -> Done:
     known = pair_cases().get(number)
     if known is None:
-        raise _settled_already()
+        raise settled_already()
     ids, _case = known
     persons = Person.objects.in_bulk(ids)
     first, second = (persons[pk] for pk in ids)
@@ -381,7 +337,7 @@ def _settle_pair(number: str, action: str, kept: Person | None) -> Done:
             defaults={"username": journal.current_author().who[:150]},
         )
         if not is_new:
-            raise _settled_already()
+            raise settled_already()
         item = enrolling.new_settlement(f"{first}, {second}", facts={"pairs": [pair.pk]})
         journal.record(
             journal.Action.KEPT_APART,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -81,12 +81,12 @@ def judge(pictures: Iterable[int]) -> None:
         logger.exception("Pictures %s were not judged: 'manage.py reindex' does it", ids)
 
 
-def dismiss_doubts(pictures: QuerySet[FaceImage], by: str) -> int:
-    """Dismiss the open doubts of these pictures and return how many there were.
+def dismiss_doubts(pictures: QuerySet[FaceImage], by: str, *, but: Collection[str] = ()) -> int:
+    """Dismiss the open doubts of these pictures, `but` those with these codes; return how many.
 
     A dismissed doubt is raised again only when its evidence changes.
     """
-    doubts = Doubt.objects.filter(face_image__in=pictures.values("pk"))
+    doubts = Doubt.objects.filter(face_image__in=pictures.values("pk")).exclude(code__in=but)
     with journal.changes():
         of_whom = FaceImage.objects.filter(doubts__in=doubts).distinct().order_by("pk")
         by_person: defaultdict[Person, list[int]] = defaultdict(list)

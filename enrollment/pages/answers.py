@@ -21,7 +21,7 @@ from django.views.decorators.http import require_POST, require_safe
 from enrollment import inbox
 from enrollment.exceptions import AnswerNotFound, FaceGone
 from enrollment.gallery import hits_again, note_shown_again, person_named
-from enrollment.inbox import Remembered, Verdict, feedback_on, take_back_feedback
+from enrollment.inbox import Remembered, Verdict, Word, feedback_on, take_back_feedback
 from enrollment.models import FaceImage, Person, Probe, SearchAnswer, TrashItem
 from enrollment.pages.forms import SearchForm
 from enrollment.pages.people_forms import NewFaceForm
@@ -190,14 +190,15 @@ def _reject(request: HttpRequest, probe: Probe) -> None:
 def _judge(request: HttpRequest, probe: Probe, verdict: str) -> None:
     _require(request, Act.CHANGE_PICTURES)
     shown = _chosen_hit(request, probe)
-    inbox.give_feedback(
+    word = Word(
         probe,
         shown.hit.person,
         verdict,
-        similarity=shown.similarity,
+        shown.similarity,
         face_image=shown.hit.face_image,
         decision=shown.decision,
     )
+    inbox.give_feedback([word])
     if verdict == Verdict.CONFIRMED:
         text = gettext("Remembered: this is %(person)s.")
     else:

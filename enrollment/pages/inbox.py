@@ -21,7 +21,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from enrollment import enrolling, inbox
 from enrollment.gallery import person_meant
-from enrollment.inbox import Action, Card, Filters, Settled
+from enrollment.inbox import Action, Answer, Card, Filters, Settled
 from enrollment.models import Person, TrashItem
 from enrollment.pages.inbox_cards import OF_PERSONS, shown_cards
 from enrollment.pages.inbox_forms import SiftForm
@@ -102,67 +102,71 @@ def _act(request: HttpRequest) -> bool:
         desk.acts.append({"keys": keys})
         messages.success(request, gettext("Skipped."))
     else:
-        answers = _likeliest(request, keys) if act == "likeliest" else {(act, person): keys}
-        is_done = bool(answers) and _settle_each(request, desk, answers)
+        likely = act == "likeliest"
+        answers = _likeliest(request, keys) if likely else _chosen(request, keys, act, person)
+        is_done = bool(answers) and _settle(request, desk, answers)
     desk.keep(request)
     return is_done
 
 
-def _likeliest(request: HttpRequest, keys: Sequence[str]) -> dict[tuple[str, str], list[str]]:
-    """Return the cards by what is likeliest for each: the action, and the key of the person."""
-    answers: dict[tuple[str, str], list[str]] = {}
+def _likeliest(request: HttpRequest, keys: Sequence[str]) -> list[Answer]:
+    """Return what is likeliest for each card, one answer for those of which it is the same."""
+    shown = inbox.cards_of(keys, searchable_by(request))
     for key in keys:
-        try:
-            found = inbox.card(key, searchable_by(request))
-        except RecognitionError as error:
-            messages.error(request, error.message)
-            continue
-        whom = found.candidates[0].person.pk if found.candidates else None
+        if key not in {each.key for each in shown}:
+            messages.error(request, inbox.card_not_found(key).message)
+    together: dict[tuple[Action, Person | None], list[str]] = {}
+    for each in shown:
+        whom = each.candidates[0].person if each.candidates else None
         # Of somebody new nobody said what they are called.
-        lacks = found.likeliest in OF_PERSONS and whom is None
-        if lacks or found.likeliest in (None, Action.NEW):
+        lacks = each.likeliest in OF_PERSONS and whom is None
+        if lacks or each.likeliest in (None, Action.NEW):
             text = gettext("No answer is likely here, so this card was left: %(why)s")
-            messages.error(request, text % {"why": found.why})
+            messages.error(request, text % {"why": each.why})
             continue
-        person = str(whom) if found.likeliest in OF_PERSONS else ""
-        answers.setdefault((str(found.likeliest), person), []).append(key)
-    return answers
+        person = whom if each.likeliest in OF_PERSONS else None
+        together.setdefault((each.likeliest, person), []).append(each.key)
+    return [Answer(some, action, person) for (action, person), some in together.items()]
 
 
-def _settle_each(
-    request: HttpRequest, desk: Desk, answers: dict[tuple[str, str], list[str]]
-) -> bool:
-    """Settle the cards with these answers, which count as one act, and say what was done."""
-    settled: list[tuple[str, Settled]] = []
-    keys: list[str] = []
-    for (act, person), some in answers.items():
-        try:
-            settled.append((act, _settle(request, some, act, person)))
-            keys += some
-        except RecognitionError as error:
-            messages.error(request, error.message)
-        except ValidationError as error:
-            messages.error(request, " ".join(error.messages))
-    for act, each in settled:
-        messages.success(request, _in_words(act, each))
-    if settled:
-        items = [item.pk for _act, each in settled for item in each.undo]
-        desk.acts.append({"keys": keys, "items": items})
-    return len(settled) == len(answers)
+def _chosen(request: HttpRequest, keys: Sequence[str], act: str, person: str) -> list[Answer]:
+    """Return the answer that the form names; none after saying what is wrong with it."""
+    try:
+        action = _action(act)
+        if action in OF_PERSONS:
+            whom = _person(person, request.POST.get("person_id", ""))
+            return [Answer(keys, action, whom)]
+    except RecognitionError as error:
+        messages.error(request, error.message)
+        return []
+    except ValidationError as error:
+        messages.error(request, " ".join(error.messages))
+        return []
+    new = {name: request.POST.get(name, "") for name in ("person_id", "name")}
+    return [Answer(keys, action, new=new if action == Action.NEW else None)]
 
 
-def _settle(request: HttpRequest, keys: list[str], act: str, person: str) -> Settled:
-    action = _action(act)
-    for key in keys:
-        for needed in acts_to_settle(key, action):
+def _settle(request: HttpRequest, desk: Desk, answers: Sequence[Answer]) -> bool:
+    """Settle the cards by these answers, which count as one act, and say what was done."""
+    for answer in answers:
+        for needed in {act for key in answer.keys for act in acts_to_settle(key, answer.action)}:
             if not may(request, needed):
                 raise PermissionDenied(lacking_permission(needed))
-    options: dict[str, Any] = {"whole_group": "one" not in request.POST}
-    if action in OF_PERSONS:
-        options["person"] = _person(person, request.POST.get("person_id", ""))
-    elif action == Action.NEW:
-        options["new"] = {name: request.POST.get(name, "") for name in ("person_id", "name")}
-    return inbox.settle(keys, action, **options)
+    keys: list[str] = []
+    items: list[int] = []
+    done = inbox.settle_each(answers, whole_group="one" not in request.POST)
+    for answer, settled in zip(answers, done, strict=True):
+        if isinstance(settled, RecognitionError):
+            messages.error(request, settled.message)
+        elif isinstance(settled, ValidationError):
+            messages.error(request, " ".join(settled.messages))
+        else:
+            messages.success(request, _in_words(answer.action, settled))
+            keys += answer.keys
+            items += [item.pk for item in settled.undo]
+    if keys:
+        desk.acts.append({"keys": keys, "items": items})
+    return not any(isinstance(each, Exception) for each in done)
 
 
 def _action(act: str) -> Action:

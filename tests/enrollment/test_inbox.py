@@ -13,10 +13,11 @@ from django.utils import timezone
 from enrollment import enrolling, inbox, journal, upkeep
 from enrollment.exceptions import ActionRefused, AlreadySettled, CardNotFound, PictureNotFound
 from enrollment.gallery import compared_weights
-from enrollment.inbox import Action, Filters, settling
+from enrollment.inbox import Action, Answer, Filters, assigning
 from enrollment.inbox.groups import group_of
 from enrollment.judging import examine_and_keep
 from enrollment.models import (
+    Calibration,
     DistinctPair,
     Doubt,
     Examination,
@@ -127,14 +128,14 @@ def test_whoever_is_slower_changes_nothing(api, keeping, photos, monkeypatch):
     set_thresholds(0.9999, 0.9998)
     search(api, photos[BIA, 0])
     (key,) = keys()
-    enrol = settling._enroll
+    enrol = assigning._enroll
 
     def overtaken(*args):
         outcomes = enrol(*args)
         inbox.discard_faces(list(Probe.objects.all()))
         return outcomes
 
-    monkeypatch.setattr(settling, "_enroll", overtaken)
+    monkeypatch.setattr(assigning, "_enroll", overtaken)
     with pytest.raises(AlreadySettled):
         inbox.settle([key], "new", new={"person_id": "bia"})
     assert list(Person.objects.values_list("person_id", flat=True)) == ["ana"]
@@ -208,6 +209,42 @@ def test_assigning_what_was_to_be_reviewed_teaches(api, keeping, photos):
     assert not Feedback.objects.exists() and not Probe.objects.filter(person=ana).exists()
 
 
+def test_whoever_assigns_a_face_has_seen_it_but_not_whom_else_it_is_like(api, keeping, photos):
+    set_thresholds(0.9999, 0.9998)
+    ana = enroll("ana", photos[ANA, 0], use_face_detection=True).person
+    cal = enroll("cal", photos[CAL, 0], use_face_detection=True).person
+    search(api, photos[BIA, 0])
+    assert inbox.settle(keys(), "assign", person=ana).pictures == 1
+    doubt = Doubt.with_dismissed.get()
+    assert doubt.code == "unlike_own_pictures" and doubt.dismissed_at and keys() == []
+    line = JournalEntry.objects.get(action="doubts_dismissed")
+    assert line.facts["pictures"] == [doubt.face_image_id]
+    search(api, photos[CAL, 1])
+    (key,) = keys("probe")
+    Calibration.objects.update(match=0.98, review=0.97)
+    inbox.settle([key], "assign", person=ana)
+    (card,) = inbox.cards(limit=5)
+    assert card.kind == "doubt" and card.candidates[0].person == cal
+
+
+def test_what_fails_of_several_answers_keeps_none_of_the_others(api, keeping, photos):
+    ana = enroll("ana", photos[ANA, 0], use_face_detection=True).person
+    cal = enroll("cal", photos[CAL, 0], use_face_detection=True).person
+    set_thresholds(0.9999, 0.9998)
+    search(api, photos[BIA, 0])
+    search(api, photos[ANA, 1])
+    one, other = keys("probe")
+    answers = [Answer([one], "assign", cal), Answer(["probe-1"], "assign", ana)]
+    answers.append(Answer([other], "assign", ana))
+    first, second, third = inbox.settle_each(answers)
+    assert isinstance(second, AlreadySettled) and keys("probe") == []
+    assert [first.person, third.person] == [cal, ana] and first.undo != third.undo
+    lines = JournalEntry.objects.filter(action="settled").order_by("number")
+    assert [line.facts["faces"] for line in lines] == [1, 1]
+    enrolling.undo(first.undo[0])
+    assert keys("probe") == [one] and ana.face_images.count() == 2
+
+
 def test_what_is_discarded_comes_back_for_an_hour(api, keeping, photos, settings):
     enroll("ana", photos[ANA, 0], use_face_detection=True)
     set_thresholds(0.9999, 0.9998)
@@ -241,8 +278,12 @@ def test_doubts_are_confirmed_moved_and_undone(db):
     assert keys() == [] and inbox.count(Filters()) == 0
     enrolling.undo(item)
     assert keys() == [first.key, second.key]
+    Doubt.objects.create(face_image=picture, code="small", given=3, expected=10)
     settled = inbox.settle([first.key], "assign", person=bia)
     assert FaceImage.objects.get(pk=picture.pk).person == bia and settled.pictures == 1
+    assert not picture.doubts.filter(code="small").exists()  # whoever moved it has seen it
+    enrolling.undo(settled.undo[0])
+    assert picture.doubts.filter(code="small").exists()
     with pytest.raises(ActionRefused, match="merge"):
         inbox.settle([second.key], "merge", person=ana)
     with pytest.raises(CardNotFound):
