@@ -14,12 +14,13 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from enrollment import journal
+from enrollment.admin.dates import DatedAdmin
 from enrollment.gallery import holds_words
 from enrollment.models import JournalEntry, Person
 
 
 @admin.register(JournalEntry)
-class JournalEntryAdmin(admin.ModelAdmin):
+class JournalEntryAdmin(DatedAdmin):
     list_display = ["at", "sentence", "who", "channel", "address"]
     list_filter = ["action", "kind", "channel", "at"]
     list_per_page = 50

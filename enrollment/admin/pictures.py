@@ -21,6 +21,7 @@ from django.utils.translation import gettext_lazy as _
 
 from enrollment import enrolling, journal
 from enrollment.admin.common import GalleryAdmin, thumbnail
+from enrollment.admin.dates import DatedAdmin
 from enrollment.admin.states import SyncState, badge, is_doubtful, picture_badges, sync_state
 from enrollment.gallery import data_uri, read_picture
 from enrollment.judging import dismiss_doubts
@@ -199,7 +200,7 @@ def _having(pictures: QuerySet[FaceImage], **embedding: Any) -> QuerySet[FaceIma
 
 
 @admin.register(FaceImage)
-class FaceImageAdmin(GalleryAdmin):
+class FaceImageAdmin(GalleryAdmin, DatedAdmin):
     list_display = ["thumbnail", "__str__", "person_link", "states", "source", "created_at"]
     list_display_links = ["__str__"]
     list_filter = [

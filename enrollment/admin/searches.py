@@ -16,6 +16,7 @@ from import_export import fields, resources
 from import_export.admin import ExportMixin
 
 from enrollment.admin.common import CsvAndJson, FindsPersons
+from enrollment.admin.dates import DatedAdmin
 from enrollment.admin.states import decision_badge
 from enrollment.models import SearchEntry
 
@@ -33,7 +34,7 @@ class SearchEntryResource(resources.ModelResource):
 
 
 @admin.register(SearchEntry)
-class SearchEntryAdmin(FindsPersons, CsvAndJson, ExportMixin, admin.ModelAdmin):
+class SearchEntryAdmin(FindsPersons, CsvAndJson, ExportMixin, DatedAdmin):
     resource_classes = [SearchEntryResource]
     list_display = ["created_at", "result", "person_link", "percent", "answers", "who", "channel"]
     list_filter = ["decision", "channel", "model", "created_at"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from django.conf import settings
@@ -68,9 +68,11 @@ class MonthOfMatches:
 def matches_by_month(months: int) -> list[MonthOfMatches]:
     """Return the last months in which a match was shown or something said, newest first."""
     first = timezone.localdate().replace(day=1)
+    firsts = [first]
     for _month in range(months - 1):
         first = (first - timedelta(days=1)).replace(day=1)
-    said = Feedback.objects.filter(created_at__date__gte=first)
+        firsts.append(first)
+    said = Feedback.objects.filter(created_at__gte=_midnight(first))
     match = Q(decision=Decision.MATCH)
     rows = _by_month(
         said,
@@ -78,9 +80,14 @@ def matches_by_month(months: int) -> list[MonthOfMatches]:
         rejected=Count("pk", match & Q(verdict=REJECTED)),
         missed=Count("pk", ~match & Q(verdict=CONFIRMED)),
     )
-    shown = SearchEntry.objects.filter(match, created_at__date__gte=first)
-    for month, counts in _by_month(shown, shown=Count("pk")).items():
-        rows.setdefault(month, {}).update(counts)
+    shown, end = SearchEntry.objects.filter(match), None
+    for month in firsts:  # by the index, as the log may hold millions of rows
+        searches = shown.filter(created_at__gte=_midnight(month))
+        if end:
+            searches = searches.filter(created_at__lt=_midnight(end))
+        if count := searches.count():
+            rows.setdefault(month, {})["shown"] = count
+        end = month
     logged_since = timezone.localdate() - timedelta(days=settings.SEARCH_LOG_DAYS)
     for month, counts in rows.items():
         if month < logged_since:
@@ -88,6 +95,10 @@ def matches_by_month(months: int) -> list[MonthOfMatches]:
         elif settings.SEARCH_LOG_DAYS:
             counts.setdefault("shown", 0)
     return [MonthOfMatches(month, **rows[month]) for month in sorted(rows, reverse=True)]
+
+
+def _midnight(day: date) -> datetime:
+    return timezone.make_aware(datetime(day.year, day.month, day.day))
 
 
 def _by_month(rows: QuerySet[Any], **counts: Count) -> dict[date, dict[str, Any]]:

@@ -135,10 +135,11 @@ class FaceEmbedding(DurablyDeleted):
             )
         ]
         indexes = [
-            models.Index(fields=["model", "fingerprint"], name="embedding_weights"),
-            # Without it, counting computed embeddings reads all vectors.
+            # Without it, counting computed embeddings reads all vectors. No index begins with model or
+            # fingerprint: nearly all rows have the same, and SQLite, which takes two columns of an index for
+            # telling, would look for the embeddings of one person among those of all.
             models.Index(
-                fields=["model", "fingerprint"],
+                fields=["face_image", "model", "fingerprint"],
                 condition=models.Q(vector__isnull=False),
                 name="embedding_computed",
             ),

@@ -44,9 +44,7 @@ class SearchEntry(models.Model):
         help_text=_("Empty: nobody was found, or the person was deleted since."),
     )
     similarity = models.FloatField(_("similarity"), null=True)
-    decision = models.CharField(
-        _("decision"), max_length=10, choices=DECISION_LABELS, blank=True, db_index=True
-    )
+    decision = models.CharField(_("decision"), max_length=10, choices=DECISION_LABELS, blank=True)
     answers = models.PositiveIntegerField(
         _("pictures answered"), help_text=_("How many enrolled pictures the answer named.")
     )
@@ -58,6 +56,7 @@ class SearchEntry(models.Model):
         verbose_name = _("search")
         verbose_name_plural = _("searches")
         ordering = ["-pk"]
+        indexes = [models.Index(fields=["decision", "created_at"], name="search_decisions")]
 
     def __str__(self) -> str:
         return f"{self.username} {self.created_at:%Y-%m-%d %H:%M}"

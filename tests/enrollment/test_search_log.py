@@ -6,16 +6,18 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
+from enrollment.admin.dates import DatedQuerySet
 from enrollment.enrolling import corrections
 from enrollment.models import Person, SearchEntry
 from enrollment.upkeep import backlog
@@ -201,3 +203,29 @@ def test_administrators_read_the_log_and_operators_do_not(group, status):
     browser.force_login(user)
     assert browser.get(LOG).status_code == status
     assert ("Last searches" in browser.get("/admin/").content.decode()) is (status == 200)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Sao_Paulo"])
+def test_days_above_a_long_list_are_looked_up_and_not_collected_from_its_rows(settings, zone):
+    settings.TIME_ZONE = zone
+    days = ["2024-02-29 23:30", "2024-03-01 00:30", "2025-12-31 12:00", "2026-01-01 01:00"]
+    times = [datetime.fromisoformat(f"{day}+00:00") for day in (*days, *days)]
+    SearchEntry.objects.bulk_create(SearchEntry(created_at=at, answers=0) for at in times)
+    rows = DatedQuerySet(SearchEntry)
+    for kind in ("year", "month", "day"):
+        expected = list(SearchEntry.objects.datetimes("created_at", kind))
+        with CaptureQueriesContext(connection) as asked:
+            assert rows.datetimes("created_at", kind) == expected
+        assert len(asked) == len(expected) + 1
+        assert not any("DISTINCT" in query["sql"] for query in asked)
+    of_2024 = rows.filter(created_at__year=2024)
+    assert of_2024.datetimes("created_at", "month", "DESC") == list(
+        SearchEntry.objects.filter(created_at__year=2024).datetimes("created_at", "month", "DESC")
+    )
+
+
+@pytest.mark.parametrize("name", ["faceimage", "journalentry", "searchentry"])
+def test_long_lists_take_their_days_from_an_index(admin, entry, name):
+    with CaptureQueriesContext(connection) as asked:
+        assert admin.get(reverse(f"admin:enrollment_{name}_changelist")).status_code == 200
+    assert not any("_trunc(" in query["sql"] or "DATE_TRUNC" in query["sql"] for query in asked)

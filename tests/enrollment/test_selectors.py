@@ -139,3 +139,17 @@ def test_counting_reads_no_vectors(row):
     plan = Weights(row.model, row.fingerprint).rows.order_by().values("pk").explain()
     if connection.vendor == "sqlite":
         assert "embedding_computed" in plan
+
+
+def test_embeddings_of_a_person_are_found_without_reading_all(row):
+    rows = Weights(row.model, row.fingerprint).rows
+    asked = (
+        rows.filter(face_image__in=[1, 2, 3, 4]),
+        rows.filter(face_image__person=1),
+        rows.filter(face_image__person__in=[1, 2]),
+        rows.filter(pk__in=[1, 2, 3, 4]),
+    )
+    for found in asked:
+        plan = found.explain()
+        if connection.vendor == "sqlite":
+            assert "(model=?" not in plan, plan
