@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from django.core.management import get_commands
 
 from faceproject import __version__
@@ -52,6 +53,18 @@ def test_commands_exist() -> None:
     }
     known = get_commands()
     assert [each for each in named if each[0] not in known] == []
+
+
+@pytest.mark.parametrize("name", ["README", "docs/gallery", "docs/operators"])
+def test_both_languages_have_the_same_parts(name: str) -> None:
+    """The same headings, lists, rows of tables, examples and pictures in the same order."""
+    english, portuguese = (
+        re.findall(
+            r"^(?:#+|-|\d\.|\||```|!\[)", (ROOT / f"{name}{part}.md").read_text(), re.MULTILINE
+        )
+        for part in ("", ".pt-BR")
+    )
+    assert english == portuguese
 
 
 def test_both_readmes_tell_the_same_commands_and_figures() -> None:
