@@ -106,6 +106,7 @@ NOT_RUN = {
             "script/manage watch FOLDER",
             "script/manage watch PASTA",
             "script/manage watch FOLDER --legal-basis 'consent of 2026-11-27' --keep-until 2099-12-31 --purpose door",
+            "script/manage watch PASTA --legal-basis 'consentimento de 2026-11-27' --keep-until 2099-12-31 --purpose door",
         ),
         "runs until it is stopped; tests/enrollment/test_watch.py",
     ),
