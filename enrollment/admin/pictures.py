@@ -149,7 +149,7 @@ class PictureStateFilter(admin.SimpleListFilter):
 
 
 class ModelFilter(admin.SimpleListFilter):
-    title = _("searchable with the model")
+    title = _("model that finds it")
     parameter_name = "model"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:

@@ -144,22 +144,15 @@ def person_badges(person: Person) -> SafeString:
 
 
 def picture_badges(picture: FaceImage) -> SafeString:
-    """Return the badges of a picture: the state of its embeddings, and its doubts.
+    """Return the badges of a picture: the worst state of its embeddings, and its doubts.
 
-    If all are indexed one badge says so, else each model has its own. Prefetch embeddings and
-    doubts.
+    The tooltip names the models and what hinders them. Prefetch embeddings and doubts.
     """
     rows = picture.embeddings.all()
-    if not rows:
-        badges = [badge(SyncState.PENDING, gettext("not searchable yet"))]
-    elif {(row.status, row.error) for row in rows} == {(Status.INDEXED, "")}:
-        names = ", ".join(row.model for row in rows)
-        badges = [badge(Status.INDEXED, Status.INDEXED.label, names)]
-    else:
-        badges = [
-            badge(row.status, f"{row.model}: {row.get_status_display()}", row.error_message)
-            for row in rows
-        ]
+    states = {row.status for row in rows} or {Status.PENDING}
+    worst = next(s for s in (Status.FAILED, Status.PENDING, Status.INDEXED) if s in states)
+    told = [f"{row.model}: {row.get_status_display()}. {row.error_message}" for row in rows]
+    badges = [badge(worst, worst.label, "\n".join(told))]
     if reasons := " ".join(doubt.message for doubt in picture.doubts.all()):
         badges.append(badge("doubtful", gettext("doubtful"), reasons))
     if picture.judged_at is None:

@@ -59,9 +59,19 @@ def test_pages_lead_to_their_part(local):
     known = {name: ids(local, f"/help/{name}", "en") for name in CHAPTERS}
     paths = ["/", "/compare", "/inbox/", "/people/", "/people/new", f"/people/{person.pk}/"]
     paths += [f"/people/{name}" for name in ("doubts", "audit", "trash", "import")]
+    paths += ["/imports/"]
     told = set()
     for path in paths:
         (link,) = re.findall(r'href="/help/(\w+)(?:#([\w-]+))?"', local.get(path).text)
         assert link[1] in known[link[0]], path
         told.add(link)
     assert len(told) >= 7
+
+
+def test_the_admin_leads_to_help(admin_client):
+    known = ids(admin_client, "/help/gallery", "en")
+    for path in ("", "enrollment/trashitem/", "enrollment/faceimage/"):
+        (part,) = re.findall(
+            r'href="/help/gallery#?([^"]*)"', admin_client.get(f"/admin/{path}").text
+        )
+        assert part in known | {""} and bool(part) == bool(path)
