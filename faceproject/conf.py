@@ -76,7 +76,7 @@ class ProjectSettings:
         8000, "Port to listen at; `0` takes a free one and prints it.", least=0, most=65_535
     )
     threads: int = setting(
-        8, "Requests that are worked on at the same time. More wait their turn.", least=1, most=256
+        16, "Requests that are worked on at the same time. More wait their turn.", least=1, most=256
     )
     allowed_hosts: tuple[str, ...] = setting(
         (),
