@@ -165,7 +165,10 @@ def test_cuda_without_a_driver(recognition, device, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "value", "known"),
-    [("NO_FACE_POLICY", "ignore", "embed, error"), ("MILVUS_INDEX", "IVF", "FLAT, HNSW")],
+    [
+        ("NO_FACE_POLICY", "ignore", "embed, error"),
+        ("MILVUS_INDEX", "IVF", "AUTO, FLAT, SCANN, HNSW"),
+    ],
 )
 def test_unknown_choice(recognition, name, value, known):
     recognition(**{name: value})

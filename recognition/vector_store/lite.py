@@ -70,7 +70,7 @@ class LiteVectorStore(VectorStore):
     ) -> None:
         self._folder = Path(folder)
         self._index = index
-        self._memory = memory if index.kind == "FLAT" else 0
+        self._memory = 0 if index.kind == "HNSW" else memory
         # Written by the thread with the lock, read by searches. None: the partition is too large.
         self._resident: dict[str, ResidentVectors | None] = {}
         # Milvus Lite allows one writer, and a search during a flush would miss the rows being flushed.

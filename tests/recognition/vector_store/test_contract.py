@@ -241,6 +241,24 @@ def test_graph_finds_more_than_it_looks_at(graph_store: VectorStore, uri: str) -
     assert len(hits) > 150
 
 
+def test_index_is_exact_in_milvus_lite_and_compares_codes_on_a_server(
+    store: VectorStore, uri: str, request: pytest.FixtureRequest
+) -> None:
+    rows = make_rows(300)
+    store.upsert("a", rows)
+    vectors = np.stack([row.embedding for row in rows])
+    for limit in (10, 250):
+        (hits,) = store.search("a", vectors[7][None], limit)
+        expected = np.argsort(-(vectors @ vectors[7]))[:limit] + 1
+        assert {hit.id for hit in hits} == set(expected.tolist())
+    store.close()
+    kind, built_with = index_at(uri)
+    if request.node.callspec.params["uri"] == "milvus server":
+        assert (kind, built_with["nlist"], built_with["with_raw_data"]) == ("SCANN", 64, True)
+    else:
+        assert (kind, built_with) == ("IVF_FLAT", {"nlist": 1})
+
+
 def test_index_of_an_existing_collection_stays_until_rebuilt(
     graph_store: VectorStore, uri: str
 ) -> None:
