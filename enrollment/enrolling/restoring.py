@@ -193,6 +193,23 @@ def _restore_doubts(doubts: Mapping[int, Doubt]) -> None:
     )
 
 
+def restore_resemblances(item: TrashItem) -> None:
+    """Restore the doubts that a move or merge settled: of pictures that had come to one person."""
+    rows = [row for row in from_lines(item.facts.get("resemblances", "")) if isinstance(row, Doubt)]
+    pictures = {row.face_image_id for row in rows}
+    there = list(Doubt.with_dismissed.filter(face_image__in=pictures))
+    _restore_doubts(
+        {
+            row.pk: row
+            for row in rows
+            if not any(
+                each.face_image_id == row.face_image_id and each.has_evidence_of(row)
+                for each in there
+            )
+        }
+    )
+
+
 def relink(item: TrashItem) -> None:
     """Give persons who are there again the log's entries about them, and covers that are."""
     for person, entries in item.facts.get("searches", ()):

@@ -75,13 +75,16 @@ def put_away(item: TrashItem, persons: Sequence[Person], pictures: QuerySet[Face
 
 
 def keep_owners(item: TrashItem, pictures: QuerySet[FaceImage]) -> None:
-    """Note in the item whose the pictures are, before they are moved."""
+    """Note in the item whose the pictures are, and whom they resemble, before they are moved."""
     owners = list(pictures.order_by("pk").values_list("pk", "person"))
     TrashedPart.objects.bulk_create(
         TrashedPart(item=item, picture_pk=picture, person_pk=owner) for picture, owner in owners
     )
     covers = Person.objects.filter(cover__in=pictures.values("pk")).values_list("pk", "cover")
-    item.facts |= {"covers": list(covers)}
+    ids = [picture for picture, _owner in owners]
+    named = Doubt.with_dismissed.filter(Q(face_image__in=ids) | Q(other__in=ids))
+    doubts = named.filter(code__in=Doubt.Resemblance).order_by("pk")
+    item.facts |= {"covers": list(covers), "resemblances": as_lines(doubts)}
     item.pictures = len(owners)
     item.save(update_fields=["facts", "pictures"])
 
@@ -99,7 +102,8 @@ def keep_merged(item: TrashItem, persons: Sequence[Person]) -> None:
         }
         for person in persons
     }
-    item.facts = {"searches": searches_of(theirs), "of": theirs}
+    resemblances = item.facts["resemblances"]
+    item.facts = {"searches": searches_of(theirs), "of": theirs, "resemblances": resemblances}
 
 
 def searches_of(persons: Iterable[int]) -> list[list[Any]]:

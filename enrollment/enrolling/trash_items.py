@@ -86,7 +86,7 @@ def new_settlement(label: str, **values: Any) -> TrashItem | None:
     """Store an item that takes back what was settled in the inbox; return None with `TRASH_DAYS=0`.
 
     `facts` are keys: the `pictures` enrolled for faces (with `is_new`: of somebody new), dismissed
-    `doubts`, `pairs` said to be two, and `feedback` remembered with it. Faces name the item
+    `doubts` (of the `doubted` pictures, all `dismissed_at` one time), `pairs` said to be two, and `feedback` remembered with it. Faces name the item
     themselves.
     """
     return new_item(Kind.SETTLED, label, **values)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext
 
@@ -21,6 +21,7 @@ from enrollment.enrolling.restoring import (
     relink,
     restore,
     restore_person,
+    restore_resemblances,
     several_persons,
 )
 from enrollment.enrolling.trash import put_away
@@ -90,6 +91,7 @@ def _undo_move(item: TrashItem) -> Restored:
         if not back:
             raise NotUndoable(_not_there(taker))
         relink(item)
+        restore_resemblances(item)
         _raise_again(item)
         _journal(item, taker, back, [owners[owner] for owner in by_owner])
         item.delete()
@@ -124,6 +126,7 @@ def _undo_merge(item: TrashItem, person_id: str | None) -> Restored:
             restored.persons.append(person)
             restored.pictures += back
         relink(item)
+        restore_resemblances(item)
         _give_details_back(kept, item.facts.get("kept", {}))
         _journal(item, kept, restored.pictures, restored.persons)
         item.delete()
@@ -207,8 +210,10 @@ def _undo_settled(item: TrashItem) -> Restored:
 
 def _raise_again(item: TrashItem) -> int:
     """Raise the doubts again that the act dismissed; return how many."""
-    doubts = Doubt.with_dismissed.filter(pk__in=item.facts.get("doubts", ()))
-    return doubts.update(dismissed_at=None, dismissed_by="")
+    its = Q(pk__in=item.facts.get("doubts", ()))
+    if at := item.facts.get("dismissed_at"):
+        its |= Q(face_image__in=item.facts["doubted"], dismissed_at=at)
+    return Doubt.with_dismissed.filter(its).update(dismissed_at=None, dismissed_by="")
 
 
 def _take_back(item: TrashItem, ours: QuerySet[FaceImage], made: QuerySet[Person]) -> Restored:

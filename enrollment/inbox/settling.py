@@ -311,8 +311,11 @@ def _dismiss(pictures: QuerySet[FaceImage], ids: Sequence[int]) -> Done:
             )
     doubts = list(Doubt.objects.filter(face_image__in=ids).values_list("pk", flat=True))
     dismiss_doubts(pictures, who)
+    at = Doubt.with_dismissed.filter(pk__in=doubts).values_list("dismissed_at", flat=True).first()
+    # A picture that is judged again has other rows, dismissed at the same time.
+    facts = {"doubts": doubts, "doubted": list(ids), "dismissed_at": at and at.isoformat()}
     label = str(first.person) if (first := pictures.first()) else ""
-    return Done(0, enrolling.new_settlement(label, facts={"doubts": doubts}))
+    return Done(0, enrolling.new_settlement(label, facts=facts))
 
 
 # Pairs

@@ -27,8 +27,8 @@ from enrollment.enrolling import (
     undo,
 )
 from enrollment.exceptions import NotInTrash, NotUndoable, PersonExists
-from enrollment.models import FaceImage, MergedId, Person, SearchEntry, TrashItem
-from tests.enrollment.gallery import MODEL, enroll, stored
+from enrollment.models import Doubt, FaceImage, MergedId, Person, SearchEntry, TrashItem
+from tests.enrollment.gallery import MODEL, add_vectors, enroll, stored
 from tests.enrollment.test_trash import answers, rows
 from tests.pictures import draw_picture, upload
 
@@ -399,3 +399,15 @@ def test_the_command_lists_restores_and_erases(ana, bia, commits):
     assert Person.objects.get().person_id == "ana" and not TrashItem.objects.exists()
     with pytest.raises(CommandError, match="cannot be undone any more"):
         run("undo", item.pk)
+
+
+def test_an_undone_merge_brings_back_whom_the_pictures_resembled(commits):
+    picture, other = add_vectors({"ana": 1, "bia": 1})
+    code = Doubt.Resemblance.LOOKS_LIKE_SOMEONE_ELSE
+    doubt = Doubt.objects.create(face_image=picture, other=other, code=code, given=0.9)
+    with commits():
+        done = merge_persons(picture.person, other.person)
+    assert not Doubt.with_dismissed.exists()  # of one person now
+    with commits():
+        undo(done.undo)
+    assert list(Doubt.objects.all()) == [doubt]
