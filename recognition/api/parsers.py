@@ -5,20 +5,17 @@ from __future__ import annotations
 import codecs
 from collections import Counter
 from collections.abc import Mapping
-from io import BytesIO
 from json import JSONDecodeError
 from typing import Any
 
 from django.conf import settings
 from django.utils.translation import gettext
 from rest_framework.exceptions import ParseError, ValidationError
-from rest_framework.parsers import DataAndFiles
 from rest_framework.parsers import JSONParser as FrameworkJSONParser
 from rest_framework.parsers import MultiPartParser as FrameworkMultiPartParser
 from rest_framework.utils import json
 
 from recognition.api.text import not_utf8
-from recognition.api.usual_form import LARGEST_FORM, read_usual_form
 
 
 class JSONParser(FrameworkJSONParser):
@@ -50,12 +47,6 @@ class MultiPartParser(FrameworkMultiPartParser):
     """Parse multipart/form-data. What is damaged raises `ParseError`, in our own words."""
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
-        length = int(parser_context["request"].META.get("CONTENT_LENGTH") or 0)
-        if parser_context["encoding"] == "utf-8" and 0 < length <= LARGEST_FORM:
-            body = stream.read()
-            if usual := read_usual_form(body, media_type):
-                return DataAndFiles(*usual)
-            stream = BytesIO(body)
         try:
             return super().parse(stream, media_type, parser_context)
         except ParseError as error:
