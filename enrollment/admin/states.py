@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from django.db.models import (
     Case,
+    Count,
     Exists,
     OuterRef,
     Q,
@@ -46,11 +47,12 @@ class InSearches(NamedTuple):
 def in_searches(pictures: int) -> InSearches:
     """Return the counts for a gallery of so many pictures, by what their embeddings' rows say."""
     rows = FaceEmbedding.objects.order_by()
-    failed = rows.filter(status=Status.FAILED).values("face_image")
-    pending = rows.filter(status=Status.PENDING).values("face_image")
-    waits = Q(pk__in=pending) | ~Exists(_embeddings())
-    waiting = FaceImage.objects.filter(waits).exclude(pk__in=failed).count()
-    broken = failed.distinct().count()
+    failed = rows.filter(status=Status.FAILED).values("face_image").distinct()
+    pending = rows.filter(status=Status.PENDING).exclude(face_image__in=failed)
+    # Far faster than a look for the pictures that no row names.
+    named = rows.aggregate(count=Count("face_image", distinct=True))["count"]
+    waiting = pending.values("face_image").distinct().count() + pictures - named
+    broken = failed.count()
     return InSearches(pictures - waiting - broken, waiting, broken)
 
 

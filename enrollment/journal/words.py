@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from django.utils.formats import number_format
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from enrollment.models import Action, AuthorKind, JournalEntry, JournalSubject, Person
@@ -53,6 +53,28 @@ _FIELDS: Final = {
     "notes": _("notes"),
     "legal_basis": _("legal basis"),
     "keep_until": _("keep until"),
+}
+
+_FACTS: Final = {  # others, of rare lines, stand as the journal's data name them
+    "account": _("account"),
+    "answer": _("answer"),
+    "changed": pgettext_lazy("facts of the journal", "changed"),
+    "count": pgettext_lazy("facts of the journal", "count"),
+    "deleted": pgettext_lazy("facts of the journal", "deleted"),
+    "enrolled": pgettext_lazy("facts of the journal", "enrolled"),
+    "face": _("face"),
+    "format": pgettext_lazy("facts of the journal", "format"),
+    "ignored": pgettext_lazy("facts of the journal", "ignored"),
+    "made": pgettext_lazy("facts of the journal", "made"),
+    "model": _("model"),
+    "persons": _("people"),
+    "refused": pgettext_lazy("facts of the journal", "refused"),
+    "rights": pgettext_lazy("facts of the journal", "rights"),
+    "rows": pgettext_lazy("facts of the journal", "rows"),
+    "similarity": _("similarity"),
+    "skipped": pgettext_lazy("facts of the journal", "skipped"),
+    "verdict": _("verdict"),
+    "what": _("what"),
 }
 
 
@@ -165,7 +187,9 @@ def _short(value: Any) -> str:
 def facts_in_words(facts: dict[str, Any]) -> str:
     """Return the facts as `name value` pairs, for lists that show all kinds of lines."""
     return ", ".join(
-        f"{name} {_value(value)}" for name, value in facts.items() if name not in _UNTOLD
+        f"{_FACTS.get(name, name)} {_value(value)}"
+        for name, value in facts.items()
+        if name not in _UNTOLD
     )
 
 

@@ -20,6 +20,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from enrollment import enrolling, upkeep
+from enrollment.admin.states import in_searches
 from enrollment.enrolling import unpacking
 from enrollment.models import FaceEmbedding, FaceImage, ImportJob, Person, Probe, Removal
 from tests.enrollment.gallery import enroll, found, stored
@@ -280,6 +281,9 @@ def test_first_page_tells_the_state_and_leads_everywhere(boss, weights):
         path = reverse(f"admin:{name}")
         assert f'href="{path}"' in page and boss.get(path).status_code == 200
     assert "<strong>2</strong> people" in page
+    assert in_searches(2) == (1, 0, 1)
+    FaceEmbedding.objects.filter(status="failed").delete()
+    assert in_searches(2) == (1, 1, 0)
 
 
 def test_first_page_keeps_the_state_from_others(db):

@@ -341,6 +341,8 @@ def test_what_commands_and_the_server_do(weights, settings, tmp_path: Path):
     ]
     assert (added.kind, added.via, added.channel) == ("command", "enroll", "command") and added.who
     assert imported.facts == {"enrolled": 1, "persons": 1}
+    with translation.override("pt-br"):
+        assert journal.in_words(imported).endswith(" importou: cadastradas 1, pessoas 1")
     call_command("backup", tmp_path / "b.tar", "--no-progress", stdout=io.StringIO())
     Person.objects.update(keep_until=timezone.localdate() - timedelta(days=1))
     assert delete_due_persons() == 1
