@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {
     "torch",
@@ -27,23 +25,14 @@ import json, sys
 import django
 from django.core.management import call_command
 django.setup()
-arguments = json.loads(sys.argv[1])
-if arguments:
-    call_command(*arguments)
-print(json.dumps(sorted(sys.modules)))
+for words in json.loads(sys.argv[1]):
+    call_command(*words)
+    print(json.dumps([words, sorted(sys.modules)]))
 """
+COMMANDS = (["check"], ["migrate", "--verbosity=0"], ["makemigrations", "--check"])
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        pytest.param([], id="setup"),
-        pytest.param(["check"], id="check"),
-        pytest.param(["migrate", "--verbosity=0"], id="migrate"),
-        pytest.param(["makemigrations", "--check"], id="makemigrations"),
-    ],
-)
-def test_command_imports_nothing_heavy(arguments, tmp_path):
+def test_commands_import_nothing_heavy(tmp_path):
     environment = os.environ | {
         "DJANGO_SETTINGS_MODULE": "faceproject.settings",
         "ENV_FILE": os.devnull,
@@ -52,7 +41,7 @@ def test_command_imports_nothing_heavy(arguments, tmp_path):
         "LOG_LEVEL": "WARNING",
     }
     result = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(arguments)],
+        [sys.executable, "-c", SCRIPT, json.dumps(COMMANDS)],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -61,6 +50,8 @@ def test_command_imports_nothing_heavy(arguments, tmp_path):
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    imported = set(json.loads(result.stdout.splitlines()[-1]))
-    assert "enrollment.models" in imported
-    assert imported & HEAVY == set()
+    told = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("[[")]
+    assert [words for words, _imported in told] == list(COMMANDS)
+    for words, imported in told:
+        assert "enrollment.models" in imported
+        assert set(imported) & HEAVY == set(), words
