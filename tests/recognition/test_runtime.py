@@ -12,11 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from django.conf import settings as django_settings
-from django.test import override_settings
 
 from recognition.embedding import embed_crops
-from recognition.networks import KNOWN_NETWORKS, build, load_network
+from recognition.networks import KNOWN_NETWORKS, FaceNetwork, build, load_network
 from recognition.networks import loader as loader_module
 from recognition.networks.edgeface import edgeface_xs
 from recognition.networks.loader import find_weights, unload_networks
@@ -53,22 +51,35 @@ def folder(settings, tmp_path) -> Path:
     unload_networks()
 
 
-@pytest.fixture(scope="module")
-def first_start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The converted form that a first start keeps: made once, as it takes seconds."""
-    folder = start_with(tmp_path_factory.mktemp("first") / "weights")
-    unload_networks()
-    with override_settings(RECOGNITION=django_settings.RECOGNITION | {"WEIGHTS_DIR": folder}):
-        load_network(MODEL)
-    unload_networks()
-    return folder / "converted"
+class Small(torch.nn.Module):
+    """A network whose conversion takes a moment: what is kept of one, and when, is the same for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = torch.nn.Linear(48, 512)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(images[:, :, ::28, ::28].flatten(1))
+
+
+def build_small(_network: FaceNetwork, _path: Path) -> Small:
+    return Small().eval().requires_grad_(False)
 
 
 @pytest.fixture
-def kept(folder, first_start) -> Path:
-    """The same folder after a first start, with the converted form."""
-    shutil.copytree(first_start, folder / "converted")
+def small(folder, monkeypatch) -> Path:
+    """The same folder; its network is a small one."""
+    monkeypatch.setattr(loader_module, "build", build_small)
     return folder
+
+
+@pytest.fixture
+def kept(small) -> Path:
+    """The same folder after a first start, with the converted form."""
+    load_network(MODEL)
+    unload_networks()
+    return small
 
 
 @pytest.fixture
@@ -114,8 +125,8 @@ def test_next_start_reads_what_the_first_one_kept(kept, no_conversion):
     assert loaded.runtime.name.startswith("openvino ") and not loaded.fallback
 
 
-def test_weights_folder_that_cannot_be_written(folder, settings, monkeypatch):
-    (folder / "converted").write_text("in the way, also of who may write everywhere")
+def test_weights_folder_that_cannot_be_written(small, settings, monkeypatch):
+    (small / "converted").write_text("in the way, also of who may write everywhere")
     load_network(MODEL)
     assert len(forms(settings.DATA_DIR)) == 1
     unload_networks()
@@ -123,8 +134,8 @@ def test_weights_folder_that_cannot_be_written(folder, settings, monkeypatch):
     assert not load_network(MODEL).fallback
 
 
-def test_nothing_can_be_written_anywhere(folder, settings):
-    for place in (folder, settings.DATA_DIR):
+def test_nothing_can_be_written_anywhere(small, settings):
+    for place in (small, settings.DATA_DIR):
         (place / "converted").write_text("in the way")
     assert not load_network(MODEL).fallback
 
