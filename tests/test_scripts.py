@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -17,20 +18,36 @@ TIMEOUT_SECONDS = 120
 TOOLS = ("bash", "cat", "dirname", "env", "flock", "ls", "mkdir", "rm", "touch")
 
 
+class FirstRun(NamedTuple):
+    """A project after its first run, and what each of the two commands said that began it at once."""
+
+    root: Path
+    said: list[str]
+
+
 @pytest.fixture(scope="module")
-def first_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project after its first run, to be copied: making an environment takes seconds."""
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
+    """Two commands at once on a new project, to be copied: making an environment takes seconds."""
     root = make_project(tmp_path_factory.mktemp("scripts") / "my project")
-    first = run(root)
-    assert first.returncode == 0, first.stderr
-    assert "Making the virtual environment .venv" in first.stderr
-    return root
+    both = [
+        subprocess.Popen(
+            [str(root / "script" / "manage")],
+            env=environment({}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _each in range(2)
+    ]
+    said = [process.communicate(timeout=TIMEOUT_SECONDS)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    return FirstRun(root, said)
 
 
 @pytest.fixture
-def installed(first_run: Path, tmp_path: Path) -> Path:
+def installed(first_run: FirstRun, tmp_path: Path) -> Path:
     """A project in a folder with a space in its name, after its first run."""
-    return Path(shutil.copytree(first_run, tmp_path / "my project", symlinks=True))
+    return Path(shutil.copytree(first_run.root, tmp_path / "my project", symlinks=True))
 
 
 @pytest.fixture
@@ -152,20 +169,9 @@ def test_interrupted_install_is_made_anew(installed: Path) -> None:
     assert "Making the virtual environment .venv" in again.stderr
 
 
-def test_two_first_runs_at_once_share_one_install(project: Path) -> None:
-    both = [
-        subprocess.Popen(
-            [str(project / "script" / "manage")],
-            env=environment({}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _each in range(2)
-    ]
-    said = [process.communicate(timeout=TIMEOUT_SECONDS)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert sum("Making the virtual environment" in text for text in said) == 1
+def test_two_first_runs_at_once_share_one_install(first_run: FirstRun) -> None:
+    said = first_run.said
+    assert sum("Making the virtual environment .venv" in text for text in said) == 1
     assert sum("waiting for it" in text for text in said) <= 1
 
 
