@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from faceproject.environment import write_settings
+from tests.gallery_folder import migrated_data
 from tests.test_server import ROOT, environment
 
 SECONDS = 120
@@ -21,8 +23,7 @@ ACCOUNT = {
 
 
 def setup(folder: Path, *words: str, typed: str = "", **knobs: str):
-    own = {"ENV_FILE": str(folder / ".env"), "WEIGHTS_DIR": os.environ["WEIGHTS_DIR"]}
-    env = environment(folder / "data") | own | knobs
+    env = environment(folder / "data") | {"ENV_FILE": str(folder / ".env")} | knobs
     env.pop("API_AUTH_REQUIRED")
     return subprocess.run(
         [sys.executable, str(ROOT / "manage.py"), "setup", *words],
@@ -48,6 +49,13 @@ def test_flags_bring_an_empty_installation_to_a_search_that_works(tmp_path: Path
     assert (tmp_path / ".env").read_text() == text
 
 
+@pytest.fixture
+def migrated(tmp_path: Path) -> None:
+    """Tables that are up to date: to make them takes as long as all the rest."""
+    shutil.copytree(migrated_data(), tmp_path / "data")
+
+
+@pytest.mark.usefixtures("migrated")
 def test_answers_are_asked_again_until_they_fit_and_hold_at_once(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("# mine\nLANGUAGE_CODE=en\nTHREADS=3\n")
     done = setup(tmp_path, typed="klingon\npt-br\n\n\n1\n\n7\n", **ACCOUNT)
@@ -65,6 +73,7 @@ def test_answers_are_asked_again_until_they_fit_and_hold_at_once(tmp_path: Path)
     assert "then they are deleted" in done.stdout and "](" not in done.stdout  # no Markdown
 
 
+@pytest.mark.usefixtures("migrated")
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -85,6 +94,7 @@ def test_where_no_file_can_be_written_the_environment_is_named(tmp_path: Path) -
     assert done.returncode == 1 and "THREADS=4" in done.stderr
 
 
+@pytest.mark.usefixtures("migrated")
 def test_weights_that_cannot_be_fetched_are_named_and_the_rest_is_done(tmp_path: Path) -> None:
     words = ["--fetch", "yunet"]
     done = setup(
