@@ -23,7 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from faceproject.management.commands.serve import preload
 from faceproject.server import _Connection, _Http
-from recognition.networks import NETWORKS, loaded_names
+from recognition.networks import loaded_names
 from recognition.networks.loader import unload_networks
 from tests.gallery_folder import migrated_data
 from tests.pictures import draw_picture
@@ -44,6 +44,7 @@ def environment(data: Path, **knobs: str) -> dict[str, str]:
         # The tests' own process has servers in it, so it is nobody who needs no account (test_door.py).
         "API_AUTH_REQUIRED": "0",
         "TORCH_THREADS": "1",
+        "WEIGHTS_DIR": os.environ["WEIGHTS_DIR"],  # one model is enough
         "PYTHONUNBUFFERED": "1",
         **knobs,
     }
@@ -266,7 +267,7 @@ def test_start_finishes_what_a_crash_left(start: Callable[..., Served], tmp_path
     start()
     deadline = time.monotonic() + START_SECONDS
     query = "SELECT status FROM enrollment_faceembedding"
-    while database.execute(query).fetchall() != [("indexed",)] * len(NETWORKS):
+    while database.execute(query).fetchall() != [("indexed",)]:
         assert time.monotonic() < deadline, "The server did not finish what was left."
         time.sleep(0.2)
     database.close()
@@ -289,7 +290,7 @@ def _is_indexed(url: str) -> bool:
 
 
 def test_request_in_progress_is_answered_before_the_end(start: Callable[..., Served]) -> None:
-    server = start(NETWORK_RUNTIME="torch")
+    server = start(NETWORK_RUNTIME="torch", WEIGHTS_DIR=str(ROOT / "weights"))
     answers: list[requests.Response] = []
     # The first request for this model loads it by torch: seconds in which to stop the server.
     request = partial(server.post, "/api/embedding", model="cosface_resnet50")
