@@ -15,7 +15,9 @@ from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = playwright.expect
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+# The shell has the same engine in a process without windows, and opens a page at half the cost.
+PROGRAMS = ("chromium-headless-shell", "chromium")
+CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, PROGRAMS)), None)
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -43,7 +45,8 @@ SERIOUS = """async () => {
 IN_A_BROWSER = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(
-        not CHROMIUM, reason="No chromium: apt-get install chromium, or set CHROMIUM to its path."
+        not CHROMIUM,
+        reason="No chromium: apt-get install chromium-headless-shell, or set CHROMIUM to its path.",
     ),
 ]
 
