@@ -179,7 +179,7 @@ class Job(TypedDict):
 
     id: int
     state: str
-    source: str  # zip or watched
+    source: str  # zip, watched or folder
     label: str
     who: str
     error: str  # why it has stopped

@@ -76,7 +76,9 @@ class CountsSerializer(AnswerSerializer):
 # Renders an `ImportJob`.
 class JobSerializer(AnswerSerializer, serializers.ModelSerializer):
     state = serializers.ChoiceField(ImportJob.State.choices)
-    source = serializers.CharField(help_text=_("zip, or watched: a watched folder."))
+    source = serializers.CharField(
+        help_text=_("zip; watched: a watched folder; folder: of manage.py enroll.")
+    )
     label = serializers.CharField(help_text=_("The name of the file."))
     who = serializers.CharField(source="username")
     error = serializers.CharField(help_text=_("Why it has stopped; empty otherwise."))

@@ -36,13 +36,18 @@ from enrollment.enrolling.erased import (
     write_erased_lists,
 )
 from enrollment.enrolling.fetching import NotFetched, fetch_picture
-from enrollment.enrolling.finding_files import NOBODYS, FileStatus, FoundFile, find_files
+from enrollment.enrolling.finding_files import (
+    NOBODYS,
+    FileStatus,
+    FoundFile,
+    as_text,
+    find_files,
+)
 from enrollment.enrolling.folder_import import (
     FileResult,
     ImportOptions,
     check_readiness,
     each_file,
-    import_files,
     key_of_file,
 )
 from enrollment.enrolling.idempotency import (
@@ -94,7 +99,6 @@ from enrollment.enrolling.trash_items import (
     begin_import,
     end_import,
     erased_at,
-    import_key,
     in_trash,
     new_settlement,
     trashed_person,
@@ -113,14 +117,21 @@ from enrollment.enrolling.zip_import import (
     face_of,
     file_of,
     forget_old_imports,
+    has_files,
     imports_folder,
     job_folder,
+    rows_of,
+    source_of,
     stage_files,
     stage_import,
 )
 
 __all__ = [
     "UploadStored",
+    "as_text",
+    "has_files",
+    "rows_of",
+    "source_of",
     "job_folder",
     "file_of",
     "face_of",
@@ -190,8 +201,6 @@ __all__ = [
     "forget_old_imports",
     "forget_old_requests",
     "has_answer",
-    "import_files",
-    "import_key",
     "highest_keys",
     "imports_folder",
     "in_trash",

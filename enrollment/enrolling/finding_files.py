@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -31,6 +32,7 @@ SYSTEM_FILES: Final = frozenset(
 )
 
 
+_BYTE: Final = re.compile(rb"\\x([0-9a-f]{2})")
 NOBODYS: Final = "nobodys"  # the code of a picture that is in no person's folder
 
 
@@ -120,8 +122,17 @@ def _refused(
 
 
 def _shown(path: Path, root: Path) -> str:
-    """Return the path relative to the root as text for SQL; invalid UTF-8 appears as `\\xe3`."""
-    return os.fsencode(path.relative_to(root)).decode("utf-8", "backslashreplace")
+    return as_text(path.relative_to(root))
+
+
+def as_text(path: Path) -> str:
+    """Return the path as text for SQL; invalid UTF-8 appears as `\\xe3`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def from_text(text: str) -> str:
+    """Return the path of which this is `as_text`, if some of it was not UTF-8."""
+    return os.fsdecode(_BYTE.sub(lambda found: bytes.fromhex(found[1].decode()), text.encode()))
 
 
 def _person(folder: Path) -> FoundFile:

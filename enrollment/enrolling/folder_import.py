@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -13,7 +13,6 @@ from typing import Any, Final, Literal, NamedTuple
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
-from enrollment import journal
 from enrollment.enrolling.finding_files import FileStatus, FoundFile
 from enrollment.enrolling.looking import Look, Upload, look_at
 from enrollment.enrolling.merged_ids import takers
@@ -75,33 +74,6 @@ def check_readiness() -> None:
     get_vector_store().ping()
 
 
-def import_files(
-    files: Iterable[FoundFile],
-    *,
-    use_face_detection: bool = True,
-    on_several_faces: Literal["largest", "refuse"] = "largest",
-    dry_run: bool = False,
-    key: str = "",
-) -> Iterator[FileResult]:
-    """Enrol the files and yield a result for each, in order; `dry_run` writes nothing.
-
-    `key` begins the upload keys of the pictures, by which the import can be undone.
-
-    A picture already enrolled for the same person is skipped, and its missing vectors are computed.
-    A picture already enrolled for another person is refused, and so is one without a face.
-    """
-    counts: Counter[str] = Counter()
-    persons: set[str] = set()
-    options = ImportOptions(use_face_detection, on_several_faces)
-    for result in each_file(files, options, dry_run=dry_run, key=key):
-        counts[result.status] += 1
-        if result.status is FileStatus.ENROLLED:
-            persons.add(result.person_id)
-        yield result
-    if counts and not dry_run:
-        journal.record(journal.Action.IMPORTED, facts={**counts, "persons": len(persons)})
-
-
 def each_file(
     files: Iterable[FoundFile],
     options: ImportOptions,
@@ -110,7 +82,14 @@ def each_file(
     key: str = "",
     at_a_time: int | None = None,
 ) -> Iterator[FileResult]:
-    """Do the work of `import_files`, journal no summary; `at_a_time` pictures are a batch."""
+    """Enrol the files and yield a result for each, in order; `dry_run` writes nothing.
+
+    `key` begins the upload keys of the pictures, by which the import can be undone; `at_a_time`
+    pictures are a batch.
+
+    A picture already enrolled for the same person is skipped, and its missing vectors are computed.
+    A picture already enrolled for another person is refused, and so is one without a face.
+    """
     with Crew() as crew:
         run = _Import(crew, options, dry_run)
         for batch in one_ahead(map(run.begin, _read(files, key, at_a_time or BATCH_PICTURES))):

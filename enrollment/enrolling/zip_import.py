@@ -6,6 +6,7 @@ a person is on the disk. `import_jobs` says when they go.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -25,7 +26,9 @@ from enrollment.enrolling.finding_files import (
     NOBODYS,
     FileStatus,
     FoundFile,
+    as_text,
     find_files,
+    from_text,
     is_passed_over,
 )
 from enrollment.enrolling.folder_import import ImportOptions
@@ -79,16 +82,21 @@ def stage_files(
     label: str,
     owner: int = 0,
     source: str = ImportJob.Source.ZIP,
+    folder: Path | None = None,
     details: Mapping[str, Any] | None = None,
     is_confirmed: bool = False,
     **options: Any,
 ) -> ImportJob:
-    """Copy the files into the folder of a new job, which is stored with them; see `stage_import`."""
+    """Copy the files into the folder of a new job, which is stored with them; see `stage_import`.
+
+    Those of `folder` stay where they are.
+    """
     job = ImportJob(
         key=new_key(),
         state=ImportJob.State.RUNNING if is_confirmed else ImportJob.State.CHECKING,
         source=source,
         label=label[:500],
+        folder=as_text(folder) if folder else "",
         owner=owner,
         author=asdict(journal.current_author()),
         language=get_language() or "",
@@ -96,17 +104,23 @@ def stage_files(
         details=plain(details or {}),
     )
     job.started_at = job.created_at if is_confirmed else None
-    folder = job_folder(job)
-    folder.mkdir(mode=0o700)
+    home = job_folder(job)
+    if not job.folder:
+        home.mkdir(mode=0o700)
     try:
-        rows = [_row(job, number, item) for number, item in enumerate(found, 1)]
+        rows = rows_of(job, found)
         with transaction.atomic():
             job.save()
             ImportFile.objects.bulk_create(rows, batch_size=_ROWS_AT_A_TIME)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(home, ignore_errors=True)
         raise
     return job
+
+
+def rows_of(job: ImportJob, found: Iterable[FoundFile], first: int = 1) -> list[ImportFile]:
+    """Return unsaved rows for the files, numbered from `first`, after the files were copied."""
+    return [_row(job, number, item) for number, item in enumerate(found, first)]
 
 
 def _row(job: ImportJob, number: int, found: FoundFile) -> ImportFile:
@@ -125,7 +139,8 @@ def _row(job: ImportJob, number: int, found: FoundFile) -> ImportFile:
         row.reason, row.code = found.reason, found.code
         is_refused = found.status is FileStatus.REFUSED
         row.rank = ImportFile.Rank.REFUSED if is_refused else ImportFile.Rank.GOOD
-    if not found.address and (not found.reason or found.code == NOBODYS):
+    is_elsewhere = bool(found.address or job.folder)
+    if not is_elsewhere and (not found.reason or found.code == NOBODYS):
         shutil.copyfile(found.path, file_of(row))
         row.is_kept = True
     return row
@@ -156,6 +171,19 @@ def job_folder(job: ImportJob) -> Path:
 def file_of(row: ImportFile) -> Path:
     """Return where the file of this row lies, while it is kept."""
     return job_folder(row.job) / f"{row.number}{row.suffix}"
+
+
+def source_of(row: ImportFile) -> Path:
+    """Return where the picture of this row is read from: its copy, or the file that was left there."""
+    if not row.job.folder:
+        return file_of(row)
+    path = Path(row.job.folder, row.path)
+    return path if path.exists() else Path(row.job.folder, from_text(row.path))
+
+
+def has_files(job: ImportJob) -> bool:
+    """Return whether the files of the job are on this machine, for this account to read."""
+    return os.access(job.folder or job_folder(job), os.R_OK | os.X_OK)
 
 
 def face_of(row: ImportFile) -> Path:

@@ -18,7 +18,8 @@ def new_key() -> str:
 
 
 class ImportJob(models.Model):
-    """An import, carried out outside of the request. Its files lie in a folder named by `key`.
+    """An import, carried out outside of the request. Its files lie in a folder named by `key`, or stay
+    in `folder`.
 
     `key` also begins the upload keys of its pictures, so that after a crash none is stored twice
     and all can be taken back together. Whoever works on it holds `claim` until `claimed_until`.
@@ -36,12 +37,14 @@ class ImportJob(models.Model):
     class Source(models.TextChoices):
         ZIP = "zip", _("ZIP")
         WATCHED = "watched", _("watched folder")
+        FOLDER = "folder", _("folder on the server")
 
     key = models.CharField(max_length=16, unique=True, default=new_key, editable=False)
     state = models.CharField(_("state"), max_length=10, choices=State, db_index=True)
     error = models.TextField(_("why it stopped"), blank=True)
     source = models.CharField(_("source"), max_length=10, choices=Source, default=Source.ZIP)
     label = models.CharField(_("file"), max_length=500, blank=True)
+    folder = models.TextField(blank=True, help_text="where the files stay, not copied, meanwhile")
     owner = models.BigIntegerField(default=0, help_text="key of the account; 0: nobody's")
     author = models.JSONField(default=dict, help_text="as the journal names who does it")
     language = models.CharField(max_length=10, blank=True, help_text="of the reasons")
@@ -97,7 +100,7 @@ class ImportJob(models.Model):
 class ImportFile(models.Model):
     """A file of an import, and what becomes of it: `status` is a plan until `step` is `DONE`.
 
-    While `is_kept`, it lies in the folder of the import.
+    While `is_kept`, a copy lies in the folder of the import.
     """
 
     class Step(models.IntegerChoices):

@@ -13,6 +13,7 @@ from enrollment.upkeep.backup_records import (
 from enrollment.upkeep.checks import register_checks
 from enrollment.upkeep.drift import Finding, Kind, Reconciliation
 from enrollment.upkeep.figures import Waiting, waiting_work
+from enrollment.upkeep.folder_imports import Follower, begin_folder_import
 from enrollment.upkeep.import_faces import small_picture
 from enrollment.upkeep.import_jobs import (
     ImportBusy,
@@ -105,5 +106,7 @@ __all__ = [
     "upgrade",
     "verify_archive",
     "verify_receipt",
+    "Follower",
+    "begin_folder_import",
     "waiting_work",
 ]

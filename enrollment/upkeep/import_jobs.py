@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from enrollment import journal
-from enrollment.enrolling import FileStatus, job_folder
+from enrollment.enrolling import FileStatus, has_files, job_folder
 from enrollment.models import ImportFile, ImportJob
 from enrollment.upkeep.import_work import request_imports
 from recognition.exceptions import RecognitionError
@@ -135,7 +135,7 @@ def forget_old_jobs() -> None:
     for job in resting.filter(changed_at__lt=now - PAUSED_KEPT):
         _change(job, [State.PAUSED, State.FAILED], State.CANCELLED)
     for job in ImportJob.objects.filter(state=State.RUNNING, changed_at__lt=now - UNCONFIRMED_KEPT):
-        if not job_folder(job).is_dir():
+        if not has_files(job):
             gone = gettext("The files of this import are gone. Upload them again.")
             _change(job, [State.RUNNING], State.FAILED, error=gone)
     over = ImportJob.objects.filter(finished_at__isnull=False)

@@ -11,7 +11,7 @@ import logging
 import secrets
 import shutil
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Final
 
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone, translation
 from django.utils.translation import gettext
@@ -28,7 +28,7 @@ from django_tasks import task
 
 from enrollment import enrolling, index, journal
 from enrollment.enrolling import FileResult, FileStatus, FoundFile, ImportOptions, UploadStored
-from enrollment.models import FaceImage, ImportFile, ImportJob, Person
+from enrollment.models import Doubt, FaceImage, ImportFile, ImportJob, Person
 from enrollment.upkeep.import_faces import note_faces, offer_refused
 from enrollment.upkeep.import_fetching import each_fetched
 from recognition.exceptions import RecognitionError
@@ -39,6 +39,7 @@ State = ImportJob.State
 Step = ImportFile.Step
 Rank = ImportFile.Rank
 CLAIMED: Final = timedelta(minutes=1)  # longer than a batch takes
+BATCH_OF_FOLDER: Final = 64  # as the enrolment's own, which is quickest
 BATCH: Final = 16  # pictures; what a pause waits for, and how often progress is noted
 _OUTCOME: Final = (
     *("step", "status", "reason", "code", "warnings", "person_id", "face_detected"),
@@ -105,14 +106,27 @@ def _waiting(before: datetime | None) -> QuerySet[ImportJob]:
 
 
 def _claim_next(before: datetime | None) -> ImportJob | None:
-    claim = secrets.token_hex(8)
     for job in list(_waiting(before).order_by("pk")):
-        if job.state != State.CANCELLED and not enrolling.job_folder(job).is_dir():
-            continue  # its files are on another machine
-        until = timezone.now() + CLAIMED
-        if _waiting(before).filter(pk=job.pk).update(claim=claim, claimed_until=until):
-            return ImportJob.objects.filter(pk=job.pk, claim=claim).first()
+        if job.state != State.CANCELLED and not enrolling.has_files(job):
+            continue  # they are on another machine
+        if claimed := _claim(job, before):
+            return claimed
     return None
+
+
+def _claim(job: ImportJob, before: datetime | None = None) -> ImportJob | None:
+    claim, until = secrets.token_hex(8), timezone.now() + CLAIMED
+    if _waiting(before).filter(pk=job.pk).update(claim=claim, claimed_until=until):
+        return ImportJob.objects.filter(pk=job.pk, claim=claim).first()
+    return None
+
+
+def carry_out_import(job: ImportJob, stopped: Callable[[], bool] = lambda: False) -> bool:
+    """Work on this import, unless another process does or it does not wait; return whether it did."""
+    claimed = _claim(job)
+    if claimed:
+        _work_on(claimed, stopped)
+    return claimed is not None
 
 
 @dataclass(slots=True)
@@ -156,6 +170,7 @@ def _work_on(job: ImportJob, stopped: Callable[[], bool]) -> None:
             elif job.state == State.RUNNING:
                 _enrol(run)
             if run.mine().filter(state=State.CANCELLED).exists():
+                remember_stored(job)
                 _end(job, State.CANCELLED)
         except UploadStored:
             logger.warning("Import %d is carried out by another process, too", job.pk)
@@ -196,7 +211,7 @@ def _fetch(run: _Run) -> bool:
 def _enrol(run: _Run) -> None:
     if not _fetch(run):
         return
-    _remember(run.job)
+    remember_stored(run.job)
     for rows, results in _batches(run.job):
         _keep(rows, results, Step.DONE)
         if not run.goes_on(len(rows)):
@@ -210,46 +225,54 @@ def _enrol(run: _Run) -> None:
         _end(run.job, State.DONE)
 
 
-def _remember(job: ImportJob) -> None:
+def remember_stored(job: ImportJob) -> None:
     """Mark the files whose pictures were stored before this was interrupted."""
     stored = FaceImage.objects.filter(upload_key__startswith=f"{job.key}:")
     pictures = {picture.upload_key: picture for picture in stored.select_related("person")}
-    if not pictures:
+    keys = {row: enrolling.key_of_file(job.key, row.path) for row in _left(job) if pictures}
+    found = {row: pictures[key] for row, key in keys.items() if key in pictures}
+    if not found:
         return
-    found = []
-    for row in job.files.exclude(step=Step.DONE):
-        if picture := pictures.get(enrolling.key_of_file(job.key, row.path)):
-            row.step, row.status, row.picture_pk = Step.DONE, FileStatus.ENROLLED, picture.pk
-            row.person_id, row.person_pk = picture.person.person_id, picture.person_id
-            row.rank, row.reason, row.code = Rank.GOOD, "", ""
-            found.append(row)
+    enrolling.sync_again(list(found.values()))
+    said = defaultdict(list)
+    for doubt in Doubt.objects.filter(face_image__in=found.values()).order_by("pk"):
+        said[doubt.face_image_id].append(doubt.message)
+    for row, picture in found.items():
+        row.step, row.status, row.picture_pk = Step.DONE, FileStatus.ENROLLED, picture.pk
+        row.person_id, row.person_pk = picture.person.person_id, picture.person_id
+        row.reason, row.code, row.warnings = "", "", said[picture.pk]
+        row.rank = Rank.DOUBTFUL if row.warnings else Rank.GOOD
     ImportFile.objects.bulk_update(found, _OUTCOME, batch_size=100)
-    enrolling.sync_again([pictures[enrolling.key_of_file(job.key, row.path)] for row in found])
+
+
+def _left(job: ImportJob) -> QuerySet[ImportFile]:
+    return job.files.exclude(step=Step.DONE)
 
 
 def _batches(
     job: ImportJob, *, dry_run: bool = False
 ) -> Iterator[tuple[list[ImportFile], list[FileResult]]]:
     """Yield the rows that are left with what became of them, some at a time."""
-    rows = list(job.files.exclude(step=Step.DONE))
+    rows = list(_left(job))
     for row in rows:
         row.job = job
+    size = BATCH_OF_FOLDER if job.folder else BATCH
     results = enrolling.each_file(
         [_found(row) for row in rows],
         ImportOptions(**job.options),
         dry_run=dry_run,
         key="" if dry_run else job.key,
-        at_a_time=BATCH,
+        at_a_time=None if job.folder else size,
     )
     remaining = iter(rows)
-    while some := list(islice(remaining, BATCH)):
+    while some := list(islice(remaining, size)):
         yield some, list(islice(results, len(some)))
 
 
 def _found(row: ImportFile) -> FoundFile:
     details = enrolling.details_of(row)
     name = details.pop("name", "")
-    return FoundFile(enrolling.file_of(row), row.path, row.person_id, name, details=details)
+    return FoundFile(enrolling.source_of(row), row.path, row.person_id, name, details=details)
 
 
 def _keep(rows: list[ImportFile], results: list[FileResult], step: Step) -> None:
@@ -265,7 +288,10 @@ def _keep(rows: list[ImportFile], results: list[FileResult], step: Step) -> None
         row.rank = Rank.DOUBTFUL if result.warnings else Rank.GOOD
         if result.status is FileStatus.REFUSED:
             row.rank = Rank.REFUSED
-    ImportFile.objects.bulk_update(rows, _OUTCOME, batch_size=100)
+    with transaction.atomic():  # an eighth of the time that `bulk_update` takes
+        for row in rows:
+            values = {name: getattr(row, name) for name in _OUTCOME}
+            ImportFile.objects.filter(pk=row.pk).update(**values)
 
 
 def _each_refused(run: _Run, act: Callable[[list[ImportFile]], None]) -> bool:
@@ -304,5 +330,6 @@ def forget_files(job: ImportJob) -> None:
     """Delete the files of an import that is over."""
     job.files.filter(is_kept=True).update(is_kept=False)
     job.files.exclude(address="").update(address="")
+    ImportJob.objects.filter(pk=job.pk).update(folder="")
     job.files.filter(has_face=True).update(has_face=False)
     shutil.rmtree(enrolling.job_folder(job), ignore_errors=True)

@@ -7,16 +7,20 @@ import io
 import os
 import threading
 import unicodedata
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
+from enrollment import enrolling, upkeep
 from enrollment.enrolling.finding_files import FileStatus, find_files
 from enrollment.gallery.selectors import search_gallery
-from enrollment.models import FaceEmbedding, FaceImage, Person
+from enrollment.models import FaceEmbedding, FaceImage, ImportJob, Person, Probe
 from recognition.embedding import embed_uploads
 from recognition.vector_store import get_vector_store
+from recognition.vector_store.lite import LiteVectorStore
 from tests.enrollment.gallery import enroll, set_thresholds
 from tests.enrollment.holder import held_by_another_process
 
@@ -406,3 +410,104 @@ def test_the_report_of_a_run_warns_of_whom_a_new_person_may_be(folder, draw_pict
         warnings = {row["file"]: row["warnings"] for row in csv.DictReader(file)}
     assert "only in punctuation" in warnings.pop("Ana_Lima/1.jpg")
     assert set(warnings.values()) == {""}
+
+
+def cut_off(folder: Path, monkeypatch, after: int = 1) -> None:
+    """Run the command on the folder, and end it as a signal does after so many pictures."""
+    from enrollment.enrolling import folder_import, services
+
+    store, calls = services._store, []
+
+    def killed(admitted):
+        calls.append(admitted)
+        if len(calls) > after:
+            raise SystemExit
+        return store(admitted)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_import, "BATCH_PICTURES", 1)
+        patch.setattr(services, "_store", killed)
+        with pytest.raises(SystemExit):
+            run_enroll(folder)
+
+
+def test_a_run_is_an_import_with_a_report_that_stays_and_one_undo(
+    folder, weights, boss, settings, draw_picture
+):
+    (folder / "loose.jpg").write_bytes(b"x")
+    odd = os.fsencode(folder / "Ana_Lima") + b"/caf\xe9.jpg"
+    Path(os.fsdecode(odd)).write_bytes(draw_picture(seed=8))
+    output, _errors = run_enroll(folder)
+    job = ImportJob.objects.get()
+    assert (job.source, job.state, job.label, job.folder) == ("folder", "done", "people", "")
+    counts = {"enrolled": 4, "skipped": 0, "refused": 1, "ignored": 0, "left": 0}
+    assert upkeep.counts_of(job) == counts
+    assert f"trash undo {job.undo.pk}'" in output and job.undo.pictures == 4
+    assert FaceImage.objects.filter(original_path="Ana_Lima/caf\\xe9.jpg").exists()
+    assert f'/imports/{job.pk}">{job.pk}: people' in boss.get("/imports/").text
+    assert "loose.jpg" in boss.get(f"/imports/{job.pk}?show=refused").text
+    assert not Probe.objects.exists()  # the files are where they were
+    assert not list((settings.DATA_DIR / "imports").glob("job-*"))
+    enrolling.erase_person(Person.objects.get(person_id="Ana_Lima"))
+    assert (folder / "Ana_Lima/1.jpg").exists()
+    enrolling.undo(job.undo)
+    assert not Person.objects.exists()
+
+
+def test_a_killed_run_goes_on_as_the_same_import(folder, monkeypatch, weights, draw_picture):
+    cut_off(folder, monkeypatch)
+    job = ImportJob.objects.get()
+    ImportJob.objects.update(claim="dead", claimed_until=timezone.now() + timedelta(hours=1))
+    assert job.state == "running" and FaceImage.objects.count() == 1
+    (folder / "Ana_Lima/0.jpg").write_bytes(draw_picture(seed=9))  # and more came meanwhile
+    output, errors = run_enroll(folder)
+    assert output.startswith("4 pictures of 2 people enrolled (0 doubtful), 0 skipped")
+    job.refresh_from_db()
+    assert (job.state, job.undo.pictures, ImportJob.objects.count()) == ("done", 4, 1)
+    assert run_enroll(folder)[0].startswith("0 pictures of 0 people enrolled (0 doubtful), 4 sk")
+
+
+def test_the_server_goes_on_with_a_killed_run(folder, monkeypatch, weights):
+    cut_off(folder, monkeypatch)
+    assert upkeep.carry_out_imports() == 1
+    job = ImportJob.objects.get()
+    assert (job.state, job.undo.pictures) == ("done", 3) and (folder / "Ana_Lima/1.jpg").exists()
+
+
+def test_what_another_process_does_is_waited_for(folder, monkeypatch, weights):
+    cut_off(folder, monkeypatch)
+    monkeypatch.setattr(LiteVectorStore, "is_embedded", False)
+    ImportJob.objects.update(claim="other", claimed_until=timezone.now() + timedelta(hours=1))
+
+    def other_process(_seconds):
+        ImportJob.objects.update(claim="", claimed_until=None)
+        upkeep.carry_out_imports()
+
+    monkeypatch.setattr("enrollment.upkeep.folder_imports.time.sleep", other_process)
+    output, errors = run_enroll(folder)
+    assert errors.count("of this folder is in progress; waiting for it.") == 1
+    assert output.startswith("0 pictures of 0 people enrolled (0 doubtful), 3 skipped")
+    assert [job.state for job in ImportJob.objects.order_by("pk")] == ["done", "done"]
+
+
+def test_a_run_can_be_paused_and_cancelled_from_its_page(folder, monkeypatch, weights):
+    from enrollment.upkeep import import_work
+
+    keep = import_work._keep
+
+    def keep_and_pause(*args):
+        keep(*args)
+        upkeep.pause_import(ImportJob.objects.get())
+
+    monkeypatch.setattr(import_work, "_keep", keep_and_pause)
+    monkeypatch.setattr(import_work, "BATCH_OF_FOLDER", 1)
+    monkeypatch.setattr(
+        "enrollment.upkeep.folder_imports.time.sleep",
+        lambda _seconds: upkeep.cancel_import(ImportJob.objects.get()),
+    )
+    output, errors = io.StringIO(), io.StringIO()
+    with pytest.raises(CommandError, match="The import was cancelled"):
+        call_command("enroll", str(folder), "--no-face-detection", stdout=output, stderr=errors)
+    assert "is paused; waiting for it." in errors.getvalue()
+    assert ImportJob.objects.get().undo.pictures == FaceImage.objects.count()
+    assert f"{FaceImage.objects.count()} pictures of" in output.getvalue()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from enrollment.enrolling import find_files, import_files
+from enrollment.enrolling import ImportOptions, each_file, find_files
 from enrollment.enrolling.unpacking import BadArchive, unpack
 from enrollment.enrolling.zip_import import stage_import
 from enrollment.models import FaceImage, Person
@@ -249,7 +249,7 @@ def test_refused_file_stands_in_no_others_way(tmp_path, weights, monkeypatch):
         ]
 
     monkeypatch.setattr(folder_import, "enroll_pictures", refuse_ana)
-    results = list(import_files(find_files(tmp_path), use_face_detection=False))
+    results = list(each_file(find_files(tmp_path), ImportOptions(use_face_detection=False)))
     assert [(each.person_id, each.status) for each in results] == [
         ("ana", "refused"),
         ("bia", "enrolled"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from argparse import SUPPRESS, ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,33 +18,45 @@ from django.utils.translation import gettext as _
 from enrollment.enrolling import (
     FileResult,
     FileStatus,
-    begin_import,
+    FoundFile,
+    ImportOptions,
     check_readiness,
     clean_person_id,
-    end_import,
+    each_file,
     escaped,
     find_files,
-    import_files,
-    import_key,
 )
-from enrollment.models import TrashItem
+from enrollment.models import ImportJob
+from enrollment.upkeep import Follower, begin_folder_import
 from recognition.exceptions import RecognitionError
 from recognition.management.progress import add_progress_argument, progress_bar
 
 
 @dataclass(slots=True)
 class _Tally:
+    """Counts of what became of the files, each of which `say` tells; `bar` is their progress."""
+
+    say: Callable[[FileResult], object]
+    bar: Iterator[object]
     persons: set[str] = field(default_factory=set)
     counts: dict[FileStatus, int] = field(default_factory=lambda: dict.fromkeys(FileStatus, 0))
     doubtful: int = 0
     unsearchable: int = 0
 
-    def add(self, result: FileResult) -> None:
-        self.counts[result.status] += 1
-        self.unsearchable += not result.searchable
-        if result.status is FileStatus.ENROLLED:
-            self.persons.add(result.person_id)
-            self.doubtful += bool(result.doubts)
+    def add(self, results: Sequence[FileResult]) -> None:
+        for result in results:
+            self.counts[result.status] += 1
+            self.unsearchable += not result.searchable
+            if result.status is FileStatus.ENROLLED:
+                self.persons.add(result.person_id)
+                self.doubtful += bool(result.doubts)
+            next(self.bar, None)
+            self.say(result)
+
+    def end(self) -> None:
+        """Take the bar away."""
+        for _left in self.bar:
+            pass
 
 
 class Command(BaseCommand):
@@ -54,6 +66,10 @@ class Command(BaseCommand):
     )
 
     requires_system_checks = ["recognition", "files"]  # 'check' shows the other warnings
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.waited: set[int] = set()  # imports of which it was said that they are waited for
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("folder", type=Path, metavar="FOLDER")
@@ -84,60 +100,85 @@ class Command(BaseCommand):
             raise CommandError(_("%(folder)s is not a folder.") % {"folder": folder})
         if not options["dry_run"]:
             _refuse_unready()
-        tally = _Tally()
-        item = None if options["dry_run"] else begin_import(folder.resolve().name)
-        try:
-            self._import(folder, person_id, options, tally, import_key(item))
-        except RecognitionError as error:
-            self._summarise(tally, options["dry_run"], item)
-            raise CommandError(str(error)) from error
-        except KeyboardInterrupt:
-            self._summarise(tally, options["dry_run"], item)
-            message = _("Interrupted. What was enrolled is kept; run it again to go on.")
-            raise CommandError(message, returncode=130) from None
-        self._summarise(tally, options["dry_run"], item)
+        found = find_files(folder, person_id)
+        how = ImportOptions(not options["no_face_detection"], options["on_several_faces"])
+        with _report(options["report"]) as write:
+            track = progress_bar(options["no_progress"])
+            bar = iter(track(range(len(found)), _("Enrolling"), len(found)))
+            tally = _Tally(write or self._say, bar)
+            if options["dry_run"]:
+                self._look(found, how, tally)
+                return
+            folder = folder.resolve()
+            label = f"{folder.name} ({person_id})" if person_id else folder.name
+            self._import(folder, label, found, how, tally)
         if tally.unsearchable:
             message = _("%(count)d pictures cannot be found yet. Run 'manage.py reindex'.")
             raise CommandError(message % {"count": tally.unsearchable})
 
-    def _import(
-        self, folder: Path, person_id: str | None, options: dict[str, Any], tally: _Tally, key: str
-    ) -> None:
-        files = find_files(folder, person_id)
-        results = import_files(
-            files,
-            use_face_detection=not options["no_face_detection"],
-            on_several_faces=options["on_several_faces"],
-            dry_run=options["dry_run"],
-            key=key,
-        )
-        track = progress_bar(options["no_progress"])
-        with _report(options["report"]) as write:
-            for result in track(results, _("Enrolling"), len(files)):
-                tally.add(result)
-                if write:
-                    write(result)
-                elif result.status is FileStatus.REFUSED:
-                    text = _("%(file)s: refused. %(reason)s")
-                    self.stderr.write(text % {"file": result.shown_path, "reason": result.reason})
-                elif result.warnings:
-                    reasons = {"file": result.shown_path, "reasons": " ".join(result.warnings)}
-                    text = _("%(file)s: doubtful. %(reasons)s")
-                    self.stderr.write(
-                        (text if result.doubts else "%(file)s: %(reasons)s") % reasons
-                    )
+    def _look(self, found: list[FoundFile], how: ImportOptions, tally: _Tally) -> None:
+        try:
+            for result in each_file(found, how, dry_run=True):
+                tally.add([result])
+        except RecognitionError as error:
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            raise _interrupted() from None
+        finally:
+            self._summarise(tally, None)
 
-    def _summarise(self, tally: _Tally, dry_run: bool, item: TrashItem | None) -> None:
+    def _import(
+        self, folder: Path, label: str, found: list[FoundFile], how: ImportOptions, tally: _Tally
+    ) -> None:
+        """Carry the import out as a job, and summarise it. Raise `CommandError` if it did not end well."""
+        running = None
+        try:
+            job = begin_folder_import(folder, found, label=label, options=how, waits=self._wait)
+            running = Follower(job, tally.add)
+            running.follow(self._wait)
+        except RecognitionError as error:
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            if running:
+                running.end_early()
+            raise _interrupted() from None
+        finally:
+            if running:
+                self._summarise(tally, running.job)
+        if job.state == ImportJob.State.FAILED:
+            raise CommandError(job.error)
+        if job.state == ImportJob.State.CANCELLED:
+            raise CommandError(_("The import was cancelled. What was enrolled is kept."))
+
+    def _wait(self, job: ImportJob) -> None:
+        """Say once for what the command waits."""
+        if job.pk not in self.waited:
+            self.waited.add(job.pk)
+            text = _("Import %(number)d of this folder is %(state)s; waiting for it.")
+            state = job.get_state_display()
+            self.stderr.write(text % {"number": job.pk, "state": state})
+
+    def _say(self, result: FileResult) -> None:
+        if result.status is FileStatus.REFUSED:
+            text = _("%(file)s: refused. %(reason)s")
+            self.stderr.write(text % {"file": result.shown_path, "reason": result.reason})
+        elif result.warnings:
+            reasons = {"file": result.shown_path, "reasons": " ".join(result.warnings)}
+            text = _("%(file)s: doubtful. %(reasons)s")
+            self.stderr.write((text if result.doubts else "%(file)s: %(reasons)s") % reasons)
+
+    def _summarise(self, tally: _Tally, job: ImportJob | None) -> None:
+        tally.end()
         message = _(
             "%(enrolled)d pictures of %(persons)d people enrolled (%(doubtful)d doubtful), "
             "%(skipped)d skipped, %(refused)d refused, %(ignored)d ignored."
         )
-        if dry_run:
+        if job is None:
             message = _("Dry run, nothing written: ") + message
         counts = {status.value: count for status, count in tally.counts.items()}
         counts |= {"persons": len(tally.persons), "doubtful": tally.doubtful}
         self.stdout.write(message % counts)
-        if undo := end_import(item, counts[FileStatus.ENROLLED]):
+        if job and (undo := job.undo):
             text = _("'manage.py trash undo %(number)d' takes this import back, until %(until)s.")
             until = timezone.localtime(undo.erase_at).strftime("%Y-%m-%d %H:%M")
             self.stdout.write(text % {"number": undo.pk, "until": until})
@@ -148,6 +189,11 @@ def _clean(person_id: str | None) -> str | None:
         return None if person_id is None else clean_person_id(person_id)
     except ValidationError as error:
         raise CommandError(" ".join(error.messages)) from error
+
+
+def _interrupted() -> CommandError:
+    message = _("Interrupted. What was enrolled is kept; run it again to go on.")
+    return CommandError(message, returncode=130)
 
 
 def _refuse_unready() -> None:
