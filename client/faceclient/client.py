@@ -235,7 +235,10 @@ class FaceClient(ApiCalls):
     def feedback(
         self, person_id: str, verdict: str, *, answer_number: str, face: int = 1
     ) -> Feedback:
-        """Say whether a face of a kept answer is the person's: "confirmed" or "rejected"."""
+        """Say whether a face of a kept answer is the person's: "confirmed" or "rejected".
+
+        "withdrawn" takes back what was said of it.
+        """
         body = {"answer_number": answer_number, "face": face}
         body |= {"person_id": person_id, "verdict": verdict}
         return cast(Feedback, self._call("POST", "/feedback", body=body))

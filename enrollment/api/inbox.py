@@ -19,7 +19,7 @@ from enrollment.api.pagination import PageNumbers
 from enrollment.api.persons import PersonCall
 from enrollment.gallery import Weights, best_of_person, person_meant, search_thresholds
 from enrollment.inbox import Action, Card, Filters, Word
-from enrollment.models import Feedback, Person, Probe, ProbeChannel
+from enrollment.models import Person, Probe, ProbeChannel
 from enrollment.web import Act, acts_to_settle, searchable_by
 from recognition.api.access import require
 from recognition.api.views import crop_file
@@ -108,7 +108,7 @@ class InboxFaceView(PersonCall):
 
 
 class FeedbackView(PersonCall):
-    """Remember whether a searched face is somebody's."""
+    """Remember whether a searched face is somebody's, or forget what was said of it."""
 
     serializer_class = serializers.FeedbackFormSerializer
     permissions = {"POST": Act.CHANGE_PICTURES}
@@ -129,8 +129,11 @@ class FeedbackView(PersonCall):
             decision=own or decide(similarity, search_thresholds(vectors.model)),
             weights=Weights(vectors.model, vectors.fingerprint),
         )
-        (said,) = inbox.give_feedback([word])
-        return Response(serializers.FeedbackResponseSerializer.answer(_told(said)))
+        if word.verdict == inbox.WITHDRAWN:
+            inbox.take_back_feedback(word.probe.picture_hash, person)
+        else:
+            inbox.give_feedback([word])
+        return Response(serializers.FeedbackResponseSerializer.answer(_told(word)))
 
 
 def _searched(form: dict[str, Any]) -> tuple[Probe, Embeddings]:
@@ -149,10 +152,10 @@ def _searched(form: dict[str, Any]) -> tuple[Probe, Embeddings]:
     return probe, vectors
 
 
-def _told(said: Feedback) -> dict[str, Any]:
+def _told(word: Word) -> dict[str, Any]:
     return {
-        "person_id": said.person.person_id,
-        "verdict": said.verdict,
-        "similarity": said.similarity,
-        "decision": said.decision or None,
+        "person_id": word.person.person_id,
+        "verdict": word.verdict,
+        "similarity": word.similarity,
+        "decision": word.decision,
     }

@@ -75,7 +75,7 @@ feedback = extend_schema(
     tags=["inbox"],
     description=_(
         "Says whether a searched face is somebody's. The latest word for both counts, and teaches "
-        "the thresholds of this gallery."
+        "the thresholds of this gallery; `withdrawn` takes it back."
     ),
     request={
         "multipart/form-data": serializers.FeedbackFormSerializer,

@@ -15,8 +15,7 @@ from enrollment.api.person_serializers import PersonFormSerializer, UndoSerializ
 from enrollment.api.probe_serializers import DecisionField
 from enrollment.api.serializers import PersonIdField
 from enrollment.enrolling import CHANGEABLE
-from enrollment.inbox import Action, Card, Kind
-from enrollment.models import Feedback
+from enrollment.inbox import WITHDRAWN, Action, Card, Kind, Verdict
 from recognition.api.answers import AnswerSerializer, InstantField
 from recognition.api.fields import (
     DayField,
@@ -30,6 +29,7 @@ from recognition.api.serializers import ProbeOptionsSerializer
 
 KINDS: Final = [str(kind) for kind in Kind]
 ACTIONS: Final = [str(action) for action in Action]
+VERDICTS: Final = [*Verdict.values, WITHDRAWN]
 
 
 class InboxQuerySerializer(PageQuerySerializer):
@@ -72,7 +72,10 @@ class FeedbackFormSerializer(ProbeOptionsSerializer):
         required=False, help_text=_("Instead of a number: the picture again; its largest face.")
     )
     person_id = PersonIdField(help_text=_("Whom the answer named."))
-    verdict = OneOfField(Feedback.Verdict.values, help_text=_("Whether the face is that person's."))
+    verdict = OneOfField(
+        VERDICTS,
+        help_text=_("Whether the face is that person's; `withdrawn` forgets what was said of it."),
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("image" in attrs) == ("answer_number" in attrs):
@@ -151,7 +154,7 @@ class SettledSerializer(UndoSerializer):
 class FeedbackResponseSerializer(AnswerSerializer):
     success = serializers.BooleanField(read_only=True, default=True)
     person_id = serializers.CharField()
-    verdict = serializers.ChoiceField(Feedback.Verdict.values)
+    verdict = serializers.ChoiceField(VERDICTS)
     similarity = serializers.FloatField(
         help_text=_("The cosine to the person's most similar picture.")
     )

@@ -17,6 +17,7 @@ from enrollment.inbox.keeping import (
     read_record,
 )
 from enrollment.inbox.remembering import (
+    WITHDRAWN,
     Remembered,
     Said,
     feedback_on,
@@ -44,6 +45,7 @@ __all__ = [
     "SearchedFace",
     "Settled",
     "Verdict",
+    "WITHDRAWN",
     "Word",
     "answer_of",
     "card",

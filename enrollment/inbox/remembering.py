@@ -19,7 +19,7 @@ from recognition.inference import Embeddings
 
 logger = logging.getLogger(__name__)
 
-WITHDRAWN: Final = "withdrawn"  # in the journal, instead of a verdict
+WITHDRAWN: Final = "withdrawn"  # instead of a verdict: nothing is remembered any more
 Said = Mapping[int, Feedback]  # by the person's key
 
 
@@ -98,13 +98,13 @@ def feedback_on(hashes: Iterable[str]) -> dict[str, dict[int, Feedback]]:
     return said
 
 
-def take_back_feedback(said: Feedback, person: Person) -> None:
-    """Forget what was said of a match with this person."""
+def take_back_feedback(picture_hash: str, person: Person) -> None:
+    """Forget what was said of this picture and this person, if anything."""
     with journal.changes():
-        deleted, _rows = Feedback.objects.filter(pk=said.pk).delete()
-        if deleted:
+        for said in Feedback.objects.filter(picture_hash=picture_hash, person=person):
             facts = {"verdict": WITHDRAWN, "similarity": said.similarity, "decision": said.decision}
             journal.record(journal.Action.FEEDBACK, person=person, facts=facts)
+            said.delete()
 
 
 def _rejected(said: Said) -> set[int]:

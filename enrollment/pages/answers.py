@@ -211,8 +211,7 @@ def _judge(request: HttpRequest, probe: Probe, verdict: str) -> None:
 def _take_back(request: HttpRequest, probe: Probe) -> None:
     _require(request, Act.CHANGE_PICTURES)
     shown = _chosen_hit(request, probe)
-    if shown.said:
-        take_back_feedback(shown.said, shown.hit.person)
+    take_back_feedback(probe.picture_hash, shown.hit.person)
     text = gettext("Taken back: nothing is remembered of this picture and %(person)s.")
     messages.success(request, text % {"person": shown.hit.person})
 

@@ -352,6 +352,14 @@ def test_programs_read_and_settle_within_their_rights(api, client, keeping, phot
     again = api.post("/api/feedback", said | {"image": upload(photos[BIA, 0])}).json()
     assert by_number["similarity"] == pytest.approx(again["similarity"], abs=1e-4)
     assert Feedback.objects.count() == 1  # the same picture
+    withdrawn = {**said, "verdict": "withdrawn", "image": upload(photos[BIA, 0])}
+    assert api.post("/api/feedback", withdrawn).json()["verdict"] == "withdrawn"
+    assert not Feedback.objects.exists() and last_line().facts["verdict"] == "withdrawn"
+    number_of_lines = JournalEntry.objects.count()
+    assert (
+        api.post("/api/feedback", withdrawn | {"image": upload(photos[BIA, 0])}).status_code == 200
+    )
+    assert JournalEntry.objects.count() == number_of_lines  # there was nothing to forget
     assert Feedback in backed_up_models() and not {Probe, SearchAnswer} & {*backed_up_models()}
 
 
