@@ -55,3 +55,17 @@ def test_commands_import_nothing_heavy(tmp_path):
     for words, imported in told:
         assert "enrollment.models" in imported
         assert set(imported) & HEAVY == set(), words
+
+
+def test_threads_of_numpy_are_told_to_sleep_before_it_is_loaded():
+    script = "import faceproject, os, sys; print(os.environ['OPENBLAS_THREAD_TIMEOUT'], 'numpy' in sys.modules)"
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_THREAD_TIMEOUT"}
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert result.stdout.split() == ["10", "False"], result.stderr
