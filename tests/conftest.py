@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import shutil
@@ -146,8 +147,26 @@ def faces() -> Path:
     return photos
 
 
+def convert_once(*names: str) -> None:
+    """Load these bundled models. A form that is missing is made by one process, for all: in a new
+    clone each would take seconds to make its own."""
+    from recognition.networks import load_network
+
+    folder = ROOT / "weights" / "converted"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name in names:
+            load_network(name)
+
+
+@pytest.fixture(scope="session")
+def _converted() -> None:
+    convert_once("mobilenetv3_large")
+
+
 @pytest.fixture
-def weights() -> str:
+def weights(_converted) -> str:
     """The name of the bundled model, which is loaded, also where a test before unloaded it."""
     from recognition.networks import load_network
 

@@ -13,8 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from django.conf import settings
+from django.test import override_settings
 from faceclient import FaceClient
 
+from recognition.networks import NETWORKS
+from recognition.networks.loader import unload_networks
+from tests.conftest import convert_once
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -332,7 +337,10 @@ class Project:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A project with a server started by script/server."""
+    """A project with a server started by script/server, and with the converted forms of its weights."""
+    with override_settings(RECOGNITION=settings.RECOGNITION | {"WEIGHTS_DIR": ROOT / "weights"}):
+        convert_once(*NETWORKS)
+        unload_networks()
     project = Project(tmp_path_factory.mktemp("documented"))
     account = {"DJANGO_SUPERUSER_USERNAME": "me", "DJANGO_SUPERUSER_PASSWORD": "a long pass phrase"}
     with (project.root / "server.log").open("w") as log:
