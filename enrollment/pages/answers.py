@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
 
+import numpy as np
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
@@ -39,12 +39,12 @@ from recognition.decision import Thresholds
 from recognition.detection import Face
 from recognition.embedding import Crop
 from recognition.exceptions import RecognitionError
-from recognition.imaging import read_image
 from recognition.networks.descriptor import Threshold
 from recognition.quality import FaceQuality
 from recognition.vector_store import VectorHit
 
 MOST_ANSWERS: Final = 100  # in one address
+_NO_PIXELS: Final = np.empty((0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +118,12 @@ def _thresholds(packed: list[list[Any]] | None) -> Thresholds | None:
 
 
 def _unpacked(packed: dict[str, Any]) -> QueryPicture:
+    """Return the picture with crops without pixels: they are shown by their URIs, and not decoded."""
     faces = []
     for each in packed["faces"]:
-        pixels = read_image(b64decode(each["uri"].partition(",")[2])).pixels
         face = each["face"] and Face.of_record(each["face"])
-        faces.append((Crop(pixels, face, FaceQuality.from_record(each["quality"])), each["uri"]))
+        crop = Crop(_NO_PIXELS, face, FaceQuality.from_record(each["quality"]))
+        faces.append((crop, each["uri"]))
     return QueryPicture.shown(packed["filename"], packed["uri"], tuple(packed["size"]), faces)
 
 
