@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django import forms
 from django.template.defaultfilters import filesizeformat
+from django.utils.text import capfirst
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
@@ -33,6 +34,12 @@ class ModelOption:
     name: str
     description: str | Promise
     obstacle: str
+
+    @property
+    def label(self) -> str:
+        """What the description says after the network's own name: what tells an operator which to take."""
+        name, colon, use = str(self.description).partition(": ")
+        return capfirst(use if colon else name)
 
 
 def model_options() -> list[ModelOption]:
