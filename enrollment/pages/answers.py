@@ -56,10 +56,6 @@ class ShownAnswer:
     thresholds: ShownThresholds | None
 
     @property
-    def model(self) -> str:
-        return self.answer.model
-
-    @property
     def faces(self) -> list[QueryFace]:
         return [face for picture in self.pictures for face in picture.faces]
 
