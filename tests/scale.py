@@ -167,6 +167,7 @@ def kill_in_turn(
     ways: Mapping[str, Callable[[Site, int], object]],
 ) -> None:
     """Kill each part this many times under load, and let it heal each time."""
+    await_work(load)
     probe = Guest(site, "probe", load, threading.Event(), trouble)
     for number in range(kills):
         for name, way in ways.items():
@@ -179,6 +180,14 @@ def kill_in_turn(
             trouble.leaders[site.leaders()] += 1
             time.sleep(STEADY_SECONDS)
             trouble.phase = CALM
+
+
+def await_work(load: Load) -> None:
+    """Wait until the clients have done of each, so that a kill may undo each; a busy machine is slow."""
+    deadline = time.monotonic() + HEAL_SECONDS
+    while not all(load.promises.answers[call] for call in ("insert", "search", "delete")):
+        assert time.monotonic() < deadline, load.promises.answers
+        time.sleep(0.1)
 
 
 def await_health(site: Site, probe: Guest, trouble: Trouble, name: str) -> None:
