@@ -234,7 +234,7 @@ def test_what_fails_of_several_answers_keeps_none_of_the_others(api, keeping, ph
     search(api, photos[BIA, 0])
     search(api, photos[ANA, 1])
     one, other = keys("probe")
-    answers = [Answer([one], "assign", cal), Answer(["probe-1"], "assign", ana)]
+    answers = [Answer([one], "assign", cal), Answer(["probe-0"], "assign", ana)]
     answers.append(Answer([other], "assign", ana))
     first, second, third = inbox.settle_each(answers)
     assert isinstance(second, AlreadySettled) and keys("probe") == []
