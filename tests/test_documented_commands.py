@@ -288,9 +288,9 @@ class Project:
             (self.root / f"{name}.jpg").write_bytes(as_jpeg(draw_face(PEOPLE[0], 1)))
         (self.root / "group.jpg").write_bytes(as_jpeg(draw_group()))
         ana.save(self.root / "a.png")
-        staff = self.home / "pictures" / "staff" / "carla"
-        staff.mkdir(parents=True)
-        (staff / "1.jpg").write_bytes(as_jpeg(who))
+        for staff in ("pictures/staff", "fotos/equipe"):  # as the guides in both languages say
+            (self.home / staff / "carla").mkdir(parents=True)
+            (self.home / staff / "carla" / "1.jpg").write_bytes(as_jpeg(who))
 
     def bring_weights(self) -> None:
         """Install a user's own checkpoint, and provide another one to install."""
