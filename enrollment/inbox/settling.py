@@ -102,9 +102,13 @@ def settle_each(
     chosen: dict[int, _Chosen] = {}
     for place, answer in enumerate(answers):
         try:
-            chosen[place] = _chosen(answer, waiting)
+            each = _chosen(answer, waiting)
         except RecognitionError as error:
             done[place] = error
+            continue
+        chosen[place] = each
+        taken = set(each.probes)  # a later answer about them comes too late
+        waiting = {pk: its for pk, its in waiting.items() if taken.isdisjoint(its)}
     enrol = [place for place, each in chosen.items() if each.is_to_enrol]
     wanted = [
         (each.probes, each.answer.person, each.answer.new)

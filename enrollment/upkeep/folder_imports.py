@@ -17,6 +17,7 @@ from typing import Any, Final
 from django.db import transaction
 from django.db.models import Max, Q
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from enrollment import journal
 from enrollment.enrolling import (
@@ -105,11 +106,14 @@ def _take_up(job: ImportJob, found: Sequence[FoundFile]) -> bool:
 class Follower:
     """Carries an import out, or waits while others do, and tells what became of its files.
 
-    `tell` gets that in the order of the files, as it becomes known.
+    `tell` gets that in the order of the files, as it becomes known; what an earlier, killed command
+    enrolled is told as skipped.
     """
 
     def __init__(self, job: ImportJob, tell: Callable[[Sequence[FileResult]], None]) -> None:
         self.job, self._tell, self._told = job, tell, 0
+        before = job.files.filter(step=Step.DONE, status=FileStatus.ENROLLED)
+        self._before = frozenset(before.values_list("pk", flat=True))
 
     def follow(self, waits: Callable[[ImportJob], None]) -> None:
         """Return when the import is over or stopped; `job` is current then.
@@ -138,13 +142,20 @@ class Follower:
 
     def _tell_more(self) -> bool:
         while rows := _done_after(self.job, self._told):
-            self._tell(_results(rows))
+            self._tell(self._results(rows))
             self._told = rows[-1].number
         return False
 
     def _tell_rest(self) -> None:
         done = self.job.files.filter(number__gt=self._told, step=Step.DONE)
-        self._tell(_results(list(done.order_by("number"))))
+        self._tell(self._results(list(done.order_by("number"))))
+
+    def _results(self, rows: Sequence[ImportFile]) -> list[FileResult]:
+        results = _results(rows)
+        for row, result in zip(rows, results, strict=True):
+            if row.pk in self._before:
+                result.status, result.reason = FileStatus.SKIPPED, gettext("Enrolled before.")
+        return results
 
 
 def _done_after(job: ImportJob, number: int) -> list[ImportFile]:

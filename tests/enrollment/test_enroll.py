@@ -461,7 +461,7 @@ def test_a_killed_run_goes_on_as_the_same_import(folder, monkeypatch, weights, d
     assert job.state == "running" and FaceImage.objects.count() == 1
     (folder / "Ana_Lima/0.jpg").write_bytes(draw_picture(seed=9))  # and more came meanwhile
     output, errors = run_enroll(folder)
-    assert output.startswith("4 pictures of 2 people enrolled (0 doubtful), 0 skipped")
+    assert output.startswith("3 pictures of 1 people enrolled (0 doubtful), 1 skipped")
     job.refresh_from_db()
     assert (job.state, job.undo.pictures, ImportJob.objects.count()) == ("done", 4, 1)
     assert run_enroll(folder)[0].startswith("0 pictures of 0 people enrolled (0 doubtful), 4 sk")

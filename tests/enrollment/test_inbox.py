@@ -235,9 +235,10 @@ def test_what_fails_of_several_answers_keeps_none_of_the_others(api, keeping, ph
     search(api, photos[ANA, 1])
     one, other = keys("probe")
     answers = [Answer([one], "assign", cal), Answer(["probe-0"], "assign", ana)]
-    answers.append(Answer([other], "assign", ana))
-    first, second, third = inbox.settle_each(answers)
+    answers += [Answer([other], "assign", ana), Answer([one], "discard")]
+    first, second, third, again = inbox.settle_each(answers)
     assert isinstance(second, AlreadySettled) and keys("probe") == []
+    assert isinstance(again, AlreadySettled)
     assert [first.person, third.person] == [cal, ana] and first.undo != third.undo
     lines = JournalEntry.objects.filter(action="settled").order_by("number")
     assert [line.facts["faces"] for line in lines] == [1, 1]
