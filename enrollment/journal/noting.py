@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -24,21 +25,27 @@ REFUSAL_EVERY: Final = timedelta(minutes=10)
 # Of one action in `REFUSAL_EVERY`, from all addresses: nobody may fill the journal from outside.
 MOST_REFUSALS: Final = 100
 
+_turn = threading.RLock()  # to write to SQLite
+
 
 @contextmanager
 def short_wait() -> Iterator[None]:
     """Limit how long an optional write waits for SQLite's lock.
 
-    SQLite allows one writer at a time. Other databases insert rows without waiting, so nothing
-    changes.
+    SQLite allows one writer at a time, and who waits sleeps longer after each try, so that one of ten
+    would wait a second: the threads of this process take turns. Other databases insert rows without
+    waiting, so nothing changes.
     """
     if connection.vendor != "sqlite" or connection.in_atomic_block:
         yield
         return
-    _set_busy_timeout(LOCK_WAIT_MS)
+    has_turn = _turn.acquire(timeout=LOCK_WAIT_MS / 1000)
     try:
+        _set_busy_timeout(LOCK_WAIT_MS)
         yield
     finally:
+        if has_turn:
+            _turn.release()
         _set_busy_timeout(1000 * connection.settings_dict["OPTIONS"].get("timeout", 5))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
+from enrollment import journal
 from enrollment.admin.dates import DatedQuerySet
 from enrollment.enrolling import corrections
 from enrollment.models import Person, SearchEntry
@@ -153,6 +155,24 @@ def test_a_locked_database_delays_no_search_and_the_log_says_what_is_missing(api
         cursor.execute("PRAGMA busy_timeout")
         waits = 1000 * connection.settings_dict["OPTIONS"].get("timeout", 5)
         assert cursor.fetchone() == (waits,)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_threads_take_turns_to_write_to_the_log(ana):
+    if connection.vendor != "sqlite":
+        pytest.skip("Only SQLite locks all of itself.")
+    has_turn = threading.Event()
+
+    def write() -> None:
+        with closing(connection), journal.short_wait():
+            has_turn.set()
+
+    other = threading.Thread(target=write, daemon=True)
+    with journal.short_wait():
+        other.start()
+        assert not has_turn.wait(0.1)
+    assert has_turn.wait(10)
+    other.join(10)
 
 
 # In the admin
