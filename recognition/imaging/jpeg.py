@@ -20,7 +20,6 @@ USUAL_SCANS: Final = 20  # libjpeg writes 10 for colour, known optimisers at mos
 _EOI, _SOS, _APP0, _APP1, _APP2, _APP14, _COM = 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE, 0xFE
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _DECODED_FRAMES: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
-_PROGRESSIVE: Final = frozenset({0xC2, 0xCA})
 _DECODING: Final = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, _SOS}  # DHT, DAC, DQT, DNL, DRI
 _METADATA: Final = frozenset(range(0xE0, 0xF0)) | {_COM}
 # The end of entropy-coded data: any marker except a stuffed zero and a restart.
@@ -39,10 +38,7 @@ class Jpeg:
     content: bytes
     width: int
     height: int
-    components: int  # 1 grey, 3 colour, 4 CMYK
-    progressive: bool
     orientation: int
-    has_profile: bool
     scans: int
     complete: bool
     regular: bool
@@ -60,8 +56,7 @@ def read_jpeg(data: bytes) -> Jpeg:
     """
     head: list[bytes] = []
     body: list[bytes] = []
-    frame: tuple[int, int, int, bool] | None = None
-    has_profile = False
+    size: tuple[int, int] | None = None
     missing: set[int] = set()  # components that are in no scan so far
     orientation, scans, regular, complete, position = 1, 0, True, False, 2
     for _count in range(MOST_SEGMENTS):
@@ -81,8 +76,8 @@ def read_jpeg(data: bytes) -> Jpeg:
         if end > len(data):
             break
         position = end
-        if marker in _FRAMES and frame is None:
-            frame = _frame(marker, payload)
+        if marker in _FRAMES and size is None:
+            size = _frame_size(marker, payload)
             missing = set(payload[6::3])
         if marker == _SOS:
             following = _NEXT_MARKER.search(data, end)
@@ -99,41 +94,29 @@ def read_jpeg(data: bytes) -> Jpeg:
             head.append(_segment(_APP0, payload[:12].ljust(12, b"\0") + b"\0\0"))
         elif marker == _APP2 and payload.startswith(b"ICC_PROFILE\0") and len(payload) > 14:
             body.append(_segment(marker, payload))
-            has_profile = True
         elif marker == _APP14 and payload.startswith(b"Adobe") and len(payload) >= 12:
             body.append(_segment(marker, payload[:12]))
         elif marker == _APP1 and payload.startswith(b"Exif\0") and orientation == 1:
             orientation = orientation_of(payload[6:])
     else:
         raise too_complex()
-    if frame is None or not scans or (missing and not complete):
+    if size is None or not scans or (missing and not complete):
         raise damaged()
-    if scans > MOST_SCANS or scans * frame[0] * frame[1] > MOST_SCANNED_PIXELS:
+    if scans > MOST_SCANS or scans * size[0] * size[1] > MOST_SCANNED_PIXELS:
         raise too_complex()
     content = b"".join([b"\xff\xd8", *head, *body]).rstrip(b"\xff")
-    return Jpeg(
-        content,
-        *frame,
-        orientation,
-        has_profile,
-        scans,
-        complete,
-        regular and scans <= USUAL_SCANS,
-    )
+    return Jpeg(content, *size, orientation, scans, complete, regular and scans <= USUAL_SCANS)
 
 
-def _frame(marker: int, payload: bytes) -> tuple[int, int, int, bool]:
-    """Return width, height, components, and whether it is progressive, of a decodable frame.
-
-    Raise `InvalidImage` for another one.
-    """
+def _frame_size(marker: int, payload: bytes) -> tuple[int, int]:
+    """Return (width, height) of a decodable frame. Raise `InvalidImage`."""
     if len(payload) < 6:
         raise damaged()
     precision, height, width, components = struct.unpack_from(">BHHB", payload)
     known = marker in _DECODED_FRAMES and precision == 8 and components in (1, 3, 4)
     if not known or not height:
         raise unsupported("JPEG")
-    return width, height, components, marker in _PROGRESSIVE
+    return width, height
 
 
 def with_orientation(jpeg: Jpeg) -> bytes:

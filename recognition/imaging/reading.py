@@ -43,8 +43,6 @@ _UNSUPPORTED: Final = re.compile(
 )
 # Bits with different meanings in every Huffman table: a truncated scan decodes to different pixels.
 _OTHER_ENDS: Final = (b"\x55\xaa" * 32, b"\xfe" * 64, bytes(range(255)) * 4)
-# Pillow's modes by the number of components; CMYK is stored inverted.
-_JPEG_MODES: Final = {1: ("L", "L"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK;I")}
 # Pillow decodes run-length-encoded bitmaps slowly, in Python.
 _MOST_RLE_PIXELS: Final = 4_000_000
 _MOST_RLE_BYTES: Final = 4_000_000
@@ -174,26 +172,12 @@ def _source(kind: str, opener: Callable[[], Image.Image], **found: Any) -> _Sour
 
 def _open_jpeg(data: bytes) -> _Source:
     jpeg = read_jpeg(data)
-    reader = JpegImagePlugin.JpegImageFile if jpeg.has_profile else partial(_ParsedJpeg, jpeg)
-    opener = lambda: reader(io.BytesIO(jpeg.whole))  # noqa: E731
+    opener = lambda: JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg.whole))  # noqa: E731
     source = _source("JPEG", opener, orientation=jpeg.orientation, jpeg=jpeg)
-    if jpeg.scans > 1 or jpeg.progressive:
+    if jpeg.scans > 1 or "progressive" in source.image.info:
         # The decoder keeps the coefficients of all pixels until the last scan, at every scale.
         source.decoded_pixels = jpeg.width * jpeg.height
     return source
-
-
-class _ParsedJpeg(JpegImagePlugin.JpegImageFile):
-    """A JPEG that `read_jpeg` has parsed, which Pillow would do again in Python. It has no info."""
-
-    def __init__(self, jpeg: Jpeg, file: io.BytesIO) -> None:
-        self._parsed = jpeg
-        super().__init__(file)
-
-    def _open(self) -> None:
-        mode, raw = _JPEG_MODES[self._parsed.components]
-        self._mode, self._size = mode, (self._parsed.width, self._parsed.height)
-        self.tile = [ImageFile._Tile("jpeg", (0, 0, *self._size), 0, (raw, ""))]
 
 
 def _open_png(data: bytes) -> _Source:
