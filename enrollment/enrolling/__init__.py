@@ -44,6 +44,7 @@ from enrollment.enrolling.finding_files import (
     find_files,
 )
 from enrollment.enrolling.folder_import import (
+    BATCH_PICTURES,
     FileResult,
     ImportOptions,
     check_readiness,
@@ -127,6 +128,7 @@ from enrollment.enrolling.zip_import import (
 )
 
 __all__ = [
+    "BATCH_PICTURES",
     "UploadStored",
     "as_text",
     "has_files",

@@ -151,7 +151,11 @@ class Follower:
         self._tell(self._results(list(done.order_by("number"))))
 
     def _results(self, rows: Sequence[ImportFile]) -> list[FileResult]:
-        results = _results(rows)
+        pictures = [row.picture_pk for row in rows if row.warnings and row.picture_pk]
+        doubts: defaultdict[int | None, list[Any]] = defaultdict(list)
+        for doubt in Doubt.objects.filter(face_image__in=pictures).order_by("pk"):
+            doubts[doubt.face_image_id].append(doubt)
+        results = [_result(row, doubts[row.picture_pk]) for row in rows]
         for row, result in zip(rows, results, strict=True):
             if row.pk in self._before:
                 result.status, result.reason = FileStatus.SKIPPED, gettext("Enrolled before.")
@@ -162,14 +166,6 @@ def _done_after(job: ImportJob, number: int) -> list[ImportFile]:
     """Return the next rows after this number that are done, up to the first that is not."""
     rows = job.files.filter(number__gt=number).order_by("number")[:_ROWS_AT_A_TIME]
     return list(takewhile(lambda row: row.step == Step.DONE, rows))
-
-
-def _results(rows: Sequence[ImportFile]) -> list[FileResult]:
-    pictures = [row.picture_pk for row in rows if row.warnings and row.picture_pk]
-    doubts: defaultdict[int | None, list[Any]] = defaultdict(list)
-    for doubt in Doubt.objects.filter(face_image__in=pictures).order_by("pk"):
-        doubts[doubt.face_image_id].append(doubt)
-    return [_result(row, doubts[row.picture_pk]) for row in rows]
 
 
 def _result(row: ImportFile, doubts: list[Doubt]) -> FileResult:

@@ -27,7 +27,14 @@ from django.utils.translation import gettext
 from django_tasks import task
 
 from enrollment import enrolling, index, journal
-from enrollment.enrolling import FileResult, FileStatus, FoundFile, ImportOptions, UploadStored
+from enrollment.enrolling import (
+    BATCH_PICTURES,
+    FileResult,
+    FileStatus,
+    FoundFile,
+    ImportOptions,
+    UploadStored,
+)
 from enrollment.models import Doubt, FaceImage, ImportFile, ImportJob, Person
 from enrollment.upkeep.import_faces import note_faces, offer_refused
 from enrollment.upkeep.import_fetching import each_fetched
@@ -39,7 +46,6 @@ State = ImportJob.State
 Step = ImportFile.Step
 Rank = ImportFile.Rank
 CLAIMED: Final = timedelta(minutes=1)  # longer than a batch takes
-BATCH_OF_FOLDER: Final = 64  # as the enrolment's own, which is quickest
 BATCH: Final = 16  # pictures; what a pause waits for, and how often progress is noted
 _OUTCOME: Final = (
     *("step", "status", "reason", "code", "warnings", "person_id", "face_detected"),
@@ -256,7 +262,7 @@ def _batches(
     rows = list(_left(job))
     for row in rows:
         row.job = job
-    size = BATCH_OF_FOLDER if job.folder else BATCH
+    size = BATCH_PICTURES if job.folder else BATCH
     results = enrolling.each_file(
         [_found(row) for row in rows],
         ImportOptions(**job.options),

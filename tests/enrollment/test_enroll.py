@@ -500,7 +500,7 @@ def test_a_run_can_be_paused_and_cancelled_from_its_page(folder, monkeypatch, we
         upkeep.pause_import(ImportJob.objects.get())
 
     monkeypatch.setattr(import_work, "_keep", keep_and_pause)
-    monkeypatch.setattr(import_work, "BATCH_OF_FOLDER", 1)
+    monkeypatch.setattr(import_work, "BATCH_PICTURES", 1)
     monkeypatch.setattr(
         "enrollment.upkeep.folder_imports.time.sleep",
         lambda _seconds: upkeep.cancel_import(ImportJob.objects.get()),
