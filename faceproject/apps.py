@@ -1,3 +1,5 @@
+import gc
+
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
 
@@ -18,3 +20,5 @@ class FaceProjectConfig(AppConfig):
         from faceproject.metrics import ServiceCollector
 
         REGISTRY.register(ServiceCollector())
+        gc.freeze()  # see manage.py
+        gc.enable()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
@@ -14,10 +14,12 @@ from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import get_language
 from django.views.decorators.http import require_safe
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
 from recognition.api.access import page_access
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
 
 CHAPTERS: Final = ("operators", "gallery")
 _DOCS: Final = Path(settings.BASE_DIR) / "docs"
@@ -52,21 +54,25 @@ def _rendered(name: str, portuguese: bool) -> tuple[str, SafeString]:
     for heading, title, id_ in zip(opened, titles, ids, strict=True):
         heading.attrSet("id", id_)
         if (own := _slug(title)) != id_:
-            anchor = Token("html_inline", "", 0, content=f'<span id="{own}"></span>')
             following = tokens[tokens.index(heading) + 1]
+            anchor = type(heading)("html_inline", "", 0, content=f'<span id="{own}"></span>')
             following.children = [anchor, *(following.children or [])]
     for token in tokens:
         if token.children:
             token.children = _served(token.children)
-    html = _MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {})
+    html = _markdown().renderer.render(tokens, _markdown().options, {})
     return titles[0], mark_safe(html)  # noqa: S308  of our own files, in which HTML is escaped
 
 
-_MARKDOWN: Final = MarkdownIt("commonmark", {"html": False}).enable("table")
+@cache
+def _markdown() -> MarkdownIt:
+    from markdown_it import MarkdownIt  # commands do without it
+
+    return MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
 def _parsed(name: str) -> list[Token]:
-    return _MARKDOWN.parse((_DOCS / f"{name}.md").read_text(encoding="utf-8"))
+    return _markdown().parse((_DOCS / f"{name}.md").read_text(encoding="utf-8"))
 
 
 def _titles(tokens: list[Token]) -> list[str]:
