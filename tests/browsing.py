@@ -56,7 +56,7 @@ def browser(tmp_path_factory) -> Iterator[playwright.Browser]:
     """Chromium with a fake camera that shows the first person."""
     film = tmp_path_factory.mktemp("camera") / "film.mjpeg"
     film.write_bytes(as_jpeg(draw_face(PEOPLE[0], side=480)))
-    flags = [*os.environ.get("XF", "").split(), *FLAGS, f"--use-file-for-fake-video-capture={film}"]
+    flags = [*FLAGS, f"--use-file-for-fake-video-capture={film}"]
     with pytest.MonkeyPatch.context() as patch, playwright.sync_playwright() as engine:
         # Playwright's own event loop runs in this thread; the ORM is not called from within it.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")

@@ -1,5 +1,6 @@
 // What the inbox does better with a script: one key settles a card, and the next one is there at once,
 // because it came with an earlier answer. What was decided is sent in the order in which it was decided.
+// The card in front changes only by what whoever looks at it does: no key may settle a card that nobody saw.
 // Every sentence comes translated from the templates.
 
 import { makePersonField } from "./person-field.js";
@@ -18,6 +19,10 @@ const TYPING = "input:not([type=checkbox], [type=radio]), textarea, select, [con
 
 const unsent = new Set(); // keys of cards that are decided here and not yet there
 let sending = Promise.resolve();
+let last = null; // what was decided last, until it is taken back
+let returning = 0; // acts that are being taken back
+let front = null; // the card that was shown last,
+let since = 0; // and when that began
 
 const shown = () => deck.firstElementChild;
 const had = () => [...unsent, ...(shown() ? [shown().dataset.key] : [])];
@@ -26,17 +31,21 @@ const had = () => [...unsent, ...(shown() ? [shown().dataset.key] : [])];
 function show() {
   const card = shown();
   for (const each of deck.children) each.hidden = each !== card;
+  if (card !== front) since = performance.now();
+  front = card;
   nothing.hidden = Boolean(card) || unsent.size > 0;
   const typed = card?.querySelector(".newcomer[open] input[type=text]");
   (typed ?? card?.querySelector(".likeliest") ?? card ?? nothing).focus({ preventScroll: true });
 }
 
-function complain(text) {
-  const notice = document.createElement("p");
-  notice.className = "notice problem";
-  notice.textContent = text;
-  said.replaceChildren(notice);
+function notice(text) {
+  const made = document.createElement("p");
+  made.className = "notice problem";
+  made.textContent = text;
+  return made;
 }
+
+const complain = (text) => said.replaceChildren(notice(text));
 
 // The answer to the form's data as a fragment of the page; null after saying what went wrong.
 async function ask(address, data) {
@@ -59,9 +68,20 @@ async function ask(address, data) {
   return null;
 }
 
+// Keep in a card that came anew what was typed into the same card before, and why that was refused.
+function carry(old, card) {
+  for (const { name, value, checked } of old.querySelectorAll("input:not([type=hidden])")) {
+    const input = card.querySelector(`input[name="${name}"]:not([type=hidden])`);
+    if (input) Object.assign(input, input.type === "checkbox" ? { checked } : { value });
+  }
+  const opened = card.querySelector(".newcomer");
+  if (opened) opened.open = old.querySelector(".newcomer")?.open ?? false;
+  card.querySelector(".card-text").append(...old.querySelectorAll(".card-text > .problem"));
+}
+
 // Take what the answer brings: what was done, how much is left, and the cards behind the one that is
-// shown, anew, because what was done may have changed whom they show.
-function take(answer) {
+// shown, anew, because what was done may have changed whom they show. A card that was refused comes next.
+function take(answer, decided = null) {
   said.replaceChildren(...answer.querySelector(".answer-said").childNodes);
   left.replaceChildren(...answer.querySelector(".answer-left").childNodes);
   for (const place of document.querySelectorAll(".inbox-count")) {
@@ -70,10 +90,19 @@ function take(answer) {
   }
   undoing.hidden = !answer.dataset.undo;
   again.hidden = !answer.dataset.skipped;
+  if (answer.dataset.refused && shown()) {
+    const why = [...said.querySelectorAll(".problem")].map((each) => each.textContent);
+    decided.querySelector(".card-text").append(...why.map(notice));
+  }
   const here = had();
   const cards = [...answer.querySelectorAll(".card")].filter((card) => !here.includes(card.dataset.key));
   for (const input of cards.flatMap((card) => [...card.querySelectorAll("[data-suggest]")])) makePersonField(input);
-  for (const each of [...deck.children].slice(1)) each.remove();
+  const before = [...deck.children].slice(1);
+  for (const card of cards) {
+    const old = [decided, ...before].find((each) => each?.dataset.key === card.dataset.key);
+    if (old) carry(old, card);
+  }
+  for (const each of before) each.remove();
   deck.append(...cards);
 }
 
@@ -86,29 +115,45 @@ function decide(card, form, submitter, more = {}) {
   const data = new FormData(form, submitter);
   for (const [name, value] of Object.entries(more)) data.set(name, value);
   const { key } = card.dataset;
+  for (const each of card.querySelectorAll(".card-text > .problem")) each.remove();
+  const act = { isRefused: false };
+  last = act;
   card.remove();
   unsent.add(key);
+  undoing.hidden = false;
   show();
   later(async () => {
     const answer = await ask(form.action, data);
     unsent.delete(key);
-    const refused = !answer || answer.dataset.refused;
-    // What was typed is kept in a card that still waits.
-    if (!answer || (refused && answer.querySelector(`[data-key="${key}"]`))) deck.prepend(card);
-    if (answer) take(answer);
-    if (refused || !shown() || shown().hidden) show();
+    act.isRefused = !answer || Boolean(answer.dataset.refused);
+    card.hidden = true;
+    if (answer) take(answer, card);
+    else if (shown()) shown().after(card);
+    else deck.append(card);
+    if (!shown() || shown().hidden) show();
   });
 }
 
+// Its card comes to the front: until then there is none that a key could settle. Of what is refused on the
+// way there is nothing to take back.
 function takeBack() {
   const data = new FormData(undoing);
+  const act = unsent.size ? last : null;
+  last = null;
+  returning += 1;
+  deck.inert = true;
   later(async () => {
-    const before = shown();
-    const answer = await ask(undoing.action, data);
-    if (!answer) return;
-    take(answer);
-    if (before && before === shown() && answer.dataset.back) deck.children[1]?.after(before);
-    show();
+    try {
+      const answer = act?.isRefused ? null : await ask(undoing.action, data);
+      const before = shown();
+      if (answer) take(answer);
+      const back = deck.children[1];
+      if (before && answer?.dataset.back?.split(" ").includes(back?.dataset.key)) back.after(before);
+    } finally {
+      returning -= 1;
+      deck.inert = returning > 0;
+      show();
+    }
   });
 }
 
@@ -146,9 +191,13 @@ function step(card, by) {
   all.at(at < 0 ? 0 : (at + by) % all.length).focus();
 }
 
+// Whether this was not meant for the card in front: it happened before that was there, a key is held down,
+// or it is the second half of a double click.
+const isLate = (event) => event.timeStamp < since || event.repeat || event.detail > 1;
+
 // Whether the key meant something.
 function press(key) {
-  const card = shown();
+  const card = deck.inert ? null : shown();
   const control = card?.querySelector(`[data-shortcut="${CSS.escape(key)}"]`);
   const by = { arrowleft: -1, arrowright: 1 }[key];
   if (control) control.click();
@@ -162,8 +211,21 @@ function press(key) {
   return true;
 }
 
+for (const type of ["keydown", "click"]) {
+  deck.addEventListener(
+    type,
+    (event) => {
+      const acts = type === "click" ? event.target.closest("button, summary") : event.key === "Enter";
+      if (!acts || !isLate(event)) return;
+      event.preventDefault();
+      event.stopPropagation();
+    },
+    { capture: true },
+  );
+}
+
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.altKey || event.metaKey || event.repeat || event.isComposing) return;
+  if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || isLate(event)) return;
   if (!event.target.closest(TYPING)) {
     if (keysOn.checked && press(event.key.toLowerCase())) event.preventDefault();
   } else if (event.key === "Escape" && event.target.closest(".newcomer")) {
