@@ -20,6 +20,7 @@ from enrollment.inbox.card import Action, Candidate, Card, Filters, Kind
 from enrollment.inbox.feedback import rejections
 from enrollment.inbox.keeping import embeddings_of, read_face
 from enrollment.inbox.sections import keys, nearer_cases, pair_cases
+from enrollment.judging import doubts_of
 from enrollment.models import Doubt, FaceImage, Person, Probe, ProbeChannel
 from recognition.decision import Decision
 from recognition.exceptions import RecognitionError
@@ -157,9 +158,7 @@ def _why(probe: Probe, size: int) -> str:
 def _of_doubts(ids: Sequence[int]) -> dict[str, Card]:
     if not ids:
         return {}
-    doubts: defaultdict[int, list[Doubt]] = defaultdict(list)
-    for doubt in Doubt.objects.filter(face_image__in=ids).select_related("other__person"):
-        doubts[doubt.face_image_id].append(doubt)
+    doubts = doubts_of(ids)
     cases = nearer_cases() if set(ids) - doubts.keys() else {}
     pictures = FaceImage.objects.select_related("person").in_bulk(ids)
     return {

@@ -13,6 +13,7 @@ from enrollment.judging.confirmed import MonthOfMatches, matches_by_month
 from enrollment.judging.doubts import (
     Probe,
     dismiss_doubts,
+    doubts_of,
     judge,
     note_quality,
     quality_doubts,
@@ -28,6 +29,7 @@ __all__ = [
     "MonthOfMatches",
     "Probe",
     "dismiss_doubts",
+    "doubts_of",
     "examine_and_keep",
     "examine_gallery",
     "judge",

@@ -57,6 +57,14 @@ def quality_doubts(quality: FaceQuality) -> list[Doubt]:
     return [Doubt(**reason.as_record()) for reason in quality.reasons]
 
 
+def doubts_of(pictures: Collection[int]) -> defaultdict[int, list[Doubt]]:
+    """Return the open doubts of each of these pictures, by its key, with whom they name."""
+    found: defaultdict[int, list[Doubt]] = defaultdict(list)
+    for doubt in Doubt.objects.filter(face_image__in=pictures).select_related("other__person"):
+        found[doubt.face_image_id].append(doubt)
+    return found
+
+
 def note_quality(crops: Mapping[int, Crop]) -> None:
     """Replace the quality doubts of these pictures. `crops` maps picture ids to crops."""
     _replace(

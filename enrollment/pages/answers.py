@@ -33,7 +33,7 @@ from enrollment.pages.query_pictures import (
     ShownThresholds,
 )
 from enrollment.pages.views import show_page
-from enrollment.web import Act, may_undo, say_done, say_mistakable, searchable_by
+from enrollment.web import Act, error_text, may_undo, say_done, say_mistakable, searchable_by
 from recognition.api.access import lacking_permission, may, page_access
 from recognition.decision import Thresholds
 from recognition.detection import Face
@@ -148,10 +148,8 @@ def act(request: HttpRequest, number: str, place: int) -> HttpResponse:
         if do is None:
             raise ValidationError(gettext("Say what to do: press one of the buttons of the face."))
         response = do(request, inbox.probe_of(number, place))
-    except RecognitionError as error:
-        messages.error(request, error.message)
-    except ValidationError as error:
-        messages.error(request, " ".join(error.messages))
+    except (RecognitionError, ValidationError) as error:
+        messages.error(request, error_text(error))
     else:
         if response:
             return response

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -26,7 +27,7 @@ from enrollment.models import Person, TrashItem
 from enrollment.pages.inbox_cards import OF_PERSONS, shown_cards
 from enrollment.pages.inbox_forms import SiftForm
 from enrollment.pages.views import FRAGMENT_HEADER
-from enrollment.web import Act, acts_to_settle, may_undo, searchable_by
+from enrollment.web import Act, acts_to_settle, error_text, may_undo, searchable_by
 from recognition.api.access import lacking_permission, may, page_permission
 from recognition.exceptions import RecognitionError
 
@@ -136,11 +137,8 @@ def _chosen(request: HttpRequest, keys: Sequence[str], act: str, person: str) ->
         if action in OF_PERSONS:
             whom = _person(person, request.POST.get("person_id", ""))
             return [Answer(keys, action, whom)]
-    except RecognitionError as error:
-        messages.error(request, error.message)
-        return []
-    except ValidationError as error:
-        messages.error(request, " ".join(error.messages))
+    except (RecognitionError, ValidationError) as error:
+        messages.error(request, error_text(error))
         return []
     new = {name: request.POST.get(name, "") for name in ("person_id", "name")}
     return [Answer(keys, action, new=new if action == Action.NEW else None)]
@@ -156,10 +154,8 @@ def _settle(request: HttpRequest, desk: Desk, answers: Sequence[Answer]) -> bool
     items: list[int] = []
     done = inbox.settle_each(answers, whole_group="one" not in request.POST)
     for answer, settled in zip(answers, done, strict=True):
-        if isinstance(settled, RecognitionError):
-            messages.error(request, settled.message)
-        elif isinstance(settled, ValidationError):
-            messages.error(request, " ".join(settled.messages))
+        if isinstance(settled, RecognitionError | ValidationError):
+            messages.error(request, error_text(settled))
         else:
             messages.success(request, _in_words(answer.action, settled))
             keys += answer.keys
@@ -178,7 +174,9 @@ def _action(act: str) -> Action:
 def _person(key: str, person_id: str) -> Person:
     if not key.isdecimal():
         return person_meant(person_id)
-    found = Person.objects.filter(pk=int(key[:18])).first()
+    number = int(key[:18])
+    # Or whom that one was merged into since the card was shown.
+    found = Person.objects.filter(Q(pk=number) | Q(merged_ids__former_pk=number)).first()
     if found is None:
         raise ValidationError(gettext("This person is not enrolled any more. Reload the page."))
     return found
@@ -228,10 +226,8 @@ def _take_back(request: HttpRequest, desk: Desk, act: dict[str, Any]) -> list[st
             if not may_undo(request, item):
                 raise PermissionDenied
             enrolling.undo(item)
-        except RecognitionError as error:
-            problems.append(error.message)
-        except ValidationError as error:
-            problems += error.messages
+        except (RecognitionError, ValidationError) as error:
+            problems.append(error_text(error))
     if not items:
         problems.append(gettext("This cannot be undone any more: the trash does not keep it."))
     for problem in problems:

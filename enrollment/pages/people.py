@@ -39,7 +39,15 @@ from enrollment.models import FaceImage, MergedId, Person
 from enrollment.pages.history import history
 from enrollment.pages.people_forms import AddPicturesForm, DetailsForm, NewOwnerForm
 from enrollment.pages.views import FRAGMENT_HEADER
-from enrollment.web import Act, enroll_files, owner_of, say_done, say_mistakable, undecided
+from enrollment.web import (
+    Act,
+    enroll_files,
+    error_text,
+    owner_of,
+    say_done,
+    say_mistakable,
+    undecided,
+)
 from recognition.api.access import may, page_permission
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
@@ -83,10 +91,8 @@ def _refusals_as_messages(view: Callable[..., HttpResponse]) -> Callable[..., Ht
     def guarded(request: HttpRequest, pk: int | None = None, **more: Any) -> HttpResponse:
         try:
             return view(request) if pk is None else view(request, pk, **more)
-        except RecognitionError as error:
-            messages.error(request, error.message)
-        except ValidationError as error:
-            messages.error(request, " ".join(error.messages))
+        except (RecognitionError, ValidationError) as error:
+            messages.error(request, error_text(error))
         except Http404:
             merged = MergedId.objects.filter(former_pk=pk).first() if pk else None
             if merged is None:

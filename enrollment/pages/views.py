@@ -24,7 +24,7 @@ from enrollment.models import FaceImage, Person, SearchEntry
 from enrollment.pages import comparing
 from enrollment.pages.forms import CompareForm, SearchForm, model_options
 from enrollment.pages.query_pictures import Problem, asked_faces, identify
-from enrollment.web import Act, TokenAuthentication, may_see, picture_response
+from enrollment.web import Act, TokenAuthentication, error_text, may_see, picture_response
 from recognition.api.access import is_cross_site, may, page_access
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
@@ -155,14 +155,10 @@ def picture(request: HttpRequest, pk: int) -> HttpResponse:
     face_image = get_object_or_404(FaceImage, pk=pk)
     try:
         return picture_response(request, face_image)
-    except ValidationError as error:
-        return _in_plain_text(" ".join(error.messages), 400)
-    except RecognitionError as error:
-        return _in_plain_text(error.message, error.status)
-
-
-def _in_plain_text(message: str, status: int) -> HttpResponse:
-    return HttpResponse(message, content_type="text/plain; charset=utf-8", status=status)
+    except (RecognitionError, ValidationError) as error:
+        status = error.status if isinstance(error, RecognitionError) else 400
+        text = error_text(error)
+        return HttpResponse(text, content_type="text/plain; charset=utf-8", status=status)
 
 
 class ChangePasswordView(SuccessMessageMixin, PasswordChangeView):

@@ -7,12 +7,11 @@ command follows what another process does. The files stay where they are.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from django.db import transaction
 from django.db.models import Max, Q
@@ -29,6 +28,7 @@ from enrollment.enrolling import (
     rows_of,
     stage_files,
 )
+from enrollment.judging import doubts_of
 from enrollment.models import Doubt, ImportFile, ImportJob
 from enrollment.upkeep.import_work import CLAIMED, carry_out_import, remember_stored
 from recognition.vector_store import get_vector_store
@@ -151,11 +151,8 @@ class Follower:
         self._tell(self._results(list(done.order_by("number"))))
 
     def _results(self, rows: Sequence[ImportFile]) -> list[FileResult]:
-        pictures = [row.picture_pk for row in rows if row.warnings and row.picture_pk]
-        doubts: defaultdict[int | None, list[Any]] = defaultdict(list)
-        for doubt in Doubt.objects.filter(face_image__in=pictures).order_by("pk"):
-            doubts[doubt.face_image_id].append(doubt)
-        results = [_result(row, doubts[row.picture_pk]) for row in rows]
+        doubts = doubts_of([row.picture_pk for row in rows if row.warnings and row.picture_pk])
+        results = [_result(row, doubts[row.picture_pk or 0]) for row in rows]
         for row, result in zip(rows, results, strict=True):
             if row.pk in self._before:
                 result.status, result.reason = FileStatus.SKIPPED, gettext("Enrolled before.")

@@ -4,6 +4,7 @@ permissions."""
 from enrollment.web.acts import Act, acts_to_undo, owner_of
 from enrollment.web.auditing import audit_report
 from enrollment.web.downloads import document_response, export_response
+from enrollment.web.errors import error_text
 from enrollment.web.face_choice import choose_faces
 from enrollment.web.importing import (
     CSV_COLUMNS,
@@ -48,6 +49,7 @@ __all__ = [
     "document_response",
     "enroll_files",
     "erase_item",
+    "error_text",
     "export_response",
     "found_by",
     "import_file",

@@ -22,6 +22,7 @@ from enrollment.enrolling import Done
 from enrollment.models import Person, TrashItem
 from enrollment.upkeep import erase_item_with_receipts
 from enrollment.web.acts import acts_to_undo
+from enrollment.web.errors import error_text
 from enrollment.web.receipts import receipts_response
 from recognition.api.access import lacking_permission, may
 from recognition.exceptions import RecognitionError
@@ -69,11 +70,8 @@ def undo_item(request: HttpRequest, pk: int, *, person: str, trash: str) -> Http
     item = _item(request, pk)
     try:
         restored = enrolling.undo(item, person_id=request.POST.get("person_id", "").strip() or None)
-    except RecognitionError as error:
-        messages.error(request, error.message)
-        return redirect(trash)
-    except ValidationError as error:
-        messages.error(request, " ".join(error.messages))
+    except (RecognitionError, ValidationError) as error:
+        messages.error(request, error_text(error))
         return redirect(trash)
     count = len(restored.pictures)
     text = ngettext(

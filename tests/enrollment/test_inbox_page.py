@@ -8,9 +8,10 @@ from django.core.cache import cache
 from django.test import Client
 
 from enrollment import inbox
+from enrollment.enrolling import merge_persons
 from enrollment.models import Doubt, FaceImage, JournalEntry, Person, Probe
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
-from tests.enrollment.gallery import enroll, set_thresholds
+from tests.enrollment.gallery import add_vectors, enroll, set_thresholds
 from tests.enrollment.test_views import Markup
 from tests.pictures import upload
 
@@ -121,6 +122,15 @@ def test_the_script_gets_what_it_lacks(desk):
     desk.post("/inbox/", {"key": cal, "act": "discard"})
     again = desk.post("/inbox/", {"key": cal, "act": "discard"}, headers=FRAGMENT)
     assert 'data-refused="1"' in again.text and "settled meanwhile" in again.text
+
+
+def test_whoever_was_merged_since_the_card_came_stands_for_who_took_them_over(boss, weights):
+    picture, old, kept = add_vectors({"ana": 1, "old": 1, "kept": 1})
+    Doubt.objects.create(face_image=picture, code="blurred", given=3, expected=10)
+    merge_persons(kept.person, old.person)
+    boss.post("/inbox/", {"key": f"doubt-{picture.pk}", "act": f"assign:{old.person_id}"})
+    picture.refresh_from_db()
+    assert picture.person == kept.person
 
 
 def test_what_nobody_offered_is_refused(desk):
