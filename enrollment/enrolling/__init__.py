@@ -104,7 +104,7 @@ from enrollment.enrolling.trash_items import (
     new_settlement,
     trashed_person,
 )
-from enrollment.enrolling.undo import undo
+from enrollment.enrolling.undo import undo, undo_each
 from enrollment.enrolling.waiting import (
     WaitingPicture,
     count_waiting,
@@ -235,6 +235,7 @@ __all__ = [
     "trashed_of",
     "trashed_person",
     "undo",
+    "undo_each",
     "undoable",
     "waiting_pictures",
     "write_erased_lists",

@@ -4,15 +4,16 @@ people, a settlement."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext
 
-from enrollment import journal
+from enrollment import index, journal
 from enrollment.enrolling.consents import give_purposes_back
 from enrollment.enrolling.corrections import delete_person, locked_persons, move
 from enrollment.enrolling.restoring import (
@@ -42,6 +43,7 @@ from enrollment.models import (
     TrashItem,
     from_lines,
 )
+from recognition.exceptions import RecognitionError
 
 _FIELDS: Final = {each.name: each for each in Person._meta.fields}
 
@@ -65,6 +67,25 @@ def undo(item: TrashItem, *, person_id: str | None = None) -> Restored:
         case Kind.CHANGE:
             return _undo_change(item)
     return restore(item, person_id=person_id)
+
+
+def undo_each(items: Sequence[TrashItem]) -> list[Restored | RecognitionError | ValidationError]:
+    """Take back several acts in one transaction, which takes far less time than one by one.
+
+    Where one fails stands its error, and the others are taken back.
+    """
+    done: list[Restored | RecognitionError | ValidationError] = []
+    with journal.changes(), index.together():
+        # In the order of the keys, so that two who take back several never deadlock.
+        ids = {item.taker_pk for item in items} - {None}
+        ids |= set(TrashedPart.objects.filter(item__in=items).values_list("person_pk", flat=True))
+        list(Person.objects.select_for_update().filter(pk__in=ids).order_by("pk").values_list("pk"))
+        for item in items:
+            try:
+                done.append(undo(item))
+            except (RecognitionError, ValidationError) as error:
+                done.append(error)
+    return done
 
 
 def _journal(

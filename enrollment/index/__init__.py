@@ -11,6 +11,7 @@ from enrollment.index.indexing import (
     in_batches,
     index_rows,
     request_upsert,
+    together,
 )
 from enrollment.index.queue import request_indexing, requested, thread_runs
 from enrollment.index.removals import (
@@ -40,4 +41,5 @@ __all__ = [
     "request_upsert",
     "requested",
     "thread_runs",
+    "together",
 ]

@@ -11,7 +11,8 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -41,6 +42,8 @@ COPY_SIZE = 4_096  # embeddings that are there already and only copied, a batch
 # each writer checks afterwards that SQL is unchanged, and the threads of one process need not wait for
 # each other: each write takes up to 0.4 s there until all can see it.
 writing = threading.RLock()
+
+_gathered: ContextVar[list[int] | None] = ContextVar("index_gathered", default=None)
 
 Status = FaceEmbedding.Status
 Failure = FaceEmbedding.Failure
@@ -124,7 +127,23 @@ def _locked(embeddings: models.QuerySet[FaceEmbedding]) -> list[int]:
     return [row.pk for row in rows]
 
 
+@contextmanager
+def together() -> Iterator[None]:
+    """Within a transaction: what is requested in this block is done in one go after the commit."""
+    ids: list[int] = []
+    token = _gathered.set(ids)
+    try:
+        yield
+    finally:
+        _gathered.reset(token)
+    _enqueue_after_commit(ids)
+
+
 def _enqueue_after_commit(ids: list[int]) -> None:
+    if (gathered := _gathered.get()) is not None:
+        gathered += ids  # also those that are rolled back: they are copied as SQL has them
+        return
+
     def enqueue() -> None:  # no partial: when one fails, Django 5.2 drops the hooks after it
         index_embeddings.enqueue(ids)
 

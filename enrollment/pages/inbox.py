@@ -22,7 +22,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from enrollment import enrolling, inbox
 from enrollment.gallery import person_meant
-from enrollment.inbox import Action, Answer, Card, Filters, Settled
+from enrollment.inbox import Action, Answer, Filters, Settled
 from enrollment.models import Person, TrashItem
 from enrollment.pages.inbox_cards import OF_PERSONS, shown_cards
 from enrollment.pages.inbox_forms import SiftForm
@@ -219,15 +219,11 @@ def _take_back(request: HttpRequest, desk: Desk, act: dict[str, Any]) -> list[st
         desk.skipped = [key for key in desk.skipped if key not in keys]
         messages.success(request, gettext("Undone: what you skipped is back."))
         return keys
-    problems = []
-    items = TrashItem.objects.filter(pk__in=act["items"]).order_by("-pk")
-    for item in items:
-        try:
-            if not may_undo(request, item):
-                raise PermissionDenied
-            enrolling.undo(item)
-        except (RecognitionError, ValidationError) as error:
-            problems.append(error_text(error))
+    items = list(TrashItem.objects.filter(pk__in=act["items"]).order_by("-pk"))
+    if not all(may_undo(request, item) for item in items):
+        raise PermissionDenied
+    done = enrolling.undo_each(items)
+    problems = [error_text(each) for each in done if isinstance(each, Exception)]
     if not items:
         problems.append(gettext("This cannot be undone any more: the trash does not keep it."))
     for problem in problems:
@@ -269,19 +265,12 @@ def _fragment(
     context = _shared(request)
     persons = searchable_by(request)
     leave_out = [*context["skipped"], *request.POST.getlist("have"), *back]
-    found = [each for key in back for each in _open_card(key, persons)]
+    found = inbox.cards_of([*dict.fromkeys(back)], persons)
     found += inbox.cards(context["filters"], limit=AHEAD, leave_out=leave_out, persons=persons)
     context |= {"cards": shown_cards(request, found), "is_refused": is_refused, "back": back}
     response = _rendered(request, "answer", context)
     response.headers[FRAGMENT_HEADER] = "1"
     return response
-
-
-def _open_card(key: str, persons: Any) -> list[Card]:
-    try:
-        return [inbox.card(key, persons)]
-    except RecognitionError:
-        return []
 
 
 def _shared(request: HttpRequest) -> dict[str, Any]:

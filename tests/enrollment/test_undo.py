@@ -25,6 +25,7 @@ from enrollment.enrolling import (
     move_to_new_person,
     set_cover,
     undo,
+    undo_each,
 )
 from enrollment.exceptions import NotInTrash, NotUndoable, PersonExists
 from enrollment.models import Doubt, FaceImage, MergedId, Person, SearchEntry, TrashItem
@@ -153,6 +154,23 @@ def test_a_move_of_pictures_that_went_on_is_not_undone(ana, bia):
     move_pictures([picture], ana)
     with pytest.raises(NotUndoable, match="none of these pictures"):
         undo(item)
+
+
+def test_several_acts_are_undone_in_one_go_but_for_what_cannot_be(ana, bia, commits, monkeypatch):
+    first, second, third = add_vectors({"caio": 3})
+    picture = ana.cover_id
+    with commits():
+        moves = [move_pictures([pk], bia).undo for pk in (first.pk, picture, second.pk, third.pk)]
+        move_pictures([second.pk], ana)
+    runs = []
+    monkeypatch.setattr("enrollment.index.indexing.index_rows", lambda ids: runs.append(len(ids)))
+    with commits():
+        done = undo_each(moves)
+    assert runs == [3]
+    assert isinstance(done[2], NotUndoable)
+    assert [owner_of(pk) for pk in (first.pk, picture, second.pk, third.pk)] == [
+        *("caio", "ana", "ana", "caio")
+    ]
 
 
 def test_moving_nothing_leaves_nothing_to_undo(ana):
