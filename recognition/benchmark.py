@@ -62,6 +62,50 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A step that can be timed: `action(0)`, `action(1)`, … each do it with `things` crops or searches.
+
+    The other fields are those of its `Timing`.
+    """
+
+    step: str
+    action: Callable[[int], object]
+    size: int | None = None
+    model: str | None = None
+    things: int = 1
+
+    def times(self, seconds: float) -> list[float]:
+        """Return the seconds of each of so many runs as fit in `seconds`, after a warm-up run.
+
+        Raise `RecognitionError` when the step fails.
+        """
+        self.action(0)
+        taken: list[float] = []
+        while len(taken) < LEAST_RUNS or sum(taken) < seconds:
+            begin = time.perf_counter()
+            self.action(len(taken))
+            taken.append(time.perf_counter() - begin)
+        return taken
+
+    def timing(self, taken: Sequence[float]) -> Timing:
+        """Return what these seconds of runs say."""
+        middle = median(taken)
+        return Timing(
+            self.step,
+            len(taken),
+            1000 * middle,
+            1000 * min(taken),
+            self.things / middle,
+            size=self.size,
+            model=self.model,
+        )
+
+    def timed(self, seconds: float) -> Timing:
+        """Time the step for about `seconds`."""
+        return self.timing(self.times(seconds))
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """The pictures to measure with: their files, their pixels, and their largest faces."""
 
@@ -123,51 +167,43 @@ def as_jpeg(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def measure(
-    sample: Sample,
-    models: Sequence[str],
-    sides: Sequence[int],
-    batches: Sequence[int],
-    seconds: float,
-) -> Iterator[Timing]:
-    """Time every step but the search for about `seconds` each.
+def steps_of(
+    sample: Sample, models: Sequence[str], sides: Sequence[int], batches: Sequence[int]
+) -> Iterator[Step]:
+    """Yield every step but the search, ready to be timed.
 
     `sides` are the sizes of the pictures to find faces in, in pixels, `batches` the numbers of crops
-    to give a network at once. Raise `RecognitionError` when a step fails.
+    to give a network at once.
     """
     files = sample.crop_files()
-    yield _timing("decode", seconds, lambda run: _decode(_nth(files, run)))
-    yield from _detection(sample, sides, seconds)
-    yield _timing("align", seconds, lambda run: align_face(*sample.face(run)))
+    yield Step("decode", lambda run: _decode(_nth(files, run)))
+    yield from _detection(sample, sides)
+    yield Step("align", lambda run: align_face(*sample.face(run)))
     for model in models:
-        yield from _network(sample, model, batches, seconds)
-        yield from _embedding(sample, model, seconds)
+        yield from _network(sample, model, batches)
+        yield from _embedding(sample, model)
 
 
 def _decode(file: bytes) -> None:
     crop_upload(file, use_face_detection=False)
 
 
-def _network(
-    sample: Sample, model: str, batches: Sequence[int], seconds: float
-) -> Iterator[Timing]:
+def _network(sample: Sample, model: str, batches: Sequence[int]) -> Iterator[Step]:
     run = load_network(model).runtime.run
     for size in batches:
-        batch = np.stack(sample.crops(size))
-        action = partial(_run_again, run, batch)
-        yield _timing("network", seconds, action, size=size, model=model, things=size)
+        action = partial(_run_again, run, np.stack(sample.crops(size)))
+        yield Step("network", action, size=size, model=model, things=size)
 
 
 def _run_again(run: Callable[[np.ndarray], object], batch: np.ndarray, _run: int) -> None:
     run(batch)
 
 
-def _detection(sample: Sample, sides: Sequence[int], seconds: float) -> Iterator[Timing]:
+def _detection(sample: Sample, sides: Sequence[int]) -> Iterator[Step]:
     for side in sides:
         images = [_of_side(image, side) for image in sample.images]
-        yield _timing("detect", seconds, partial(_detect_in, images), size=side)
-        largest = partial(_detect_in, images, all_faces=False)
-        yield _timing("detect_largest", seconds, largest, size=side)
+        yield Step("detect", partial(_detect_in, images), size=side)
+        yield Step("detect_largest", partial(_detect_in, images, all_faces=False), size=side)
 
 
 def _detect_in(images: Sequence[np.ndarray], run: int, *, all_faces: bool = True) -> None:
@@ -181,20 +217,12 @@ def _of_side(image: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
 
 
-def _embedding(sample: Sample, model: str, seconds: float) -> Iterator[Timing]:
+def _embedding(sample: Sample, model: str) -> Iterator[Step]:
     for size in sorted({1, batch_size(choose_device(get_settings().device))}):
-        batch = sample.crops(size)
-        yield _timing(
-            "embed",
-            seconds,
-            partial(_embed_again, batch, model),
-            size=size,
-            model=model,
-            things=size,
-        )
-    yield _timing(
+        action = partial(_embed_again, sample.crops(size), model)
+        yield Step("embed", action, size=size, model=model, things=size)
+    yield Step(
         "picture_to_embedding",
-        seconds,
         lambda run: _embed_file(_nth(sample.files, run), model),
         model=model,
     )
@@ -220,14 +248,11 @@ def measure_search(
     flat = faiss.IndexFlatIP(EMBEDDING_DIM)
     for _first, vectors in made_up_vectors(0, size):
         flat.add(vectors)
-    yield _timing("faiss", seconds, partial(_search_flat, flat, probes), size=size)
+    yield Step("faiss", partial(_search_flat, flat, probes), size=size).timed(seconds)
     del flat  # a gigabyte and more
-    yield _timing(
-        "search",
-        seconds,
-        lambda run: store.search(partition, _nth(probes, run)[None], NEAREST),
-        size=size,
-    )
+    yield Step(
+        "search", lambda run: store.search(partition, _nth(probes, run)[None], NEAREST), size=size
+    ).timed(seconds)
 
 
 def _search_flat(index: Any, probes: Sequence[np.ndarray], run: int) -> None:
@@ -272,25 +297,3 @@ def _unit_vectors(count: int, chance: np.random.Generator) -> np.ndarray:
 
 def _nth(items: Sequence[Item], number: int) -> Item:
     return items[number % len(items)]
-
-
-def _timing(
-    step: str,
-    seconds: float,
-    action: Callable[[int], object],
-    *,
-    size: int | None = None,
-    model: str | None = None,
-    things: int = 1,
-) -> Timing:
-    """Time `action(0)`, `action(1)`, … for `seconds`, after one warm-up run."""
-    action(0)
-    taken: list[float] = []
-    while len(taken) < LEAST_RUNS or sum(taken) < seconds:
-        begin = time.perf_counter()
-        action(len(taken))
-        taken.append(time.perf_counter() - begin)
-    middle = median(taken)
-    return Timing(
-        step, len(taken), 1000 * middle, 1000 * min(taken), things / middle, size=size, model=model
-    )

@@ -41,6 +41,13 @@ class Load:
     refusal: str = ""  # the last one
     wall: float = 0.0  # seconds from the first request to the last answer
 
+    def add(self, other: Load) -> None:
+        """Add the answers to another load of the same requests."""
+        self.seconds += other.seconds
+        self.refused += other.refused
+        self.refusal = other.refusal or self.refusal
+        self.wall += other.wall
+
     def milliseconds(self, share: float) -> float:
         """Return the time within which this share (0 to 1) of the answers came."""
         return float(np.quantile(self.seconds, share) * 1000)

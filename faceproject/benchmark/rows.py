@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from faceproject.benchmark.serving import Installation, Server
 from recognition.benchmark import (
     MADE_UP_SIDE,
     Sample,
+    Step,
     Timing,
     as_jpeg,
     made_up_probes,
@@ -42,6 +44,7 @@ AS_CROP: Final = {"use_face_detection": "false"}
 NEAREST: Final = 10
 LARGE_PHOTOS: Final = 4
 SETTLE_SECONDS: Final = 60.0
+TURNS: Final = 5  # in which a request and its parts are measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,47 +161,58 @@ class Row:
 
 
 class Parts:
-    """The times of the parts in this process, from `recognition.benchmark`."""
+    """The steps that a request is made of, by themselves in this process."""
 
-    def __init__(self, timings: Sequence[Timing]) -> None:
-        self._timings = {(item.step, item.model, item.size): item for item in timings}
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._steps = steps
 
-    def network(self, model: str) -> float:
-        """Return the milliseconds that the network alone takes for one crop."""
-        return self._timings["network", model, 1].median_ms
+    def network(self, model: str) -> list[Step]:
+        """Return the network alone with one crop."""
+        return [step for step in self._networks(model) if step.size == 1]
 
-    def photo(self, model: str, side: int) -> float:
-        """Return the milliseconds for finding the largest face of a photo, and for the network."""
-        return self._timings["detect_largest", None, side].median_ms + self.network(model)
+    def photo(self, model: str, side: int) -> list[Step]:
+        """Return finding the largest face of a photo, and the network."""
+        largest = (step for step in self._steps if step.step == "detect_largest")
+        return [*(step for step in largest if step.size == side), *self.network(model)]
 
-    def crops_per_second(self, model: str) -> float:
-        """Return the crops that can be decoded, judged and embedded in a second on all cores.
+    def crops(self, model: str) -> list[Step]:
+        """Return decoding, and the network with each number of crops."""
+        decoding = (step for step in self._steps if step.step == "decode")
+        return [*decoding, *self._networks(model)]
 
-        The network takes them in the best of the measured batches, and keeps all cores busy by itself.
-        """
-        decoding = 1 / self._timings["decode", None, None].per_second
-        rates = [
-            timing.per_second
-            for (step, name, _size), timing in self._timings.items()
-            if (step, name) == ("network", model)
-        ]
-        return 1 / (decoding / available_cores() + 1 / max(rates))
+    def _networks(self, model: str) -> list[Step]:
+        return [step for step in self._steps if (step.step, step.model) == ("network", model)]
+
+
+def _together(timings: Sequence[Timing]) -> float:
+    """Return the milliseconds of one after the other."""
+    return sum(timing.median_ms for timing in timings)
+
+
+def _crops_per_second(timings: Sequence[Timing]) -> float:
+    """Return the crops that can be decoded, judged and embedded in a second on all cores.
+
+    The network takes them in the best of the measured batches, and keeps all cores busy by itself.
+    """
+    decoding = next(1 / timing.per_second for timing in timings if timing.step == "decode")
+    most = max(timing.per_second for timing in timings if timing.step == "network")
+    return 1 / (decoding / available_cores() + 1 / most)
 
 
 def measure_server(
     sample: Sample,
     models: Sequence[str],
-    timings: Sequence[Timing],
+    steps: Sequence[Step],
     plan: Plan,
     other: Target | None = None,
 ) -> Iterator[Timing | Row]:
     """Yield the figures of a server that runs beside this process, on an installation of its own.
 
-    `timings` are those of the parts; those of the searches are measured here, and yielded. The first
-    model is searched with. `other` is asked the same, but for what the contract has not. Raise
+    `steps` are the parts, each of which is timed in turn with the requests that it is a part of; the
+    searches alone are timed here, and yielded. The first model is searched with. `other` is asked the same, but for what the contract has not. Raise
     `BenchmarkError` or `RecognitionError`.
     """
-    parts, model = Parts(timings), models[0]
+    parts, model = Parts(steps), models[0]
     with TemporaryDirectory(prefix="benchmark-") as folder:
         installation = Installation(Path(folder))
         installation.fill(model, 0)
@@ -239,24 +253,28 @@ class _Measurement:
     def of_pictures(self, model: str, parts: Parts) -> Iterator[Row]:
         """Yield the figures of embeddings: a crop by each number of clients, a batch, a photo."""
         plan, fields = self._plan, {"model": model}
-        most, alone = parts.crops_per_second(model), parts.network(model)
         call = self._crop_call(EMBEDDING, fields)
         for clients in plan.clients:
-            row = self._row("crop", model, call, clients)
             if clients == 1:
+                row, timings = self._row_beside("crop", model, call, 1, parts.network(model))
+                alone = _together(timings)
                 yield replace(row, alone=alone, limit=MOST_OF_NETWORK * alone)
             else:
+                row, timings = self._row_beside("crop", model, call, clients, parts.crops(model))
+                most = _crops_per_second(timings)
                 limit = LEAST_OF_PARTS * most if clients == max(plan.clients) else None
                 yield replace(row, unit="/s", alone=most, limit=limit)
         files = [("images", file) for file in islice(cycle(self._crops), plan.batch)]
         call = Call(BATCH, [form(fields | AS_CROP, files)], pictures=plan.batch)
-        row = self._row("batch", model, call, 1, size=plan.batch)
-        yield replace(row, unit="/s", alone=most, limit=LEAST_OF_PARTS_BATCH * most)
+        row, timings = self._row_beside("batch", model, call, 1, parts.crops(model))
+        most = _crops_per_second(timings)
+        limit = LEAST_OF_PARTS_BATCH * most
+        yield replace(row, size=plan.batch, unit="/s", alone=most, limit=limit)
         photos = self._sample.photo_files(plan.photo)
         call = Call(EMBEDDING, [form(fields, [("image", photo)]) for photo in photos])
-        alone = parts.photo(model, plan.photo)
-        row = self._row("photo", model, call, 1, size=plan.photo)
-        yield replace(row, alone=alone, limit=MOST_OF_PHOTO * alone)
+        row, timings = self._row_beside("photo", model, call, 1, parts.photo(model, plan.photo))
+        alone = _together(timings)
+        yield replace(row, size=plan.photo, alone=alone, limit=MOST_OF_PHOTO * alone)
 
     def of_memory(self, model: str) -> Row:
         """Return the most memory that the server has had, after large photos from many clients."""
@@ -291,6 +309,24 @@ class _Measurement:
     def _crop_call(self, path: str, fields: Mapping[str, str]) -> Call:
         return Call(path, [form({**fields, **AS_CROP}, [("image", crop)]) for crop in self._crops])
 
+    def _row_beside(
+        self, step: str, model: str, call: Call, clients: int, beside: Sequence[Step]
+    ) -> tuple[Row, list[Timing]]:
+        """Return the row, and the timings of the parts, which were measured in turn with it.
+
+        A machine that is not alone on its host is faster at one second and slower at the next.
+        """
+        turns = TURNS if self._plan.seconds else 1
+        seconds = self._plan.seconds / turns
+        taken: list[list[float]] = [[] for _step in beside]
+
+        def parts() -> None:
+            for part, times in zip(beside, taken, strict=True):
+                times += part.times(seconds / len(beside))
+
+        row = self._row(step, model, call, clients, turns=turns, between=parts)
+        return row, [part.timing(times) for part, times in zip(beside, taken, strict=True)]
+
     def _row(
         self,
         step: str,
@@ -300,22 +336,29 @@ class _Measurement:
         *,
         size: int | None = None,
         only_ours: bool = False,
+        turns: int = 1,
+        between: Callable[[], None] | None = None,
     ) -> Row:
         server, seconds = self._server, self._plan.seconds
         server.target.load(call, 1, 0.0)  # networks and detectors are loaded at their first use
-        before, begin, ours = server.cpu_seconds(), time.perf_counter(), time.process_time()
-        load = server.target.load(call, clients, seconds)
-        ours, after = time.process_time() - ours, server.cpu_seconds()
-        wall = time.perf_counter() - begin
+        whole, server_cpu, client_cpu, wall = Load(call.pictures), 0.0, 0.0, 0.0
+        for _turn in range(turns):
+            if between:
+                between()
+            before, ours, begin = server.cpu_seconds(), time.process_time(), time.perf_counter()
+            whole.add(server.target.load(call, clients, seconds / turns))
+            wall += time.perf_counter() - begin
+            client_cpu += time.process_time() - ours
+            server_cpu += (server.cpu_seconds() or math.nan) - (before or math.nan)
         row = Row(
             step=step,
             model=model,
             clients=clients,
             size=size,
             unit="ms",
-            figures=Figures.of(load),
-            cores=None if before is None or after is None else (after - before) / wall,
-            client_cores=ours / wall,
+            figures=Figures.of(whole),
+            cores=None if math.isnan(server_cpu) else server_cpu / wall,
+            client_cores=client_cpu / wall,
         )
         if not self._other or only_ours:
             return row

@@ -30,7 +30,14 @@ from faceproject.benchmark import (
     timing_heading,
     timing_line,
 )
-from recognition.benchmark import Sample, Timing, made_up_rows, measure, measure_search, read_sample
+from recognition.benchmark import (
+    Sample,
+    Timing,
+    made_up_rows,
+    measure_search,
+    read_sample,
+    steps_of,
+)
 from recognition.conf import get_settings
 from recognition.detection import chosen_detector
 from recognition.evaluation import EvaluationError
@@ -108,14 +115,16 @@ class Command(BaseCommand):
             self._print_machine(machine)
             self._print_sample(sample, options["pictures"])
             self.stdout.write(timing_heading())
-            for timing in measure(sample, models, plan.sides, plan.batches, plan.seconds):
+            steps = list(steps_of(sample, models, plan.sides, plan.batches))
+            for step in steps:
+                timing = step.timed(plan.seconds)
                 self._print(timing_line(timing))
                 timings.append(timing)
             if options["no_server"]:
                 found: Iterator[Timing | Row] = _searches(plan)
             else:
                 self.stdout.write("\n" + row_heading(options["against"] or ""))
-                found = measure_server(sample, models, timings, plan, other)
+                found = measure_server(sample, models, steps, plan, other)
             for item in found:
                 if isinstance(item, Row):
                     rows.append(item)
