@@ -160,7 +160,7 @@ def _models() -> Iterator[Metric]:
         "faces_model_loaded", "Whether the model is in memory.", labels=["model"]
     )
     usable, in_memory = usable_names(), loaded_names()
-    for name in sorted({chosen.default_model, *usable}):
+    for name in sorted({chosen.default_model, *chosen.int8_models, *usable}):
         up.add_metric([name], name in usable and load_failure(name) is None)
         loaded.add_metric([name], name in in_memory)
     yield up

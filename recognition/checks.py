@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from recognition.conf import RecognitionSettings, get_settings
 from recognition.detection.choice import AUTO, DETECTORS
 from recognition.detection.yunet import yunet_file
+from recognition.exceptions import WeightsUnavailable
 from recognition.networks.device import has_nvidia_driver
 from recognition.networks.registry import KNOWN_NETWORKS, NETWORKS, FaceNetwork
 from recognition.setting import Setting, settings_of
@@ -34,6 +35,7 @@ def check_recognition(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return [
         *check_model_names(settings),
         *check_weights(settings),
+        *check_int8(settings),
         *check_detector(settings.detector),
         *check_device(settings.device),
         *check_values(
@@ -48,6 +50,7 @@ def check_model_names(settings: RecognitionSettings) -> Iterator[CheckMessage]:
     named = {
         "DEFAULT_MODEL": ([settings.default_model], NETWORKS),
         "PRELOAD_MODELS": (settings.preload_models, NETWORKS),
+        "INT8_MODELS": (settings.int8_models, NETWORKS),
         "EXTRA_NETWORKS": (settings.extra_networks, extra),
     }
     for setting, (names, known) in named.items():
@@ -76,6 +79,20 @@ def check_weights(settings: RecognitionSettings) -> Iterator[CheckMessage]:
             message, hint = _missing_weights(network, settings)
             hint = f"Take it out of PRELOAD_MODELS. Or: {hint}"
             yield Warning(message, hint=hint, id="recognition.W003")
+
+
+def check_int8(settings: RecognitionSettings) -> Iterator[CheckMessage]:
+    """Check that the models of `INT8_MODELS` can be computed so here. Only then look at their files."""
+    from recognition.networks.weights import find_weights, weights_files
+
+    for name in settings.int8_models:
+        if name not in NETWORKS or not any(weights_files(name)):
+            continue  # reported by the checks above
+        try:
+            find_weights(name)
+        except WeightsUnavailable as error:
+            hint = "Until then the model answers 503; float32 does not take its place by itself."
+            yield Error(str(error), hint=hint, id="recognition.E013")
 
 
 @register("recognition_notes")

@@ -73,6 +73,10 @@ class RecognitionSettings:
         "auto",
         "What runs the networks on a processor: `auto` takes OpenVINO, which is [faster](performance.md#runtimes), where it gives the embeddings of torch, and torch otherwise; `torch` insists. `/api/health` says which it is. A GPU has torch always.",
     )
+    int8_models: tuple[str, ...] = setting(
+        (),
+        "Models, with commas, that are computed in int8 instead of float32: by OpenVINO, on a processor, [twice as fast](performance.md#int8) and more. `mobilenetv3_large` brings its file along; [training](../training/README.md#int8) makes it for others and for weights of your own. Embeddings and thresholds are others: after a change run `script/manage reindex`. Where int8 cannot run, or its file was made from other weights, the model answers 503 and `/api/health` says why; float32 never takes its place by itself.",
+    )
     preload_models: tuple[str, ...] = setting(
         (),
         "Models, with commas, that the server loads at its start, and without which it is not ready; the others load at their first use. When unset, the default model is loaded at the start, and nobody waits for it.",

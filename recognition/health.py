@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from django.conf import settings as project
@@ -60,6 +61,8 @@ def examine() -> Health:
     health.searched_in = get_vector_store().searched_in
     health.device = device or health.device
     _note(health.errors, lambda: find_weights(settings.default_model))
+    for name in set(settings.int8_models) - {settings.default_model}:
+        _note(health.warnings, partial(find_weights, name))
     for name in usable_names():
         if failure := load_failure(name):
             default = name == settings.default_model

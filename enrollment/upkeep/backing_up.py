@@ -35,9 +35,9 @@ from enrollment.upkeep.backup_contents import (
 )
 from enrollment.upkeep.backup_records import record_backup
 from enrollment.upkeep.loops import Track, batches, untracked
-from recognition.networks import usable_names
+from recognition.networks import NETWORKS
 from recognition.networks.descriptor import descriptor_path
-from recognition.networks.loader import weights_files
+from recognition.networks.weights import int8_file, weights_files
 
 SNAPSHOT: Final = "snapshot"  # alias of the database connection that reads the snapshot
 
@@ -114,12 +114,18 @@ def _manifest() -> Manifest:
 
 def _add_weights(archive: ArchiveWriter, manifest: Manifest) -> None:
     used = {(group["model"], group["fingerprint"]) for group in manifest.vectors}
-    for name in usable_names():
-        for weights in weights_files(name):
-            if (name, weights.fingerprint) in used:
-                archive.add(f"weights/{weights.path.name}", weights.path.read_bytes())
-                if (path := descriptor_path(weights.path)).exists():
-                    archive.add(f"weights/{path.name}", path.read_bytes())
+    for name in NETWORKS:
+        files = list(weights_files(name))
+        needed = [file for file in files if (name, file.fingerprint) in used]
+        int8 = int8_file(name)
+        if (
+            int8 and (name, int8.fingerprint) in used
+        ):  # which serves only beside what it was made from
+            needed = [int8, *dict.fromkeys([*files[:1], *needed])]
+        for weights in needed:
+            archive.add(f"weights/{weights.path.name}", weights.path.read_bytes())
+            if (path := descriptor_path(weights.path)).exists():
+                archive.add(f"weights/{path.name}", path.read_bytes())
 
 
 def _add_pictures(archive: ArchiveWriter, report: BackupReport, track: Track) -> None:

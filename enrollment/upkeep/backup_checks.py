@@ -33,7 +33,7 @@ from enrollment.upkeep.backup_contents import DELETED, ERASED, MANIFEST, Manifes
 from recognition.vector_store import EMBEDDING_DIM
 
 _ROWS: Final = re.compile(r"([a-z_]+\.[a-z_]+)/\d{6,}\.jsonl", re.ASCII)
-_WEIGHTS: Final = re.compile(r"\w[\w.-]*\.(safetensors|ckpt|json)", re.ASCII)
+_WEIGHTS: Final = re.compile(r"\w[\w.-]*\.(safetensors|ckpt|npz|json)", re.ASCII)
 VECTOR_BYTES: Final = 4 * EMBEDDING_DIM
 _NO_VECTOR: Final = bytes(VECTOR_BYTES)  # stands for a missing vector, which is valid
 

@@ -65,7 +65,7 @@ from enrollment.upkeep.backup_outliving import OUTLIVING, erase_again, outliving
 from enrollment.upkeep.loops import Track, batches, index_batches, untracked
 from recognition.conf import get_settings
 from recognition.networks import usable_names
-from recognition.networks.loader import find_weights
+from recognition.networks.weights import find_weights
 from recognition.vector_store import get_vector_store
 
 DataMigration = Callable[[Any, Any], None]

@@ -251,7 +251,8 @@ class EmbeddingsBatchFailureSerializer(ErrorSerializer, _BatchSerializer):
 class RuntimeSerializer(serializers.Serializer):
     model = serializers.CharField(source="network.name")
     runtime = serializers.CharField(
-        source="runtime.name", help_text=_("What runs it: openvino or torch, with the version.")
+        source="runtime.name",
+        help_text=_("What runs it: openvino or torch, with the version; and int8 where it is."),
     )
     device = serializers.CharField()
     fallback = serializers.CharField(

@@ -2,13 +2,9 @@
 
 from recognition.networks.loader import (
     LoadedNetwork,
-    WeightsFile,
     build,
-    find_weights,
-    has_weights,
     load_network,
     loaded_names,
-    usable_names,
 )
 from recognition.networks.registry import (
     KNOWN_NETWORKS,
@@ -16,6 +12,12 @@ from recognition.networks.registry import (
     FaceNetwork,
     PublishedWeights,
     get_network,
+)
+from recognition.networks.weights import (
+    WeightsFile,
+    find_weights,
+    has_weights,
+    usable_names,
 )
 
 __all__ = [

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from recognition.networks.loader import DIGEST_LENGTH, WeightsFile
+from recognition.networks.weights import DIGEST_LENGTH, WeightsFile
 
 
 @dataclass(frozen=True, slots=True)

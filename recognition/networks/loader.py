@@ -1,18 +1,14 @@
-"""Find weights files and load networks, each once a process, at first use.
+"""Load networks, each once a process, at first use.
 
-A user's checkpoint takes precedence over the bundled weights. A missing or unsuitable file is an
-error; weights are never random or silently replaced.
+An unsuitable weights file is an error; weights are never random or silently replaced.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +21,7 @@ from recognition.conf import get_settings
 from recognition.exceptions import WeightsUnavailable
 from recognition.networks.converted import find_converted, keep_converted
 from recognition.networks.device import CPU, choose_device
+from recognition.networks.int8 import int8_runtime, is_int8
 from recognition.networks.registry import (
     CROP_SIZE,
     EMBEDDING_DIM,
@@ -42,6 +39,13 @@ from recognition.networks.runtime import (
     openvino_version,
     trial_crops,
 )
+from recognition.networks.weights import (
+    WeightsFile,
+    find_weights,
+    has_weights,
+    int8_does_not_run,
+    weights_files,
+)
 from recognition.threads import network_threads, size_threads
 
 if TYPE_CHECKING:
@@ -49,28 +53,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DIGEST_LENGTH: Final = 16  # hexadecimal digits of the file's SHA-256
-_SUFFIXES: Final = (".ckpt", ".safetensors")  # the user's file first
 _STATE_DICT_KEYS: Final = ("model", "state_dict")
 
 _loaded: dict[str, LoadedNetwork] = {}
 _failed: dict[str, WeightsFile] = {}  # weights that failed to load the last time
 _loading = threading.Lock()
 _of_parent: list[dict[str, LoadedNetwork]] = []
-
-
-@dataclass(frozen=True, slots=True)
-class WeightsFile:
-    """A weights file and how it is used; `digest` identifies its contents."""
-
-    path: Path
-    digest: str
-    flip_tta: bool = False
-
-    @property
-    def fingerprint(self) -> str:
-        """The identifier of comparable vectors: the digest, and whether mirror images are used."""
-        return f"{self.digest}_flip" if self.flip_tta else self.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,63 +74,6 @@ class LoadedNetwork:
     def device(self) -> str:
         """Return the device by its torch name."""
         return self.runtime.device
-
-
-def weights_files(name: str) -> Iterator[WeightsFile]:
-    """Yield the existing weights files of the model, the one in use first."""
-    for path in _weights_paths(get_settings().weights_dir, get_network(name).weights_stem):
-        if file := _weights_file(path):
-            yield file
-
-
-@lru_cache(maxsize=16)
-def _weights_paths(folder: Path, stem: str) -> list[Path]:
-    return [folder / f"{stem}{suffix}" for suffix in _SUFFIXES]
-
-
-def _weights_file(path: Path) -> WeightsFile | None:
-    try:
-        stat = path.stat()
-        digest = _digest(path, stat.st_mtime_ns, stat.st_size)
-        return WeightsFile(path, digest, get_settings().flip_tta)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise WeightsUnavailable(
-            gettext(
-                "The weights file %(file)s cannot be read. Give the server's user the right to read it, "
-                "then run 'manage.py check'."
-            )
-            % {"file": path.name}
-        ) from error
-
-
-def find_weights(name: str) -> WeightsFile:
-    """Return the weights file in use of the model. Raise `WeightsUnavailable` when there is none."""
-    for file in weights_files(name):
-        return file
-    raise WeightsUnavailable(
-        gettext(
-            "The model '%(name)s' has no weights on this server. Put its checkpoint into the weights "
-            "folder as %(stem)s.ckpt or %(stem)s.safetensors, or have it fetched ('manage.py "
-            "fetch_weights %(name)s' says how); then run 'manage.py reindex'."
-        )
-        % {"name": name, "stem": get_network(name).weights_stem}
-    )
-
-
-def has_weights(name: str) -> bool:
-    """Return whether a weights file of the model exists; it may still fail to load."""
-    try:
-        return bool(find_weights(name))
-    except WeightsUnavailable:
-        return False
-
-
-def usable_names() -> list[str]:
-    """Return the models that have a weights file, the default one first."""
-    names = [name for name in NETWORKS if has_weights(name)]
-    return sorted(names, key=lambda name: name != get_settings().default_model)
 
 
 def loaded_networks() -> list[LoadedNetwork]:
@@ -171,15 +102,17 @@ def load_failure(name: str) -> str | None:
     weights = _failed.get(name)
     if weights is None or not has_weights(name) or find_weights(name) != weights:
         return None
-    return _does_not_load(name, weights.path)
+    error = int8_does_not_run if is_int8(weights.path) else _does_not_load
+    return str(error(name, weights.path))
 
 
-def _does_not_load(name: str, path: Path) -> str:
-    return gettext(
+def _does_not_load(name: str, path: Path) -> WeightsUnavailable:
+    message = gettext(
         "The weights file %(file)s does not hold the model '%(name)s': it is damaged, incomplete or of "
         "another network. Put a whole one in its place ('manage.py fetch_weights %(name)s' says how to "
         "fetch one), then run 'manage.py reindex'. The log names the cause."
-    ) % {"file": path.name, "name": name}
+    )
+    return WeightsUnavailable(message % {"file": path.name, "name": name})
 
 
 def _forget_networks() -> None:
@@ -198,12 +131,6 @@ def unload_networks() -> None:
     with _loading:
         _loaded.clear()
         _failed.clear()
-
-
-@lru_cache(maxsize=16)
-def _digest(path: Path, mtime_ns: int, size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_LENGTH]
 
 
 def _load(network: FaceNetwork, weights: WeightsFile) -> LoadedNetwork:
@@ -227,6 +154,8 @@ def _load(network: FaceNetwork, weights: WeightsFile) -> LoadedNetwork:
 
 def _runtime(network: FaceNetwork, weights: WeightsFile) -> tuple[Runtime, str | Promise]:
     """Return the fastest runtime for the network and, if it is only a fallback, the reason."""
+    if is_int8(weights.path):
+        return run_int8(network, weights.path), ""
     device = choose_device(get_settings().device)
     if device != CPU:
         return _torch_runtime(build(network, weights.path), device), ""
@@ -251,6 +180,15 @@ def _runtime(network: FaceNetwork, weights: WeightsFile) -> tuple[Runtime, str |
         logger.exception("OpenVINO does not run %s", network.name)
         fallback = _("OpenVINO does not run this network here; the log says why.")
     return _torch_runtime(module), fallback
+
+
+def run_int8(network: FaceNetwork, path: Path) -> Runtime:
+    """Return the network in int8. Raise `WeightsUnavailable` if the file does not run as it should."""
+    try:
+        return int8_runtime(path)
+    except Exception as error:  # noqa: BLE001 (as when a network is converted)
+        logger.warning("%s at %s does not run in int8: %s", network.name, path, error)
+        raise int8_does_not_run(network.name, path) from error
 
 
 def _kept_runtime(weights: WeightsFile) -> Runtime | None:
@@ -288,7 +226,7 @@ def build(network: FaceNetwork, path: Path) -> torch.nn.Module:
         module.load_state_dict(_read_state_dict(path), strict=True)
     except Exception as error:  # noqa: BLE001 (a damaged file fails in many ways; all mean the same)
         logger.warning("Weights of %s at %s do not load: %s", network.name, path, error)
-        raise WeightsUnavailable(_does_not_load(network.name, path)) from error
+        raise _does_not_load(network.name, path) from error
     module.eval().requires_grad_(False)
     with torch.inference_mode():
         output = module(torch.zeros(1, 3, CROP_SIZE, CROP_SIZE))

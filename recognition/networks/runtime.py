@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 import threading
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -98,6 +99,7 @@ class OpenVinoRuntime:
             return np.array(self._request.get_output_tensor(0).data)
 
 
+@cache
 def openvino_version() -> str | None:
     """Return the version of OpenVINO, None if it is not installed. Imports nothing."""
     try:

@@ -15,8 +15,10 @@ from recognition.exceptions import WeightsUnavailable
 from recognition.extras import EXTRAS, Extra
 from recognition.networks import NETWORKS, FaceNetwork, WeightsFile, build
 from recognition.networks.descriptor import WeightsDescriptor, full_hash, read_descriptor
-from recognition.networks.loader import weights_files
+from recognition.networks.int8 import is_int8
+from recognition.networks.loader import run_int8
 from recognition.networks.registry import EMBEDDING_DIM
+from recognition.networks.weights import find_weights, int8_file, weights_files
 
 
 class Command(BaseCommand):
@@ -45,19 +47,30 @@ class Command(BaseCommand):
 
     def _list(self, network: FaceNetwork) -> int:
         """Print the network's files; return how many of them do not load."""
-        files = list(weights_files(network.name))
+        named = network.name in get_settings().int8_models
+        int8, files = int8_file(network.name), list(weights_files(network.name))
         self.stdout.write(self.style.MIGRATE_HEADING(network.name))
         if not files:
             self.stdout.write(
                 _("  no file; 'manage.py fetch_weights %(name)s' says how to fetch one")
                 % {"name": network.name}
             )
+        in_use, refusal = None, ""
+        try:
+            in_use = find_weights(network.name)
+        except WeightsUnavailable as error:
+            refusal = str(error) if files else ""
         broken = 0
-        for place, file in enumerate(files):
+        for file in [int8, *files] if int8 else files:
             problem = _problem(network, file)
             broken += bool(problem)
-            self._show(file, read_descriptor(file), in_use=place == 0, problem=problem)
-        return broken
+            used = _("yes") if file == in_use else _("no, the file above comes first")
+            if file == int8 and not named:
+                used = _("no, INT8_MODELS does not name the model")
+            self._show(file, read_descriptor(file), used=used, problem=problem)
+        if refusal:
+            self.stdout.write(f"  {refusal}")
+        return broken + bool(refusal)
 
     def _list_extra(self, extra: Extra) -> int:
         """Print the existing files of an extra; return how many differ from the published ones."""
@@ -92,11 +105,11 @@ class Command(BaseCommand):
             self.stdout.write(f"    {label:<17} {value}")
 
     def _show(
-        self, file: WeightsFile, known: WeightsDescriptor | None, *, in_use: bool, problem: str
+        self, file: WeightsFile, known: WeightsDescriptor | None, *, used: str, problem: str
     ) -> None:
         accuracy = known and known.measured.get("accuracy")
         lines = {
-            _("used"): _("yes") if in_use else _("no, the file above comes first"),
+            _("used"): used,
             "SHA-256": full_hash(file),
             _("fingerprint"): file.fingerprint,
             _("loads"): problem or _("yes, %(count)d numbers") % {"count": EMBEDDING_DIM},
@@ -114,7 +127,7 @@ class Command(BaseCommand):
 
 def _problem(network: FaceNetwork, file: WeightsFile) -> str:
     try:
-        build(network, file.path)
+        (run_int8 if is_int8(file.path) else build)(network, file.path)
     except WeightsUnavailable as error:
         return _("NO: %(reason)s") % {"reason": error}
     return ""
