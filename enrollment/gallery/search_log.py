@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
+from typing import Any, Final
 
 from django.conf import settings
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -22,6 +22,9 @@ from recognition.decision import Decision
 from recognition.observing import DECISIONS
 
 logger = logging.getLogger(__name__)
+
+Search = tuple[list[SearchEntry], list[journal.Line]]
+Shown = list[tuple[int, float, str | None]]  # the person's key, the cosine, the decision
 
 
 def note_search(
@@ -37,14 +40,10 @@ def note_search(
     """
     found = list(found)
     shown = _shown([*found, *aside])
+    facts = {"model": model, "faces": len(found), "answers": len(shown)}
     _note(
         request,
-        partial(
-            journal.record_shown,
-            Action.SEARCHED,
-            shown,
-            {"model": model, "faces": len(found), "answers": len(shown)},
-        ),
+        _lines(Action.SEARCHED, shown, facts),
         [
             SearchEntry(
                 channel=channel,
@@ -69,11 +68,17 @@ def note_shown_again(
     found = list(found)
     shown = _shown(found)
     facts = {"model": answer.model, "faces": len(found), "answers": len(shown), "again": True}
-    _append(partial(journal.record_shown, Action.SEARCHED, shown, facts), [])
+    _append([], _lines(Action.SEARCHED, shown, facts))
 
 
-def _shown(found: Iterable[Sequence[SearchHit]]) -> list[tuple[int, float, str | None]]:
+def _shown(found: Iterable[Sequence[SearchHit]]) -> Shown:
     return [(hit.face_image.person_id, hit.similarity, hit.decision) for h in found for hit in h]
+
+
+def _lines(action: Action, shown: Shown, facts: dict[str, Any]) -> list[journal.Line]:
+    with journal.collected() as lines:
+        journal.record_shown(action, shown, facts)
+    return lines
 
 
 def note_verification(
@@ -88,28 +93,25 @@ def note_verification(
         decision=decision or "",
         answers=1,
     )
-    shown = [(person.pk, similarity, decision)]
-    line = partial(journal.record_shown, Action.VERIFIED, shown, {"model": model})
-    _note(request, line, [entry])
+    shown: Shown = [(person.pk, similarity, decision)]
+    _note(request, _lines(Action.VERIFIED, shown, {"model": model}), [entry])
 
 
-def _note(request: HttpRequest, journal_it: Callable[[], None], entries: list[SearchEntry]) -> None:
+def _note(request: HttpRequest, lines: list[journal.Line], entries: list[SearchEntry]) -> None:
     for entry in entries:
         DECISIONS.labels(entry.decision or "none").inc()
     user = getattr(request, "user", None)
     for entry in entries:
         entry.username = user.get_username() if user and user.is_authenticated else ""
         entry.request_id = current_request_id()
-    _append(journal_it, entries)
+    _append(entries, lines)
 
 
-def _append(journal_it: Callable[[], None], entries: list[SearchEntry]) -> None:
+def _append(entries: list[SearchEntry], lines: list[journal.Line]) -> None:
     if not settings.SEARCH_LOG_DAYS:
         return
     try:
-        with journal.short_wait(), transaction.atomic():
-            SearchEntry.objects.bulk_create(entries)
-            journal_it()
+        _log.store((entries, lines))
     except DatabaseError as error:
         # The search itself succeeded, so it is answered; the server's log keeps the entries instead.
         for entry in entries:
@@ -122,6 +124,17 @@ def _append(journal_it: Callable[[], None], entries: list[SearchEntry]) -> None:
                 entry.similarity,
                 entry.decision,
             )
+
+
+def _write(searches: Sequence[Search]) -> None:
+    entries = [entry for entries, _lines in searches for entry in entries]
+    for entry in entries:
+        entry.pk = None  # not that of a former try
+    SearchEntry.objects.bulk_create(entries)
+    journal.append([line for _entries, lines in searches for line in lines])
+
+
+_log: Final = journal.GroupCommit[Search](_write)
 
 
 def forget_old_searches() -> None:

@@ -1,6 +1,16 @@
 """The journal: who did or saw what. One call, `record`, writes it, inside what it tells of."""
 
-from enrollment.journal.appending import Role, changes, head, pictures, record, record_shown
+from enrollment.journal.appending import (
+    Line,
+    Role,
+    append,
+    changes,
+    collected,
+    head,
+    pictures,
+    record,
+    record_shown,
+)
 from enrollment.journal.authors import (
     Author,
     acting,
@@ -11,6 +21,7 @@ from enrollment.journal.authors import (
 )
 from enrollment.journal.exporting import COLUMNS, as_row
 from enrollment.journal.forgetting import forget, with_merged
+from enrollment.journal.group_commit import GroupCommit
 from enrollment.journal.keeping import forget_old_lines
 from enrollment.journal.noting import note, note_look, note_refusal, short_wait
 from enrollment.journal.reading import about, find_lines, history_of, names_of
@@ -23,14 +34,18 @@ __all__ = [
     "COLUMNS",
     "Action",
     "Author",
+    "GroupCommit",
+    "Line",
     "Role",
     "Verification",
     "about",
     "acting",
+    "append",
     "as_row",
     "author_in_words",
     "author_of",
     "changes",
+    "collected",
     "command_author",
     "current_author",
     "find_lines",

@@ -59,6 +59,26 @@ def changes(*, durable: bool = False) -> Iterator[None]:
         _waiting.reset(token)
 
 
+@contextmanager
+def collected() -> Iterator[list[Line]]:
+    """Collect the lines of the block, by whoever acts in it, for `append`; none is written here."""
+    lines: list[Line] = []
+    token = _waiting.set(lines)
+    try:
+        yield lines
+    finally:
+        _waiting.reset(token)
+
+
+def append(lines: list[Line]) -> None:
+    """Append collected lines; within `changes`, or a transaction of the caller."""
+    waiting = _waiting.get()
+    if waiting is None:
+        _append(lines)
+    else:
+        waiting += lines
+
+
 def record(
     action: Action,
     *,
@@ -164,12 +184,12 @@ def _append_to(name: str, lines: list[Line]) -> None:
     number, last = lock_chain(name)
     for entry, subjects in lines:
         number += 1
-        entry.number, entry.previous_hash = number, last
+        entry.pk, entry.number, entry.previous_hash = None, number, last  # not that of a former try
         entry.hash = last = entry.compute_hash(subjects)
     JournalEntry.objects.bulk_create(entry for entry, _subjects in lines)
     for entry, subjects in lines:
         for subject in subjects:
-            subject.entry = entry
+            subject.pk, subject.entry = None, entry
     of_all = [subject for _entry, subjects in lines for subject in subjects]
     if of_all:
         JournalSubject.objects.bulk_create(of_all, batch_size=1000)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from time import monotonic
 from typing import Any, Final
 
 from django.core.cache import cache
@@ -19,7 +20,7 @@ from enrollment.models import Action, Person
 
 logger = logging.getLogger(__name__)
 
-LOCK_WAIT_MS: Final = 1000  # short, so that noting a search does not wait for a long import
+LOCK_WAIT_SECONDS: Final = 1.0  # short, so that noting a search does not wait for a long import
 LOOK_EVERY: Final = timedelta(hours=1)
 REFUSAL_EVERY: Final = timedelta(minutes=10)
 # Of one action in `REFUSAL_EVERY`, from all addresses: nobody may fill the journal from outside.
@@ -29,8 +30,9 @@ _turn = threading.RLock()  # to write to SQLite
 
 
 @contextmanager
-def short_wait() -> Iterator[None]:
-    """Limit how long an optional write waits for SQLite's lock.
+def short_wait(until: float | None = None) -> Iterator[None]:
+    """Limit how long an optional write waits for SQLite's lock: `until`, as `time.monotonic` counts, or
+    for `LOCK_WAIT_SECONDS`.
 
     SQLite allows one writer at a time, and who waits sleeps longer after each try, so that one of ten
     would wait a second: the threads of this process take turns. Other databases insert rows without
@@ -39,9 +41,10 @@ def short_wait() -> Iterator[None]:
     if connection.vendor != "sqlite" or connection.in_atomic_block:
         yield
         return
-    has_turn = _turn.acquire(timeout=LOCK_WAIT_MS / 1000)
+    end = monotonic() + LOCK_WAIT_SECONDS if until is None else until
+    has_turn = _turn.acquire(timeout=max(end - monotonic(), 0))
     try:
-        _set_busy_timeout(LOCK_WAIT_MS)
+        _set_busy_timeout(max(int(1000 * (end - monotonic())), 0))
         yield
     finally:
         if has_turn:
