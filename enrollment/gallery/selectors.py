@@ -43,6 +43,12 @@ from recognition.vector_store import (
 
 REMOVED_WITHIN: Final = timedelta(minutes=5)  # a pending removal older than this is reported
 NO_THRESHOLDS: Final = "no_thresholds"  # a reason why there is no decision
+# To make the objects of ten hits takes longer than to find them.
+_NOT_OF_A_HIT: Final = [
+    field.name
+    for field in FaceEmbedding._meta.concrete_fields
+    if field.name not in ("id", "face_image")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +88,7 @@ def search_gallery(
     Only vectors of the same weights are searched. Hits without a row in SQL, or of none of `persons`,
     give way to further ones; where Milvus returns too few, vectors of `persons` are compared in SQL.
     """
-    rows = FaceEmbedding.objects.filter(model=probe.model, fingerprint=probe.fingerprint)
-    rows = rows.select_related("face_image__person").defer("vector")
+    rows = _rows_of_hits().filter(model=probe.model, fingerprint=probe.fingerprint)
     if persons is not None:
         rows = rows.filter(face_image__person__in=persons)
     partition = partition_name(probe.model, probe.fingerprint)
@@ -121,6 +126,11 @@ def _best_of_each_person(hits: list[SearchHit]) -> list[SearchHit]:
     return list(best.values())
 
 
+def _rows_of_hits() -> QuerySet[FaceEmbedding]:
+    """Return the embeddings with pictures and persons, and without what a hit has no use for."""
+    return FaceEmbedding.objects.select_related("face_image__person").defer(*_NOT_OF_A_HIT)
+
+
 def _with_rows(
     found: list[VectorHit],
     by_id: Mapping[int, FaceEmbedding],
@@ -149,7 +159,7 @@ def hits_again(
 
     Left out are those without a row in SQL by now, and those of none of `persons`.
     """
-    rows = FaceEmbedding.objects.select_related("face_image__person").defer("vector")
+    rows = _rows_of_hits()
     if persons is not None:
         rows = rows.filter(face_image__person__in=persons)
     by_id = rows.in_bulk({hit.id for hits in found for hit in hits})

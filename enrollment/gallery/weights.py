@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from django.core.cache import cache
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 from django.db.models import QuerySet
 from django.utils.translation import ngettext
 
@@ -17,6 +17,13 @@ from recognition.vector_store import partition_name
 
 COUNTED_EACH_TIME: Final = 1_000  # up to so many rows, which takes 0.1 ms
 COUNTED_AGAIN: Final = 60  # seconds until a larger number is counted again
+
+# In SQL, as every search waits for them: Django takes 0.5 ms longer for the two.
+_HAS_OWN: Final = "SELECT 1 FROM enrollment_calibration WHERE model = %s AND fingerprint = %s"
+_COUNT: Final = (
+    "SELECT COUNT(*) FROM enrollment_faceembedding "
+    "WHERE model = %s AND fingerprint = %s AND vector IS NOT NULL"
+)
 
 
 class Weights(NamedTuple):
@@ -54,6 +61,8 @@ def compared_weights(model: str | None = None) -> Weights | None:
 def thresholds_in_force(model: str) -> Thresholds | None:
     """Return the gallery's own calibration, or the thresholds of the model's weights, or None."""
     fingerprint = find_weights(model).fingerprint
+    if not _first(_HAS_OWN, model, fingerprint):
+        return thresholds_of(model)
     own = Calibration.objects.filter(model=model, fingerprint=fingerprint).first()
     return own.thresholds if own else thresholds_of(model)
 
@@ -66,6 +75,14 @@ def search_thresholds(model: str) -> Thresholds | None:
     return thresholds.for_search(gallery_size(Weights(model, find_weights(model).fingerprint)))
 
 
+def _first(query: str, *values: str) -> int:
+    """Return the number in the first row of the answer; 0 without one."""
+    with connection.cursor() as cursor:
+        cursor.execute(query, values)
+        row = cursor.fetchone()
+    return row[0] if row else 0
+
+
 def gallery_size(weights: Weights) -> int:
     """Return the number of computed embeddings; of a large gallery, up to a minute old.
 
@@ -73,7 +90,7 @@ def gallery_size(weights: Weights) -> int:
     """
     key = f"gallery_size:{weights.partition}"
     if (known := cache.get(key)) is None:
-        known = weights.rows.count()
+        known = _first(_COUNT, *weights)
         if known > COUNTED_EACH_TIME:
             cache.set(key, known, COUNTED_AGAIN)
     return int(known)

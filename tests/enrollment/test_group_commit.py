@@ -1,0 +1,172 @@
+"""Searches that come together are logged together, and each for itself."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from time import monotonic, sleep
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import DatabaseError, OperationalError, connection, transaction
+
+from enrollment import journal
+from enrollment.gallery import SearchHit, note_search, search_log
+from enrollment.journal import Author, GroupCommit, group_commit
+from enrollment.models import AuthorKind, FaceImage, JournalEntry, Person, SearchEntry
+from recognition.decision import Decision
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WAIT = 10  # seconds until a test gives up
+
+
+def at_once(commit: GroupCommit[Any], calls: Sequence[Callable[[], None]]) -> list[list[Any]]:
+    """Make the calls in a thread each, all but the first while that one writes; return what was
+    written, in the order of the tries."""
+    tries: list[list[Any]] = []
+    begun, go_on = threading.Event(), threading.Event()
+    write = commit._write
+
+    def hold(items: Sequence[Any]) -> None:
+        tries.append(list(items))
+        if len(tries) == 1:
+            begun.set()
+            assert go_on.wait(WAIT)
+        write(items)
+
+    def work(call: Callable[[], None]) -> None:
+        with closing(connection):
+            call()
+
+    threads = [threading.Thread(target=work, args=(call,), daemon=True) for call in calls]
+    commit._write = hold
+    try:
+        threads[0].start()
+        assert begun.wait(WAIT)
+        for thread in threads[1:]:
+            thread.start()
+        end = monotonic() + WAIT
+        while len(commit._waiting) < len(threads) - 1 and monotonic() < end:
+            sleep(0.002)
+        go_on.set()
+        for thread in threads:
+            thread.join(WAIT)
+            assert not thread.is_alive()
+    finally:
+        commit._write = write
+    return tries
+
+
+def tries_of(
+    write: Callable[[Sequence[str]], None], items: str
+) -> tuple[list[str], dict[str, Any]]:
+    """Store these letters at once; return those of each try, and the error of each."""
+    commit: GroupCommit[str] = GroupCommit(write)
+    errors: dict[str, Any] = {}
+
+    def store(item: str) -> None:
+        try:
+            commit.store(item)
+        except (DatabaseError, ValueError) as error:
+            errors[item] = error
+
+    tries = at_once(commit, [lambda item=item: store(item) for item in items])
+    return ["".join(sorted(each)) for each in tries], errors
+
+
+def hit(person: Person) -> SearchHit:
+    return SearchHit(1, 0.5, Decision.UNKNOWN, FaceImage(pk=1, person=person))
+
+
+def test_searches_at_once_are_one_transaction_and_each_line_has_its_own_author(caplog):
+    ana = Person.objects.create(person_id="ana")
+    gone = Person(pk=ana.pk + 1, person_id="gone")  # deleted since the search
+    found = {"maria": ana, "rui": ana, "eve": gone, "bia": ana, "caio": ana}
+
+    def search(name: str) -> None:
+        request: Any = SimpleNamespace(user=User(username=name))
+        author = Author(name, AuthorKind.ACCOUNT, address=f"10.0.0.{len(name)}", channel="api")
+        with journal.acting(lambda: author):
+            note_search(request, "api", "m", [[hit(found[name])]])
+
+    with caplog.at_level(logging.WARNING, "enrollment.gallery.search_log"):
+        tries = at_once(search_log._log, [lambda name=name: search(name) for name in found])
+    # One alone, the others together, and each of them again because of the one that cannot be stored.
+    assert [len(each) for each in tries] == [1, 4, 1, 1, 1, 1]
+    kept = {"maria", "rui", "bia", "caio"}
+    entries = SearchEntry.objects.all()
+    assert sorted(entry.username for entry in entries) == sorted(kept)
+    assert {entry.person for entry in entries} == {ana}
+    lines = JournalEntry.objects.filter(action="searched")
+    assert sorted(line.who for line in lines) == sorted(kept)
+    assert all(line.address == f"10.0.0.{len(line.who)}" for line in lines)
+    assert not journal.verify().problems
+    assert caplog.text.count("Not in the search log") == 1 and "user 'eve'" in caplog.text
+
+
+def test_those_who_wait_are_written_by_one_and_nobody_waits_alone():
+    tries, errors = tries_of(lambda items: None, "abcdef")
+    assert (tries, errors) == (["a", "bcdef"], {})
+
+
+def test_what_is_wrong_with_one_concerns_that_one_alone():
+    def write(items: Sequence[str]) -> None:
+        if "c" in items:
+            raise ValueError("c")
+
+    tries, errors = tries_of(write, "abcd")
+    assert tries[:2] == ["a", "bcd"] and sorted(tries[2:]) == ["b", "c", "d"]
+    assert list(errors) == ["c"] and isinstance(errors["c"], ValueError)
+
+
+def test_what_is_wrong_with_the_database_is_not_tried_again_for_each():
+    def write(items: Sequence[str]) -> None:
+        if "b" in items:
+            raise OperationalError("disk full")
+
+    tries, errors = tries_of(write, "abc")
+    assert tries == ["a", "bc"] and sorted(errors) == ["b", "c"]
+
+
+def test_nobody_waits_longer_for_others_than_for_the_database(monkeypatch):
+    monkeypatch.setattr(group_commit, "LOCK_WAIT_SECONDS", 0.05)
+    written: list[str] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def write(items: Sequence[str]) -> None:
+        begun.set()
+        assert go_on.wait(WAIT)
+        written.extend(items)
+
+    commit: GroupCommit[str] = GroupCommit(write)
+
+    def first() -> None:
+        with closing(connection):
+            commit.store("first")
+
+    thread = threading.Thread(target=first, daemon=True)
+    thread.start()
+    assert begun.wait(WAIT)
+    with pytest.raises(OperationalError, match="others were written"):
+        commit.store("second")
+    go_on.set()
+    thread.join(WAIT)
+    commit.store("third")
+    assert written == ["first", "third"]
+
+
+def test_within_a_transaction_it_is_a_part_of_that():
+    commit: GroupCommit[str] = GroupCommit(
+        lambda items: Person.objects.bulk_create(Person(person_id=item) for item in items)
+    )
+    with transaction.atomic():
+        commit.store("ana")
+        transaction.set_rollback(True)
+    assert not Person.objects.exists()
+    commit.store("bia")
+    assert Person.objects.get().person_id == "bia"
