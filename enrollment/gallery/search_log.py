@@ -130,6 +130,8 @@ def _write(searches: Sequence[Search]) -> None:
     entries = [entry for entries, _lines in searches for entry in entries]
     for entry in entries:
         entry.pk = None  # not that of a former try
+    # PostgreSQL locks the persons in this order, which is that of everybody else.
+    entries.sort(key=lambda entry: entry.person_id or 0)
     SearchEntry.objects.bulk_create(entries)
     journal.append([line for _entries, lines in searches for line in lines])
 

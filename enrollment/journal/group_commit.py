@@ -16,7 +16,8 @@ from enrollment.journal.noting import LOCK_WAIT_SECONDS, short_wait
 
 Item = TypeVar("Item")
 
-END_SECONDS: Final = 60.0  # for a transaction that has begun, and may store the item
+# For a transaction that has begun and may store the item, and for others' on other databases than SQLite.
+END_SECONDS: Final = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -24,7 +25,7 @@ class _Handed(Generic[Item]):
     """An item on its way. The future is True when it is stored, False when its thread is to write."""
 
     item: Item
-    until: float = field(default_factory=lambda: monotonic() + LOCK_WAIT_SECONDS)
+    until: float  # as `time.monotonic` counts
     future: Future[bool] = field(default_factory=Future)
 
 
@@ -33,6 +34,9 @@ class GroupCommit(Generic[Item]):
 
     One thread at a time writes: its own item, and all that were handed over by the time its
     transaction had begun. The others wait until theirs is stored. Who comes alone writes at once.
+
+    It is worth it wherever writers wait for each other: for SQLite's one lock, or for the end of the
+    journal's chain, which a transaction of PostgreSQL holds until it is on the disk.
     """
 
     def __init__(self, write: Callable[[Sequence[Item]], None]) -> None:
@@ -46,14 +50,15 @@ class GroupCommit(Generic[Item]):
     def store(self, item: Item) -> None:
         """Return when the item is committed; within a transaction of the caller it is a part of that.
 
-        Raise what is wrong with this item, or `OperationalError` when the database, or others who
-        write, did not let it in within `LOCK_WAIT_SECONDS`.
+        Raise what is wrong with this item, or `OperationalError` when SQLite, or others who write to
+        it, did not let it in within `LOCK_WAIT_SECONDS`.
         """
         if connection.in_atomic_block:
             with transaction.atomic():
                 self._write([item])
             return
-        own = _Handed(item)
+        limit = LOCK_WAIT_SECONDS if connection.vendor == "sqlite" else END_SECONDS
+        own = _Handed(item, monotonic() + limit)
         with self._lock:
             leads, self._is_led = not self._is_led, True
             if not leads:
@@ -69,7 +74,11 @@ class GroupCommit(Generic[Item]):
             if own.future.cancel():
                 message = "others were written for as long as one may wait"
                 raise OperationalError(message) from None
+        try:
             return own.future.result(END_SECONDS)
+        except TimeoutError:
+            message = "the transaction that may store it has not ended"
+            raise OperationalError(message) from None
 
     def _lead(self, own: _Handed[Item]) -> None:
         batch, errors = [own], list[BaseException | None]()
