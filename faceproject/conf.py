@@ -136,7 +136,7 @@ class ProjectSettings:
         None, "Limits `milvus/insert`, and pictures sent to a person.", read=rate, takes=RATE
     )
     rate_persons: str | None = setting(
-        None, "Limits the other calls about persons.", read=rate, takes=RATE
+        None, "Limits the other calls about people.", read=rate, takes=RATE
     )
     language_code: Literal["en", "pt-br"] = setting(
         "en",

@@ -267,7 +267,7 @@ def test_the_trash_comes_along_and_is_restored(gallery, settings, tmp_path) -> N
     item = delete_person(highest).undo
     run("backup", tmp_path / "faces.tar")
     empty(settings)
-    assert "1 people" in run("restore", tmp_path / "faces.tar")
+    assert "1 person" in run("restore", tmp_path / "faces.tar")
     assert reconcile(mend=True).deleted_files == 0  # those of the trash are no leftovers
     assert Person.objects.create(person_id="new").pk > highest.pk  # whose key is still theirs
     restore(item)
@@ -307,7 +307,7 @@ def test_picture_that_the_storage_lost_is_told_and_its_vector_kept(
     lost = FaceImage.objects.first()
     lost.image.storage.delete(lost.image.name)
     output = run("backup", tmp_path / "second.tar")
-    assert "lacks the files of 1 pictures" in output
+    assert "lacks the files of 1 picture" in output
     empty(settings)
     run("restore", tmp_path / "second.tar")
     assert answers() == before

@@ -92,7 +92,7 @@ def test_who_was_erased_after_the_backup_is_erased_again(file):
     erase("ana lima")
     assert enrolled() == ["bia"] and files() == 0
     output = run("restore", file, "--overwrite")
-    assert "Erased again, as they were after the backup: 1 people and 1 pictures." in output
+    assert "Erased again, as they were after the backup: 1 person and 1 picture." in output
     assert enrolled() == ["bia"] and not FaceImage.objects.exists() and files() == 0
     assert stored() == []
     assert BackupRecord.objects.count() == 1
@@ -142,7 +142,7 @@ def test_a_new_machine_learns_it_from_the_list_beside_the_backup(file, settings,
         run("restore", file)
     assert enrolled() == []
     shutil.copy(key, settings.DATA_DIR)
-    assert "1 people and 0 pictures" in run("restore", file)
+    assert "1 person and 0 pictures" in run("restore", file)
     assert enrolled() == ["bia"] and files() == 1
     assert BackupRecord.objects.get().file == str(file)
 

@@ -37,7 +37,7 @@ def test_enrolled_picture_is_embedded_and_finds_itself(draw_picture):
     before = stored()
     output, error = diagnose()
     assert error == ""
-    assert "1 people, 1 pictures, embeddings: 1 indexed" in output
+    assert "1 person, 1 picture, embeddings: 1 indexed" in output
     assert "Python 3." in output and "torch 2." in output
     assert f"{MODEL}, weights {MODEL}.safetensors" in output
     assert "1 found, first: 1.0000" in output

@@ -134,14 +134,14 @@ def test_what_was_only_begun_when_a_run_ended_is_enrolled_by_the_next(folder, mo
             run_enroll(folder)
     assert [row.status for row in FaceEmbedding.objects.all()] == ["indexed"]
     output, _errors = run_enroll(folder)
-    assert output.startswith("2 pictures of 1 people enrolled (0 doubtful), 1 skipped")
+    assert output.startswith("2 pictures of 1 person enrolled (0 doubtful), 1 skipped")
 
 
 def test_second_run_skips_what_is_enrolled(folder, draw_picture, weights):
     run_enroll(folder)
     (folder / "Ana_Lima/3.jpg").write_bytes(draw_picture(seed=4))
     output, _errors = run_enroll(folder)
-    assert output.startswith("1 pictures of 1 people enrolled (0 doubtful), 3 skipped")
+    assert output.startswith("1 picture of 1 person enrolled (0 doubtful), 3 skipped")
     assert FaceImage.objects.count() == 4
 
 
@@ -461,7 +461,7 @@ def test_a_killed_run_goes_on_as_the_same_import(folder, monkeypatch, weights, d
     assert job.state == "running" and FaceImage.objects.count() == 1
     (folder / "Ana_Lima/0.jpg").write_bytes(draw_picture(seed=9))  # and more came meanwhile
     output, errors = run_enroll(folder)
-    assert output.startswith("3 pictures of 1 people enrolled (0 doubtful), 1 skipped")
+    assert output.startswith("3 pictures of 1 person enrolled (0 doubtful), 1 skipped")
     job.refresh_from_db()
     assert (job.state, job.undo.pictures, ImportJob.objects.count()) == ("done", 4, 1)
     assert run_enroll(folder)[0].startswith("0 pictures of 0 people enrolled (0 doubtful), 4 sk")

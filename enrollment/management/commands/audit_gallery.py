@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from enrollment.judging import Case, Diagnosis, examine_gallery, keep_examination
+from enrollment.management.counts import pictures
 from enrollment.models import Person
 from recognition.exceptions import WeightsUnavailable
 from recognition.management.progress import add_progress_argument, progress_bar
@@ -59,8 +60,8 @@ class Command(BaseCommand):
             )
 
     def _print(self, diagnosis: Diagnosis) -> None:
-        message = _("%(count)d pictures compared in %(seconds).1f s.")
-        numbers = {"count": diagnosis.pictures, "seconds": diagnosis.seconds}
+        message = _("%(pictures)s compared in %(seconds).1f s.")
+        numbers = {"pictures": pictures(diagnosis.pictures), "seconds": diagnosis.seconds}
         self.stdout.write(message % numbers)
         if diagnosis.thresholds is None:
             self.stdout.write(

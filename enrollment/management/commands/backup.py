@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
+from enrollment.management.counts import people, pictures
 from enrollment.upkeep import backup
 from recognition.exceptions import RecognitionError
 from recognition.management.progress import add_progress_argument, progress_bar
@@ -51,21 +52,19 @@ class Command(BaseCommand):
             raise CommandError(message % {"file": path, "reason": error.strerror}) from error
         except KeyboardInterrupt:
             raise CommandError(_("Interrupted. No backup was made."), returncode=130) from None
-        message = _(
-            "%(persons)d people, %(pictures)d pictures, %(embeddings)d embeddings: %(size).1f MB."
-        )
+        message = _("%(persons)s, %(pictures)s, %(embeddings)d embeddings: %(size).1f MB.")
         self.stdout.write(
             message
             % {
-                "persons": report.rows["enrollment.person"],
-                "pictures": report.pictures,
+                "persons": people(report.rows["enrollment.person"]),
+                "pictures": pictures(report.pictures),
                 "embeddings": report.rows["enrollment.faceembedding"],
                 "size": path.stat().st_size / MIB,
             }
         )
         if report.missing:
             message = _(
-                "The storage lacks the files of %(count)d pictures: they are in the backup without "
-                "them. 'manage.py reindex --check' names them."
+                "The storage lacks the files of %(pictures)s, which the backup has without them. "
+                "'manage.py reindex --check' names them."
             )
-            self.stderr.write(message % {"count": len(report.missing)})
+            self.stderr.write(message % {"pictures": pictures(len(report.missing))})

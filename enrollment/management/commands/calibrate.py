@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from enrollment.gallery import Weights, compared_weights, thresholds_in_force
 from enrollment.judging import Measurement, measure_gallery, save_calibration
+from enrollment.management.counts import people, pictures
 from enrollment.models import Calibration
 from recognition.decision import Thresholds
 from recognition.evaluation import plot
@@ -87,7 +88,7 @@ class Command(BaseCommand):
     def _print_proposal(self, measurement: Measurement) -> None:
         message = _(
             "%(model)s: %(genuine)d pairs of one person and %(impostors)d of different people, from "
-            "%(pictures)d pictures of %(persons)d people."
+            "%(pictures)s of %(persons)s."
         )
         self.stdout.write(
             message
@@ -95,8 +96,8 @@ class Command(BaseCommand):
                 "model": measurement.weights.model,
                 "genuine": measurement.genuine_pairs,
                 "impostors": measurement.impostor_pairs,
-                "pictures": measurement.pictures,
-                "persons": measurement.persons,
+                "pictures": pictures(measurement.pictures),
+                "persons": people(measurement.persons),
             }
         )
         if measurement.confirmed or measurement.rejected:

@@ -15,6 +15,7 @@ from django.db import connection
 from django.db.models import Count
 from django.utils.translation import gettext as _
 
+from enrollment.management.counts import people, pictures
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from enrollment.upkeep import Trial, reconcile
 from recognition.exceptions import RecognitionError, VectorStoreLocked
@@ -83,10 +84,10 @@ def _versions() -> str:
 def _sql() -> str:
     states = FaceEmbedding.objects.order_by().values_list("status").annotate(Count("pk"))
     by_state = ", ".join(f"{count} {state}" for state, count in states)
-    return _("%(vendor)s: %(persons)d people, %(pictures)d pictures, embeddings: %(states)s") % {
+    return _("%(vendor)s: %(persons)s, %(pictures)s, embeddings: %(states)s") % {
         "vendor": connection.vendor,
-        "persons": Person.objects.count(),
-        "pictures": FaceImage.objects.count(),
+        "persons": people(Person.objects.count()),
+        "pictures": pictures(FaceImage.objects.count()),
         "states": by_state or _("none"),
     }
 

@@ -26,6 +26,7 @@ from enrollment.enrolling import (
     escaped,
     find_files,
 )
+from enrollment.management.counts import people, pictures
 from enrollment.models import ImportJob
 from enrollment.upkeep import Follower, begin_folder_import
 from recognition.exceptions import RecognitionError
@@ -170,14 +171,18 @@ class Command(BaseCommand):
     def _summarise(self, tally: _Tally, job: ImportJob | None) -> None:
         tally.end()
         message = _(
-            "%(enrolled)d pictures of %(persons)d people enrolled (%(doubtful)d doubtful), "
+            "%(pictures)s of %(persons)s enrolled (%(doubtful)d doubtful), "
             "%(skipped)d skipped, %(refused)d refused, %(ignored)d ignored."
         )
         if job is None:
             message = _("Dry run, nothing written: ") + message
         counts = {status.value: count for status, count in tally.counts.items()}
-        counts |= {"persons": len(tally.persons), "doubtful": tally.doubtful}
-        self.stdout.write(message % counts)
+        counts["doubtful"] = tally.doubtful
+        words = {
+            "pictures": pictures(counts[FileStatus.ENROLLED.value]),
+            "persons": people(len(tally.persons)),
+        }
+        self.stdout.write(message % (counts | words))
         if job and (undo := job.undo):
             text = _("'manage.py trash undo %(number)d' takes this import back, until %(until)s.")
             until = timezone.localtime(undo.erase_at).strftime("%Y-%m-%d %H:%M")

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 from django.utils.translation import gettext as _
 
+from enrollment.management.counts import people, pictures
 from enrollment.upkeep import restore, verify_archive
 from recognition.exceptions import RecognitionError
 from recognition.management.progress import add_progress_argument, progress_bar
@@ -59,23 +60,26 @@ class Command(BaseCommand):
         for note in report.notes:
             self.stderr.write(note)
         message = _(
-            "%(persons)d people, %(pictures)d pictures and %(embeddings)d embeddings restored; "
+            "%(persons)s, %(pictures)s and %(embeddings)d embeddings restored; "
             "%(indexed)d can be searched."
         )
         self.stdout.write(
             message
             % {
-                "persons": report.rows["enrollment.person"],
-                "pictures": report.pictures,
+                "persons": people(report.rows["enrollment.person"]),
+                "pictures": pictures(report.pictures),
                 "embeddings": report.rows["enrollment.faceembedding"],
                 "indexed": report.indexed,
             }
         )
         if report.erased_persons or report.erased_pictures:
             message = _(
-                "Erased again, as they were after the backup: %(persons)d people and %(pictures)d pictures."
+                "Erased again, as they were after the backup: %(persons)s and %(pictures)s."
             )
-            counts = {"persons": report.erased_persons, "pictures": report.erased_pictures}
+            counts = {
+                "persons": people(report.erased_persons),
+                "pictures": pictures(report.erased_pictures),
+            }
             self.stdout.write(message % counts)
         if report.failed:
             message = _("%(count)d vectors did not reach Milvus. Run 'manage.py reindex'.")
