@@ -25,6 +25,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 WAIT = 10  # seconds until a test gives up
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch) -> None:
+    """On a busy machine threads may need longer than a second to come together."""
+    monkeypatch.setattr(group_commit, "LOCK_WAIT_SECONDS", float(WAIT))
+
+
 def at_once(commit: GroupCommit[Any], calls: Sequence[Callable[[], None]]) -> list[list[Any]]:
     """Make the calls in a thread each, all but the first while that one writes; return what was
     written, in the order of the tries."""
