@@ -90,7 +90,7 @@ function take(answer, decided = null) {
   }
   undoing.hidden = !answer.dataset.undo;
   again.hidden = !answer.dataset.skipped;
-  if (answer.dataset.refused && shown()) {
+  if (answer.dataset.refused) {
     const why = [...said.querySelectorAll(".problem")].map((each) => each.textContent);
     decided.querySelector(".card-text").append(...why.map(notice));
   }
