@@ -18,7 +18,7 @@ from recognition.conf import get_settings
 from recognition.decision import thresholds_of
 from recognition.embedding import embed_crops
 from recognition.exceptions import WeightsUnavailable
-from recognition.networks import find_weights, has_weights, int8, load_network, weights
+from recognition.networks import find_weights, has_weights, load_network, loader, weights
 from recognition.networks.descriptor import full_hash, read_descriptor
 from recognition.networks.int8 import made_from
 from recognition.networks.loader import load_failure, unload_networks
@@ -113,7 +113,10 @@ def test_never_replaced_by_float32(folder, settings, monkeypatch, happens, said)
 
 @pytest.mark.django_db
 def test_processor_on_which_it_gives_other_embeddings(api, chosen, monkeypatch):
-    monkeypatch.setattr(int8, "agreement", lambda *_embeddings: 0.9)
+    def refuse(path):
+        raise ValueError("a cosine of 0.9")
+
+    monkeypatch.setattr(loader, "int8_runtime", refuse)
     with pytest.raises(WeightsUnavailable, match="other embeddings on this processor"):
         load_network(MODEL)
     assert load_failure(MODEL) in api.get("/api/health").json()["problems"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recognition.networks import KNOWN_NETWORKS, WeightsFile
+from recognition.networks import KNOWN_NETWORKS, WeightsFile, int8
 from recognition.networks.descriptor import WeightsDescriptor, full_hash, write_descriptor
 from recognition.networks.int8 import int8_runtime, made_from
 from training import quantise
@@ -37,6 +37,9 @@ def test_file_names_what_it_was_made_from(tmp_path, monkeypatch):
     assert target.name == "mobilenetv3_large.int8.npz"
     assert made_from(target, "new") == sha256
     assert int8_runtime(target).run(np.zeros((3, 112, 112, 3), np.uint8)).shape == (3, 512)
+    monkeypatch.setattr(int8, "agreement", lambda *_embeddings: 0.9)
+    with pytest.raises(ValueError, match="cosine of 0.9"):
+        int8_runtime(target)
     told = (tmp_path / f"{target.name}.json").read_text()
     assert "mine.ckpt" in told and "ours" in told and '"measured": {}' in told
 

@@ -55,22 +55,20 @@ class Command(BaseCommand):
                 _("  no file; 'manage.py fetch_weights %(name)s' says how to fetch one")
                 % {"name": network.name}
             )
-        in_use, refusal = None, ""
-        try:
-            in_use = find_weights(network.name)
-        except WeightsUnavailable as error:
-            refusal = str(error) if files else ""
+        in_use = int8 if named else next(iter(files), None)
+        refusal = _refusal(network.name) if named and files else ""
         broken = 0
+        if refusal and not int8:
+            broken = 1
+            self.stdout.write(f"  {refusal}")
         for file in [int8, *files] if int8 else files:
-            problem = _problem(network, file)
+            problem = (refusal if file == int8 and named else "") or _problem(network, file)
             broken += bool(problem)
             used = _("yes") if file == in_use else _("no, the file above comes first")
             if file == int8 and not named:
                 used = _("no, INT8_MODELS does not name the model")
             self._show(file, read_descriptor(file), used=used, problem=problem)
-        if refusal:
-            self.stdout.write(f"  {refusal}")
-        return broken + bool(refusal)
+        return broken
 
     def _list_extra(self, extra: Extra) -> int:
         """Print the existing files of an extra; return how many differ from the published ones."""
@@ -123,6 +121,14 @@ class Command(BaseCommand):
             else _("not measured; 'manage.py evaluate --save' does it"),
         }
         self._print(file.path.name, lines)
+
+
+def _refusal(name: str) -> str:
+    try:
+        find_weights(name)
+    except WeightsUnavailable as error:
+        return _("NO: %(reason)s") % {"reason": error}
+    return ""
 
 
 def _problem(network: FaceNetwork, file: WeightsFile) -> str:
