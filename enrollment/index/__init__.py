@@ -10,8 +10,6 @@ from enrollment.index.indexing import (
     create_pending,
     in_batches,
     index_rows,
-    request_upsert,
-    together,
 )
 from enrollment.index.queue import request_indexing, requested, thread_runs
 from enrollment.index.removals import (
@@ -20,6 +18,7 @@ from enrollment.index.removals import (
     remove_deleted,
     remove_files,
 )
+from enrollment.index.requesting import request_upsert, together
 from enrollment.index.signals import register_signal_handlers
 
 __all__ = [

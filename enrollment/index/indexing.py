@@ -11,8 +11,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -43,8 +42,6 @@ COPY_SIZE = 4_096  # embeddings that are there already and only copied, a batch
 # each other: each write takes up to 0.4 s there until all can see it.
 writing = threading.RLock()
 
-_gathered: ContextVar[list[int] | None] = ContextVar("index_gathered", default=None)
-
 Status = FaceEmbedding.Status
 Failure = FaceEmbedding.Failure
 
@@ -58,7 +55,7 @@ class IndexReport:
         return IndexReport(self.indexed + other.indexed, self.failed + other.failed)
 
 
-# Requesting work, inside the transaction that makes it necessary
+# The rows of what is to be computed
 
 
 def create_pending(
@@ -101,54 +98,10 @@ def complete_rows(face_images: Sequence[FaceImage]) -> list[int]:
     return created
 
 
-def request_embeddings(face_images: Iterable[FaceImage]) -> None:
-    """After the commit, embed the pictures with every model that has weights."""
-    _enqueue_after_commit(create_pending(face_images, usable_names()))
-
-
-def request_upsert(
-    embeddings: models.QuerySet[FaceEmbedding], *, same_persons: bool = False
-) -> None:
-    """After the commit, copy what SQL says of these embeddings to Milvus again.
-
-    The pictures are also judged again, unless they belong to the `same_persons` as before.
-    """
-    with transaction.atomic():
-        ids = _locked(embeddings)
-        if not same_persons:
-            FaceImage.objects.filter(pk__in=embeddings.values("face_image")).update(judged_at=None)
-        embeddings.update(status=Status.PENDING)
-        _enqueue_after_commit(ids)
-
-
-def _locked(embeddings: models.QuerySet[FaceEmbedding]) -> list[int]:
+def locked(embeddings: models.QuerySet[FaceEmbedding]) -> list[int]:
     """Lock the rows until the transaction ends, in the order of their keys; return the ids."""
     rows = embeddings.order_by("pk").only("pk").select_for_update(of=("self",))
     return [row.pk for row in rows]
-
-
-@contextmanager
-def together() -> Iterator[None]:
-    """Within a transaction: what is requested in this block is done in one go after the commit."""
-    ids: list[int] = []
-    token = _gathered.set(ids)
-    try:
-        yield
-    finally:
-        _gathered.reset(token)
-    _enqueue_after_commit(ids)
-
-
-def _enqueue_after_commit(ids: list[int]) -> None:
-    if (gathered := _gathered.get()) is not None:
-        gathered += ids  # also those that are rolled back: they are copied as SQL has them
-        return
-
-    def enqueue() -> None:  # no partial: when one fails, Django 5.2 drops the hooks after it
-        index_embeddings.enqueue(ids)
-
-    if ids:
-        transaction.on_commit(enqueue, robust=True)
 
 
 # Doing the work, after the commit
@@ -398,7 +351,7 @@ def _mark_indexed(sent: Mapping[int, tuple[str, str]]) -> tuple[set[int], set[in
     ids."""
     rows = FaceEmbedding.objects.filter(pk__in=sent)
     with transaction.atomic():
-        there = set(_locked(rows))
+        there = set(locked(rows))
         now = rows.values_list("pk", "face_image__person__person_id", "face_image__original_path")
         same = {pk for pk, *values in now if sent[pk] == tuple(values)}
         rows.filter(pk__in=same).update(status=Status.INDEXED, error="", indexed_at=timezone.now())
