@@ -104,7 +104,11 @@ class Operator:
     def next_one(self) -> str:
         """Wait for the next card, which may be the same again if it was refused; return its key, or ""
         when nothing waits any more."""
-        return self.page.wait_for_function(NEXT, timeout=TIMEOUT_MS).json_value()[0]
+        try:
+            return self.page.wait_for_function(NEXT, timeout=TIMEOUT_MS).json_value()[0]
+        except playwright.TimeoutError:
+            inbox = self.page.locator("#inbox").inner_text()
+            pytest.fail(f"After act {self.acts} no card came. {self.page.faults} {inbox}")
 
     def sees(self, key: str) -> None:
         expect(self.card).to_have_attribute("data-key", key, timeout=TIMEOUT_MS)
