@@ -35,7 +35,8 @@ from recognition.vector_store import VectorRow, get_vector_store, partition_name
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 64  # embeddings a batch: limits memory, and the work that is repeated after a crash
-COPY_SIZE = 4_096  # embeddings that are there already and only copied, a batch
+COPY_SIZE = 16_384  # embeddings that are there already and only copied, a batch
+MARK_SIZE = 4_096  # rows marked in one transaction: for 0.2 s others cannot write to SQLite
 
 # One thread at a time copies rows to the embedded database. To a server other processes copy too, so
 # each writer checks afterwards that SQL is unchanged, and the threads of one process need not wait for
@@ -311,15 +312,8 @@ def _embed(model: str, rows: list[FaceEmbedding], crops: Mapping[int, Crop]) -> 
     return failures
 
 
-_COPIED: Final = (
-    "model",
-    "fingerprint",
-    "pk",
-    "vector",
-    "face_image__created_at",
-    "face_image__person__person_id",
-    "face_image__original_path",
-)
+_SENT: Final = "face_image__person__person_id", "face_image__original_path"
+_COPIED: Final = "model", "fingerprint", "pk", "vector", "face_image__created_at", *_SENT
 
 
 def _copy_to_milvus(ids: Iterable[int]) -> int:
@@ -349,13 +343,17 @@ def _copy_to_milvus(ids: Iterable[int]) -> int:
 def _mark_indexed(sent: Mapping[int, tuple[str, str]]) -> tuple[set[int], set[int]]:
     """Mark the rows that SQL still has as they were sent; return the existing ids and the marked
     ids."""
-    rows = FaceEmbedding.objects.filter(pk__in=sent)
-    with transaction.atomic():
-        there = set(locked(rows))
-        now = rows.values_list("pk", "face_image__person__person_id", "face_image__original_path")
-        same = {pk for pk, *values in now if sent[pk] == tuple(values)}
-        rows.filter(pk__in=same).update(status=Status.INDEXED, error="", indexed_at=timezone.now())
-    return there, same
+    there, indexed, ids = set[int](), set[int](), list(sent)
+    for start in range(0, len(ids), MARK_SIZE):
+        rows = FaceEmbedding.objects.filter(pk__in=ids[start : start + MARK_SIZE])
+        with transaction.atomic():
+            there.update(locked(rows))
+            same = {pk for pk, *now in rows.values_list("pk", *_SENT) if sent[pk] == tuple(now)}
+            FaceEmbedding.objects.filter(pk__in=same).update(
+                status=Status.INDEXED, error="", indexed_at=timezone.now()
+            )
+        indexed |= same
+    return there, indexed
 
 
 def _vector_row(

@@ -32,10 +32,15 @@ MAX_HITS: Final = 16_384  # the most hits that a server returns
 SCANN_CELLS: Final = 64
 SCANN_COMPARED: Final = 200  # vectors of the nearest codes, in each segment of the data
 
-BATCH_ROWS = 1_000  # rows in one upsert or delete call
+BATCH_ROWS = 1_000  # rows in one upsert or delete call of a server
+FILE_ROWS = (
+    16_384  # rows that Milvus Lite writes to one file; smaller ones it merges again and again
+)
 PAGE_ROWS = 10_000  # rows in one page of a read; at most MAX_HITS
 FLUSH_ROWS = 256  # Milvus Lite scans unflushed rows one by one, about 50 µs each
-BULK_FLUSH_ROWS = 10_000  # within one upsert; flushing after every batch would double its time
+BULK_FLUSH_ROWS = (
+    10_000  # of a Milvus Lite behind a server; flushing every batch would double its time
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +144,7 @@ class VectorStore(ABC):
         unique = list({row.id: row for row in rows}.values())
         for row in unique:
             _check_row(row)
-        for batch in _batches(unique):
+        for batch in _batches(unique, FILE_ROWS if self.is_embedded else BATCH_ROWS):
             self._upsert_batch(partition, batch)
         if unique:
             self._make_visible()
@@ -147,7 +152,7 @@ class VectorStore(ABC):
     def delete(self, partition: str, ids: Iterable[int]) -> None:
         """Delete these ids. Missing ids and a missing partition are no error."""
         wanted = [int(id_) for id_ in ids]
-        for batch in _batches(wanted):
+        for batch in _batches(wanted, BATCH_ROWS):
             self._delete_batch(partition, batch)
         if wanted:
             self._make_visible()
@@ -206,7 +211,7 @@ class VectorStore(ABC):
 
     @abstractmethod
     def _upsert_batch(self, partition: str, rows: list[VectorRow]) -> None:
-        """Write at most `BATCH_ROWS` rows of different ids; create the partition if needed."""
+        """Write at most `FILE_ROWS` or `BATCH_ROWS` rows of different ids; create the partition if needed."""
 
     @abstractmethod
     def _delete_batch(self, partition: str, ids: list[int]) -> None: ...
@@ -276,9 +281,9 @@ def _check_row(row: VectorRow) -> None:
             raise ValueError(f"{name} of row {row.id} has {size} bytes; at most {limit} fit.")
 
 
-def _batches(items: list[Item]) -> Iterator[list[Item]]:
-    for start in range(0, len(items), BATCH_ROWS):
-        yield items[start : start + BATCH_ROWS]
+def _batches(items: list[Item], size: int) -> Iterator[list[Item]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def _as_cosine(value: float) -> float:

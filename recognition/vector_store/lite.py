@@ -40,7 +40,7 @@ from recognition.vector_store.errors import (
     folder_is_file,
     other_schema,
 )
-from recognition.vector_store.lite_rows import Stored, rewrite_files, stored_rows
+from recognition.vector_store.lite_rows import Stored, append_file, rewrite_files, stored_rows
 from recognition.vector_store.resident import ROW_BYTES, ResidentVectors
 
 if TYPE_CHECKING:
@@ -155,18 +155,18 @@ class LiteVectorStore(VectorStore):
         with self._opened() as collection:
             if not collection.has_partition(partition):
                 collection.create_partition(partition)
-            entities = [as_entity(row, row.embedding.tolist()) for row in rows]
+            vectors = as_matrix(np.stack([row.embedding for row in rows]))
             with self._followed(partition) as resident:
-                # Not upsert(), which looks up each older row to complete fields; ours are complete.
-                collection.insert(entities, partition_name=partition)
+                # Neither way by upsert(), which looks up each older row to complete fields; ours are complete.
+                if len(rows) < base.FLUSH_ROWS:
+                    entities = [as_entity(row, row.embedding.tolist()) for row in rows]
+                    collection.insert(entities, partition_name=partition)
+                    self._unflushed += len(rows)
+                else:
+                    self._flush(collection)  # what was written before comes before
+                    append_file(collection, partition, rows, vectors)
                 if resident is not None:
-                    resident.put(
-                        [row.id for row in rows],
-                        as_matrix(np.stack([row.embedding for row in rows])),
-                    )
-            self._unflushed += len(rows)
-            if self._unflushed >= base.BULK_FLUSH_ROWS:
-                self._flush(collection)
+                    resident.put([row.id for row in rows], vectors)
 
     def _delete_batch(self, partition: str, ids: list[int]) -> None:
         with self._opened() as collection:

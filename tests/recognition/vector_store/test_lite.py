@@ -45,24 +45,68 @@ def test_many_small_writes_are_flushed_by_themselves(
     assert list(tmp_path.rglob("data_*.parquet"))
 
 
-def test_bulk_is_flushed_seldom_and_at_its_end(
-    folder_store: LiteVectorStore, monkeypatch: pytest.MonkeyPatch
+def test_bulk_goes_into_few_files_at_once(
+    folder_store: LiteVectorStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base, "BATCH_ROWS", 10)
+    monkeypatch.setattr(base, "FILE_ROWS", 40)
     monkeypatch.setattr(base, "FLUSH_ROWS", 5)
-    monkeypatch.setattr(base, "BULK_FLUSH_ROWS", 40)
-    folder_store.ping()
-    flushes = []
-    flush = folder_store._flush
-
-    def counted(client: object) -> None:
-        flushes.append(folder_store._unflushed)
-        flush(client)
-
-    monkeypatch.setattr(folder_store, "_flush", counted)
     folder_store.upsert("a", make_rows(100))
-    assert flushes == [40, 40, 20]
+    assert len(list(tmp_path.rglob("data_*.parquet"))) == 3
+    assert not list(tmp_path.rglob("wal_data_*"))
     assert folder_store._unflushed == 0
+
+
+@pytest.mark.parametrize(
+    "memory", [0, lite.MEMORY_BYTES], ids=["searched by Milvus Lite", "in memory"]
+)
+def test_bulk_is_stored_like_single_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, memory: int
+) -> None:
+    """Over rows that are not flushed, flushed, deleted; replaced and deleted afterwards; read again."""
+    monkeypatch.setattr(base, "FLUSH_ROWS", 8)
+    store = LiteVectorStore(tmp_path / "milvus_face.db", memory=memory)
+    vectors = unit_vectors(30)
+    store.upsert("a", [make_row(n, vectors[n], "old") for n in range(1, 4)])
+    store.flush()
+    store.upsert("a", [make_row(n, vectors[n], "old") for n in range(3, 7)])
+    nearest(store, "a", vectors[1])  # loads what is kept in memory
+    store.delete("a", [2, 5])
+    store.upsert("a", [make_row(n, vectors[10 + n], "É", "ç.jpg") for n in range(1, 11)])
+    store.upsert("a", [make_row(4, vectors[24], "new")])
+    store.delete("a", [6])
+    for _reopened in range(2):
+        here = {row.id: (row.person_id, row.image_path) for row in store.iterate("a")}
+        bulk = dict.fromkeys({*range(1, 11)} - {6}, ("É", "ç.jpg"))
+        assert here == bulk | {4: ("new", "a.jpg")}
+        assert store.row_count() == 9
+        for n in bulk:
+            expected = vectors[24 if n == 4 else 10 + n]
+            (hits,) = store.search("a", expected[None], 1)
+            assert (hits[0].id, round(hits[0].similarity, 5)) == (n, 1)
+        assert store.compare_memory()
+        store.close()
+    assert not caplog.records  # Milvus Lite merged the files by itself
+
+
+def test_bulk_that_a_crash_cut_off_is_gone_and_can_be_written_again(
+    folder_store: LiteVectorStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "FLUSH_ROWS", 8)
+    folder_store.upsert("a", make_rows(3))
+    folder_store.flush()
+    with monkeypatch.context() as crash, pytest.raises(VectorStoreUnavailable):
+        crash.setattr(folder_store._collection._manifest, "save", _no_space)
+        folder_store.upsert("a", make_rows(20, first=10))
+    assert len(list(tmp_path.rglob("data_*.parquet"))) == 2
+    folder_store.close()
+    assert ids_in(folder_store, "a") == [1, 2, 3]
+    assert len(list(tmp_path.rglob("data_*.parquet"))) == 1
+    folder_store.upsert("a", make_rows(20, first=10))
+    assert ids_in(folder_store, "a") == [1, 2, 3, *range(10, 30)]
+
+
+def _no_space() -> None:
+    raise OSError("No space left on device")
 
 
 def test_exact_search_has_the_quick_index(folder_store: LiteVectorStore, tmp_path: Path) -> None:
