@@ -74,6 +74,7 @@ async function search(pictures) {
     say(form.dataset.stopped);
   }
   setSearching(false);
+  if (total === 1) reveal(); // the bar above is gone
 }
 
 form.addEventListener("submit", (event) => {
