@@ -191,7 +191,8 @@ def test_refusals_are_counted_apart_and_told(refusing):
     load = Target(refusing).load(Call("/api/embedding", [form({})]), 2, 0.0)
     assert load.refused and load.seconds
     refused = Figures.of(load)
-    asked = f"{load.refused} of {load.refused + len(load.seconds)} requests were refused"
+    asked = f"{load.refused} of {load.refused + len(load.seconds)} requests were refused: {load.refusal}"
+    assert "503" in load.refusal
     served = replace(refused, refused=0)
     row = Row(
         step="crop",

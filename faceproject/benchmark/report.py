@@ -76,9 +76,14 @@ def notes(rows: list[Row]) -> Iterator[str]:
         others = f"{_row_label(row)} ({other})"
         for label, figures in ((_row_label(row), row.figures), (others, row.theirs)):
             if figures and figures.refused:
-                text = _("%(label)s: %(refused)d of %(all)d requests were refused")
+                text = _("%(label)s: %(refused)d of %(all)d requests were refused: %(reason)s")
                 asked = figures.answers + figures.refused
-                yield text % {"label": label, "refused": figures.refused, "all": asked}
+                yield text % {
+                    "label": label,
+                    "refused": figures.refused,
+                    "all": asked,
+                    "reason": figures.refusal,
+                }
         if row.their_failure:
             yield f"{_row_label(row)}: {row.their_failure}"
 

@@ -83,6 +83,7 @@ class Figures:
 
     answers: int
     refused: int
+    refusal: str  # why, the last one
     median_ms: float
     p95_ms: float
     per_second: float  # pictures
@@ -92,6 +93,7 @@ class Figures:
         return cls(
             answers=len(load.seconds),
             refused=load.refused,
+            refusal=load.refusal,
             median_ms=load.milliseconds(0.5),
             p95_ms=load.milliseconds(0.95),
             per_second=load.per_second,

@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -152,11 +153,12 @@ def _processes(uid: int) -> Iterator[Path]:
 
 def _socket_inodes(process: Path) -> set[str]:
     inodes = set()
-    try:
+    with suppress(OSError):  # it has ended, or may not be looked into
         for entry in os.scandir(process / "fd"):
-            target = os.readlink(entry.path)  # noqa: PTH115 (thousands of them)
-            if target.startswith(SOCKET_LINK):
-                inodes.add(target[len(SOCKET_LINK) : -1])
-    except OSError:  # it has ended, or may not be looked into
-        pass
+            with suppress(
+                OSError
+            ):  # closed meanwhile: a busy program opens and closes all the time
+                target = os.readlink(entry.path)  # noqa: PTH115 (thousands of them)
+                if target.startswith(SOCKET_LINK):
+                    inodes.add(target[len(SOCKET_LINK) : -1])
     return inodes

@@ -127,3 +127,14 @@ def test_the_user_who_stands_for_unknown_ones_owns_nothing(peer_of, monkeypatch)
     connected = peer_of()
     monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
     assert not connected.is_own
+
+
+def test_files_that_close_meanwhile_hide_no_socket(tmp_path):
+    """Like those, the plain files cannot be read as links."""
+    folder = tmp_path / "fd"
+    folder.mkdir()
+    for number in range(0, 40, 2):
+        (folder / str(number)).touch()
+        (folder / str(number + 1)).symlink_to(f"socket:[{number}]")
+
+    assert peer._socket_inodes(tmp_path) == {str(number) for number in range(0, 40, 2)}
