@@ -11,7 +11,7 @@ import logging
 import secrets
 import shutil
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -35,7 +35,8 @@ from enrollment.enrolling import (
     ImportOptions,
     UploadStored,
 )
-from enrollment.models import Doubt, FaceImage, ImportFile, ImportJob, Person
+from enrollment.judging import doubts_of
+from enrollment.models import FaceImage, ImportFile, ImportJob, Person
 from enrollment.upkeep.import_faces import note_faces, offer_refused
 from enrollment.upkeep.import_fetching import each_fetched
 from recognition.exceptions import RecognitionError
@@ -235,18 +236,22 @@ def remember_stored(job: ImportJob) -> None:
     """Mark the files whose pictures were stored before this was interrupted."""
     stored = FaceImage.objects.filter(upload_key__startswith=f"{job.key}:")
     pictures = {picture.upload_key: picture for picture in stored.select_related("person")}
-    keys = {row: enrolling.key_of_file(job.key, row.path) for row in _left(job) if pictures}
-    found = {row: pictures[key] for row, key in keys.items() if key in pictures}
+    if not pictures:
+        return
+    found = {
+        row: picture
+        for row in _left(job)
+        if (picture := pictures.get(enrolling.key_of_file(job.key, row.path)))
+    }
     if not found:
         return
     enrolling.sync_again(list(found.values()))
-    said = defaultdict(list)
-    for doubt in Doubt.objects.filter(face_image__in=found.values()).order_by("pk"):
-        said[doubt.face_image_id].append(doubt.message)
+    doubts = doubts_of([picture.pk for picture in found.values()])
     for row, picture in found.items():
         row.step, row.status, row.picture_pk = Step.DONE, FileStatus.ENROLLED, picture.pk
         row.person_id, row.person_pk = picture.person.person_id, picture.person_id
-        row.reason, row.code, row.warnings = "", "", said[picture.pk]
+        row.reason, row.code = "", ""
+        row.warnings = [doubt.message for doubt in doubts[picture.pk]]
         row.rank = Rank.DOUBTFUL if row.warnings else Rank.GOOD
     ImportFile.objects.bulk_update(found, _OUTCOME, batch_size=100)
 

@@ -28,6 +28,7 @@ from recognition.networks.runtime import (
 )
 from tests.conftest import ROOT
 from tests.gallery_folder import run
+from tests.small_network import Small
 
 MODEL = "mobilenetv3_large"
 
@@ -49,18 +50,6 @@ def folder(settings, tmp_path) -> Path:
     unload_networks()
     yield folder
     unload_networks()
-
-
-class Small(torch.nn.Module):
-    """A network whose conversion takes a moment: what is kept of one, and when, is the same for each."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.head = torch.nn.Linear(48, 512)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(images[:, :, ::28, ::28].flatten(1))
 
 
 def build_small(_network: FaceNetwork, _path: Path) -> Small:

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from recognition.networks import KNOWN_NETWORKS, WeightsFile, int8
 from recognition.networks.descriptor import WeightsDescriptor, full_hash, write_descriptor
 from recognition.networks.int8 import int8_runtime, made_from
+from tests.small_network import Small
 from training import quantise
 from training.faces import Faces
-
-
-class Small(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.head = torch.nn.Linear(48, 512)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(images[:, :, ::28, ::28].flatten(1))
 
 
 def test_file_names_what_it_was_made_from(tmp_path, monkeypatch):
