@@ -166,3 +166,10 @@ def test_systemd_reads_the_unit_and_finds_little_exposed(unit: Path, tmp_path: P
     if "unrecognized option" in done.stderr:
         pytest.skip("This systemd is too old to look at the file of a unit.")
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_root_compiles_what_the_account_may_not_write(unit: Path) -> None:
+    text = unit.read_text()
+    (compiled,) = re.findall(r"^ExecStartPre=\+-.* -m compileall -q ([^']+)'$", text, re.MULTILINE)
+    assert compiled.split() == ["enrollment", "faceproject", "recognition"]

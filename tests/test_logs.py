@@ -9,9 +9,13 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from enrollment.models import AccessToken
+from enrollment.index import indexing
+from enrollment.judging import doubts
+from enrollment.models import AccessToken, FaceEmbedding, FaceImage, Person
 from faceproject.logs import JsonFormatter, RouteFilter
 from recognition.api.request_id import LineFormatter, RequestIdFilter
+from recognition.exceptions import WeightsUnavailable
+from recognition.vector_store.errors import server_failed
 
 pytestmark = pytest.mark.django_db
 PERSON = "529.982.247-25"
@@ -123,3 +127,40 @@ def test_what_a_client_sends_forges_no_object(api, lines):
     api.get('/nothing%0a{"forged":1}')
     assert all(set(json.loads(line)) & {"route", "message"} for line in lines["json"])
     assert not any("\n" in line for line in lines["json"])
+
+
+@pytest.fixture
+def twelve(db) -> list[int]:
+    """Embeddings of one picture by twelve weights."""
+    picture = FaceImage.objects.create(person=Person.objects.create(person_id="ana"), image="a.jpg")
+    made = {"face_image": picture, "model": "mobilenetv3_large", "vector": bytes(2048)}
+    return [FaceEmbedding.objects.create(fingerprint=f"{n:016}", **made).pk for n in range(12)]
+
+
+def fail(*_given, **_named):
+    raise WeightsUnavailable(f"id in {list(range(16_384))}")
+
+
+def test_no_line_grows_with_the_gallery(caplog, monkeypatch, twelve):
+    rows = list(FaceEmbedding.objects.filter(pk__in=twelve))
+    for name in ("_judge", "_copy_to_milvus", "embeddings_of"):
+        module = doubts if name == "_judge" else indexing
+        monkeypatch.setattr(module, name, fail)
+    doubts.judge(twelve)
+    indexing._index_rows(twelve, {}, {})
+    indexing._embed("mobilenetv3_large", rows, dict.fromkeys(row.face_image_id for row in rows))
+    monkeypatch.setattr(indexing, "_compute", lambda *given: 1 / 0)
+    indexing._index_batch(twelve, {}, {})
+    long = [line for line in caplog.messages if "… (12 in all)" in line]
+    assert [line.split()[0] for line in long] == [
+        "Pictures",
+        "Embeddings",
+        "Pictures",
+        "Embeddings",
+    ]
+    assert not any(str(twelve[-1]) in line for line in long)
+
+
+def test_what_an_error_says_of_the_gallery_is_cut(caplog):
+    server_failed(RuntimeError(f"id in {list(range(16_384))}"))
+    assert "id in [0, 1" in caplog.messages[0] and len(caplog.messages[0]) < 600

@@ -29,6 +29,7 @@ from recognition.ahead import in_order
 from recognition.detection import looks_for_faces
 from recognition.embedding import Crop, embeddings_of
 from recognition.exceptions import RecognitionError
+from recognition.log_text import few
 from recognition.networks import usable_names
 
 logger = logging.getLogger(__name__)
@@ -301,7 +302,9 @@ def _discard_files(pictures: Sequence[FaceImage]) -> None:
     try:
         stored = set(FaceImage.objects.filter(image__in=names).values_list("image", flat=True))
     except DatabaseError:
-        logger.exception("The files of pictures that may not be stored stay for now: %s", names)
+        logger.exception(
+            "The files of pictures that may not be stored stay for now: %s", few(names)
+        )
         return
     for picture in pictures:
         if picture.image.name in stored:

@@ -29,6 +29,7 @@ from enrollment.models import FaceEmbedding, FaceImage
 from recognition.ahead import Crew
 from recognition.embedding import Crop, begin_embedding, crop_again, crop_upload, embeddings_of
 from recognition.exceptions import RecognitionError
+from recognition.log_text import few
 from recognition.networks import find_weights, usable_names
 from recognition.vector_store import VectorRow, get_vector_store, partition_name
 
@@ -200,7 +201,7 @@ def _index_batch(
     except DatabaseError:
         raise
     except Exception:  # noqa: BLE001 (see above)
-        logger.exception("Embeddings %s were not indexed", list(ids))
+        logger.exception("Embeddings %s were not indexed", few(ids))
     if len(ids) > 1:
         return sum((_index_batch([pk], crops, begun) for pk in ids), IndexReport())
     _mark_failed(dict.fromkeys(ids, Failure.UNEXPECTED))
@@ -217,7 +218,8 @@ def _index_rows(
     try:
         indexed = _copy_to_milvus([pk for pk, _picture, _judged in ready])
     except RecognitionError as error:
-        logger.exception("Embeddings %s were not written to Milvus", [row[0] for row in ready])
+        written = few([pk for pk, _picture, _judged in ready])
+        logger.exception("Embeddings %s were not written to Milvus", written)
         failures |= {pk: error.code for pk, _picture, _judged in ready}
         indexed = 0
     else:
@@ -296,7 +298,7 @@ def _embed(model: str, rows: list[FaceEmbedding], crops: Mapping[int, Crop]) -> 
     try:
         embeddings = embeddings_of([crops[row.face_image_id] for row in rows], model)
     except RecognitionError as error:
-        logger.exception("Pictures %s were not embedded", [row.face_image_id for row in rows])
+        logger.exception("Pictures %s were not embedded", few([row.face_image_id for row in rows]))
         return {row.pk: error.code for row in rows}
     failures: dict[int, str] = {}
     for row, vector in zip(rows, embeddings.vectors, strict=True):

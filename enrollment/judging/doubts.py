@@ -23,6 +23,7 @@ from enrollment.gallery import Weights, compared_weights, search_thresholds, thr
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
 from recognition.decision import Thresholds
 from recognition.embedding import Crop
+from recognition.log_text import few
 from recognition.quality import FaceQuality
 from recognition.vector_store import MAX_HITS, VectorHit, get_vector_store
 
@@ -86,7 +87,7 @@ def judge(pictures: Iterable[int]) -> None:
     try:
         _judge(ids)
     except Exception:  # noqa: BLE001 (the pictures are stored and searchable whatever happens here)
-        logger.exception("Pictures %s were not judged: 'manage.py reindex' does it", ids)
+        logger.exception("Pictures %s were not judged: 'manage.py reindex' does it", few(ids))
 
 
 def dismiss_doubts(pictures: QuerySet[FaceImage], by: str, *, but: Collection[str] = ()) -> int:

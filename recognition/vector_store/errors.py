@@ -7,6 +7,7 @@ import logging
 from django.utils.translation import gettext as _
 
 from recognition.exceptions import VectorStoreLocked, VectorStoreUnavailable
+from recognition.log_text import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -68,5 +69,4 @@ def other_schema() -> VectorStoreUnavailable:
 
 
 def _log(error: Exception) -> None:
-    first_line = next(iter(str(error).splitlines()), "")
-    logger.warning("Milvus failed: %s: %s", type(error).__name__, first_line)
+    logger.warning("Milvus failed: %s: %s", type(error).__name__, first_line(error))

@@ -135,6 +135,25 @@ def test_verify_weights_lists_it(folder, settings, capsys):
     assert "made from other weights" in capsys.readouterr().out
 
 
+def test_fetch_weights_lists_what_it_gives_and_costs(folder, settings, capsys):
+    call_command("fetch_weights", MODEL, list=True)
+    output = capsys.readouterr().out
+    assert f"{MODEL}.int8.npz (installed)" in output and f"INT8_MODELS={MODEL}" in output
+    assert "reindex" in output and "non-commercial" in output and " MB" in output
+    call_command("fetch_weights", list=True)
+    output = capsys.readouterr().out
+    assert "yunet" in output and f"{MODEL}.int8.npz" in output
+    assert "python -m training.quantise cosface_resnet50" in output
+
+
+def test_a_file_that_cannot_be_read_is_told_in_a_sentence(folder):
+    (folder / f"{MODEL}.int8.npz").unlink()
+    (folder / f"{MODEL}.int8.npz").mkdir()
+    for command, options in (("fetch_weights", {"list": True}), ("verify_weights", {})):
+        with pytest.raises(CommandError, match="int8.npz cannot be read"):
+            call_command(command, MODEL, **options)
+
+
 def test_backup_holds_what_it_was_made_from_too(chosen):
     kept = []
     archive = SimpleNamespace(add=lambda name, content: kept.append(name))

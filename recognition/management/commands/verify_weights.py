@@ -31,10 +31,13 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         names = [options["model"]] if options["model"] else [*NETWORKS, *EXTRAS]
-        broken = sum(
-            self._list(NETWORKS[name]) if name in NETWORKS else self._list_extra(EXTRAS[name])
-            for name in names
-        )
+        try:
+            broken = sum(
+                self._list(NETWORKS[name]) if name in NETWORKS else self._list_extra(EXTRAS[name])
+                for name in names
+            )
+        except WeightsUnavailable as error:  # a file that cannot even be read
+            raise CommandError(error.message) from error
         if broken:
             raise CommandError(
                 ngettext(
