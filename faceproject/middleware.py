@@ -63,14 +63,15 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 class ContentSecurityPolicyMiddleware:
     """Apply the policy of the settings; the API documentation may use inline styles.
 
-    The policies are written once: none of them depends on a request.
+    The policies are written once: none of them depends on a request. Their parts are sorted, as
+    django-csp takes them from a set: the header is the same at each start.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
-        self._policy = build_policy()
+        self._policy = self._sorted()
         # Swagger UI needs inline styles; inline scripts stay forbidden.
-        self._policy_of_docs = build_policy(update={"style-src": ["'self'", "'unsafe-inline'"]})
+        self._policy_of_docs = self._sorted({"style-src": ["'self'", "'unsafe-inline'"]})
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
@@ -78,6 +79,10 @@ class ContentSecurityPolicyMiddleware:
             is_docs = request.path_info.rstrip("/") == API_DOCS
             response.headers.setdefault(HEADER, self._policy_of_docs if is_docs else self._policy)
         return response
+
+    @staticmethod
+    def _sorted(update: dict[str, list[str]] | None = None) -> str:
+        return "; ".join(sorted(build_policy(update=update).split("; ")))
 
 
 class EncodedSlashMiddleware:

@@ -214,10 +214,15 @@ def _meant(faces: list[Face], **options: Unpack[CropOptions]) -> tuple[list[Face
     if index is None:
         if options.get("on_several_faces") == "refuse" and len(faces) > 1:
             message = gettext(
-                "There are %(count)d faces in the picture, and one was expected. Say which is meant by "
-                "face_index, from 0 for the largest to %(last)d, or send a picture of this person alone."
+                "There are %(count)d faces in the picture, and one was expected. Give a picture of this "
+                "person alone."
             )
-            raise SeveralFaces(message % {"count": len(faces), "last": len(faces) - 1})
+            which = gettext(
+                "Or say by face_index which is meant, from 0 for the largest to %(last)d."
+            )
+            raise SeveralFaces(
+                message % {"count": len(faces)}, for_programs=which % {"last": len(faces) - 1}
+            )
         return faces, () if options.get("all_faces") else faces
     if faces and index >= len(faces):
         message = gettext(
@@ -256,10 +261,13 @@ def _whole_picture(image: np.ndarray, *, looked_for_face: bool) -> Crop:
 def _no_face() -> NoFaceDetected:
     return NoFaceDetected(
         gettext(
-            "No face was found in the picture. Send one in which a face is seen from the front, well lit "
-            "and at least 40 pixels wide; or, if it is an aligned crop of a face already, turn face "
-            "detection off (use_face_detection=false)."
-        )
+            "No face was found in the picture. Give one in which a face is seen from the front, well lit "
+            "and at least 40 pixels wide."
+        ),
+        for_programs=gettext(
+            "If it is an aligned crop of a face already, turn face detection off "
+            "(use_face_detection=false)."
+        ),
     )
 
 

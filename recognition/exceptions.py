@@ -11,14 +11,26 @@ from typing import ClassVar
 
 
 class RecognitionError(Exception):
-    """The base class of all expected errors. `str(error)` can be shown to a user."""
+    """The base class of all expected errors. `str(error)` can be shown to a user.
+
+    `for_programs` is a further sentence, for clients of the API: what only they can send.
+    """
 
     code: ClassVar[str] = "recognition_error"
     status: ClassVar[int] = 500
 
+    def __init__(self, message: str = "", *, for_programs: str = "") -> None:
+        super().__init__(message)
+        self.for_programs = for_programs
+
     @property
     def message(self) -> str:
         return str(self)
+
+    @property
+    def api_message(self) -> str:
+        """The message as the API answers it."""
+        return f"{self} {self.for_programs}" if self.for_programs else str(self)
 
 
 class InvalidImage(RecognitionError):

@@ -155,7 +155,7 @@ def test_own_programs_need_no_account(served: Served, version: str) -> None:
 
 
 def test_it_is_said_aloud_to_whom_the_door_is_open(served: Served) -> None:
-    sentence = f"Open without an account to programs and browsers of the user {own_user()}"
+    sentence = f"Open without an account only to the user {own_user()} on this machine."
     assert sentence in served.output
     assert sentence in ask(port_of(served), "/")
 

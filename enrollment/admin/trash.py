@@ -63,7 +63,7 @@ class TrashItemAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("whom it is about"), ordering="label")
     def label_or_kind(self, item: TrashItem) -> str:
-        return item.label or str(item.get_kind_display())
+        return item.about or str(item.get_kind_display())
 
     @admin.action(description=_("Restore or undo the selected"))
     def undo_selected(self, request: HttpRequest, queryset: QuerySet[TrashItem]) -> None:

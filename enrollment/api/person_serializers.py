@@ -111,7 +111,7 @@ class UndoSerializer(AnswerSerializer):
 class TrashItemSerializer(AnswerSerializer, serializers.ModelSerializer):
     """An act that can be undone."""
 
-    label = serializers.CharField(help_text=_("Whom it is about."))
+    label = serializers.CharField(source="about", help_text=_("Whom it is about."))
     person_ids = serializers.ListField(
         child=serializers.CharField(), help_text=_("The ids of the people that it holds.")
     )

@@ -210,7 +210,7 @@ def _crop(field: str, form: dict[str, Any]) -> Crop:
     try:
         (crop,) = crop_file(file, form)
     except RecognitionError as error:
-        raise type(error)(f"{field}: {error}") from error
+        raise type(error)(f"{field}: {error.api_message}") from error
     return crop
 
 

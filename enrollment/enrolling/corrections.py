@@ -28,7 +28,7 @@ from enrollment.enrolling.trash import (
     keep_owners,
     put_away,
 )
-from enrollment.enrolling.trash_items import Kind, label_of, new_item
+from enrollment.enrolling.trash_items import Kind, new_item, whom_of
 from enrollment.enrolling.waiting import move_waiting
 from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
 from enrollment.gallery import picture_of
@@ -162,7 +162,7 @@ def merge_persons(kept: Person, *others: Person) -> Done:
         locked = locked_persons([kept.pk, *keys])
         kept, gone = locked[kept.pk], [locked[key] for key in dict.fromkeys(keys)]
         stored = _values_of(kept.pk)
-        item = new_item(Kind.MERGE, label_of(gone), gone, taker_pk=kept.pk)
+        item = new_item(Kind.MERGE, whom_of(gone), gone, taker_pk=kept.pk)
         if item:
             keep_merged(item, gone)
         moved = [picture for other in gone for picture in _take_over(kept, other)]
@@ -196,8 +196,8 @@ def _take_over(kept: Person, merged: Person) -> list[int]:
     Feedback.objects.filter(person=merged).update(person=kept)
     for detail in _TAKEN_OVER:
         setattr(kept, detail, getattr(kept, detail) or getattr(merged, detail))
-    former = gettext("Merged from: %(person)s") % {"person": merged}
-    kept.notes = "\n".join(text for text in (kept.notes, former, merged.notes) if text)
+    # In no language: whoever reads it later may read another than whoever merges.
+    kept.notes = "\n".join(text for text in (kept.notes, f"+ {merged}", merged.notes) if text)
     lead_to(kept, merged)
     gone = merged.pk
 

@@ -13,7 +13,7 @@ from enrollment import journal
 from enrollment.enrolling.consents import change_purposes
 from enrollment.enrolling.corrections import Done, erase_person, locked_persons, undoable
 from enrollment.enrolling.trash import put_away
-from enrollment.enrolling.trash_items import Kind, label_of, new_item
+from enrollment.enrolling.trash_items import Kind, new_item, whom_of
 from enrollment.exceptions import TooManyPersons
 from enrollment.models import Consent, FaceImage, Person, Purpose, TrashedPart, TrashItem, as_lines
 
@@ -78,7 +78,7 @@ def _changed_item(
     persons: Sequence[Person], facts: dict[str, Any], content: Callable[[Person], str]
 ) -> TrashItem | None:
     """Store an item that gives these persons back what `content` returns of each."""
-    item = new_item(Kind.CHANGE, label_of(persons), facts=facts)
+    item = new_item(Kind.CHANGE, whom_of(persons), facts=facts)
     if item:
         parts = (
             TrashedPart(item=item, person_pk=person.pk, content=content(person))
@@ -119,7 +119,7 @@ def delete_persons(keys: Collection[int]) -> Done:
     check_number(len(keys), MOST_DELETED)
     with journal.changes():
         persons = list(locked_persons(keys).values())
-        item = new_item(Kind.PERSON, label_of(persons), persons)
+        item = new_item(Kind.PERSON, whom_of(persons), persons)
         if item is None:
             return Done(sum(map(erase_person, persons)), persons=len(persons))
         pictures = FaceImage.objects.filter(person__in=keys).order_by("pk")

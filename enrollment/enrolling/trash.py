@@ -102,8 +102,8 @@ def keep_merged(item: TrashItem, persons: Sequence[Person]) -> None:
         }
         for person in persons
     }
-    resemblances = item.facts["resemblances"]
-    item.facts = {"searches": searches_of(theirs), "of": theirs, "resemblances": resemblances}
+    del item.facts["covers"]
+    item.facts |= {"searches": searches_of(theirs), "of": theirs}
 
 
 def searches_of(persons: Iterable[int]) -> list[list[Any]]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.db.models import Prefetch, Q, QuerySet
 from django.utils import timezone
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext
 
 from enrollment.exceptions import NotInTrash
 from enrollment.models import Person, TrashedPart, TrashItem
@@ -24,16 +24,21 @@ PERSONS_OF_ITEMS: Final = Prefetch(
 
 
 def new_item(
-    kind: str, label: str, persons: Iterable[Person] = (), **values: Any
+    kind: str, whom: str | int, persons: Iterable[Person] = (), **values: Any
 ) -> TrashItem | None:
     """Store an item without parts; return None when `TRASH_DAYS` is 0.
 
-    It is kept no longer than the first last day (`keep_until`) of the persons whom it holds.
+    `whom` is its label, or of how many people it is. It is kept no longer than the first last day
+    (`keep_until`) of the persons whom it holds.
     """
     due = erased_at(persons)
     if due is None:
         return None
-    return TrashItem.objects.create(kind=kind, label=label[:500], erase_at=due, **values)
+    if isinstance(whom, int):
+        values["facts"] = {**values.get("facts", {}), TrashItem.PEOPLE: whom}
+    else:
+        values["label"] = whom[:500]
+    return TrashItem.objects.create(kind=kind, erase_at=due, **values)
 
 
 def erased_at(persons: Iterable[Person]) -> datetime | None:
@@ -48,12 +53,9 @@ def erased_at(persons: Iterable[Person]) -> datetime | None:
     return due
 
 
-def label_of(persons: Sequence[Person]) -> str:
-    """Return what the item is called: of several persons their number, which names nobody."""
-    if len(persons) == 1:
-        return str(persons[0])
-    text = ngettext("%(count)d person", "%(count)d people", len(persons))
-    return text % {"count": len(persons)}
+def whom_of(persons: Sequence[Person]) -> str | int:
+    """Return what an item says of whom it is: of several persons their number, which names nobody."""
+    return str(persons[0]) if len(persons) == 1 else len(persons)
 
 
 def begin_import(label: str, *, key: str = "", since: datetime | None = None) -> TrashItem | None:

@@ -198,8 +198,8 @@ def best_of_person(probe: Embeddings, person: Person) -> list[tuple[FaceEmbeddin
     )
     if not rows:
         message = gettext(
-            "%(person)s has no picture that is searchable with the model '%(model)s'. Add one, or run "
-            "'manage.py reindex'."
+            "%(person)s has no picture that is searchable with the model '%(model)s'. Add one, or have "
+            "the administrator run 'manage.py reindex'."
         )
         raise PersonNotComparable(message % {"person": person, "model": probe.model})
     similarities = probe.vectors @ np.stack([row.computed_array() for row in rows]).T

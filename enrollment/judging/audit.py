@@ -78,17 +78,17 @@ _TITLES: Final = {
     Kind.NO_FACE: (
         _("pictures in which no face was found"),
         _(
-            "They can match anybody. Delete or replace them; enrol aligned crops of faces again with "
-            "use_face_detection=false."
+            "They can match anybody. Delete or replace them; add aligned crops of faces again with "
+            "“Find the face in the pictures” off."
         ),
     ),
     Kind.NOT_INDEXED: (
         _("pictures that searches do not find"),
-        _("Run 'manage.py reindex'; it says what hinders them."),
+        _("Have the administrator run 'manage.py reindex', which says what hinders them."),
     ),
     Kind.NOT_JUDGED: (
         _("pictures not compared with the gallery when they were enrolled"),
-        _("Run 'manage.py reindex'."),
+        _("Have the administrator run 'manage.py reindex'."),
     ),
     Kind.ONLY_DOUBTFUL: (
         _("people with doubtful pictures only"),

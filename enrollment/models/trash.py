@@ -10,13 +10,14 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from django.core import serializers
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from enrollment.models.person import PERSON_ID_MAX_LENGTH, Person, PersonIdField
 
@@ -54,6 +55,8 @@ class TrashItem(models.Model):
         CHANGE = "change", _("people changed")
         SETTLED = "settled", _("settled in the inbox")
 
+    PEOPLE: Final = "people"  # the fact that tells of how many people it is
+
     kind = models.CharField(_("what"), max_length=10, choices=Kind)
     label = models.CharField(_("whom it is about"), max_length=500, blank=True)
     taker_pk = models.BigIntegerField(
@@ -71,7 +74,15 @@ class TrashItem(models.Model):
         default_permissions = ()  # who may delete may restore
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()}: {self.label}" if self.label else str(self.kind)
+        return f"{self.get_kind_display()}: {self.about}" if self.about else str(self.kind)
+
+    @property
+    def about(self) -> str:
+        """Whom it is about, in the active language; earlier versions stored the words themselves."""
+        count = self.facts.get(self.PEOPLE)
+        if count is None:
+            return self.label
+        return ngettext("%(count)d person", "%(count)d people", count) % {"count": count}
 
     @property
     def person_ids(self) -> list[str]:

@@ -114,9 +114,9 @@ def _say_unindexed(accepted: Iterable[Outcome], say: Say) -> None:
     if unfinished:
         text = ngettext(
             "%(count)d picture is kept, but searches do not find it with every model yet. "
-            "%(reasons)s Then choose “Make searchable again” in the list or run 'manage.py reindex'.",
+            "%(reasons)s Afterwards the administrator chooses “Make searchable again” in the admin.",
             "%(count)d pictures are kept, but searches do not find them with every model yet. "
-            "%(reasons)s Then choose “Make searchable again” in the list or run 'manage.py reindex'.",
+            "%(reasons)s Afterwards the administrator chooses “Make searchable again” in the admin.",
             len(unfinished),
         )
         say(text % {"count": len(unfinished), "reasons": _reasons(unfinished)})

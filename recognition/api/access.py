@@ -113,10 +113,9 @@ def open_to() -> str:
         return gettext("Open without an account to everybody who reaches it (API_AUTH_REQUIRED=0).")
     if settings.API_AUTH_REQUIRED or not is_loopback_name(settings.HOST) or not is_supported():
         return ""
-    return gettext(
-        "Open without an account to programs and browsers of the user %(user)s on this machine. "
-        "Everybody else needs an account."
-    ) % {"user": own_user()}
+    return gettext("Open without an account only to the user %(user)s on this machine.") % {
+        "user": own_user()
+    }
 
 
 def may(request: Any, permission: str) -> bool:

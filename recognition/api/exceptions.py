@@ -54,7 +54,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     if isinstance(error, DjangoValidationError):
         error = exceptions.ValidationError(as_serializer_error(error))
     if isinstance(error, RecognitionError):
-        return _answer(error.status, error_body(error.code, error.message), _headers(error))
+        return _answer(error.status, error_body(error.code, error.api_message), _headers(error))
     if isinstance(error, exceptions.ValidationError):
         return _answer(error.status_code, validation_body(error))
     if isinstance(error, exceptions.APIException):

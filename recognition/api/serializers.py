@@ -209,7 +209,7 @@ class FileResultSerializer(FaceDescriptionSerializer):
     filename = serializers.CharField()
     success = serializers.SerializerMethodField()
     error = serializers.CharField(source="error.code", required=False)
-    message = serializers.CharField(source="error.message", required=False)
+    message = serializers.CharField(source="error.api_message", required=False)
     face_detected = FaceDetectedField(required=False)
     face = FaceSerializer(required=False, allow_null=True)
 

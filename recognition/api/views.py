@@ -89,7 +89,7 @@ def every_image_failed(results: Sequence[dict[str, Any]]) -> dict[str, str]:
         "The picture could not be used: %(reason)s",
         "None of the %(count)d pictures could be used. The first: %(reason)s",
         len(results),
-    ) % {"count": len(results), "reason": results[0]["error"].message}
+    ) % {"count": len(results), "reason": results[0]["error"].api_message}
     return {"error": "all_images_failed", "message": message}
 
 

@@ -15,6 +15,7 @@ const undoing = inbox.querySelector("#undo-last");
 const keysOn = inbox.querySelector("#keys-on");
 
 const WITHOUT_KEYS = "inbox-without-keys";
+const DOUBLE_CLICK_MS = 500; // from its first half to the second, at most
 const TYPING = "input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable]";
 
 const unsent = new Set(); // keys of cards that are decided here and not yet there
@@ -192,8 +193,10 @@ function step(card, by) {
 }
 
 // Whether this was not meant for the card in front: it happened before that was there, a key is held down,
-// or it is the second half of a double click.
-const isLate = (event) => event.timeStamp < since || event.repeat || event.detail > 1;
+// or it is the second half of a double click whose first half brought that card. Two quick taps on one card are
+// both meant: "Somebody else", then what that unfolds in the same place.
+const isLate = ({ timeStamp, repeat, detail }) =>
+  timeStamp < since || repeat || (detail > 1 && timeStamp - since < DOUBLE_CLICK_MS);
 
 // Whether the key meant something.
 function press(key) {

@@ -51,7 +51,7 @@ def test_merged_person_is_gone_and_the_vectors_follow(commits, ana, bia, draw_pi
         assert corrections.merge_persons(ana, bia).pictures == 1
     kept = Person.objects.get()
     assert (kept.pk, kept.person_id, kept.name) == (ana.pk, "ana", "Bia")
-    assert kept.notes == "Merged from: Bia (bia)\nfrom the gate"
+    assert kept.notes == "+ Bia (bia)\nfrom the gate"
     assert ids(kept) == pictures
     assert owners() == ["ana", "ana", "ana"]
     assert set(found(draw_picture(seed=3))) == {"ana"}

@@ -142,7 +142,8 @@ def test_many_are_deleted_as_one_and_come_back(local, people, commits):
         done = confirm(local, asked)
     assert "4 people were deleted, pictures: 6." in done.text and not Person.objects.exists()
     assert [line.action for line in lines()] == ["deleted"]
-    assert TrashItem.objects.get().label == "4 people"
+    assert "4 people" in local.get("/people/trash").text
+    assert "4 pessoas" in local.get("/people/trash", headers={"accept-language": "pt-BR"}).text
     with commits():
         undo(local)
     assert Person.objects.count() == 4 and FaceImage.objects.count() == 6

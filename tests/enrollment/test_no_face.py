@@ -113,6 +113,7 @@ def test_pages_and_admin_say_why_they_enrol_nothing(boss):
     form = {"pictures": upload(name="wall.jpg"), "use_face_detection": "on"}
     page = boss.post(f"/people/{person.pk}/add", form, follow=True).content.decode()
     assert "“wall.jpg” was refused. No face was found in the picture." in page
+    assert "use_face_detection=" not in page  # that is for programs
     crop = {"pictures": upload(SHAPELESS["grey"], "grey.png")}
     page = boss.post(f"/people/{person.pk}/add", crop, follow=True).content.decode()
     assert "“grey.png” was refused. The picture is no crop of a face" in page

@@ -90,7 +90,7 @@ def test_an_undone_merge_leaves_both_as_before(ana, bia, commits):
     with commits():
         done = merge_persons(bia, ana)
         bia.refresh_from_db()
-        assert bia.notes == "from the gate\nMerged from: ana" and bia.face_images.count() == 3
+        assert bia.notes == "from the gate\n+ ana" and bia.face_images.count() == 3
     with commits():
         undone = undo(done.undo)
     assert state() == before and len(undone.pictures) == 2

@@ -559,6 +559,7 @@ def test_every_answer_forbids_what_is_not_from_here(local, address: str) -> None
     assert "frame-ancestors 'none'" in policy
     assert "script-src" not in policy
     assert ("unsafe" in policy) == (address == "/api/docs")
+    assert policy.split("; ") == sorted(policy.split("; "))  # the same at each start
 
 
 def test_language_follows_the_browser_and_the_switch(local, gallery) -> None:
