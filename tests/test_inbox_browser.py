@@ -327,4 +327,4 @@ def test_no_key_settles_a_card_that_nobody_saw(open_page) -> None:
     page.wait_for_timeout(600)  # longer than any double click
     # A quick tap after another one nearby counts as its second, but both were meant for this card.
     operator.card.locator("[value=new]").dispatch_event("click", {"detail": 2})
-    operator.sees(second)
+    operator.sees(fourth)

@@ -37,7 +37,7 @@ OTHER_WORDS = re.compile(
 # What an operator does not need to know, parameters of the API among it; what is typed, filled in or linked
 # is no word of ours.
 PRIVATE_WORDS = re.compile(
-    r"\b[a-z]+_[a-z_]+=|embedding|\bindex(?:ed|ing)|milvus|\bvectors?\b(?! database)|fingerprint|\bsync"
+    r"\b[a-z]+_[a-z_]+=(?:true|false)|embedding|\bindex(?:ed|ing)|milvus|\bvectors?\b(?! database)|fingerprint|\bsync"
     r"|\bindexad|(?<!banco de )\bvetor(?:es)?\b|impressão digital|sincroni",
     re.IGNORECASE,
 )
