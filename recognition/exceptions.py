@@ -19,7 +19,7 @@ class RecognitionError(Exception):
     code: ClassVar[str] = "recognition_error"
     status: ClassVar[int] = 500
 
-    def __init__(self, message: str = "", *, for_programs: str = "") -> None:
+    def __init__(self, message: object = "", *, for_programs: str = "") -> None:
         super().__init__(message)
         self.for_programs = for_programs
 
