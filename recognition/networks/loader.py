@@ -44,6 +44,7 @@ from recognition.networks.weights import (
     find_weights,
     has_weights,
     int8_does_not_run,
+    is_unchanged,
     weights_files,
 )
 from recognition.threads import network_threads, size_threads
@@ -59,6 +60,10 @@ _loaded: dict[str, LoadedNetwork] = {}
 _failed: dict[str, WeightsFile] = {}  # weights that failed to load the last time
 _loading = threading.Lock()
 _of_parent: list[dict[str, LoadedNetwork]] = []
+
+
+class _Replaced(Exception):
+    """The weights file was replaced while it was read: its vectors would bear the wrong fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +97,11 @@ def load_network(name: str) -> LoadedNetwork:
     if (loaded := _loaded.get(name)) and loaded.weights == weights:
         return loaded
     with _loading:
-        if not (loaded := _loaded.get(name)) or loaded.weights != weights:
-            loaded = _loaded[name] = _load(get_network(name), weights)
+        while not (loaded := _loaded.get(name)) or loaded.weights != weights:
+            try:
+                _loaded[name] = _load(get_network(name), weights)
+            except _Replaced:
+                weights = find_weights(name)
         return loaded
 
 
@@ -140,6 +148,7 @@ def _load(network: FaceNetwork, weights: WeightsFile) -> LoadedNetwork:
     except WeightsUnavailable:
         _failed[network.name] = weights
         raise
+    _failed.pop(network.name, None)
     loaded = LoadedNetwork(network, runtime, weights, fallback)
     logger.info(
         "Loaded %s from %s on %s by %s%s",
@@ -155,17 +164,22 @@ def _load(network: FaceNetwork, weights: WeightsFile) -> LoadedNetwork:
 def _runtime(network: FaceNetwork, weights: WeightsFile) -> tuple[Runtime, str | Promise]:
     """Return the fastest runtime for the network and, if it is only a fallback, the reason."""
     if is_int8(weights.path):
-        return run_int8(network, weights.path), ""
-    device = choose_device(get_settings().device)
-    if device != CPU:
-        return _torch_runtime(build(network, weights.path), device), ""
-    if get_settings().network_runtime == "torch":
-        return _torch_runtime(build(network, weights.path)), _("NETWORK_RUNTIME is 'torch'.")
-    if openvino_version() is None:
-        return _torch_runtime(build(network, weights.path)), _("openvino is not installed.")
-    if runtime := _kept_runtime(weights):
+        runtime = run_int8(network, weights.path)
+        _check_unchanged(weights)
         return runtime, ""
+    device = choose_device(get_settings().device)
+    reason: str | Promise = ""
+    if device == CPU:
+        if get_settings().network_runtime == "torch":
+            reason = _("NETWORK_RUNTIME is 'torch'.")
+        elif openvino_version() is None:
+            reason = _("openvino is not installed.")
+        elif kept := _kept_runtime(weights):
+            return kept, ""
     module = build(network, weights.path)
+    _check_unchanged(weights)
+    if device != CPU or reason:
+        return _torch_runtime(module, device), reason
     expected = TorchRuntime(module).run(trial_crops())
     try:
         model = convert_to_openvino(module)
@@ -180,6 +194,12 @@ def _runtime(network: FaceNetwork, weights: WeightsFile) -> tuple[Runtime, str |
         logger.exception("OpenVINO does not run %s", network.name)
         fallback = _("OpenVINO does not run this network here; the log says why.")
     return _torch_runtime(module), fallback
+
+
+def _check_unchanged(weights: WeightsFile) -> None:
+    """Raise `_Replaced` unless what was read is what was found: the form that is kept bears its digest."""
+    if not is_unchanged(weights):
+        raise _Replaced
 
 
 def run_int8(network: FaceNetwork, path: Path) -> Runtime:

@@ -47,6 +47,11 @@ def weights_files(name: str) -> Iterator[WeightsFile]:
             yield file
 
 
+def is_unchanged(weights: WeightsFile) -> bool:
+    """Return whether the file still has the contents that it was found with."""
+    return _weights_file(weights.path) == weights
+
+
 def int8_file(name: str) -> WeightsFile | None:
     """Return the int8 file of the model if there is one, also if it is not in use."""
     return _weights_file(get_settings().weights_dir / f"{get_network(name).weights_stem}{SUFFIX}")

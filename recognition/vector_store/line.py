@@ -20,7 +20,8 @@ class Line:
 
     def check(self) -> None:
         """Raise `OSError` if nothing listens at the address; a Unix socket is not looked at."""
-        if self._parts.scheme == "unix" or (self._socket and _is_open(self._socket)):
+        known = self._socket  # read once: another thread may be closing it
+        if self._parts.scheme == "unix" or (known and _is_open(known)):
             return
         self.close()
         port = self._parts.port or (443 if self._parts.scheme == "https" else 19530)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from recognition.embedding import embed_crops
+from recognition.exceptions import WeightsUnavailable
 from recognition.networks import KNOWN_NETWORKS, FaceNetwork, build, load_network
 from recognition.networks import loader as loader_module
 from recognition.networks.edgeface import edgeface_xs
@@ -192,6 +193,36 @@ def test_health_names_what_answers(api, weights):
 
 def fail(*_given, **_options):
     raise RuntimeError("no such operation")
+
+
+def test_weights_replaced_while_they_are_read_are_not_kept_under_the_former_name(
+    small, monkeypatch
+):
+    """The form of the new ones, called by the digest of the old, answered when these came back."""
+    path, former = small / f"{MODEL}.safetensors", find_weights(MODEL)
+
+    def replaced_meanwhile(network: FaceNetwork, path: Path) -> Small:
+        if find_weights(MODEL) == former:
+            path.write_bytes(b"others")
+        return build_small(network, path)
+
+    monkeypatch.setattr(loader_module, "build", replaced_meanwhile)
+    assert load_network(MODEL).weights == find_weights(MODEL) != former
+    (form,) = forms(path.parent)
+    assert former.digest not in form.name
+
+
+def test_weights_that_load_at_the_second_try_are_not_called_damaged(small, monkeypatch):
+    def fail_once(network: FaceNetwork, path: Path) -> Small:
+        monkeypatch.setattr(loader_module, "build", build_small)
+        raise WeightsUnavailable("the disk did not answer")
+
+    monkeypatch.setattr(loader_module, "build", fail_once)
+    with pytest.raises(WeightsUnavailable):
+        load_network(MODEL)
+    assert loader_module.load_failure(MODEL)
+    load_network(MODEL)
+    assert loader_module.load_failure(MODEL) is None
 
 
 @pytest.mark.django_db
