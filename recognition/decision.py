@@ -69,13 +69,14 @@ class Thresholds:
         return Threshold(round(similarity, 4), fmr, threshold.impostor_pairs)
 
 
-def thresholds_of(model: str) -> Thresholds | None:
-    """Return the thresholds stored with the model's weights, or None when none were measured.
+def thresholds_of(model: str, fingerprint: str) -> Thresholds | None:
+    """Return the thresholds stored with these weights of the model, or None when none were measured.
 
-    A gallery's own calibration takes precedence; see
-    `enrollment.gallery.selectors.thresholds_in_force`.
+    So it is when others are in use since: their thresholds say nothing of vectors that these made. A
+    gallery's own calibration takes precedence; see `enrollment.gallery.thresholds_in_force`.
     """
-    known = read_descriptor(find_weights(model))
+    weights = find_weights(model)
+    known = read_descriptor(weights) if weights.fingerprint == fingerprint else None
     if known and known.match and known.review:
         return Thresholds(known.match, known.review, tuple(known.curve))
     return None

@@ -322,8 +322,3 @@ def _largest_face(data: bytes, **options: Unpack[CropOptions]) -> Crop | Recogni
         return crop_upload(data, **options)[0]
     except RecognitionError as error:
         return error
-
-
-def vectors_of(model: str, crops: Sequence[np.ndarray]) -> np.ndarray:
-    """Return only the vectors of `embed_crops`: N×512 float32 of length 1."""
-    return embed_crops(crops, model, bulk=True).vectors

@@ -120,14 +120,15 @@ class FeedbackView(PersonCall):
         probe, vectors = _searched(form)
         ((best, similarity),) = best_of_person(vectors, person)
         own = probe.person_id == person.pk and probe.decision
+        weights = Weights(vectors.model, vectors.fingerprint)
         word = Word(
             probe,
             person,
             form["verdict"],
             similarity,
             face_image=best.face_image,
-            decision=own or decide(similarity, search_thresholds(vectors.model)),
-            weights=Weights(vectors.model, vectors.fingerprint),
+            decision=own or decide(similarity, search_thresholds(weights)),
+            weights=weights,
         )
         if word.verdict == inbox.WITHDRAWN:
             inbox.take_back_feedback(word.probe.picture_hash, person)

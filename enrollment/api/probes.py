@@ -17,6 +17,7 @@ from enrollment.exceptions import PersonNotComparable, PersonNotFound
 from enrollment.gallery import (
     NO_THRESHOLDS,
     SearchHit,
+    Weights,
     best_of_person,
     note_search,
     note_verification,
@@ -56,7 +57,7 @@ class SearchView(UploadView):
     def post(self, request: Request) -> Response:
         form = self.read_form(request)
         crops, embeddings = _probe(form)
-        thresholds = search_thresholds(form["model"])
+        thresholds = search_thresholds(Weights(embeddings.model, embeddings.fingerprint))
         options = {
             "threshold": form.get("threshold", -1.0),
             "group_by_person": form["group_by_person"],
@@ -154,19 +155,20 @@ class VerifyView(UploadView):
             if may(request, Act.BROWSE):
                 raise
             target, similarity, probe = None, -1.0, None
-        verdict = _verdict(similarity, form, source, target)
+        fingerprint = probe.fingerprint if probe else find_weights(form["model"]).fingerprint
+        limits = thresholds_in_force(Weights(form["model"], fingerprint))
+        verdict = _verdict(similarity, limits, form, source, target)
         kept, aside = None, {}
         if isinstance(target, FaceEmbedding) and probe:
             picture, decision = target.face_image, verdict["decision"]
             note_verification(request, form["model"], picture.person, similarity, decision)
             pictures = _pictures(form["source_image"], [source], ProbeChannel.VERIFY)
             hits = [SearchHit(target.pk, similarity, decision, picture)]
-            limits = thresholds_in_force(form["model"])
             kept = keep_search(request, ProbeChannel.VERIFY, pictures, probe, [hits], limits)
             (said,) = said_of([source])
             aside = _set_aside(request, Remembered.of(hits, said).aside, said)
-        if "person_id" in form and not self._may_know(similarity, form, source):
-            verdict, target, kept, aside = _nobody_alike(form, source), None, None, {}
+        if "person_id" in form and not self._may_know(similarity, limits, source):
+            verdict, target, kept, aside = _nobody_alike(limits, form, source), None, None, {}
         body = {
             **verdict,
             **aside,
@@ -178,7 +180,7 @@ class VerifyView(UploadView):
         }
         return Response(serializers.VerifyResponseSerializer.answer(body, request))
 
-    def _may_know(self, similarity: float, form: dict[str, Any], source: Crop) -> bool:
+    def _may_know(self, similarity: float, limits: Thresholds | None, source: Crop) -> bool:
         """Return whether the user may be told anything of the person with the id.
 
         Person ids can be guessed, so users who may not browse learn nothing of them, not even that they
@@ -186,7 +188,7 @@ class VerifyView(UploadView):
         """
         if may(self.request, Act.BROWSE):
             return True
-        return not source.lacks_face and is_found(similarity, thresholds_in_force(form["model"]))
+        return not source.lacks_face and is_found(similarity, limits)
 
 
 def _compare(
@@ -214,9 +216,10 @@ def _crop(field: str, form: dict[str, Any]) -> Crop:
     return crop
 
 
-def _nobody_alike(form: dict[str, Any], source: Crop) -> dict[str, Any]:
+def _nobody_alike(
+    thresholds: Thresholds | None, form: dict[str, Any], source: Crop
+) -> dict[str, Any]:
     """Return the verdict for users who may not browse, for an unknown id and for an unlike person."""
-    thresholds = thresholds_in_force(form["model"])
     decided = _decided(-1.0, thresholds, source)
     message = gettext(
         "Not known to be the same person: nobody is enrolled under this id whom the picture resembles."
@@ -231,9 +234,11 @@ def _nobody_alike(form: dict[str, Any], source: Crop) -> dict[str, Any]:
 
 
 def _verdict(
-    similarity: float, form: dict[str, Any], *crops: Crop | FaceEmbedding | None
+    similarity: float,
+    thresholds: Thresholds | None,
+    form: dict[str, Any],
+    *crops: Crop | FaceEmbedding | None,
 ) -> dict[str, Any]:
-    thresholds = thresholds_in_force(form["model"])
     threshold = form.get("threshold", thresholds and thresholds.match.similarity)
     decided = _decided(similarity, thresholds, *crops)
     if decided.get("decision_reason") == NoFaceDetected.code:

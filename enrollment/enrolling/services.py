@@ -13,6 +13,7 @@ from functools import partial
 from itertools import islice
 from typing import Final, Literal
 
+import numpy as np
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError
 from django.utils.translation import gettext
@@ -22,7 +23,7 @@ from enrollment.enrolling.consents import record_first_consent
 from enrollment.enrolling.looking import REFUSE, Look, Upload, look_at, sentences
 from enrollment.enrolling.merged_ids import note_pictures, person_for
 from enrollment.exceptions import DoubtfulIdentity, PictureNotFound, StorageUnavailable
-from enrollment.gallery import compared_weights
+from enrollment.gallery import Weights, compared_weights
 from enrollment.judging import Probe, resemblances
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person, note_removals
 from recognition.ahead import in_order
@@ -202,7 +203,10 @@ def _without_doubtful_identity(admitted: list[Outcome]) -> list[Outcome]:
     """
     weights = compared_weights()
     crops = [outcome.face_crop for outcome in admitted]
-    vectors = embeddings_of(crops, weights.model).vectors if weights else [None] * len(admitted)
+    vectors: Sequence[np.ndarray | None] = [None] * len(admitted)
+    if weights:
+        embeddings = embeddings_of(crops, weights.model)
+        weights, vectors = Weights(weights.model, embeddings.fingerprint), list(embeddings.vectors)
     ids = {clean_person_id(outcome.upload.person_id) for outcome in admitted}
     persons = dict(Person.objects.filter(person_id__in=ids).values_list("person_id", "pk"))
     probes = [

@@ -117,7 +117,7 @@ def _likeliest(crops: Sequence[Crop], person: Person) -> int | None:
     if probes.fingerprint != weights.fingerprint:  # the weights file was replaced meanwhile
         return None
     similarities = (np.stack(vectors) @ probes.vectors.T).max(0)
-    limits = thresholds_in_force(weights.model)
+    limits = thresholds_in_force(weights)
     if limits and similarities.max() < limits.review.similarity:
         return NOBODY
     return int(similarities.argmax())

@@ -93,7 +93,7 @@ def search_gallery(
         rows = rows.filter(face_image__person__in=persons)
     partition = partition_name(probe.model, probe.fingerprint)
     if thresholds is ...:
-        thresholds = search_thresholds(probe.model)
+        thresholds = search_thresholds(Weights(probe.model, probe.fingerprint))
     answers: dict[int, list[SearchHit]] = {}
     left, wanted = list(range(len(probe.vectors))), top_k
     while left:

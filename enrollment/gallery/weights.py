@@ -58,21 +58,21 @@ def compared_weights(model: str | None = None) -> Weights | None:
     return Weights(name, find_weights(name).fingerprint) if name else None
 
 
-def thresholds_in_force(model: str) -> Thresholds | None:
-    """Return the gallery's own calibration, or the thresholds of the model's weights, or None."""
-    fingerprint = find_weights(model).fingerprint
-    if not _first(_HAS_OWN, model, fingerprint):
-        return thresholds_of(model)
-    own = Calibration.objects.filter(model=model, fingerprint=fingerprint).first()
-    return own.thresholds if own else thresholds_of(model)
+def thresholds_in_force(weights: Weights) -> Thresholds | None:
+    """Return the gallery's own calibration, or the thresholds that came with the weights, or None.
+
+    Give the weights that made the vectors: others may have taken the place of these meanwhile.
+    """
+    if not _first(_HAS_OWN, *weights):
+        return thresholds_of(*weights)
+    own = Calibration.objects.filter(model=weights.model, fingerprint=weights.fingerprint).first()
+    return own.thresholds if own else thresholds_of(*weights)
 
 
-def search_thresholds(model: str) -> Thresholds | None:
+def search_thresholds(weights: Weights) -> Thresholds | None:
     """Return the thresholds for a gallery of the present size; see `Thresholds.for_search`."""
-    thresholds = thresholds_in_force(model)
-    if thresholds is None:
-        return None
-    return thresholds.for_search(gallery_size(Weights(model, find_weights(model).fingerprint)))
+    thresholds = thresholds_in_force(weights)
+    return thresholds and thresholds.for_search(gallery_size(weights))
 
 
 def _first(query: str, *values: str) -> int:

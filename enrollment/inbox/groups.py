@@ -41,7 +41,7 @@ def group_of(vector: np.ndarray, weights: Weights) -> int:
     `vector` is 512 float32 of length 1. The thresholds rise with the number of faces compared, as
     those of a search do.
     """
-    thresholds = thresholds_in_force(weights.model)
+    thresholds = thresholds_in_force(weights)
     known = _strangers(weights).nearest(vector) if thresholds else None
     if thresholds and known:
         similarity, group, compared = known

@@ -144,7 +144,7 @@ def examine_gallery(
     """
     started = time.monotonic()
     weights = compared_weights(model)
-    thresholds = weights and search_thresholds(weights.model)
+    thresholds = weights and search_thresholds(weights)
     rows = weights.rows if weights else FaceEmbedding.objects.none()
     cases = _cases_of_rows(rows)
     gallery = gallery_vectors(rows)

@@ -151,10 +151,10 @@ def resemblances(
     `VectorStoreUnavailable`.
     """
     found = list(_same_files(probes))
-    if weights and (limits := search_thresholds(weights.model)):
+    if weights and (limits := search_thresholds(weights)):
         own = _best_own(probes, weights)
         found += _like_others(probes, own, weights, limits, certain)
-        if not certain and (pair := thresholds_in_force(weights.model)):
+        if not certain and (pair := thresholds_in_force(weights)):
             found += _unlike_own(own, pair.review.similarity)
     doubts: list[list[Doubt]] = [[] for _probe in probes]
     for place, doubt in found:

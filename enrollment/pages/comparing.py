@@ -18,6 +18,7 @@ from django.utils import timezone
 from enrollment.exceptions import PersonNotComparable, PersonNotFound
 from enrollment.gallery import (
     SIDES,
+    Weights,
     best_of_person,
     jpeg_uri,
     note_verification,
@@ -128,7 +129,7 @@ def compare(
 ) -> dict[str, Any]:
     """Compare the faces of a picture with those of another, or with those of the person whom
     `person` names; return the template context."""
-    fingerprint = find_weights(model).fingerprint
+    find_weights(model)  # report an unusable model before reading the pictures
     files = [file for file in (source, target) if file]
     pictures = read_pictures(files)
     if problems := [item for item in pictures if isinstance(item, Problem)]:
@@ -138,7 +139,7 @@ def compare(
     faces = first.faces[:COMPARED_FACES]
     targets = second.faces[:COMPARED_FACES] if second else []
     probe = embed_crops([face.crop.pixels for face in (*faces, *targets)], model)
-    thresholds = thresholds_in_force(model)
+    thresholds = thresholds_in_force(Weights(model, probe.fingerprint))
     shown: dict[str, Any] = {"thresholds": ShownThresholds.of(thresholds), "model": model}
     if second:
         rows = _pairs(faces, targets, probe.vectors, thresholds)
@@ -150,7 +151,7 @@ def compare(
         rows, whom = found
     digests = [_digest(file) for file in files]
     shown |= {"comparison": Comparison(first, second, rows, digests, whom)}
-    return shown | {"report": _report(request, shown | {"fingerprint": fingerprint})}
+    return shown | {"report": _report(request, shown | {"fingerprint": probe.fingerprint})}
 
 
 def _pairs(

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from enrollment.exceptions import AnswerNotFound, PersonNotComparable, PersonNotFound
 from enrollment.gallery import (
     SearchHit,
+    Weights,
     data_uri,
     gallery_is_empty,
     search_gallery,
@@ -297,10 +298,11 @@ def identify(
     shown: dict[str, Any] = {"pictures": pictures, "model": model}
     if gallery_is_empty():
         return shown | {"gallery_is_empty": bool(faces)}
-    thresholds = search_thresholds(model)
+    thresholds: Thresholds | None = None
     found: list[Remembered] = []
     if faces:
         probe = embed_crops([face.crop.pixels for face in faces], model)
+        thresholds = search_thresholds(Weights(model, probe.fingerprint))
         options: dict[str, Any] = {
             "group_by_person": group_by_person,
             "thresholds": thresholds,

@@ -7,7 +7,7 @@ from typing import Any, Final
 from django.conf import settings
 
 from enrollment import journal
-from enrollment.gallery import thresholds_in_force
+from enrollment.gallery import Weights, thresholds_in_force
 from enrollment.models import JournalEntry
 from recognition.conf import get_settings
 from recognition.networks import find_weights, usable_names
@@ -48,8 +48,9 @@ def _in_force() -> dict[str, Any]:
     found = {name: getattr(settings, name) for name in _GALLERY}
     found |= {name.upper(): getattr(recognition, name) for name in _RECOGNITION}
     for model in usable_names():
-        thresholds = thresholds_in_force(model)
-        found[f"{model} weights"] = find_weights(model).fingerprint
+        weights = Weights(model, find_weights(model).fingerprint)
+        thresholds = thresholds_in_force(weights)
+        found[f"{model} weights"] = weights.fingerprint
         if thresholds:
             found[f"{model} match"] = _rounded(thresholds.match.similarity)
             found[f"{model} review"] = _rounded(thresholds.review.similarity)

@@ -42,7 +42,7 @@ def audit_report(request: HttpRequest, *, place: Place) -> HttpResponse:
         "title": gettext("Gallery audit"),
         "examination": examination,
         "sections": _sections(examination.findings) if examination else [],
-        "has_thresholds": bool(weights and search_thresholds(weights.model)),
+        "has_thresholds": bool(weights and search_thresholds(weights)),
     }
     return place.render(request, "audit", context)
 

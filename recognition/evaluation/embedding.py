@@ -8,11 +8,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from django.utils.translation import gettext
 
 from recognition.ahead import in_order
-from recognition.embedding import Crop, begin_embedding, crop_upload, embeddings_of
+from recognition.embedding import (
+    Crop,
+    begin_embedding,
+    crop_upload,
+    embed_crops,
+    embeddings_of,
+)
 from recognition.evaluation.pictures import EvaluationError, PictureSet
 from recognition.exceptions import RecognitionError
+from recognition.networks import find_weights
+from recognition.networks.weights import WeightsFile
 
 CHUNK: Final = 256  # crops collected for one call of the networks
 
@@ -34,6 +43,21 @@ class Gallery:
     unusable: dict[str, str]
     crops: np.ndarray | None = None
 
+    def weights(self, model: str) -> WeightsFile:
+        """Return the weights file that embedded the pictures; raises what `embed` does."""
+        weights = find_weights(model)
+        _check_weights(model, weights.fingerprint, self.fingerprints)
+        return weights
+
+    def embed(self, model: str, crops: Sequence[np.ndarray]) -> np.ndarray:
+        """Return N×512 float32 of N crops, by the weights that embedded the pictures.
+
+        Raise `EvaluationError` if these were replaced meanwhile.
+        """
+        embeddings = embed_crops(crops, model, bulk=True)
+        _check_weights(model, embeddings.fingerprint, self.fingerprints)
+        return embeddings.vectors
+
     @property
     def places(self) -> dict[str, int]:
         return {stem: place for place, stem in enumerate(self.stems)}
@@ -50,7 +74,7 @@ def embed_pictures(
 ) -> Gallery:
     """Embed the pictures with each model; faces are detected only once.
 
-    Raise `EvaluationError` when no picture can be used.
+    Raise `EvaluationError` when no picture can be used, or a weights file was replaced meanwhile.
     """
     used: list[str] = []
     unusable: dict[str, str] = {}
@@ -63,8 +87,8 @@ def embed_pictures(
     def embed_held() -> None:
         for model in models:
             embeddings = embeddings_of(held, model)
+            _check_weights(model, embeddings.fingerprint, fingerprints)
             parts[model].append(embeddings.vectors)
-            fingerprints[model] = embeddings.fingerprint
         held.clear()
 
     def look(file: tuple[str, bytes]) -> Crop | RecognitionError:
@@ -93,6 +117,18 @@ def embed_pictures(
     vectors = {model: np.concatenate(arrays) for model, arrays in parts.items()}
     pixels = np.stack(kept) if keep_crops else None
     return Gallery(used, vectors, fingerprints, without_face, unusable, pixels)
+
+
+def _check_weights(model: str, fingerprint: str, known: dict[str, str]) -> None:
+    """Note the fingerprint of the model's weights; raise `EvaluationError` if another is `known`."""
+    if known.setdefault(model, fingerprint) != fingerprint:
+        raise EvaluationError(
+            gettext(
+                "The weights file of %(model)s was replaced while it was measured, and vectors of "
+                "different weights do not compare. Run it again."
+            )
+            % {"model": model}
+        )
 
 
 def read_descriptors(path: Path) -> tuple[dict[str, int], np.ndarray]:

@@ -111,9 +111,10 @@ def _matches(vectors: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndar
     """Return the indices of the pairs that reach the threshold as two arrays, the smaller index
     first."""
     found = [np.empty((0, 2), int)]
+    exact = np.float64(threshold)  # not rounded to float32
     for start in range(0, len(vectors), BLOCK):
         scores = vectors[start : start + BLOCK] @ vectors[start:].T
-        found.append(np.argwhere(np.triu(scores >= threshold, 1)) + start)
+        found.append(np.argwhere(np.triu(scores >= exact, 1)) + start)
     first, second = np.concatenate(found).T
     return first, second
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from PIL import Image
 
 from enrollment.gallery.selectors import search_gallery
-from enrollment.gallery.weights import compared_weights, thresholds_in_force
+from enrollment.gallery.weights import Weights, compared_weights, thresholds_in_force
 from enrollment.judging.calibration import TooFewPairs, measure_gallery, save_calibration
 from enrollment.judging.confirmed import Share, matches_by_month
 from enrollment.models import (
@@ -103,7 +103,8 @@ def test_mistaken_persons_are_named():
 
 def test_saved_thresholds_decide():
     (picture, *_others) = add_vectors(THIRTY)
-    assert thresholds_in_force(MODEL) == thresholds_of(MODEL)
+    weights = compared_weights()
+    assert thresholds_in_force(weights) == thresholds_of(*weights)
     save_calibration(measure_gallery(compared_weights(), fmr=0.01))
     row = FaceEmbedding.objects.select_related("face_image__person").get(face_image=picture)
     get_vector_store().upsert(compared_weights().partition, [vector_row(row)])
@@ -117,7 +118,11 @@ def test_a_calibration_is_bound_to_its_weights():
     add_vectors(THIRTY)
     save_calibration(measure_gallery(compared_weights(), fmr=0.01))
     Calibration.objects.update(fingerprint="0" * 16)
-    assert thresholds_in_force(MODEL) == thresholds_of(MODEL)
+    weights = compared_weights()
+    assert thresholds_in_force(weights) == thresholds_of(*weights) is not None
+    # Vectors of other weights than those in use: their own thresholds, or none.
+    assert thresholds_in_force(Weights(MODEL, "0" * 16)) == Calibration.objects.get().thresholds
+    assert thresholds_in_force(Weights(MODEL, "1" * 16)) is None
 
 
 def test_command_proposes_draws_and_saves_only_when_told(tmp_path):
@@ -133,11 +138,12 @@ def test_command_proposes_draws_and_saves_only_when_told(tmp_path):
     calibrate("--fmr=0.02", f"--plot={drawn}", "--save")
     stored = Calibration.objects.get()
     assert (stored.match_far, stored.review_far, stored.impostor_pairs) == (0.02, 0.2, 6960)
-    assert thresholds_in_force(MODEL) == stored.thresholds
+    weights = compared_weights()
+    assert thresholds_in_force(weights) == stored.thresholds
     assert f"match from {stored.match:.4f}" in calibrate("--fmr=0.01", f"--plot={drawn}")
 
     assert "Forgotten." in calibrate("--forget")
-    assert thresholds_in_force(MODEL) == thresholds_of(MODEL)
+    assert thresholds_in_force(weights) == thresholds_of(*weights)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def no_thresholds(monkeypatch) -> None:
     """Ignore the thresholds of the weights, which do not apply to drawings."""
-    monkeypatch.setattr("enrollment.gallery.weights.thresholds_of", lambda model: None)
+    monkeypatch.setattr("enrollment.gallery.weights.thresholds_of", lambda *weights: None)
 
 
 @pytest.fixture

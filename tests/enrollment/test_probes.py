@@ -99,7 +99,7 @@ def test_an_empty_gallery_knows_nobody(api, calibrated):
 
 
 def test_nothing_is_decided_without_thresholds(api, monkeypatch):
-    monkeypatch.setattr("enrollment.gallery.weights.thresholds_of", lambda model: None)
+    monkeypatch.setattr("enrollment.gallery.weights.thresholds_of", lambda *weights: None)
     enroll("ana", draw_picture(), use_face_detection=False)
 
     found = ask(api, SEARCH, image=upload(), **WHOLE)
@@ -253,7 +253,7 @@ def test_other_people_do_not_verify(api, photos, calibrated):
 
 
 def test_nothing_is_verified_without_thresholds_unless_one_is_given(api, monkeypatch):
-    monkeypatch.setattr("enrollment.gallery.weights.thresholds_of", lambda model: None)
+    monkeypatch.setattr("enrollment.gallery.weights.thresholds_of", lambda *weights: None)
     images = {"source_image": draw_picture(), "target_image": draw_picture()}
 
     def verify(**form):

@@ -95,10 +95,11 @@ def test_a_search_is_decided_by_thresholds_that_rise_with_the_gallery(
     row, draw_picture, monkeypatch
 ):
     monkeypatch.setattr("recognition.decision.PICTURES_WITHOUT_RISE", 1)
-    pair = thresholds_in_force(MODEL)
+    weights = Weights(row.model, row.fingerprint)
+    pair = thresholds_in_force(weights)
     enroll("bia", *(draw_picture(seed=n) for n in range(1, 4)))
     (hits,) = search_gallery(probe_of(row), 4)
-    assert search_thresholds(MODEL) == pair.for_search(4) != pair
+    assert search_thresholds(weights) == pair.for_search(4) != pair
     for hit in hits:
         assert hit.decision is decide(hit.similarity, pair.for_search(4))
 
@@ -115,7 +116,7 @@ def test_all_faces_of_a_request_are_searched_for_at_once(
         "search",
         lambda name, some, limit: asked.append(len(some)) or search(name, some, limit),
     )
-    thresholds = search_thresholds(MODEL)
+    thresholds = search_thresholds(Weights(row.model, row.fingerprint))
     with django_assert_num_queries(1):
         found = search_gallery(
             Embeddings(vectors, MODEL, row.fingerprint), 1, thresholds=thresholds

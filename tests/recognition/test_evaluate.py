@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,13 +16,16 @@ from recognition.decision import thresholds_of
 from recognition.evaluation import (
     EvaluationError,
     Pair,
+    embedding,
     identification,
     impostor_scores,
     open_pictures,
+    propose_thresholds,
     read_pairs,
     threshold_of_impostors,
 )
 from recognition.evaluation.conditions import CONDITIONS
+from recognition.management.commands import evaluate
 from recognition.networks import find_weights
 from recognition.networks.descriptor import read_descriptor
 
@@ -266,18 +270,46 @@ def test_saved_thresholds_belong_to_these_weights_alone(people, own_weights):
     assert read_descriptor(find_weights(MODEL)) is None
 
 
+def test_weights_replaced_meanwhile_get_no_thresholds_of_the_former(
+    people, own_weights, monkeypatch
+):
+    def replaced_meanwhile(*measured):
+        (own_weights / f"{MODEL}.safetensors").write_bytes(b"other weights")
+        return propose_thresholds(*measured)
+
+    monkeypatch.setattr(evaluate, "propose_thresholds", replaced_meanwhile)
+    with pytest.raises(CommandError, match="replaced while it was measured"):
+        call_command("evaluate", people, aligned=True, fmr=0.04, save=True, no_progress=True)
+    assert read_descriptor(find_weights(MODEL)) is None
+
+
+def test_vectors_of_two_weights_are_not_measured_together(people, own_weights, monkeypatch):
+    embed, made_by = embedding.embeddings_of, iter("abc")
+    monkeypatch.setattr(embedding, "CHUNK", 5)
+    monkeypatch.setattr(
+        embedding,
+        "embeddings_of",
+        lambda *given: replace(embed(*given), fingerprint=next(made_by)),
+    )
+    with pytest.raises(CommandError, match="replaced while it was measured"):
+        call_command("evaluate", people, aligned=True, no_progress=True)
+
+
 def test_thresholds_speak_only_for_the_way_they_were_measured(people, own_weights, settings):
+    def stored():
+        return thresholds_of(MODEL, find_weights(MODEL).fingerprint)
+
     call_command("evaluate", people, aligned=True, fmr=0.04, save=True, no_progress=True)
-    assert thresholds_of(MODEL)
+    assert stored()
 
     settings.RECOGNITION = settings.RECOGNITION | {"FLIP_TTA": True}
-    assert thresholds_of(MODEL) is None
+    assert stored() is None
     assert read_descriptor(find_weights(MODEL)).measured == {}
     call_command("evaluate", people, aligned=True, fmr=0.04, save=True, no_progress=True)
-    assert thresholds_of(MODEL)
+    assert stored()
 
     settings.RECOGNITION = settings.RECOGNITION | {"FLIP_TTA": False}
-    assert thresholds_of(MODEL) is None
+    assert stored() is None
 
 
 def test_picture_that_pairs_name_and_nobody_has(people, pairs, own_weights):

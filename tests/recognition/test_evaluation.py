@@ -181,6 +181,15 @@ def test_false_matches_are_counted_within_groups():
     assert (alike.pairs, alike.false_matches) == (4, 0)
 
 
+def test_pair_just_below_the_threshold_is_no_false_match():
+    """The threshold was rounded to the vectors' float32, where it was their very similarity."""
+    similarity = np.float32(0.7)
+    vectors = np.array([[1, 0], [similarity, np.sqrt(1 - similarity**2)]], np.float32)
+    for threshold, matches in ((float(similarity), 1), (np.nextafter(float(similarity), 1), 0)):
+        (everybody, *_others) = group_rates(vectors, {"age": ["20-29"] * 2}, float(threshold))
+        assert everybody.false_matches == matches
+
+
 def test_labels_are_read_by_picture(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("file,age,race\nb,03-Sep,White\na,20-29,Black\n")

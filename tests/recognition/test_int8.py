@@ -55,12 +55,13 @@ def test_int8_answers_as_weights_of_its_own(api, chosen, settings):
     quick = embed_crops(crops, MODEL)
     (runtime,) = api.get("/api/health").json()["runtimes"]
     assert runtime["runtime"].startswith("openvino ") and runtime["runtime"].endswith(", int8")
-    thresholds = thresholds_of(MODEL)
+    thresholds = thresholds_of(MODEL, quick.fingerprint)
 
     set_to(settings, INT8_MODELS=())
     exact = embed_crops(crops, MODEL)
     assert quick.fingerprint != exact.fingerprint
-    assert thresholds and thresholds != thresholds_of(MODEL)
+    assert thresholds and thresholds != thresholds_of(MODEL, exact.fingerprint)
+    assert thresholds_of(MODEL, quick.fingerprint) is None  # not in use any more
     cosines = (quick.vectors * exact.vectors).sum(1)
     assert 0.9 < cosines.mean() < 0.9999
 

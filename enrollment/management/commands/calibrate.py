@@ -133,7 +133,7 @@ class Command(BaseCommand):
             self.stdout.write(message % pair._asdict())
 
     def _print_in_force(self, weights: Weights) -> None:
-        thresholds = thresholds_in_force(weights.model)
+        thresholds = thresholds_in_force(weights)
         if thresholds is None:
             self.stdout.write(_("In force until now: none."))
             return
@@ -142,7 +142,7 @@ class Command(BaseCommand):
 
     def _forget(self, weights: Weights) -> None:
         Calibration.objects.filter(model=weights.model, fingerprint=weights.fingerprint).delete()
-        thresholds = thresholds_in_force(weights.model)
+        thresholds = thresholds_in_force(weights)
         if thresholds is None:
             message = _("Forgotten. The weights came with no thresholds: nothing decides now.")
         else:

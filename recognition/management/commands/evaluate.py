@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from recognition.decision import Thresholds, thresholds_of
-from recognition.embedding import vectors_of
 from recognition.evaluation import (
     ConditionFigures,
     EvaluationError,
@@ -149,13 +148,8 @@ class Command(BaseCommand):
             )
         in_pairs = {stem for pair in pairs for stem in pair[:2]}
         whole = options["identify"] or options["save"] or options["conditions"] or not pairs
-        gallery = self._embed(
-            options,
-            track,
-            pictures,
-            sorted(pictures.members if whole else in_pairs),
-            keep_crops=options["conditions"],
-        )
+        stems = sorted(pictures.members if whole else in_pairs)
+        gallery = self._embed(options, track, pictures, stems, keep_crops=options["conditions"])
         if missing := missing_pictures(pairs, gallery.stems):
             raise CommandError(
                 ngettext(
@@ -170,7 +164,7 @@ class Command(BaseCommand):
         thresholds = {
             model: propose_thresholds(gallery.vectors[model], people, options["fmr"])
             if options["save"]
-            else thresholds_of(model)
+            else thresholds_of(model, gallery.fingerprints[model])
             for model in gallery.vectors
         }
         results = self._verifications(vectors, gallery, pictures.people, pairs)
@@ -275,7 +269,7 @@ class Command(BaseCommand):
                 gallery.crops,
                 rows,
                 people,
-                partial(vectors_of, model),
+                partial(gallery.embed, model),
                 options["fmr"],
                 lambda items: track(items, _("conditions"), len(items)),
             )
@@ -317,7 +311,7 @@ class Command(BaseCommand):
         figures: dict[str, Any],
     ) -> None:
         descriptor, path = update_descriptor(
-            find_weights(model),
+            gallery.weights(model),
             match=thresholds.match,
             review=thresholds.review,
             curve=list(thresholds.curve),
@@ -352,8 +346,10 @@ class Command(BaseCommand):
         if options["sample"] and options["sample"] < len(stems):
             stems = np.random.default_rng(0).choice(stems, options["sample"], False).tolist()
         read_labels(options["groups"], stems)  # before the long work
-        thresholds = self._thresholds(options["model"] or usable_names())
+        models = options["model"] or usable_names()
+        self._thresholds({model: find_weights(model).fingerprint for model in models})
         gallery = self._embed(options, track, pictures, stems)
+        thresholds = self._thresholds(gallery.fingerprints)
         labels = read_labels(options["groups"], gallery.stems)
         rates = {
             model: group_rates(rows, labels, thresholds[model])
@@ -370,11 +366,11 @@ class Command(BaseCommand):
             }
             options["json"].write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
-    def _thresholds(self, models: Iterable[str]) -> dict[str, float]:
-        """Return the stored match threshold of each model's weights."""
+    def _thresholds(self, fingerprints: Mapping[str, str]) -> dict[str, float]:
+        """Return the stored match threshold of the weights of each model."""
         found = {}
-        for model in models:
-            if (known := thresholds_of(model)) is None:
+        for model, fingerprint in fingerprints.items():
+            if (known := thresholds_of(model, fingerprint)) is None:
                 raise CommandError(
                     _(
                         "The weights of %(model)s have no thresholds: measure them with "
