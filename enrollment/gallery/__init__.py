@@ -60,6 +60,7 @@ from enrollment.gallery.weights import (
     Weights,
     compared_weights,
     pictures_out_of_search,
+    pictures_without,
     search_thresholds,
     thresholds_in_force,
 )
@@ -105,6 +106,7 @@ __all__ = [
     "picture_of",
     "pictures_of",
     "pictures_out_of_search",
+    "pictures_without",
     "removals_that_wait",
     "pictures_of_each",
     "read_document",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from django.core.cache import cache
 from django.db import DatabaseError, connection
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils.translation import ngettext
 
-from enrollment.models import Calibration, FaceEmbedding
+from enrollment.models import Calibration, FaceEmbedding, FaceImage
 from recognition.conf import get_settings
 from recognition.decision import Thresholds, thresholds_of
 from recognition.networks import find_weights, usable_names
@@ -96,28 +97,33 @@ def gallery_size(weights: Weights) -> int:
     return int(known)
 
 
+def pictures_without(**embedding: str) -> QuerySet[FaceImage]:
+    """Return the pictures without an embedding that has these values."""
+    rows = FaceEmbedding.objects.filter(face_image=OuterRef("pk"), **embedding)
+    return FaceImage.objects.filter(~Exists(rows))
+
+
 def pictures_out_of_search() -> str | None:
-    """Return a warning when the weights were replaced and enrolled pictures were not embedded anew,
-    or None. No search finds them until `reindex` did."""
+    """Return a warning when the weights in use of a model have not embedded all enrolled pictures, or
+    None: they were replaced, or the model is new. No search with it finds them until `reindex` did."""
     try:
-        weights = compared_weights()
-        if weights is None:
-            return None
-        rows = FaceEmbedding.objects.filter(model=weights.model)
-        others = rows.exclude(fingerprint=weights.fingerprint)
-        if not others.exists():
-            return None
-        own = rows.filter(fingerprint=weights.fingerprint)
-        lost = others.exclude(face_image__in=own.values("face_image"))
-        count = lost.values("face_image").distinct().count()
+        model, count = next(filter(itemgetter(1), map(_with_lost, usable_names())), ("", 0))
     except DatabaseError:  # the health check reports the database by itself
         return None
     if not count:
         return None
     return ngettext(
-        "%(count)d enrolled picture is found by no search: the weights of %(model)s were replaced since. "
-        "'manage.py reindex' makes it searchable again.",
-        "%(count)d enrolled pictures are found by no search: the weights of %(model)s were replaced "
-        "since. 'manage.py reindex' makes them searchable again.",
+        "%(count)d enrolled picture is found by no search with %(model)s: its present weights have not "
+        "measured it yet. 'manage.py reindex' makes it searchable.",
+        "%(count)d enrolled pictures are found by no search with %(model)s: its present weights have "
+        "not measured them yet. 'manage.py reindex' makes them searchable.",
         count,
-    ) % {"count": count, "model": weights.model}
+    ) % {"count": count, "model": model}
+
+
+def _with_lost(model: str) -> tuple[str, int]:
+    """Return the model with the number of pictures that its weights in use have not embedded."""
+    weights = Weights(model, find_weights(model).fingerprint)
+    if gallery_size(weights) >= FaceImage.objects.count():  # counted quickly, one of each picture
+        return model, 0
+    return model, pictures_without(**weights._asdict()).count()

@@ -338,7 +338,9 @@ def _copy_to_milvus(ids: Iterable[int]) -> int:
             # Deleted meanwhile: Milvus may have applied the deletion before this upsert.
             for partition, rows in by_partition.items():
                 store.delete(partition, {row.id for row in rows} - there)
-        changed = there - indexed
+        changed = (
+            sent.keys() - indexed
+        )  # also what was deleted, and restored before its vector went
         return len(indexed) + (_copy_to_milvus(changed) if changed else 0)
 
 

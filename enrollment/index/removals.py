@@ -101,7 +101,8 @@ def files_in_use(names: Sequence[str]) -> set[str]:
 def apply_deletions() -> int:
     """Delete the recorded vectors from Milvus and erase them from its files; return how many.
 
-    Vectors of rows that were restored meanwhile stay, or are copied again.
+    Vectors of rows that were restored meanwhile stay, and are copied again: a run before this one may
+    have deleted them and was interrupted.
     """
     applied = 0
     store = get_vector_store()
@@ -116,8 +117,9 @@ def apply_deletions() -> int:
             for partition, ids in by_partition.items():
                 store.delete(partition, ids)
                 store.erase(partition, ids)
-            Removal.objects.filter(pk__in=[note.pk for note in notes]).delete()
-            if (later := rows.exclude(pk__in=restored)).exists():
-                request_upsert(later, same_persons=True)
+            with transaction.atomic():
+                if rows.exists():
+                    request_upsert(rows, same_persons=True)
+                Removal.objects.filter(pk__in=[note.pk for note in notes]).delete()
             applied += len(notes)
     return applied

@@ -127,6 +127,12 @@ def note_missing() -> int:
     return marked
 
 
+def lacking() -> int:
+    """Return how many embeddings SQL has as indexed more than Milvus holds, of all weights."""
+    indexed = FaceEmbedding.objects.filter(status=Status.INDEXED).count()
+    return indexed - get_vector_store().row_count()
+
+
 def work_off(before: datetime, stopped: Callable[[], bool] = lambda: False) -> Work:
     """Finish the work left from before `before`; `stopped` is asked between batches.
 
@@ -181,7 +187,8 @@ class BacklogThread(threading.Thread):
         self._failures = 0
         self._leadership = Leadership()
         self._led = False
-        self._compared = self._computed = False
+        self._lacked: int | None = None  # embeddings that Milvus had too few at the last comparison
+        self._computed = False
         self._memory_due = time.monotonic() + MEMORY_COMPARED
         self._cut_short = False
         self._before, self._due = timezone.now(), time.monotonic()
@@ -328,12 +335,19 @@ class BacklogThread(threading.Thread):
         return not work.failed
 
     def _compare(self) -> None:
-        """Compare Milvus with SQL once: its folder may have been deleted or restored."""
-        if self._compared:
-            return
+        """Compare Milvus with SQL: its data may have been deleted or restored.
+
+        That is done at the start, and again when a Milvus server holds fewer vectors than it did then.
+        """
+        if self._lacked is not None:
+            try:
+                if get_vector_store().is_embedded or lacking() <= self._lacked:
+                    return
+            except RecognitionError:  # the health tells that Milvus is away
+                return
         if missing := note_missing():
             logger.warning("The vector database lacked %d embeddings; copying them", missing)
-        self._compared = True
+        self._lacked = max(lacking(), 0)
 
     def _compare_memory(self) -> None:
         """Check, every hour, that searches see what the vector database holds; it reloads itself."""

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from enrollment import index, judging
+from enrollment.gallery import pictures_without
 from enrollment.models import FaceEmbedding, FaceImage, Removal
 from enrollment.upkeep.drift import EXAMPLES, Kind, Reconciliation
 from enrollment.upkeep.loops import Track, batches, index_batches, untracked
@@ -133,7 +134,7 @@ class _Run:
     def _check_rows(self) -> None:
         self._note_rows(Kind.DELETION_PENDING, Removal.objects.all())
         for model, fingerprint in self.fingerprints.items():
-            self._note_rows(Kind.NO_EMBEDDING, _pictures_without(model=model))
+            self._note_rows(Kind.NO_EMBEDDING, pictures_without(model=model))
             self._note_rows(Kind.STALE, self._stale(model, fingerprint))
         self._note_rows(Kind.NOT_INDEXED, self._waiting())
         for model in self._models_of_rows() - set(self.fingerprints):
@@ -172,7 +173,7 @@ class _Run:
 
     def _create_rows(self) -> None:
         for model, fingerprint in self.fingerprints.items():
-            lacking = _pictures_without(model=model, fingerprint=fingerprint)
+            lacking = pictures_without(model=model, fingerprint=fingerprint)
             ids = list(lacking.values_list("pk", flat=True))
             for batch in batches(ids, COMPARED_AT_A_TIME):
                 # Another process may have created the rows or deleted the picture meanwhile.
@@ -345,11 +346,6 @@ class _Run:
             self.result.unmended[reason] += left
 
 
-def _pictures_without(**embedding: str) -> QuerySet[FaceImage]:
-    rows = FaceEmbedding.objects.filter(face_image=OuterRef("pk"), **embedding)
-    return FaceImage.objects.filter(~Exists(rows))
-
-
 def _truth(rows: QuerySet[FaceEmbedding], stored: list[StoredRow]) -> dict[int, tuple[str, str]]:
     found = rows.filter(pk__in=[row.id for row in stored]).values_list(
         "pk", "face_image__person__person_id", "face_image__original_path"
@@ -365,7 +361,7 @@ def pictures_to_embed() -> int:
     """Count pictures that were never embedded with the weights in use of some model."""
     lacking = FaceImage.objects.none()
     for name in usable_names():
-        lacking |= _pictures_without(model=name, fingerprint=find_weights(name).fingerprint)
+        lacking |= pictures_without(model=name, fingerprint=find_weights(name).fingerprint)
     return lacking.count()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from unittest.mock import Mock
 
 import pytest
 from django.utils import timezone
@@ -29,7 +30,12 @@ from enrollment.upkeep.backlog import (
 from recognition.exceptions import VectorStoreUnavailable
 from recognition.networks import find_weights
 from recognition.networks.loader import unload_networks
-from recognition.vector_store import get_vector_store, partition_name, reset_vector_store
+from recognition.vector_store import (
+    LiteVectorStore,
+    get_vector_store,
+    partition_name,
+    reset_vector_store,
+)
 from tests.enrollment.gallery import MODEL, enroll, found, stored
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
@@ -171,6 +177,23 @@ def test_a_store_that_was_emptied_or_set_back_is_filled_by_a_new_server(
     assert work_off(timezone.now()) == Work(indexed=2)
     assert found(picture) == ["ana", "bia"]
     assert note_missing() == 0
+
+
+def test_a_milvus_server_that_is_emptied_while_this_one_runs_is_filled(
+    row, picture, draw_picture, monkeypatch
+):
+    """Every search answered "unknown" until the next start."""
+    monkeypatch.setattr(backlog.connections, "close_all", lambda: None)  # the test's own
+    monkeypatch.setattr(LiteVectorStore, "is_embedded", False)
+    thread = BacklogThread()
+    thread._pass(timezone.now())
+    enroll("bia", draw_picture(seed=2))
+    get_vector_store().clear()
+    monkeypatch.setattr(backlog, "note_missing", noted := Mock(wraps=note_missing))
+    for _pass in range(2):
+        assert thread._pass(timezone.now()) == PAUSE
+    assert found(picture) == ["ana", "bia"]
+    noted.assert_called_once()
 
 
 def test_stops_between_batches(row, draw_picture, monkeypatch):

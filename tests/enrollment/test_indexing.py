@@ -201,6 +201,24 @@ def test_row_deleted_by_another_process_while_the_vector_is_written(row, meanwhi
     assert stored() == [] and not Removal.objects.filter(file="").exists()
 
 
+def test_row_restored_by_another_process_before_its_vector_is_deleted(row, meanwhile, monkeypatch):
+    """It was called indexed, and no search found it."""
+    restored, store = computed(row), get_vector_store()
+    delete = store.delete
+
+    def restore_first(partition, ids) -> None:
+        if ids and not FaceEmbedding.objects.exists():
+            restored.save(force_insert=True)
+            indexing.index_rows([restored.pk])
+        delete(partition, ids)
+
+    monkeypatch.setattr(store, "delete", restore_first)
+    meanwhile(lambda: FaceEmbedding.objects.filter(pk=row.pk)._raw_delete("default"))
+    indexing.index_rows([row.pk])
+    assert [hit.id for hit in stored()] == [row.pk]
+    assert FaceEmbedding.objects.get().status == Status.INDEXED
+
+
 def computed(row: FaceEmbedding) -> FaceEmbedding:
     row.array = np.eye(512, dtype=np.float32)[0]
     return row

@@ -31,7 +31,7 @@ from enrollment.models import (
     note_removals,
 )
 from enrollment.upkeep import backlog
-from recognition.vector_store import get_vector_store
+from recognition.vector_store import get_vector_store, partition_name
 from tests.enrollment.gallery import add_vectors, enroll, stored
 from tests.gallery_folder import ROOT, SETUP, new_gallery, run
 
@@ -178,6 +178,18 @@ def test_two_hundred_pictures_take_as_many_queries_as_two():
     assert asked["ana"] <= asked["caio"] + 2 <= 45
     assert Removal.objects.filter(file="").count() == 203
     assert FaceEmbedding.objects.count() == 1
+
+
+def test_a_vector_that_an_interrupted_removal_deleted_is_copied_again_after_a_restore(
+    commits, picture
+):
+    """The note was dropped as the row was there, which went on saying indexed."""
+    row = enroll("ana", picture).outcomes[0].embeddings[0]
+    note_removals([(row.pk, row.model, row.fingerprint)])
+    get_vector_store().delete(partition_name(row.model, row.fingerprint), [row.pk])
+    with commits():
+        index.apply_deletions()
+    assert [hit.id for hit in stored()] == [row.pk] and not Removal.objects.exists()
 
 
 def test_while_the_server_runs_nobody_waits_for_the_removal(commits, picture, monkeypatch):

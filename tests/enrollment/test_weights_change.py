@@ -112,6 +112,15 @@ def test_the_health_names_how_many_are_found_no_more(settings, folders, pictures
     assert examine().warnings == []
 
 
+def test_the_health_names_a_model_that_came_after_the_pictures(folders, pictures) -> None:
+    """A search with it answered "unknown" to every enrolled face, and the health knew of nothing."""
+    now, _coming = folders
+    (now / "resnet50_cosface.ckpt").write_bytes(b"fetched later")
+    (warning,) = examine().warnings
+    assert "3 enrolled pictures are found by no search with cosface_resnet50" in warning
+    call_command("reindex", "--check", "--model", MODEL)
+
+
 def test_last_step_drops_the_old_ones(settings, folders, pictures) -> None:
     now, coming = folders
     reindex(settings, coming, "--keep")
