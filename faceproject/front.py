@@ -22,10 +22,9 @@ from io import BytesIO
 from queue import SimpleQueue
 from tempfile import SpooledTemporaryFile, TemporaryFile
 from typing import Any, BinaryIO
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 from django.conf import settings
-from django.core.handlers.wsgi import WSGIRequest
 from django.db import connections
 from django.utils.translation import get_language_from_request, gettext, override
 from prometheus_client import Gauge
@@ -33,6 +32,7 @@ from prometheus_client import Gauge
 from faceproject.middleware import REFUSAL, is_api_path
 from recognition.api.access import is_let_in
 from recognition.api.peer import PEER
+from recognition.api.text import Request
 from recognition.observing import STAGES
 
 Environ = dict[str, Any]
@@ -230,9 +230,9 @@ async def _pieces(receive: Receive) -> Any:
         yield message.get("body", b"")
 
 
-def _request(environ: Environ) -> WSGIRequest:
+def _request(environ: Environ) -> Request:
     """Return a Django request for a copy of `environ`, because Django changes the path in it."""
-    return WSGIRequest(dict(environ))
+    return Request(dict(environ))
 
 
 def _limit(environ: Environ) -> int:
@@ -266,8 +266,8 @@ def _no_answer_in_time(environ: Environ) -> Answer:
 def make_environ(scope: Scope) -> Environ:
     """Return the WSGI environment of an ASGI request, without its body."""
     target = scope["raw_path"]
-    if not target.startswith(b"/"):  # GET http://localhost/path
-        target = urlsplit(target).path or b"/"
+    if b"://" in target and not target.startswith(b"/"):  # GET http://localhost/path
+        target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
     environ: Environ = {
         "REQUEST_METHOD": scope["method"],
         "SCRIPT_NAME": "",

@@ -306,6 +306,7 @@ REST_FRAMEWORK = {
         "recognition.api.renderers.JSONRenderer",
         "recognition.api.renderers.ApiPageRenderer",
     ],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "recognition.api.renderers.Negotiation",
     "DEFAULT_PARSER_CLASSES": [
         "recognition.api.parsers.MultiPartParser",
         "rest_framework.parsers.FormParser",

@@ -112,6 +112,7 @@ def test_no_header_makes_a_peer(rf):
         ({"origin": "http://localhost:3000"}, True),
         ({"origin": "http://evil.example"}, True),
         ({"origin": "null"}, True),
+        ({"origin": "http://[::1"}, True),
         ({"sec-fetch-site": "cross-site"}, True),
         ({"sec-fetch-site": "same-origin"}, False),
         ({"sec-fetch-site": "none"}, False),

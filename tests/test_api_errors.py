@@ -13,6 +13,8 @@ from django.db import connection
 from django.http import UnreadablePostError
 from rest_framework.test import APIClient
 
+from enrollment.models import Person
+from faceproject.wsgi import application
 from recognition.exceptions import OutOfDeviceMemory
 from tests.pictures import draw_picture, upload
 
@@ -421,3 +423,80 @@ def test_json_of_any_depth_is_400(api, depth, opening, closing):
 def test_json_that_is_no_object_is_400(api, body):
     response = api.post("/api/persons", body.encode("latin-1"), content_type="application/json")
     assert_error(response, 400)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sent"),
+    [
+        pytest.param("PATCH", "persons/ana", r'{"name": "x", "\ud800": 1}', id="unknown name"),
+        pytest.param("PATCH", "persons/ana", r'{"\ud800": 1, "\ud800": 2}', id="repeated name"),
+        pytest.param("PATCH", "persons/ana", r'{"cover": "\udfff"}', id="number"),
+        pytest.param("POST", "inbox/probe-1", r'{"action": "discard\ud83d"}', id="word"),
+        pytest.param("POST", "feedback", r'{"model": "\ud800"}', id="model"),
+        pytest.param("POST", "persons/ana/consents", r'{"purposes": ["\ud800"]}', id="in a list"),
+    ],
+)
+def test_half_a_surrogate_pair_is_no_text(api, method, path, sent):
+    """It stood in the answer, which could not be written: 500, when the change was already made."""
+    Person.objects.create(person_id="ana")
+    response = api.generic(method, f"/api/{path}", sent, content_type="application/json")
+    body = assert_error(response, 400, "not_utf8")
+    assert "\\ud" in body["message"]
+    assert Person.objects.get().name == ""
+
+
+@pytest.mark.parametrize(
+    "charset", ["base64", "rot13", "undefined", "punycode", "idna", "nonsense"]
+)
+def test_a_charset_that_is_none_is_passed_over(api, monkeypatch, charset):
+    """Django takes each codec of Python's for a charset: the request failed before any view."""
+    monkeypatch.setattr("django.test.client.WSGIRequest", application.request_class)
+    part = "--e\r\nContent-Disposition: form-data; name=person_id\r\n\r\n{}\r\n--e--\r\n"
+    kinds = {
+        "application/json": '{{"person_id": "{}"}}',
+        "application/x-www-form-urlencoded": "person_id={}",
+        "multipart/form-data; boundary=e": part,
+    }
+    for number, (kind, sent) in enumerate(kinds.items()):
+        kind = f"{kind}; charset={charset}"
+        made = api.generic("POST", "/api/persons", sent.format(number), content_type=kind)
+        assert made.status_code == 201, made.content
+        read = api.generic("GET", f"/api/persons?q={number}", content_type=kind)
+        assert [each["person_id"] for each in read.json()["results"]] == [str(number)]
+
+
+def test_a_body_in_another_charset_than_its_header_names(api):
+    kind = "application/json; charset=utf-16"
+    response = api.generic("POST", "/api/persons", b'{"person_id": "p"}', content_type=kind)
+    assert "charset" in assert_error(response, 400, "parse_error")["message"]
+    sent = '{"person_id": "João"}'.encode("utf-16")
+    made = api.generic("POST", "/api/persons", sent, content_type=kind)
+    assert made.json()["person_id"] == "João"
+
+
+def test_lists_in_forms_are_repeated_fields_and_nothing_else(api):
+    """`images[0]` was read, and said to be passed over; of two the first was lost."""
+    body = assert_error(api.post("/api/embeddings/batch", {"images[0]": upload()}), 400)
+    assert list(body["fields"]) == ["images"] and "'images[0]'" in body["warnings"][0]
+    Person.objects.create(person_id="ana")
+    form = f"day=2026-11-27&purposes[{'9' * 5000}]=door"
+    kind = "application/x-www-form-urlencoded"
+    made = api.generic("POST", "/api/persons/ana/consents", form, content_type=kind)
+    assert made.status_code == 201 and "'purposes[9" in made.json()["warnings"][0]
+
+
+@pytest.mark.parametrize("path", ["/api/models", "/api/persons/nobody", "/api/schema", "/api/docs"])
+def test_a_format_that_a_call_does_not_have_is_406(api, path):
+    """It was 404, as if there were nothing at the address; and YAML or HTML at the document."""
+    body = assert_error(api.get(f"{path}?format=xml"), 406, "not_acceptable")
+    assert "'xml'" in body["message"] and "with " in body["message"]
+
+
+@pytest.mark.parametrize("path", ["/api/schema", "/api/docs"])
+def test_the_document_and_its_page_answer_errors_as_all_calls_do(api, path):
+    assert_error(api.post(path), 405, "method_not_allowed")
+    assert_error(api.get(path, headers={"accept": "image/png"}), 406, "not_acceptable")
+
+
+def test_the_document_is_open_also_with_a_token_that_ended(api):
+    assert api.get("/api/schema", headers={"authorization": "Token gone"}).status_code == 200

@@ -144,6 +144,7 @@ def test_the_path_is_told_as_it_was_sent(connect):
     assert said["PATH_INFO"] == "/api/persons/a/bã".encode().decode("latin-1")
     assert said["QUERY_STRING"] == "x=%20"
     assert heard(connect(request(path="http://localhost/livezz")))["PATH_INFO"] == "/livezz"
+    assert heard(connect(request(path="http://[::1/x")))["PATH_INFO"] == "/x"  # was a traceback
 
 
 def test_headers_that_could_pass_for_others_are_dropped(connect):

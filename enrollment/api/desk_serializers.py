@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from enrollment.models import Consent
 from recognition.api.answers import AnswerSerializer, InstantField
-from recognition.api.fields import DayField, TextField
+from recognition.api.fields import DayField, RepeatedField, TextField
 
 
 class ConsentFormSerializer(serializers.Serializer):
@@ -20,7 +20,7 @@ class ConsentFormSerializer(serializers.Serializer):
     expires = DayField(
         required=False, allow_null=True, help_text=_("The last day; none: it has no end.")
     )
-    purposes = serializers.ListField(
+    purposes = RepeatedField(
         child=TextField(max_length=100),
         default=list,
         help_text=_("Names of purposes, which the admin holds; the field repeated for each."),

@@ -14,7 +14,7 @@ from enrollment.api.person_serializers import UndoSerializer
 from enrollment.enrolling import FileStatus
 from enrollment.models import ImportFile, ImportJob, Person, validate_not_past
 from recognition.api.answers import AnswerSerializer, InstantField
-from recognition.api.fields import DayField, FlagField, OneOfField, TextField
+from recognition.api.fields import DayField, FlagField, OneOfField, RepeatedField, TextField
 
 STATUSES: Final = [str(status) for status in FileStatus]
 ACTS: Final = ("start", "pause", "resume", "cancel")
@@ -48,7 +48,7 @@ class JobFormSerializer(serializers.Serializer):
         validators=[validate_not_past],
         help_text=_("Their last day, as 2027-12-31."),
     )
-    purposes = serializers.ListField(
+    purposes = RepeatedField(
         child=TextField(max_length=100),
         default=list,
         help_text=_("Names of purposes that they consent to; the field repeated for each."),

@@ -79,7 +79,15 @@ def is_cross_site(request: HttpRequest) -> bool:
         return False
     if request.headers.get("Sec-Fetch-Site") == "cross-site":
         return True
-    return bool(origin) and urlsplit(origin).netloc != request.get_host()
+    return bool(origin) and _place(origin) != request.get_host()
+
+
+def _place(origin: str) -> str:
+    """Return host and port of an origin; empty if it is none, such as `null` or `http://[`."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def needs_account(request: HttpRequest) -> bool:

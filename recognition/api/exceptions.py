@@ -28,6 +28,7 @@ from rest_framework.views import set_rollback
 from recognition.api.access import OpenOnLoopback
 from recognition.api.errors import error_body, status_error
 from recognition.api.parsers import JSONParser
+from recognition.api.renderers import ApiPageRenderer, JSONRenderer
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError, UnknownModel
 
@@ -51,6 +52,7 @@ _OWN_CODES: Final = {UnknownModel.code, TOO_MANY_IMAGES}
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     """Return the response to an exception. Unexpected ones are logged and answered with 500."""
     set_rollback()
+    _answer_in_json(context["request"])
     if isinstance(error, DjangoValidationError):
         error = exceptions.ValidationError(as_serializer_error(error))
     if isinstance(error, RecognitionError):
@@ -67,6 +69,16 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     if isinstance(error, OperationalError):
         return _database_unavailable(error, context)
     return _unexpected(error, context)
+
+
+def _answer_in_json(request: Request) -> None:
+    """Let the answer be JSON, also at the OpenAPI document, which is YAML, and at its page.
+
+    The other calls have a page of their own for browsers, which shows the error.
+    """
+    if not isinstance(getattr(request, "accepted_renderer", None), JSONRenderer | ApiPageRenderer):
+        request.accepted_renderer = JSONRenderer()
+        request.accepted_media_type = JSONRenderer.media_type
 
 
 def validation_body(error: exceptions.ValidationError) -> dict[str, object]:
@@ -126,7 +138,7 @@ def _framework_body(error: exceptions.APIException, context: dict[str, Any]) -> 
                 "cause": str(error.detail).rstrip(".")
             }
             message = f"{message} {_how_to_send(context)}"
-        case exceptions.NotAcceptable():
+        case exceptions.NotAcceptable() if error.available_renderers:
             message = gettext(
                 "The header Accept is '%(given)s'; this call answers with application/json. Ask for "
                 "that, or leave the header out."

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
+from django.utils.datastructures import MultiValueDict
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -153,7 +154,21 @@ class ImageField(serializers.FileField):
         super().__init__(allow_empty_file=True, **kwargs)
 
 
-class ImagesField(serializers.ListField):
+class RepeatedField(serializers.ListField):
+    """A list: in a form by repeating the field, in JSON as an array.
+
+    The framework reads `name[0]` in forms as well, of which it drops all but the last, and fails at
+    large numbers. Here it is a field that nobody knows.
+    """
+
+    def get_value(self, dictionary: Any) -> Any:
+        if self.field_name not in dictionary:
+            return empty
+        is_form = isinstance(dictionary, MultiValueDict)
+        return dictionary.getlist(self.field_name) if is_form else dictionary[self.field_name]
+
+
+class ImagesField(RepeatedField):
     """Uploaded pictures, sent by repeating the field for each file."""
 
     child = ImageField()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import codecs
 from collections import Counter
 from collections.abc import Mapping
-from json import JSONDecodeError
-from typing import Any
+from json import JSONDecodeError, dumps
+from typing import Any, Final
 
 from django.conf import settings
 from django.utils.translation import gettext
@@ -17,25 +17,35 @@ from rest_framework.utils import json
 
 from recognition.api.text import not_utf8
 
+SHOWN_BEFORE: Final = 20  # characters before one that UTF-8 cannot hold
+
 
 class JSONParser(FrameworkJSONParser):
     """Parse JSON in UTF-8. Keys that are repeated within an object raise `ValidationError`.
 
-    JSON that is nested too deeply for the interpreter raises `ParseError`.
+    JSON that is nested too deeply for the interpreter raises `ParseError`, and half of a pair of
+    surrogates (`"\\ud800"`), which no UTF-8 can hold, `NotUtf8`.
     """
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         encoding = (parser_context or {}).get("encoding", settings.DEFAULT_CHARSET)
         try:
-            return json.load(
+            found = json.load(
                 codecs.getreader(encoding)(stream),
                 parse_constant=_no_constant,
                 object_pairs_hook=_each_once,
             )
+            dumps(found, ensure_ascii=False).encode()
+            return found
         except RecursionError as error:
             raise ParseError(gettext("the JSON is nested too deeply")) from error
         except UnicodeDecodeError as error:
             raise not_utf8(error.object) from error
+        except UnicodeEncodeError as error:
+            half = error.object[max(0, error.start - SHOWN_BEFORE) : error.start + 1]
+            raise not_utf8(half.encode(errors="backslashreplace")) from error
+        except UnicodeError as error:
+            raise ParseError(gettext("it is not in the charset that its header names")) from error
         except JSONDecodeError as error:
             message = gettext("it is not JSON from line %(line)d, column %(column)d on")
             raise ParseError(message % {"line": error.lineno, "column": error.colno}) from error
@@ -62,6 +72,7 @@ def _no_constant(name: str) -> None:
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
+        "".join(found).encode()
         refuse_repeated(Counter(name for name, _value in pairs))
     return found
 

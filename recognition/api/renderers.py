@@ -6,8 +6,25 @@ import json
 from typing import Any
 
 import orjson
+from django.utils.translation import gettext
+from rest_framework.exceptions import NotAcceptable
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BrowsableAPIRenderer
 from rest_framework.renderers import JSONRenderer as FrameworkJSONRenderer
+
+
+class Negotiation(DefaultContentNegotiation):
+    """Choose what to answer with; a `?format=` that a call does not have is 406, not 404."""
+
+    def filter_renderers(self, renderers: Any, format: str) -> Any:
+        if found := [renderer for renderer in renderers if renderer.format == format]:
+            return found
+        message = gettext(
+            "The address asks for the format '%(given)s'; this call answers with %(known)s. Ask for one of "
+            "them, or leave ?format out."
+        )
+        known = dict.fromkeys(renderer.format for renderer in renderers)
+        raise NotAcceptable(message % {"given": format[:50], "known": ", ".join(known)})
 
 
 class JSONRenderer(FrameworkJSONRenderer):

@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from django.core.exceptions import BadRequest
 from django.core.files.uploadhandler import FileUploadHandler
+from django.core.handlers.wsgi import WSGIRequest
 from django.http import QueryDict
 from django.http.multipartparser import MAX_TOTAL_HEADER_SIZE, MultiPartParser
 from django.utils.datastructures import MultiValueDict
@@ -22,6 +23,36 @@ from recognition.exceptions import RecognitionError
 STRICT: Final = "strict_utf_8"  # a codec that is strict whatever error handler is given
 UNNAMED: Final = "unnamed"  # the name of a file without a usable name, such as '..'
 _END_OF_HEAD: Final = b"\r\n\r\n"
+_SAMPLES: Final = (b"a=1", bytes(range(256)))
+
+
+class Request(WSGIRequest):
+    """A request whose charset is one of text.
+
+    Django takes every codec of Python's that a content type names, and fails at those of other
+    things, such as `charset=base64`. Here they count as unknown, and the text is UTF-8.
+    """
+
+    @property
+    def encoding(self) -> str | None:
+        return self._encoding
+
+    @encoding.setter
+    def encoding(self, name: str | None) -> None:
+        WSGIRequest.encoding.fset(self, name if name and is_charset(name) else None)
+
+
+def is_charset(name: str) -> bool:
+    """Return whether this is the name of a charset, which reads text or says which bytes are none."""
+    for sample in _SAMPLES:
+        try:
+            sample.decode(name, "replace")
+            sample.decode(name)
+        except UnicodeDecodeError:
+            continue
+        except (LookupError, UnicodeError):
+            return False
+    return True
 
 
 class NotUtf8(BadRequest, RecognitionError):
@@ -48,7 +79,7 @@ def _find_codec(name: str) -> codecs.CodecInfo | None:
     def decode(given: bytes, errors: str = "strict") -> tuple[str, int]:
         return utf8.decode(given, "strict")
 
-    return codecs.CodecInfo(utf8.encode, decode, name=STRICT)
+    return codecs.CodecInfo(utf8.encode, decode, utf8.streamreader, name=STRICT)
 
 
 codecs.register(_find_codec)

@@ -20,6 +20,6 @@ urlpatterns = [
     *call("detect", views.DetectView.as_view(), "api-detect"),
     *call("embedding", views.EmbeddingView.as_view(), "api-embedding"),
     *call("embeddings/batch", views.EmbeddingsBatchView.as_view(), "api-embeddings-batch"),
-    *call("schema", SpectacularAPIView.as_view(), "api-schema"),
+    *call("schema", SpectacularAPIView.as_view(authentication_classes=()), "api-schema"),
     *call("docs", SpectacularSwaggerSplitView.as_view(url_name="api-schema"), "api-docs"),
 ]

@@ -8,7 +8,6 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError
-from django.core.wsgi import get_wsgi_application
 from django.db import DatabaseError
 from django.utils.translation import gettext, ngettext
 
@@ -71,9 +70,11 @@ class Command(BaseCommand):
         self.stdout.flush()
 
     def _listen(self) -> Server:
+        from faceproject.wsgi import application  # which loads the middleware
+
         try:
             return Server(
-                get_wsgi_application(),
+                application,
                 host=settings.HOST,
                 port=settings.PORT,
                 threads=settings.THREADS,
