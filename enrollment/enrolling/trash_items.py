@@ -47,7 +47,8 @@ def erased_at(persons: Iterable[Person]) -> datetime | None:
         return None
     days = [person.keep_until for person in persons if person.keep_until]
     due = timezone.now() + timedelta(days=settings.TRASH_DAYS)
-    if days:
+    # Later ones do not matter, and the day after the last of all, 9999-12-31, is none.
+    if days and min(days) < timezone.localdate(due):
         midnight = datetime.combine(min(days) + timedelta(days=1), time.min)
         due = min(due, timezone.make_aware(midnight))
     return due

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from django.db.models import Prefetch, Q, QuerySet
@@ -37,8 +37,17 @@ def find_lines(
     if action:
         lines = lines.filter(action=action)
     if since:
-        lines = lines.filter(at__gte=since)
-    return lines.filter(at__lt=until) if until else lines
+        lines = lines.filter(at__gte=_in_utc(since))
+    return lines.filter(at__lt=_in_utc(until)) if until else lines
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """Return the time in UTC; of one that is before or after all that UTC can name, the nearest."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        nearest = datetime.min if moment.year == datetime.min.year else datetime.max
+        return nearest.replace(tzinfo=UTC)
 
 
 def history_of(person: Person, *, with_looks: bool) -> QuerySet[JournalEntry]:

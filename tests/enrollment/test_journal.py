@@ -603,6 +603,15 @@ def test_administrators_read_it_by_the_api(weights, api, chain):
     assert api.get("/api/journal?whom=ana").status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("since", "count"), [("0001-01-01T00:00:00%2B14:00", 1), ("9999-12-31T23:59:59-14:00", 0)]
+)
+def test_a_time_before_or_after_all_others_is_one(api, since, count):
+    """UTC cannot name it: 500."""
+    enrolling.create_person("ana")
+    assert api.get(f"/api/journal?since={since}").json()["count"] == count
+
+
 def test_the_history_on_a_persons_page_is_in_words(weights, boss):
     ana = enroll("ana", draw_picture(seed=1), name="Ana").person
     hans = enroll("hans", draw_picture(seed=2), name="Hans Blix").person
