@@ -31,3 +31,13 @@ class ScopeThrottle(ScopedRateThrottle):
         self.rate = self.get_rate()
         self.num_requests, self.duration = self.parse_rate(self.rate)
         return super(ScopedRateThrottle, self).allow_request(request, view)
+
+    def wait(self) -> float | None:
+        """Return the seconds until another request is let in.
+
+        The framework knows none when there were more than are allowed by now, since the limit was lowered.
+        """
+        seconds: float | None = super().wait()
+        if seconds is None and self.history:
+            seconds = self.duration - (self.now - self.history[(self.num_requests or 0) - 1])
+        return seconds

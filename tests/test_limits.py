@@ -57,6 +57,18 @@ def test_over_the_limit_one_waits_as_long_as_said(api, limits, clock):
     assert api.get("/api/persons").status_code == 200
 
 
+def test_a_limit_that_was_lowered_says_how_long_to_wait_too(api, limits, clock):
+    limits(persons="4/minute")
+    for _ in range(4):
+        assert api.get("/api/persons").status_code == 200
+        clock[0] += 10
+    limits(persons="2/minute")
+    refused = api.get("/api/persons")
+    assert (refused.status_code, refused["Retry-After"]) == (429, "40")  # there was none
+    clock[0] += 40
+    assert api.get("/api/persons").status_code == 200
+
+
 CROP = {"use_face_detection": "false"}  # what `upload` draws shows no face
 
 

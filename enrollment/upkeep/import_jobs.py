@@ -50,8 +50,12 @@ def get_import(number: int, owner: int) -> ImportJob:
     """Return the import with this number. Raise `ImportGone`."""
     job = find_imports(owner).filter(pk=number).first()
     if job is None:
-        raise ImportGone(gettext("This import is gone. Upload the file again."))
+        raise _gone()
     return job
+
+
+def _gone() -> ImportGone:
+    return ImportGone(gettext("This import is gone. Upload the file again."))
 
 
 def counts_of(job: ImportJob) -> dict[str, int]:
@@ -109,7 +113,7 @@ def cancel_import(job: ImportJob) -> None:
             shutil.rmtree(job_folder(job), ignore_errors=True)
             job.state = State.CANCELLED
             return
-        job.refresh_from_db()
+        _read_again(job)
     if not _change(job, [State.RUNNING, State.PAUSED, State.FAILED], State.CANCELLED):
         raise ImportBusy(gettext("This import is over. Undo takes back what it enrolled."))
     request_imports()
@@ -119,8 +123,16 @@ def _change(job: ImportJob, before: list[State], after: State, **values: Any) ->
     now = timezone.now()
     mine = ImportJob.objects.filter(pk=job.pk, state__in=before)
     changed = mine.update(state=after, changed_at=now, **values)
-    job.refresh_from_db()
+    _read_again(job)
     return bool(changed)
+
+
+def _read_again(job: ImportJob) -> None:
+    """Read the job's row anew. Raise `ImportGone` when somebody has cancelled it meanwhile."""
+    try:
+        job.refresh_from_db()
+    except ImportJob.DoesNotExist as error:
+        raise _gone() from error
 
 
 # Forgetting

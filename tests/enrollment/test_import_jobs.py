@@ -107,6 +107,15 @@ def test_a_cancelled_import_keeps_what_it_enrolled_until_it_is_undone(monkeypatc
         upkeep.resume_import(job)
 
 
+@pytest.mark.parametrize("act", ["start_import", "pause_import", "resume_import", "cancel_import"])
+def test_an_import_that_somebody_cancelled_meanwhile_is_gone(act):
+    """Both had read it, and the second one's failed: 500."""
+    job = ImportJob.objects.create(label="faces.zip", state=State.READY)
+    upkeep.cancel_import(ImportJob.objects.get())
+    with pytest.raises(upkeep.ImportGone):
+        getattr(upkeep, act)(job)
+
+
 def test_the_preview_shows_faces_and_whom_they_resemble(boss, settings):
     ana, bia, caio = PEOPLE
     known = enroll("ana", as_jpeg(draw_face(ana)), use_face_detection=True).person
