@@ -9,7 +9,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 
 from enrollment.api import desk_serializers as serializers
-from enrollment.api.person_schema import NOT_FOUND, PERSON_ID
+from enrollment.api.person_schema import MERGED, NOT_FOUND, PERSON_ID
 from enrollment.api.schema import EXAMPLES
 from recognition.api.schema import answer, errors, request_example
 
@@ -27,6 +27,7 @@ persons_export = extend_schema(
     parameters=[PERSON_ID],
     responses={
         (200, "application/zip"): OpenApiTypes.BINARY,
+        308: MERGED,
         **errors(401, 403, 429, 503),
         404: NOT_FOUND,
     },
@@ -39,6 +40,7 @@ consents_list = extend_schema(
     parameters=[PERSON_ID],
     responses={
         200: answer(serializers.ConsentsSerializer, EXAMPLES["consents_list"]),
+        308: MERGED,
         **errors(401, 403, 429),
         404: NOT_FOUND,
     },
@@ -67,6 +69,7 @@ consents_document = extend_schema(
     parameters=[PERSON_ID, _NUMBER],
     responses={
         (200, "application/octet-stream"): OpenApiTypes.BINARY,
+        308: MERGED,
         **errors(401, 403, 429, 503),
         404: NOT_FOUND,
     },

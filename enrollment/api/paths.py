@@ -14,6 +14,7 @@ from enrollment.web import picture_address
 
 # Replaces an encoded slash in a path before Django decodes it; no id contains this character.
 ENCODED_SLASH: Final = "\0"
+PERSON_IN_ROUTE: Final = "<person_id:person_id>"
 
 
 class PersonIdConverter:

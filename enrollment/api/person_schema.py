@@ -109,7 +109,7 @@ persons_delete = extend_schema(
     parameters=[PERSON_ID, serializers.EraseQuerySerializer],
     responses={
         200: answer(serializers.DeletedSerializer, EXAMPLES["persons_delete"]),
-        **errors(401, 403, 429),
+        **errors(400, 401, 403, 429),
         404: NOT_FOUND,
     },
 )
@@ -205,7 +205,7 @@ persons_images_delete = extend_schema(
     parameters=[PERSON_ID, _IMAGE_ID, serializers.EraseQuerySerializer],
     responses={
         200: answer(serializers.DeletedSerializer, EXAMPLES["persons_images_delete"]),
-        **errors(401, 403, 429),
+        **errors(400, 401, 403, 429),
         404: NOT_FOUND,
     },
 )

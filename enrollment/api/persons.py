@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -14,13 +15,14 @@ from rest_framework.parsers import FormParser
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.settings import api_settings
 
 from enrollment import enrolling
 from enrollment.api import person_schema as schema
 from enrollment.api import person_serializers as serializers
-from enrollment.api.filters import KnownFilters, PersonFilter
+from enrollment.api.filters import KnownFilters, PersonFilter, check_parameters
 from enrollment.api.pagination import PageNumbers
-from enrollment.api.paths import person_url
+from enrollment.api.paths import PERSON_IN_ROUTE, person_url
 from enrollment.api.views import insert_pictures, was_answered
 from enrollment.exceptions import PersonMerged, PersonNotFound
 from enrollment.gallery import easily_mistaken, find_persons, get_person, picture_of, pictures_of
@@ -37,16 +39,20 @@ from recognition.api.views import UploadView
 class LeadsOn(FormCall):
     """A view that answers 308 with the new address when a merged id is read."""
 
-    rest = ""  # of the address, after the person
-
     def handle_exception(self, error: Exception) -> Response:
         response: Response = super().handle_exception(error)
         if isinstance(error, PersonMerged) and self.request.method in SAFE_METHODS:
             query = self.request.META["QUERY_STRING"]
-            address = person_url(self.request, error.person_id) + self.rest.format(**self.kwargs)
+            address = person_url(self.request, error.person_id) + self._rest()
             response["Location"] = f"{address}?{query}" if query else address
             response.status_code = HTTPStatus.PERMANENT_REDIRECT
         return response
+
+    def _rest(self) -> str:
+        """Return what follows the person in the address, such as `/images/7`."""
+        resolved: Any = self.request.resolver_match
+        route = resolved.route.partition(PERSON_IN_ROUTE)[2]
+        return re.sub(r"<\w+:(\w+)>", lambda found: str(self.kwargs[found[1]]), route)
 
 
 class PersonCall(LeadsOn):
@@ -144,7 +150,6 @@ class PersonImagesView(LeadsOn, UploadView, PageCall):
     queryset = FaceImage.objects.all()  # of which model, for the OpenAPI document
     permissions = {"GET": Act.BROWSE, "POST": Act.ADD_PICTURES}
     throttle_scope = {"GET": "persons", "POST": "enroll"}
-    rest = "/images"
 
     @schema.persons_images_list
     def get(self, request: Request, person_id: str) -> Response:
@@ -167,7 +172,7 @@ class PersonImagesView(LeadsOn, UploadView, PageCall):
         except PersonNotFound:
             if not was_answered(request):
                 raise
-        return insert_pictures(request, form | {"person_id": person_id})
+        return insert_pictures(request, form | {"person_id": person_id}, is_known=True)
 
 
 class PersonImageView(PersonCall):
@@ -179,7 +184,6 @@ class PersonImageView(PersonCall):
         "PATCH": Act.CHANGE_PICTURES,
         "DELETE": Act.DELETE_PICTURES,
     }
-    rest = "/images/{image_id}"
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
         # Accept `Accept: image/jpeg`, which DRF would refuse, as it does not render the picture itself.
@@ -221,7 +225,11 @@ class PersonImageView(PersonCall):
 
 
 def is_to_erase(request: Request) -> bool:
-    """Return whether the address says `?erase=true`. Raise `ValidationError`."""
+    """Return whether the address says `?erase=true`. Raise `ValidationError`, also for what may be
+    `erase` misspelt: the person would be kept in the trash."""
+    check_parameters(
+        request, [*serializers.EraseQuerySerializer().fields, api_settings.URL_FORMAT_OVERRIDE]
+    )
     query = serializers.EraseQuerySerializer(data=request.query_params)
     query.is_valid(raise_exception=True)
     return bool(query.validated_data["erase"])

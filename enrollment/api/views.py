@@ -29,13 +29,14 @@ from enrollment.exceptions import NotSearchableYet
 from enrollment.gallery import easily_mistaken, merged_id
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
 from enrollment.web import Act
-from recognition.api.access import require
+from recognition.api.access import may, require
 from recognition.api.forms import FormCall
 from recognition.api.views import UploadView, every_image_failed
 from recognition.networks import load_network
 from recognition.vector_store import COLLECTION, get_vector_store
 
 NOT_JUDGED_YET: Final = "not_judged_yet"
+_IS_NEW: Final = "is_new"  # kept with the answer: a repetition warns of namesakes, too
 
 
 class InsertView(UploadView):
@@ -50,20 +51,20 @@ class InsertView(UploadView):
         form = self.read_form(request)
         if not (_named(form).exists() or merged_id(form["person_id"])):
             require(request, Act.ADD_PERSON)
-        return insert_pictures(request, form)
+        return insert_pictures(request, form, is_known=not may(request, Act.ADD_PERSON))
 
 
-def insert_pictures(request: Request, form: dict[str, Any]) -> Response:
+def insert_pictures(request: Request, form: dict[str, Any], *, is_known: bool) -> Response:
     """Enrol the pictures of the validated form and return the result of each.
 
-    A request that is repeated with the same `Idempotency-Key` is carried out once.
+    A request that is repeated with the same `Idempotency-Key` is carried out once. Somebody who
+    `is_known` and is deleted meanwhile is not made anew: raise `PersonNotFound`.
     """
-    person = _named(form)
-    is_new = not person.exists()
-    response = _insert_once(request, form)
+    status, body, headers = _insert_once(request, form, is_known)
+    is_new, person = body.pop(_IS_NEW, False), _named(form)
     if is_new and (made := person.first()):
         FormCall.warn(request, easily_mistaken(made))
-    return response
+    return Response(body, status=status, headers=headers)
 
 
 def _named(form: dict[str, Any]) -> QuerySet[Person]:
@@ -84,14 +85,17 @@ def _owner(request: Request) -> str:
     return str(request.user.pk or "")
 
 
-def _insert_once(request: Request, form: dict[str, Any]) -> Response:
+def _insert_once(
+    request: Request, form: dict[str, Any], is_known: bool
+) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Return status, body and headers of the answer; the body also says whether the person is new."""
     uploads = [
-        Upload(form["person_id"], file.name, file, path)
+        Upload(form["person_id"], file.name, file, path, is_known=is_known)
         for file, path in zip(form["images"], form["image_paths"], strict=True)
     ]
     key = _key(request)
     if not key:
-        return _insert(form, uploads)
+        return *_insert(form, uploads), {}
     if len(key) > MAX_KEY_LENGTH:
         message = gettext(
             "The key has %(given)d characters; at most %(limit)d are kept. Shorten it."
@@ -102,20 +106,18 @@ def _insert_once(request: Request, form: dict[str, Any]) -> Response:
         _owner(request), key, digest_of_request(request.path, form | {"images": uploads})
     )
     if row.status:
-        return Response(row.answer, status=row.status, headers={"Idempotency-Replayed": "true"})
+        return row.status, dict(row.answer or {}), {"Idempotency-Replayed": "true"}
 
     def work() -> tuple[int, Any]:
         for number, upload in enumerate(uploads):
             upload.key = row.upload_key(number)
-        response = _insert(form, uploads)
-        return response.status_code, response.data
+        return _insert(form, uploads)
 
-    status, body = carry_out_request(row, work)
-    return Response(body, status=status)
+    return *carry_out_request(row, work), {}
 
 
-def _insert(form: dict[str, Any], uploads: list[Upload]) -> Response:
-    wait = not form.get("async")
+def _insert(form: dict[str, Any], uploads: list[Upload]) -> tuple[int, dict[str, Any]]:
+    wait, is_new = not form.get("async"), not _named(form).exists()
     load_network(form["model"])  # do not store what cannot be made searchable
     if wait:
         get_vector_store().ping()
@@ -129,7 +131,8 @@ def _insert(form: dict[str, Any], uploads: list[Upload]) -> Response:
         wait=wait,
     )
     results = [_insert_result(outcome, form["model"], wait) for outcome in outcomes]
-    return _inserted(results, form, wait, _taker(outcomes, form["person_id"]))
+    response = _inserted(results, form, wait, _taker(outcomes, form["person_id"]))
+    return response.status_code, response.data | {_IS_NEW: is_new}
 
 
 def _taker(outcomes: Iterable[Outcome], person_id: str) -> str | None:

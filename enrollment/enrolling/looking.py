@@ -27,7 +27,7 @@ class Upload:
 
     `content` is its bytes, or a request's file with these bytes, which is read only when needed. A
     new person gets `name` and `details`: fields of a `Person`, and under `purposes` the keys of those
-    that a consent of `consent_day` allows, if any. Of uploads with the same `key` only the first is stored; the others get
+    that a consent of `consent_day` allows, if any; with `is_known` nobody new is made. Of uploads with the same `key` only the first is stored; the others get
     its picture. `face` is the `Crop.face_record()` of the face to enrol, found in this very file
     before.
     """
@@ -40,6 +40,7 @@ class Upload:
     key: str | None = None
     face: Mapping[str, Any] | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    is_known: bool = False
 
     @property
     def shown_path(self) -> str:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django.utils.translation import gettext
+
+from enrollment.exceptions import PersonNotFound
 from enrollment.models import FaceImage, MergedId, Person, TrashedPart, TrashItem
 
 
-def person_for(person_id: str, details: Mapping[str, Any]) -> tuple[Person, bool]:
+def person_for(person_id: str, details: Mapping[str, Any] | None) -> tuple[Person, bool]:
     """Return the person of the id, or whom it was merged into, or a new one with these details, and
     whether they are new.
 
-    They are locked, so that nobody deletes them before their pictures are stored.
+    They are locked, so that nobody deletes them before their pictures are stored. Without details
+    nobody new is made: raise `PersonNotFound`.
     """
     persons = Person.objects.select_for_update()
     person = persons.filter(person_id=person_id).first()
@@ -20,6 +24,10 @@ def person_for(person_id: str, details: Mapping[str, Any]) -> tuple[Person, bool
         person = persons.filter(merged_ids__person_id=person_id).first()
     if person:
         return person, False
+    if details is None:
+        raise PersonNotFound(
+            gettext("This person is not there any more: deleted, or merged with another.")
+        )
     return persons.get_or_create(person_id=person_id, defaults=details)
 
 

@@ -116,6 +116,8 @@ def enroll_pictures(
     `on_several_faces="refuse"` a picture with several faces is refused; with `"ask"` only if it is
     unclear which is meant, and the error is a `FaceNotChosen` that has the faces.
 
+    Raise `PersonNotFound` for an upload of somebody who `is_known` and was deleted meanwhile.
+
     `looks` has what `look_at` returns with the same options for uploads that were looked at ahead.
     """
     for person_id in {upload.person_id for upload in uploads}:
@@ -278,7 +280,8 @@ def _persons(uploads: Iterable[Upload]) -> dict[str, Person]:
     found = {}
     for person_id, upload in sorted(by_id.items()):
         known = {name: upload.details[name] for name in DETAILS if name in upload.details}
-        found[person_id], is_new = person_for(person_id, {"name": upload.name, **known})
+        details = None if upload.is_known else {"name": upload.name, **known}
+        found[person_id], is_new = person_for(person_id, details)
         if is_new:
             journal.record(journal.Action.CREATED, person=found[person_id])
             record_first_consent(found[person_id], upload.details)

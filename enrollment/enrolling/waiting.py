@@ -196,6 +196,7 @@ def enroll_chosen(
                     picture.filename,
                     opened.enter_context((home / _PICTURE).open("rb")),
                     face=picture.faces[chosen[picture]].record,
+                    is_known=True,
                 )
                 for picture, home in taken.items()
             ]

@@ -180,6 +180,7 @@ def _enroll(begun: Sequence[Enrolled], source: str) -> dict[int, list[Outcome]]:
                 read_face(probe),
                 key=f"inbox-{probe.pk}-{each.person.pk}",
                 face=record,
+                is_known=True,
             )
             whose[upload] = id(each)
     found: dict[int, list[Outcome]] = {}

@@ -39,7 +39,7 @@ def enroll_files(
     """
     try:
         outcomes = enrolling.enroll_pictures(
-            [Upload(person.person_id, file.name or "", file) for file in files],
+            [Upload(person.person_id, file.name or "", file, is_known=True) for file in files],
             source=source,
             use_face_detection=use_face_detection,
             on_several_faces="ask",

@@ -85,6 +85,15 @@ def test_a_request_that_is_taken_up_tells_of_the_face_as_at_first(api):
     assert "several faces" in first["quality"]["reasons"][0]["message"]
 
 
+def test_a_repetition_warns_of_namesakes_as_the_first_answer_did(insert):
+    """Who never got the first answer never learned of them."""
+    Person.objects.create(person_id="A.n.a")
+    first, second = insert().json(), insert().json()
+    assert first == second and "A.n.a" in first["warnings"][0]
+    assert "A.n.a" not in str(IdempotentRequest.objects.get().answer)  # whom a day may outlive
+    assert "warnings" not in insert(key="order-2").json()
+
+
 def test_another_key_or_none_is_another_request(insert):
     insert()
     insert(key="order-2")

@@ -12,6 +12,7 @@ from django.utils.dateparse import parse_datetime
 from rest_framework.authtoken.models import Token
 
 from enrollment import enrolling
+from enrollment.enrolling import services
 from enrollment.models import FaceImage, Person
 from tests.enrollment.gallery import enroll, found, stored
 from tests.pictures import draw_picture, upload
@@ -243,6 +244,40 @@ def test_merged_persons_are_one(call, commits, weights):
     assert call("post", at("ana", "/merge"), {"person_id": "ana"}).status_code == 400
 
 
+@pytest.mark.parametrize(
+    "rest", ["/", "/images?page=1", "/images/7", "/export", "/consents", "/consents/7"]
+)
+def test_a_merged_id_leads_on_to_the_same_of_who_took_over(call, rest):
+    """Export and consents led to the person: who followed got JSON in the place of a ZIP."""
+    kept, merged = (Person.objects.create(person_id=person_id) for person_id in ("a/na", "b/ia"))
+    enrolling.merge_persons(kept, merged)
+    moved_on = call("get", at("b/ia", rest))
+    assert (moved_on.status_code, moved_on["Location"]) == (
+        308,
+        f"http://localhost{at('a/na', rest)}",
+    )
+
+
+@pytest.mark.parametrize("query", ["Erase=true", "erase=false&erase=true", "erase=maybe"])
+@pytest.mark.parametrize("rest", ["", "/images/{}"])
+def test_a_deletion_that_is_not_sure_to_be_one_is_refused(call, query, rest):
+    """`Erase=true` put into the trash whom a law may want erased; of two values the last counted."""
+    person = Person.objects.create(person_id="ana")
+    picture = FaceImage.objects.create(person=person, image="none.jpg")
+    refused = call("delete", f"{at('ana', rest.format(picture.pk))}?{query}")
+    assert (refused.status_code, refused.json()["error"]) == (400, "validation_error")
+    assert FaceImage.objects.get().person == person
+
+
+def test_who_is_kept_until_the_last_of_all_days_can_be_deleted_and_merged(call):
+    """There is no day after 9999-12-31: 500, and the person could only be erased."""
+    for person_id in ("ana", "bia", "caio"):
+        call("post", PERSONS, {"person_id": person_id, "keep_until": "9999-12-31"})
+    assert call("post", at("ana", "/merge"), {"person_id": "bia"}).json()["undo"]
+    gone = call("delete", at("caio")).json()
+    assert parse_datetime(gone["undo_until"]) < timezone.now() + timedelta(days=8)
+
+
 def test_picture_is_shown_moved_and_deleted(call, commits, weights):
     content = draw_picture(seed=1)
     picture = enroll("ana", content, draw_picture(seed=2)).outcomes[0].face_image
@@ -283,6 +318,34 @@ def test_picture_that_goes_while_it_is_moved_is_404(call, weights, monkeypatch):
 def test_pictures_are_not_added_to_somebody_unknown(call):
     response = call("post", at("typo", "/images"), {"images": [upload()]}, format="multipart")
     assert response.status_code == 404 and not Person.objects.exists()
+
+
+@pytest.mark.parametrize("call_of", ["images", "insert"])
+def test_somebody_who_is_deleted_meanwhile_is_not_made_anew(
+    api, clerk, weights, monkeypatch, call_of
+):
+    """They were, without name and consent, and by accounts that may not make persons."""
+    Person.objects.create(person_id="ana", name="Ana")
+    clerk.user_permissions.add(Permission.objects.get(codename="add_faceimage"))
+    store = services._store
+
+    def and_before_it_the_person_goes(*args):
+        enrolling.erase_person(Person.objects.get())
+        return store(*args)
+
+    monkeypatch.setattr(services, "_store", and_before_it_the_person_goes)
+    form = {"images": [upload()], "use_face_detection": "false"}
+    if call_of == "insert":
+        api.force_authenticate(clerk)
+        gone = api.post("/api/milvus/insert", form | {"person_id": "ana"})
+    else:
+        gone = api.post(at("ana", "/images"), form)
+    assert (gone.status_code, gone.json()["error"]) == (404, "person_not_found")
+    assert not Person.objects.exists() and not stored_files()
+
+
+def stored_files() -> list[str]:
+    return FaceImage._meta.get_field("image").storage.listdir("")[1]
 
 
 def test_a_size_that_there_is_not_is_told(call, boss, weights):
