@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ MOST_WAITING: Final = 100  # pictures
 NOBODY: Final = -1
 _STATE: Final = "faces.json"
 _PICTURE: Final = "picture"
+_TAKEN: Final = "taken-"  # before the name of the folder while its picture is enrolled
+TAKEN_SECONDS: Final = 600.0  # an enrolment that takes longer was cut off
 
 
 class TooManyWaiting(RecognitionError):
@@ -58,7 +61,7 @@ class WaitingPicture:
     """A picture as it was uploaded, and its faces, largest first; `key` is unique for owner and person.
 
     `likeliest` is the index of the face most similar to the person's enrolled pictures, None without
-    any, `NOBODY` if no face is similar to them.
+    any, `NOBODY` if no face is similar to them. `upload_key` keeps it from being stored twice.
     """
 
     key: str
@@ -66,6 +69,7 @@ class WaitingPicture:
     faces: tuple[WaitingFace, ...]
     folder: Path
     likeliest: int | None
+    upload_key: str | None
 
 
 def keep_waiting(outcomes: Iterable[Outcome], owner: int, person: Person) -> None:
@@ -88,6 +92,7 @@ def _keep(upload: Upload, error: FaceNotChosen, owner: int, person: Person) -> N
     faces = [{"uri": data_uri(crop.pixels), "record": crop.face_record()} for crop in error.crops]
     likeliest = _likeliest(error.crops, person)
     state = {"filename": upload.shown_path, "faces": faces, "likeliest": likeliest}
+    state["upload_key"] = f"waiting-{token_hex(8)}"
     home = Path(tempfile.mkdtemp(prefix="", dir=imports_folder()))
     try:
         (home / _PICTURE).write_bytes(content)
@@ -176,7 +181,8 @@ def _load(folder: Path) -> WaitingPicture | None:
         return None
     faces = tuple(WaitingFace(**face) for face in state["faces"])
     key, likeliest = folder.name.rpartition("-")[2], state.get("likeliest")
-    return WaitingPicture(key, state["filename"], faces, folder, likeliest)
+    upload_key = state.get("upload_key")
+    return WaitingPicture(key, state["filename"], faces, folder, likeliest, upload_key)
 
 
 def enroll_chosen(
@@ -185,7 +191,7 @@ def enroll_chosen(
     """Enrol each picture with its face of this index (from 0); return an outcome for each.
 
     Pictures that another request took meanwhile have no outcome. If the enrolment as a whole fails,
-    the error is raised and the pictures keep waiting.
+    the error is raised and the pictures keep waiting; so they do, after a while, if it is cut off.
     """
     taken = {picture: home for picture in chosen if (home := _take(picture))}
     try:
@@ -195,6 +201,7 @@ def enroll_chosen(
                     person.person_id,
                     picture.filename,
                     opened.enter_context((home / _PICTURE).open("rb")),
+                    key=picture.upload_key,
                     face=picture.faces[chosen[picture]].record,
                     is_known=True,
                 )
@@ -202,20 +209,34 @@ def enroll_chosen(
             ]
             outcomes = enroll_pictures(uploads, source=source)
     except BaseException:
-        for picture, home in taken.items():
-            home.rename(picture.folder)
+        for home in taken.values():
+            _give_back(home)
         raise
     for home in taken.values():
-        shutil.rmtree(home)
+        shutil.rmtree(home, ignore_errors=True)  # the person may be erased meanwhile
     return outcomes
 
 
 def _take(picture: WaitingPicture) -> Path | None:
     """Move the picture out of sight of a second click; return its folder, None if that was faster."""
     try:
-        return picture.folder.rename(imports_folder() / token_hex(16))
-    except FileNotFoundError:
+        return picture.folder.rename(imports_folder() / f"{_TAKEN}{picture.folder.name}")
+    except OSError:  # it is gone, or the same file was uploaded again while it is enrolled
         return None
+
+
+def _give_back(home: Path) -> None:
+    try:
+        home.rename(home.with_name(home.name.removeprefix(_TAKEN)))
+    except OSError:  # the same file waits there already
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def give_back_taken() -> None:
+    """Let pictures wait again whose enrolment was cut off, by a crash of the server."""
+    for home in imports_folder().glob(f"{_TAKEN}*"):
+        if home.stat().st_ctime < time.time() - TAKEN_SECONDS:
+            _give_back(home)
 
 
 def leave_out(pictures: Iterable[WaitingPicture]) -> None:
@@ -226,7 +247,8 @@ def leave_out(pictures: Iterable[WaitingPicture]) -> None:
 
 def forget_waiting_for(person_id: int) -> None:
     """Delete the pictures of all accounts that wait for the person with this primary key."""
-    for folder in _folders("*", person_id):
+    taken = imports_folder().glob(f"{_TAKEN}faces-*-{person_id}-*")
+    for folder in [*_folders("*", person_id), *taken]:
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -338,9 +338,8 @@ def _copy_to_milvus(ids: Iterable[int]) -> int:
             # Deleted meanwhile: Milvus may have applied the deletion before this upsert.
             for partition, rows in by_partition.items():
                 store.delete(partition, {row.id for row in rows} - there)
-        changed = (
-            sent.keys() - indexed
-        )  # also what was deleted, and restored before its vector went
+        # What was deleted may have been restored before its vector went: of it, too, SQL says what is so.
+        changed = sent.keys() - indexed
         return len(indexed) + (_copy_to_milvus(changed) if changed else 0)
 
 

@@ -250,6 +250,7 @@ class BacklogThread(threading.Thread):
         """
         steps = (
             enrolling.forget_old_imports,
+            enrolling.give_back_taken,
             forget_old_copies,
             self._compare_memory,
             self._compute,
@@ -350,9 +351,13 @@ class BacklogThread(threading.Thread):
         self._lacked = max(lacking(), 0)
 
     def _compare_memory(self) -> None:
-        """Check, every hour, that searches see what the vector database holds; it reloads itself."""
+        """Check, every hour, that searches see what the vector database holds; it reloads itself.
+
+        If not, it may lack what SQL has, and is compared with that, too.
+        """
         if time.monotonic() >= self._memory_due:
-            get_vector_store().compare_memory()
+            if not get_vector_store().compare_memory():
+                self._lacked = None
             self._memory_due = time.monotonic() + MEMORY_COMPARED
 
     def _compute(self) -> None:

@@ -40,7 +40,13 @@ from recognition.vector_store.errors import (
     folder_is_file,
     other_schema,
 )
-from recognition.vector_store.lite_rows import Stored, append_file, rewrite_files, stored_rows
+from recognition.vector_store.lite_rows import (
+    Stored,
+    append_file,
+    flush,
+    rewrite_files,
+    stored_rows,
+)
 from recognition.vector_store.resident import ROW_BYTES, ResidentVectors
 
 if TYPE_CHECKING:
@@ -277,7 +283,7 @@ class LiteVectorStore(VectorStore):
         return collection
 
     def _flush(self, collection: Collection) -> None:
-        collection.flush()
+        flush(collection)
         self._unflushed = 0
 
 

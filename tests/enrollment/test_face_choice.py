@@ -286,6 +286,36 @@ def test_what_could_not_be_enrolled_goes_on_waiting(local, ana, group, settings,
     assert list(choices(failed)) == [name] and not FaceImage.objects.exists()
 
 
+class Killed(BaseException):
+    """What ends a process ends the test's request."""
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before it is stored", "after it is stored"])
+def test_what_a_crash_cut_off_waits_again_and_is_enrolled_once(
+    local, ana, group, monkeypatch, after
+):
+    (name,) = choices(add(local, ana, group=group))
+    page, enroll = f"/people/{ana.pk}/faces", waiting.enroll_pictures
+
+    def killed(*uploads, **options):
+        if after:
+            enroll(*uploads, **options)
+        raise Killed
+
+    with monkeypatch.context() as at_the_crash:
+        at_the_crash.setattr(waiting, "enroll_pictures", killed)
+        at_the_crash.setattr(waiting, "_give_back", lambda home: None)
+        with pytest.raises(Killed):
+            local.post(page, {name: "0"})
+    waiting.give_back_taken()
+    assert not waiting.count_waiting(0, ana)  # it may still be at work
+    monkeypatch.setattr(waiting, "TAKEN_SECONDS", -1.0)
+    waiting.give_back_taken()
+    local.post(page, {name: "0"})
+    assert FaceImage.objects.count() == 1
+    assert not waiting.count_waiting(0, ana)
+
+
 def test_the_same_file_waits_once_and_not_too_many_wait(local, ana, group, pair, monkeypatch):
     add(local, ana, group=group)
     assert len(choices(add(local, ana, again=group))) == 1

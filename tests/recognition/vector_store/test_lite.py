@@ -109,6 +109,33 @@ def _no_space() -> None:
     raise OSError("No space left on device")
 
 
+@pytest.mark.parametrize("fails", ["write_data_file", "write_delta_file"])
+def test_rows_outlive_a_flush_that_failed(
+    folder_store: LiteVectorStore, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """On a full disk rows that were answered, and deletions, were gone after the next flush."""
+    folder_store.upsert("a", make_rows(9))
+    folder_store.flush()
+    folder_store.upsert("a", make_rows(2, first=20))
+    folder_store.delete("a", [1, 20])
+
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(f"milvus_lite.engine.flush.{fails}", full)
+        for _try in range(2):
+            with pytest.raises(VectorStoreUnavailable):
+                folder_store.flush()
+        folder_store.upsert("a", make_rows(1, first=30))
+    left = [*range(2, 10), 21, 30]
+    assert ids_in(folder_store, "a") == left
+    folder_store.flush()
+    assert ids_in(folder_store, "a") == left
+    folder_store.close()
+    assert ids_in(folder_store, "a") == left and folder_store.compare_memory()
+
+
 def test_exact_search_has_the_quick_index(folder_store: LiteVectorStore, tmp_path: Path) -> None:
     """Among 20,000 vectors Milvus Lite's FLAT took 31 ms and IVF_FLAT with one cell 10 ms; both are
     exact."""
