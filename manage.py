@@ -24,8 +24,9 @@ def main() -> None:
         if "--traceback" in sys.argv:
             raise
         sys.exit(
-            f"The SQL database does not answer as it should: {error}. If it is new or was updated, "
-            "run 'script/manage migrate'; where it is, DATABASE_URL says (docs/configuration.md)."
+            f"The SQL database does not answer as it should: {error}. Where it is, DATA_DIR and "
+            "DATABASE_URL say (docs/configuration.md): if that is not where your data is, set them right. "
+            "If it is new, run 'script/manage migrate'; if it was updated, 'script/manage upgrade'."
         )
 
 

@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from faceproject import configuration
 from faceproject.conf import ProjectSettings
 from faceproject.environment import Environment
-from faceproject.secret import private_folder
+from faceproject.secret import private_folder, stored_secret_key
 from recognition.conf import RecognitionSettings
 from recognition.setting import setting, settings_of
 from tests.test_server import manage
@@ -44,6 +44,16 @@ def test_new_data_folder_is_its_owners_only(tmp_path: Path) -> None:
     (cloned / "README.md").touch()
     assert private_folder(cloned).stat().st_mode & 0o777 == 0o700
     assert private_folder(tmp_path / "made").stat().st_mode & 0o777 == 0o700
+
+
+def test_data_folder_that_cannot_be_used_is_told_in_a_sentence(tmp_path: Path) -> None:
+    taken = tmp_path / "file"
+    taken.touch()
+    for folder in (taken, taken / "below"):
+        with pytest.raises(ImproperlyConfigured, match=rf"DATA_DIR is {folder}, .* cannot be used"):
+            private_folder(folder)
+    with pytest.raises(ImproperlyConfigured, match="DATA_DIR"):
+        stored_secret_key(taken / "secret_key")
 
 
 @pytest.mark.parametrize("holds", [(), ("README.md", "db.sqlite3")], ids=["empty", "in use"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from argparse import ArgumentTypeError
 from datetime import date
+from typing import Final
 
 from django.utils.translation import gettext as _
+
+MOST_DAYS: Final = 36_500
 
 
 def day(text: str) -> date:

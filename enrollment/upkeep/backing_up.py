@@ -22,7 +22,15 @@ from django.utils.translation import gettext
 
 from enrollment import journal
 from enrollment.exceptions import StorageUnavailable
-from enrollment.models import Consent, FaceEmbedding, FaceImage, TrashedPart, TrashItem, as_lines
+from enrollment.models import (
+    BackupRecord,
+    Consent,
+    FaceEmbedding,
+    FaceImage,
+    TrashedPart,
+    TrashItem,
+    as_lines,
+)
 from enrollment.upkeep.archive import ArchiveWriter
 from enrollment.upkeep.backup_contents import (
     DELETED,
@@ -55,8 +63,8 @@ def backup(path: Path, track: Track = untracked, *, keep_days: int | None = None
     A picture that is deleted during the backup is left out. Raise `StorageUnavailable` when the
     picture storage fails and `OSError` when the file cannot be written; then no file is left.
     """
-    with ArchiveWriter(path) as archive, _snapshot():
-        manifest = _manifest()
+    with ArchiveWriter(path) as archive, _snapshot() as made_at:
+        manifest = _manifest(made_at)
         archive.add(MANIFEST, _as_json(asdict(manifest)))
         report = BackupReport(manifest.rows)
         _add_weights(archive, manifest)
@@ -67,13 +75,16 @@ def backup(path: Path, track: Track = untracked, *, keep_days: int | None = None
             _add_rows(archive, model)
     facts = {"rows": sum(report.rows.values()), "pictures": report.pictures}
     journal.record(journal.Action.BACKED_UP, facts=facts)
-    record_backup(path, datetime.fromisoformat(manifest.created_at), manifest.rows, keep_days)
+    record_backup(path, made_at, manifest.rows, keep_days)
     return report
 
 
 @contextmanager
-def _snapshot() -> Iterator[None]:
-    """Open a second connection that sees the rows as they are at its first query."""
+def _snapshot() -> Iterator[datetime]:
+    """Open a second connection that goes on seeing the rows as they are now; yield the moment.
+
+    Whoever is erased from that moment on is in the backup, and on the list beside it.
+    """
     view = connections["default"].copy(SNAPSHOT)
     if view.vendor == "sqlite":
         # IMMEDIATE, the project's default, would block all other writers.
@@ -84,7 +95,9 @@ def _snapshot() -> Iterator[None]:
             if view.vendor == "postgresql":
                 with view.cursor() as cursor:
                     cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            yield
+            made_at = timezone.now()
+            _all(BackupRecord).exists()  # from its first query on the connection sees no change
+            yield made_at
     finally:
         view.close()
         del connections[SNAPSHOT]
@@ -94,7 +107,7 @@ def _all(model: type[models.Model]) -> models.QuerySet[Any]:
     return model._base_manager.using(SNAPSHOT).order_by("pk")
 
 
-def _manifest() -> Manifest:
+def _manifest(made_at: datetime) -> Manifest:
     loader = MigrationLoader(connections[SNAPSHOT])
     labels = {model._meta.app_label for model in backed_up_models()}
     migrations = {
@@ -105,7 +118,7 @@ def _manifest() -> Manifest:
     groups = computed.values("model", "fingerprint").annotate(count=models.Count("pk"))
     return Manifest(
         format=FORMAT,
-        created_at=timezone.now().isoformat(),
+        created_at=made_at.isoformat(),
         migrations=migrations,
         rows={model._meta.label_lower: _all(model).count() for model in backed_up_models()},
         vectors=list(groups.order_by("model", "fingerprint")),

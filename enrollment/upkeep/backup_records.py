@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from contextlib import closing
 from datetime import date, datetime, timedelta
 from enum import Enum
 from pathlib import Path
@@ -16,6 +18,8 @@ from django.utils.translation import gettext_lazy as _
 from enrollment.enrolling import list_beside, write_erased_lists
 from enrollment.exceptions import BackupNotFound
 from enrollment.models import BackupRecord
+from enrollment.upkeep.archive import ArchiveRefused, read_entries
+from enrollment.upkeep.backup_contents import MANIFEST
 
 
 class BackupState(Enum):
@@ -24,6 +28,7 @@ class BackupState(Enum):
     THERE = _("there")
     OVERDUE = _("overdue: to be deleted")
     ELSEWHERE = _("not at its place")
+    REPLACED = _("another backup has its name: note it when this one is deleted")
     DELETED = _("deleted")
 
 
@@ -52,9 +57,23 @@ def record_backup(
 def state_of(record: BackupRecord) -> BackupState:
     if record.deleted_at:
         return BackupState.DELETED
+    moment = _moment_of(record)
+    if moment and moment != record.made_at:
+        return BackupState.REPLACED
     if record.keep_until and record.keep_until < timezone.localdate():
         return BackupState.OVERDUE
     return BackupState.THERE if Path(record.file).is_file() else BackupState.ELSEWHERE
+
+
+def _moment_of(record: BackupRecord) -> datetime | None:
+    """Return when the backup was made that has this record's name now; None if there is none."""
+    try:
+        with closing(read_entries(Path(record.file))) as entries:
+            first = next(entries, None)
+            content = first.content if first and first.name == MANIFEST else b""
+        return datetime.fromisoformat(json.loads(content)["created_at"])
+    except (ArchiveRefused, ValueError, TypeError, KeyError):
+        return None
 
 
 def mark_deleted(numbers: Iterable[int]) -> int:
@@ -73,14 +92,14 @@ def mark_deleted(numbers: Iterable[int]) -> int:
 def delete_overdue() -> list[BackupRecord]:
     """Delete the files of backups whose last day is over; return those that are deleted now.
 
-    A file that is not at its place stays on record: it may have been moved. Raise `OSError` when a
-    file cannot be deleted.
+    A file that is not at its place, or whose name another backup has by now, stays on record: it may
+    have been moved. Raise `OSError` when a file cannot be deleted.
     """
     over = BackupRecord.objects.on_hand().filter(keep_until__lt=timezone.localdate())
     done = []
     for record in over:
         path = Path(record.file)
-        if path.is_file():
+        if _moment_of(record) == record.made_at:
             path.unlink()
             list_beside(path).unlink(missing_ok=True)
             mark_deleted([record.pk])

@@ -38,6 +38,7 @@ def compare_files(
     """
     storage = FaceImage._meta.get_field("image").storage
     unnamed = set(track(_stored_files(storage, PICTURES_FOLDER), _("Listing files"), None))
+    stored = len(unnamed)
     missing = []
     pictures = FaceImage.objects.order_by("pk").values_list("pk", "image")
     for pk, name in pictures.iterator():
@@ -53,9 +54,18 @@ def compare_files(
     if mend:
         # The row of a file older than this cannot be about to be written.
         settled = started_at - (timedelta(0) if alone else UPLOAD_TAKES_AT_MOST)
+        belong_together = len(unnamed) < stored
         _note_missing(result, missing)
         for names in batches(sorted(unnamed), NAMES_A_QUERY):  # deleted or restored meanwhile
             unnamed -= index.files_in_use(names)
+        if unnamed and not belong_together:
+            reason = _(
+                "The picture file is named by no row, and so are all others: SQL and the pictures are of "
+                "two installations. Check DATABASE_URL, DATA_DIR and S3_BUCKET; if they are right, delete "
+                "the files by hand."
+            )
+            result.unmended[reason] += len(unnamed)
+            return
         _delete_leftovers(result, storage, unnamed, settled)
 
 

@@ -151,7 +151,7 @@ def _read_manifest(path: Path) -> Manifest:
 def _newer() -> str:
     return gettext(
         "The backup was made by a newer version of this program. Update this installation "
-        "('git pull', then 'script/manage migrate'), then restore it."
+        "('git pull', then 'script/manage upgrade'), then restore it."
     )
 
 
@@ -190,7 +190,7 @@ def _prepare_tables() -> None:
     executor = MigrationExecutor(connection)
     if executor.migration_plan(executor.loader.graph.leaf_nodes()):
         raise ArchiveRefused(
-            gettext("The SQL database is not up to date. Run 'script/manage migrate', then again.")
+            gettext("The SQL database is not up to date. Run 'script/manage upgrade', then again.")
         )
 
 

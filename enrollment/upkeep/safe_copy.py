@@ -27,6 +27,7 @@ from recognition.exceptions import RecognitionError
 from recognition.vector_store import get_vector_store, reset_vector_store
 
 KEPT_SECONDS: Final = 7 * 24 * 3600  # it holds biometric data
+MAKING_TAKES: Final = 24 * 3600  # seconds, at most
 _DATABASE: Final = "db.sqlite3"
 _VECTORS: Final = "vectors"
 _PARTITIONS: Final = "partitions.json"  # those of a Milvus server, which is not copied
@@ -107,7 +108,13 @@ def put_back(name: str = "unfinished") -> None:
 
 
 def forget_old_copies() -> None:
-    """Delete the copy of the last upgrade when it is a week old, or somebody was erased since."""
+    """Delete the copy of the last upgrade when it is a week old, or somebody was erased since.
+
+    Also one that was not completed, a day after that: no upgrade makes it beside a server.
+    """
+    making = _place("making")
+    if making.exists() and making.stat().st_mtime < time.time() - MAKING_TAKES:
+        shutil.rmtree(making)
     previous = _place("previous")
     if not previous.exists():
         return

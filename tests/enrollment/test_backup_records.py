@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from enrollment import enrolling
 from enrollment.models import BackupRecord, ErasedId, FaceImage, Person, TrashItem
-from enrollment.upkeep import BackupState, backups_holding, state_of
+from enrollment.upkeep import BackupState, backing_up, backups_holding, state_of
 from tests.enrollment.gallery import enroll, stored
 from tests.enrollment.test_backup import empty, run
 from tests.pictures import draw_picture
@@ -81,6 +81,49 @@ def test_overdue_backups_are_deleted_with_their_lists(file, settings):
     settings.BACKUP_KEEP_DAYS = 0
     run("backup", file)
     assert BackupRecord.objects.last().keep_until is None
+
+
+def test_a_later_backup_of_the_same_name_is_not_deleted_for_the_earlier(file):
+    """As a job does that moves each day's backup away, or deletes it, and makes the next."""
+    file.rename(file.with_name("moved.tar"))
+    run("backup", file, "--keep-days", 30)
+    early = BackupRecord.objects.order_by("pk")[0]
+    early.keep_until = timezone.localdate() - timedelta(days=1)
+    early.save()
+    assert state_of(early) is BackupState.REPLACED
+    assert "0 backups were deleted." in run("backups", "--delete-overdue")
+    assert file.exists()
+    assert "another backup has its name" in run("backups")
+    run("backups", "--deleted", early.pk)
+    assert [state_of(each).name for each in BackupRecord.objects.order_by("pk")] == [
+        "DELETED",
+        "THERE",
+    ]
+
+
+def test_what_is_no_backup_is_not_deleted_for_one(file):
+    BackupRecord.objects.update(keep_until=timezone.localdate() - timedelta(days=1))
+    file.write_text("notes of somebody")
+    assert "0 backups were deleted." in run("backups", "--delete-overdue")
+    assert file.exists()
+
+
+def test_who_is_erased_as_the_backup_begins_is_on_the_list_beside_it(tmp_path, monkeypatch):
+    """The rows are those of the first query: whoever is erased from then on is in the backup."""
+    enroll("bia", draw_picture((112, 112), seed=3))
+    loader = backing_up.MigrationLoader
+
+    def erased_meanwhile(connection):
+        made = loader(connection)
+        erase("bia")
+        return made
+
+    monkeypatch.setattr(backing_up, "MigrationLoader", erased_meanwhile)
+    path = tmp_path / "faces.tar"
+    run("backup", path)
+    record = BackupRecord.objects.get()
+    assert record.persons == 1
+    assert len(json.loads(enrolling.list_beside(path).read_text())) == 2  # she and her picture
 
 
 def test_who_was_erased_after_the_backup_is_erased_again(file):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import html
 import io
 import json
@@ -216,6 +217,24 @@ def test_erasure_gives_a_receipt_that_verifies(ana, boss, tmp_path, settings, er
     assert "is right" in run("receipt", "--verify", tmp_path / "receipt.json", "--key", key)
     with pytest.raises(CommandError, match="not of this key"):
         run("receipt", "--verify", tmp_path / "receipt.json")
+
+
+def test_a_receipt_that_the_disk_does_not_take_is_printed(ana, tmp_path, monkeypatch):
+    def full(*_given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("enrollment.management.receipts.save_receipt", full)
+    output = run("erase_person", ana.person_id, "--receipts", tmp_path)
+    told, brace, data = output.partition("{")
+    assert "No space left on device" in told
+    assert json.loads(brace + data)["receipt"]["person_id"] == CPF
+
+
+def test_nobody_is_erased_where_receipts_cannot_be_written(ana, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *given, **named: False)
+    with pytest.raises(CommandError, match="cannot be written"):
+        run("erase_person", ana.person_id, "--receipts", tmp_path)
+    assert Person.objects.exists()
 
 
 def test_altered_receipts_are_found(ana, tmp_path):

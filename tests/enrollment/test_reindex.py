@@ -349,6 +349,18 @@ def test_many_files_without_rows_are_left_alone(gallery):
     assert len(files()) == 104
 
 
+def test_pictures_of_another_installation_are_left_alone(gallery):
+    """As with an empty or another database: few files, and no row names any."""
+    for name in files():
+        default_storage.save(f"pictures/of/another/{Path(name).name}", ContentFile(b"x"))
+        default_storage.delete(name)
+    for name in files():
+        os.utime(default_storage.path(name), (1e9, 1e9))
+    with pytest.raises(CommandError, match="3 × The picture file is named .* two installations"):
+        reindex()
+    assert len(files()) == 3
+
+
 def test_young_files_are_left_to_their_upload(gallery, monkeypatch):
     monkeypatch.setattr(type(get_vector_store()), "is_embedded", False)
     default_storage.save("pictures/young.jpg", ContentFile(b"x"))

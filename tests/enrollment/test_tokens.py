@@ -192,3 +192,6 @@ def test_a_token_is_made_on_the_command_line(boss, call):
     assert token.name == "gate" and token.expires_at > timezone.now() + timedelta(days=364)
     with pytest.raises(CommandError, match="nobody"):
         call_command("create_token", "nobody", name="gate")
+    for days in (-1, 10**9):  # the last would end after the year 9999
+        with pytest.raises(CommandError, match="0 to 36500 were expected"):
+            call_command("create_token", "boss", name="gate", days=days)

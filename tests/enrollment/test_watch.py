@@ -115,3 +115,6 @@ def test_files_of_who_was_erased_meanwhile_are_moved_away_without_a_name(folder,
 def test_a_folder_that_is_none_is_named(tmp_path):
     with pytest.raises(CommandError, match="is not a folder"):
         call_command("watch", tmp_path / "none")
+    for seconds in ("-1", "0", "nan", "inf"):
+        with pytest.raises(CommandError, match="more than 0 and at most"):
+            call_command("watch", tmp_path, f"--interval={seconds}")

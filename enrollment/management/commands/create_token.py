@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from enrollment.management.days import MOST_DAYS
 from enrollment.models import AccessToken
 
 
@@ -32,8 +33,9 @@ class Command(BaseCommand):
             message = _("There is no account '%(name)s'. Make it in the admin under Users.")
             raise CommandError(message % {"name": options["account"]})
         days = options["days"]
-        if days < 0:
-            raise CommandError(_("--days is %(days)d; 0 or more were expected.") % {"days": days})
+        if not 0 <= days <= MOST_DAYS:
+            message = _("--days is %(days)d; 0 to %(most)d were expected.")
+            raise CommandError(message % {"days": days, "most": MOST_DAYS})
         end = timezone.now() + timedelta(days=days) if days else None
         name, scope = options["name"], options["scope"]
         _token, secret = AccessToken.issue(user=user, name=name, scope=scope, expires_at=end)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.utils.translation import gettext as _
 
-from enrollment.upkeep import Ground, erase_by_id, receipt_json, save_receipt
+from enrollment.management.receipts import add_receipts_argument, check_folder, hand_out
+from enrollment.upkeep import Ground, erase_by_id
 from recognition.exceptions import RecognitionError
 
 
@@ -25,26 +24,12 @@ class Command(BaseCommand):
         parser.add_argument(
             "--ground", choices=[ground.value for ground in Ground], default=Ground.REQUEST.value
         )
-        parser.add_argument(
-            "--receipts",
-            type=Path,
-            metavar="FOLDER",
-            help="Where the receipt is written as a page and as JSON; it is printed otherwise.",
-        )
+        add_receipts_argument(parser)
 
     def handle(self, **options: Any) -> None:
-        folder: Path | None = options["receipts"]
-        if folder and not folder.is_dir():
-            message = _(
-                "There is no folder %(folder)s. Make it first: whoever is erased is erased."
-            )
-            raise CommandError(message % {"folder": folder})
+        check_folder(options["receipts"])
         try:
             signed = erase_by_id(options["person_id"], Ground(options["ground"]))
         except RecognitionError as error:
             raise CommandError(error.message) from error
-        if folder is None:
-            self.stdout.write(receipt_json(signed), ending="")
-            return
-        for path in save_receipt(signed, folder):
-            self.stdout.write(str(path))
+        hand_out(self, [signed], options["receipts"])

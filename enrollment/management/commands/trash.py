@@ -13,8 +13,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from enrollment import enrolling
+from enrollment.management.receipts import add_receipts_argument, check_folder, hand_out
 from enrollment.models import TrashItem
-from enrollment.upkeep import erase_item_with_receipts, receipt_json, save_receipt
+from enrollment.upkeep import erase_item_with_receipts
 from recognition.exceptions import RecognitionError
 
 
@@ -30,12 +31,7 @@ class Command(BaseCommand):
         undo.add_argument("--person-id", help="Another id, when somebody else has the old one.")
         erase = acts.add_parser("erase", help="Erase for good what an item holds.")
         erase.add_argument("item", type=int, help="Its number in the list.")
-        erase.add_argument(
-            "--receipts",
-            type=Path,
-            metavar="FOLDER",
-            help="Where receipts of persons are written as a page and as JSON; they are printed otherwise.",
-        )
+        add_receipts_argument(erase)
 
     def handle(self, **options: Any) -> None:
         if options["act"] == "list":
@@ -59,17 +55,8 @@ class Command(BaseCommand):
         self.stdout.write(text % {"count": count})
 
     def _erase(self, item: int, folder: Path | None) -> None:
-        if folder and not folder.is_dir():
-            message = _(
-                "There is no folder %(folder)s. Make it first: whoever is erased is erased."
-            )
-            raise CommandError(message % {"folder": folder})
-        for signed in erase_item_with_receipts(item):
-            if folder is None:
-                self.stdout.write(receipt_json(signed), ending="")
-                continue
-            for path in save_receipt(signed, folder):
-                self.stdout.write(str(path))
+        check_folder(folder)
+        hand_out(self, erase_item_with_receipts(item), folder)
         self.stdout.write(_("Erased for good."))
 
     def _list(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, close_old_connections
@@ -17,6 +17,8 @@ from enrollment.management.days import day as read_day
 from enrollment.models import ImportJob
 from enrollment.upkeep import SETTLED_SECONDS, WatchedFolder, counts_of
 from recognition.exceptions import RecognitionError
+
+MOST_SECONDS: Final = 24 * 3600
 
 
 class Command(BaseCommand):
@@ -58,6 +60,11 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         folder = options["folder"]
+        if not 0 < options["interval"] <= MOST_SECONDS:
+            message = _(
+                "--interval is %(given)g; more than 0 and at most %(most)d seconds were expected."
+            )
+            raise CommandError(message % {"given": options["interval"], "most": MOST_SECONDS})
         if not folder.is_dir():
             raise CommandError(_("%(folder)s is not a folder.") % {"folder": folder})
         watched = WatchedFolder(
