@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from django.contrib.sessions.models import Session
 
 from enrollment.enrolling import create_person, delete_person
 from enrollment.enrolling.looking import Upload
@@ -246,6 +247,47 @@ def test_a_person_is_made_together_with_pictures(open_page, weights, photo, scri
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator("h1")).to_have_text("bia", timeout=TIMEOUT_MS)
     expect(page.locator(".picture-card")).to_have_count(1)
+
+
+def log_in(page: playwright.Page) -> None:
+    page.locator("#id_username").fill("admin")
+    page.locator("#id_password").fill("password")
+    page.keyboard.press("Enter")
+
+
+def log_in_again(page: playwright.Page) -> None:
+    """Follow the link of the page that says that the session has ended, which opens another tab."""
+    with page.expect_popup() as opened:
+        page.locator(".problem:visible a").click()
+    log_in(opened.value)
+    expect(opened.value.locator("#search-form")).to_be_visible(timeout=TIMEOUT_MS)
+
+
+def test_what_was_typed_and_chosen_outlives_the_session_and_is_sent_once(
+    open_page, admin_user, weights, photo: Path
+) -> None:
+    page = open_page("/login?next=/people/new")
+    page.clock.install()
+    log_in(page)
+    page.locator("#id_person_id").fill("ana")
+    Session.objects.all().delete()
+    page.clock.fast_forward("11:00")
+    save = page.locator("#enroll-button")
+    save.click()
+    log_in_again(page)
+    save.dblclick()
+    page.wait_for_url("**/people/*/")
+    expect(page.locator(".problem:visible")).to_have_count(0)
+    assert Person.objects.get().person_id == "ana"
+
+    page.goto("/")
+    page.get_by_label("Pictures", exact=True).set_input_files(photo)
+    Session.objects.all().delete()
+    page.locator("#search-button").click()
+    log_in_again(page)
+    page.locator("#search-button").click()
+    expect(page.locator("#results article")).to_have_count(1, timeout=TIMEOUT_MS)
+    expect(page.locator("#results .problem")).to_have_count(0)
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])

@@ -123,7 +123,7 @@ def details(request: HttpRequest, pk: int) -> HttpResponse:
     shown = get_shown(pk)
     form = DetailsForm(request.POST or None, instance=get_object_or_404(Person, pk=pk))
     if request.method == "POST" and form.is_valid():
-        enrolling.change_person(shown, **form.cleaned_data)
+        enrolling.change_person(shown, **form.changes())
         messages.success(request, gettext("Saved."))
         return redirect("person", pk)
     return show(request, "details", {"person": shown, "form": form})

@@ -44,6 +44,9 @@ class GalleryForm(forms.Form):
 
 
 class DetailsForm(forms.ModelForm):
+    """The details of a person, and in hidden fields what the page showed: `changes` keeps what
+    somebody else changed since, and the user of the form did not."""
+
     class Meta:
         model = Person
         fields = CHANGEABLE
@@ -51,6 +54,15 @@ class DetailsForm(forms.ModelForm):
             "notes": forms.Textarea(attrs={"rows": 4}),
             "keep_until": forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
         }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            field.show_hidden_initial = self.instance.pk is not None
+
+    def changes(self) -> dict[str, Any]:
+        """Return the values that differ from those that the page showed."""
+        return {name: self.cleaned_data[name] for name in self.changed_data}
 
 
 class AddPicturesForm(forms.Form):

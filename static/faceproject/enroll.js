@@ -1,6 +1,7 @@
 // What enrolling does better with a script: pictures are dropped, pasted, taken with the camera, and sent
 // a few at a time, so that many large ones pass the limit of a request and one sees how far it is.
 
+import { LoggedOut, saysLoggedOut, send } from "./forms.js";
 import { makePicker } from "./picker.js";
 import { setBusy, showProgress } from "./progress.js";
 
@@ -14,7 +15,7 @@ const picker = makePicker(form, () => {
 });
 
 function complain(text) {
-  trouble.textContent = text;
+  trouble.replaceChildren(text);
   trouble.hidden = false;
 }
 
@@ -34,12 +35,11 @@ function batches(files) {
   return found;
 }
 
-async function send(files) {
+async function isTaken(files) {
   const data = new FormData(form);
   data.delete("pictures");
   for (const file of files) data.append("pictures", file, file.name);
-  const response = await fetch(form.action, { method: "POST", body: data, headers: { "X-Fragment": "1" } });
-  return response.status === 204;
+  return (await send(form.action, data)).status === 204;
 }
 
 function setEnrolling(busy) {
@@ -54,15 +54,15 @@ async function enroll(files) {
   try {
     for (const batch of batches(files)) {
       showProgress(form.dataset.progress, { done, total: files.length });
-      if (!(await send(batch))) {
+      if (!(await isTaken(batch))) {
         complain(form.dataset.failed);
         break;
       }
       done += batch.length;
       picker.clear(batch);
     }
-  } catch {
-    complain(form.dataset.noAnswer);
+  } catch (error) {
+    complain(error instanceof LoggedOut ? saysLoggedOut() : form.dataset.noAnswer);
   }
   if (done === files.length) location.assign(form.dataset.page);
   else setEnrolling(false);

@@ -8,6 +8,7 @@ async function look() {
   if (!shown?.hasAttribute("data-working")) return;
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    if (answer.status >= 500) throw new Error(answer.statusText);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const next = page.getElementById("import-progress");
     if (!next?.hasAttribute("data-working")) {

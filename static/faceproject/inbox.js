@@ -3,6 +3,7 @@
 // The card in front changes only by what whoever looks at it does: no key may settle a card that nobody saw.
 // Every sentence comes translated from the templates.
 
+import { LoggedOut, saysLoggedOut, send } from "./forms.js";
 import { makePersonField } from "./person-field.js";
 
 const inbox = document.querySelector("#inbox");
@@ -42,7 +43,7 @@ function show() {
 function notice(text) {
   const made = document.createElement("p");
   made.className = "notice problem";
-  made.textContent = text;
+  made.append(text);
   return made;
 }
 
@@ -53,15 +54,12 @@ async function ask(address, data) {
   for (const key of had()) data.append("have", key);
   let response;
   try {
-    response = await fetch(address, { method: "POST", body: data, headers: { "X-Fragment": "1" } });
-  } catch {
-    complain(inbox.dataset.noAnswer);
+    response = await send(address, data);
+  } catch (error) {
+    complain(error instanceof LoggedOut ? saysLoggedOut() : inbox.dataset.noAnswer);
     return null;
   }
-  if (response.redirected) {
-    unsent.clear();
-    location.reload(); // the session has ended
-  } else if (response.headers.has("X-Fragment")) {
+  if (response.headers.has("X-Fragment")) {
     const part = document.createElement("div");
     part.innerHTML = await response.text();
     return part.firstElementChild;

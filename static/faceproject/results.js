@@ -1,6 +1,8 @@
 // What the search and the comparison share: sending a form for its results part, and showing it.
 // Every sentence comes translated from the template.
 
+import { LoggedOut, saysLoggedOut, send } from "./forms.js";
+
 export const results = document.querySelector("#results");
 const status = document.querySelector("#status");
 
@@ -19,8 +21,8 @@ export function problem(form, message) {
   const text = document.createElement("p");
   notice.className = "notice problem";
   title.textContent = form.dataset.failedTitle;
-  text.textContent = message;
-  notice.dataset.announce = `${title.textContent}. ${message}`;
+  text.append(message);
+  notice.dataset.announce = `${title.textContent}. ${text.textContent}`;
   notice.append(title, text);
   return notice;
 }
@@ -30,15 +32,8 @@ export async function ask(form, data, signal) {
   const part = document.createElement("div");
   part.className = "results-part";
   try {
-    const response = await fetch(form.action, {
-      method: "POST",
-      body: data,
-      headers: { "X-Fragment": "1" },
-      signal,
-    });
-    if (response.redirected) {
-      location.reload(); // the session has ended: what came is the login page
-    } else if (response.headers.has("X-Fragment")) {
+    const response = await send(form.action, data, signal);
+    if (response.headers.has("X-Fragment")) {
       part.innerHTML = await response.text();
       part.querySelector("#results-title")?.remove();
     } else {
@@ -46,7 +41,7 @@ export async function ask(form, data, signal) {
     }
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    part.append(problem(form, form.dataset.noAnswer));
+    part.append(problem(form, error instanceof LoggedOut ? saysLoggedOut() : form.dataset.noAnswer));
   }
   return part;
 }

@@ -182,6 +182,34 @@ def test_details_are_changed_and_follow_to_milvus(local, ana, commits):
     assert {row.person_id for row in stored()} == {"ana lima"}
 
 
+def test_what_somebody_else_changed_meanwhile_stays(local, ana):
+    """Two edited the same person: whoever saved last used to put all of the other's values back."""
+    ana.name = "Ana"
+    ana.save()
+    shown = local.get(page(ana, "person-details"))
+    fields = Markup(shown).find("input", type="hidden")
+    form = {each["name"]: each.get("value", "") for each in fields}
+    assert form["initial-name"] == "Ana"
+    Person.objects.update(name="Ana Lima")
+    form |= {"person_id": ana.person_id, "name": "Ana", "notes": "gate\r\neast"}
+    assert "Saved." in texts(local.post(page(ana, "person-details"), form, follow=True))
+    ana.refresh_from_db()
+    assert (ana.name, ana.notes) == ("Ana Lima", "gate\r\neast")
+    form |= {"initial-name": "Ana Lima", "initial-notes": "gate\neast", "name": ""}
+    local.post(page(ana, "person-details"), form)
+    ana.refresh_from_db()
+    assert (ana.name, ana.notes) == ("", "gate\r\neast")
+
+
+def test_what_describes_a_field_is_there_once(local, ana):
+    refused = local.post(page(ana, "person-details"), {"person_id": ""})
+    for shown in (refused, local.get("/people/import"), local.post("/people/import", {"x": "1"})):
+        elements = [attributes for _tag, attributes in Markup(shown).elements]
+        there = [each["id"] for each in elements if each.get("id")]
+        named = {name for each in elements for name in (each.get("aria-describedby") or "").split()}
+        assert named and named <= set(there) and len(there) == len(set(there))
+
+
 def test_cover_stands_for_the_person(local, ana):
     second = ids(ana)[1]
     local.post(page(ana, "person-cover"), {"picture": second})

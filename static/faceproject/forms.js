@@ -1,0 +1,79 @@
+// What every form does better with a script: it is sent once, however often its button is pressed, and what was
+// typed or chosen outlives the session: whoever was logged out logs in in another tab, and sends it then.
+
+const AGAIN_MS = 10_000; // a form whose answer does not come may be sent again
+const OLD_MS = 10 * 60_000; // a page of this age may be of a session that has ended
+const TYPED = "textarea, input:is([type=text], [type=date], [type=file])";
+
+const ended = document.querySelector("#session-ended"); // not in pages of those who have no account
+let sent = new WeakMap(); // forms, and when
+let asked = performance.now(); // when the session was known to go on
+
+export class LoggedOut extends Error {}
+
+// What to tell whoever is logged out, with the way to log in.
+export const saysLoggedOut = () => ended.content.cloneNode(true);
+
+// Give all forms of the page the token that holds now: each login makes a new one. Throws `LoggedOut`.
+async function renew() {
+  const response = await fetch(document.querySelector(".brand").href, { headers: { Accept: "text/html" } });
+  if (response.redirected && ended) throw new LoggedOut();
+  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  const token = page.querySelector("[name=csrfmiddlewaretoken]")?.value;
+  for (const field of document.querySelectorAll("[name=csrfmiddlewaretoken]")) field.value = token ?? field.value;
+  asked = performance.now();
+  return token;
+}
+
+// Post the form's data; `LoggedOut` is thrown when the session has ended.
+export async function send(address, data, signal) {
+  const options = { method: "POST", body: data, headers: { "X-Fragment": "1" }, signal };
+  let response;
+  try {
+    response = await fetch(address, options);
+  } catch (error) {
+    // What comes without an account is refused before all of a large picture is there.
+    if (error.name !== "AbortError") await renew();
+    throw error;
+  }
+  if (response.redirected && ended) throw new LoggedOut();
+  if (response.status !== 403 || response.headers.has("X-Fragment")) return response;
+  data.set("csrfmiddlewaretoken", (await renew()) ?? "");
+  return fetch(address, options);
+}
+
+async function sendIfLoggedIn(form, submitter) {
+  form.querySelector(":scope > .logged-out")?.remove();
+  try {
+    await renew();
+  } catch (error) {
+    if (error instanceof LoggedOut) {
+      const notice = document.createElement("p");
+      notice.className = "notice problem logged-out";
+      notice.setAttribute("role", "alert");
+      notice.append(saysLoggedOut());
+      form.prepend(notice);
+      notice.scrollIntoView({ block: "nearest" });
+      return;
+    }
+    asked = performance.now(); // the browser says what is wrong
+  }
+  form.requestSubmit(submitter);
+}
+
+// After the listeners of the page's own scripts, which send some forms themselves.
+addEventListener("submit", (event) => {
+  const { target: form, submitter } = event;
+  if (event.defaultPrevented || form.method !== "post") return;
+  const now = performance.now();
+  if (now - (sent.get(form) ?? -Infinity) < AGAIN_MS) event.preventDefault();
+  else if (ended && now - asked > OLD_MS && form.querySelector(TYPED)) {
+    event.preventDefault();
+    sendIfLoggedIn(form, submitter);
+  } else sent.set(form, now);
+});
+
+// Coming back by the browser's arrow, one finds the form as it can be used.
+addEventListener("pageshow", () => {
+  sent = new WeakMap();
+});
