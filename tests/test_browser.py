@@ -264,8 +264,9 @@ def log_in_again(page: playwright.Page) -> None:
 
 
 def test_what_was_typed_and_chosen_outlives_the_session_and_is_sent_once(
-    open_page, admin_user, weights, photo: Path
+    open_page, admin_user, settings, weights, photo: Path
 ) -> None:
+    settings.API_AUTH_REQUIRED = True
     page = open_page("/login?next=/people/new")
     page.clock.install()
     log_in(page)
