@@ -106,7 +106,8 @@ class LoginHandler(AxesDatabaseHandler):
 class SessionRenewalMiddleware:
     """Extend a session to `SESSION_COOKIE_AGE` from the last request.
 
-    It is written at most every few minutes.
+    It is written at most every few minutes, and not by pictures: a page asks for many, beside acts
+    whose notes in the session they would put back to what these were.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -115,7 +116,8 @@ class SessionRenewalMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
         session = request.session
-        if session.accessed and SESSION_KEY in session:
+        is_picture = response.headers.get("Content-Type", "").startswith("image/")
+        if session.accessed and SESSION_KEY in session and not is_picture:
             now = int(time.time())
             if now - session.get(SEEN, 0) >= RENEWED_EVERY:
                 session[SEEN] = now

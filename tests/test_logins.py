@@ -8,15 +8,24 @@ from types import SimpleNamespace
 
 import pytest
 from axes.models import AccessAttempt
+from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.core.management import CommandError
 from django.db import connection
+from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from faceproject.logins import LONGEST_WAIT, client_address, wait_after
+from faceproject.logins import (
+    LONGEST_WAIT,
+    SEEN,
+    SessionRenewalMiddleware,
+    client_address,
+    wait_after,
+)
 from faceproject.management.commands.serve import Command
 
 pytestmark = pytest.mark.django_db
@@ -160,6 +169,15 @@ def test_a_session_is_not_written_at_every_request(browser):
     with CaptureQueriesContext(connection) as queries:
         browser.get("/password")
     assert not [query for query in queries if not query["sql"].startswith("SELECT")]
+
+
+def test_a_picture_does_not_write_the_session_that_an_act_beside_it_changes(rf):
+    request = rf.get("/pictures/1")
+    request.session = SessionStore()
+    request.session[SESSION_KEY] = "1"
+    for kind, is_written in (("image/jpeg", False), ("text/html", True)):
+        SessionRenewalMiddleware(lambda _: HttpResponse(content_type=kind))(request)  # noqa: B023
+        assert (SEEN in request.session) == is_written
 
 
 def test_the_first_accounts_password_is_no_short_one_either(monkeypatch):

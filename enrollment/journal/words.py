@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from django.utils.formats import number_format
+from django.utils.dateparse import parse_date
+from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
@@ -165,22 +166,24 @@ def _changes(line: JournalEntry, subjects: list[JournalSubject]) -> str:
     before, after = personal.get("before", {}), personal.get("after", {})
     if "persons" in line.facts:  # who had something else before each
         text = gettext("%(field)s → “%(after)s”")
-        told = [(_FIELDS.get(name, name), _short(value)) for name, value in after.items()]
+        told = [(_FIELDS.get(name, name), _short(name, value)) for name, value in after.items()]
         return "; ".join(text % {"field": field, "after": value} for field, value in told) or "…"
     texts = [
         gettext("%(field)s “%(before)s” → “%(after)s”")
         % {
             "field": _FIELDS.get(name, name),
-            "before": _short(before.get(name)),
-            "after": _short(value),
+            "before": _short(name, before.get(name)),
+            "after": _short(name, value),
         }
         for name, value in after.items()
     ]
     return "; ".join(texts) or "…"
 
 
-def _short(value: Any) -> str:
+def _short(name: str, value: Any) -> str:
     text = "" if value is None else str(value)
+    if name == "keep_until" and (day := parse_date(text)):
+        return date_format(day)
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 

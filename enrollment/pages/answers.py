@@ -74,6 +74,8 @@ def answers(request: HttpRequest, numbers: str) -> HttpResponse:
         hits = [[hit.hit for hit in (*face.hits, *face.aside)] for face in each.faces]
         note_shown_again(request, each.answer, hits)
     context = {"results": shown, "problems": [*problems.values()], "numbers": numbers}
+    # What an act on a face lacked stands beside the face, to which the browser scrolls.
+    context["beside"] = [face.key for each in shown for face in each.faces]
     response = show_page(request, "search", SearchForm(), context)
     patch_cache_control(response, private=True, no_store=True)
     return response
@@ -149,7 +151,7 @@ def act(request: HttpRequest, number: str, place: int) -> HttpResponse:
             raise ValidationError(gettext("Say what to do: press one of the buttons of the face."))
         response = do(request, inbox.probe_of(number, place))
     except (RecognitionError, ValidationError) as error:
-        messages.error(request, error_text(error))
+        messages.error(request, error_text(error), extra_tags=f"{number}-{place}")
     else:
         if response:
             return response

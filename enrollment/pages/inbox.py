@@ -242,12 +242,15 @@ def _whole(request: HttpRequest) -> HttpResponse:
     number = _number(request.GET.get("page")) if is_list else 1
     context = _shared(request)
     limit = LISTED if is_list else AHEAD
-    wanted = {
+    wanted: dict[str, Any] = {
         "leave_out": () if is_list else context["skipped"],
         "persons": searchable_by(request),
     }
     # One more than is shown tells whether there is a next page.
-    found = inbox.cards(context["filters"], limit=limit + 1, offset=(number - 1) * LISTED, **wanted)
+    wanted |= {"limit": limit + 1}
+    found = inbox.cards(context["filters"], offset=(number - 1) * LISTED, **wanted)
+    if not found and number > 1:  # the last of this page were settled
+        number, found = 1, inbox.cards(context["filters"], **wanted)
     context |= {
         "is_list": is_list,
         "ticked": request.GET.get("tick") == "all",

@@ -13,6 +13,7 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils.cache import patch_cache_control
+from django.utils.dateparse import parse_date
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
@@ -193,6 +194,7 @@ def _described(request: HttpRequest, job: ImportJob) -> dict[str, Any]:
         if job.is_confirmed
         else gettext("Preview of the import"),
         "job": job,
+        "keep_until": parse_date(job.details.get("keep_until") or ""),
         "counts": counts,
         "total": total,
         "handled": total - counts["left"],

@@ -213,7 +213,9 @@ def test_each_act_needs_its_permission(gallery, permissions, allowed: set[str]) 
 def test_faces_of_others_and_persons_not_found_are_refused(boss, gallery, commits) -> None:
     number = number_of(search(boss, ANA, top_k=1))
     page = act(boss, number, "confirm", person=gallery["Bia"].pk)
-    assert "not in the answer any more" in page.text
+    # Beside the face, to which the browser scrolls, and not above the form as well.
+    assert page.text.count("not in the answer any more") == 1
+    assert page.text.index("not in the answer any more") > page.text.index(f'id="face-{number}-1"')
     assert "has no face 7" in act(boss, number, "confirm", 7, person=gallery["Ana"].pk).text
     assert "Say what to do" in act(boss, number, "burn").text
     assert act(boss, "nosuchnumber", "confirm").status_code == 404

@@ -72,6 +72,15 @@ def test_a_card_is_settled_and_taken_back(desk, photos):
     assert "nothing to undo" in said(desk.post("/inbox/undo", follow=True))
 
 
+def test_a_page_of_the_list_that_was_settled_whole_leads_to_the_first(desk, monkeypatch):
+    monkeypatch.setattr("enrollment.pages.inbox.LISTED", 1)
+    second = desk.get("/inbox/?view=list&page=2")
+    (cal,) = keys(second)
+    left = desk.post("/inbox/?view=list&page=2", {"key": cal, "act": "discard"}, follow=True)
+    assert len(keys(left)) == 1 and keys(left) != [cal]
+    assert 'id="nothing" tabindex="-1" hidden' in left.text
+
+
 def test_only_one_face_of_a_group_is_settled_when_that_is_said(desk):
     bia, _cal = keys(desk.get("/inbox/"))
     desk.post("/inbox/", {"key": bia, "act": "discard", "one": "1"})

@@ -9,7 +9,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -636,6 +636,16 @@ def test_the_history_on_a_persons_page_is_in_words(weights, boss):
     assert "admin undid a change of" in page and undo not in page
     with translation.override("pt-br"):
         assert journal.in_words(line).startswith(f"admin moveu foto {number} de Hans Blix")
+
+
+@pytest.mark.django_db
+def test_a_last_day_is_told_as_the_reader_writes_days():
+    ana = enrolling.create_person("ana", keep_until=date(2127, 12, 30))
+    enrolling.change_person(ana, keep_until=date(2127, 12, 31))
+    (line,) = lines("changed")
+    assert journal.in_words(line).endswith("“Dec. 30, 2127” → “Dec. 31, 2127”")
+    with translation.override("pt-br"):
+        assert journal.in_words(line).endswith("→ “31 de Dezembro de 2127”")
 
 
 def test_who_sees_whom_is_for_readers_of_the_journal(weights):
