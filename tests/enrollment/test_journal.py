@@ -638,7 +638,6 @@ def test_the_history_on_a_persons_page_is_in_words(weights, boss):
         assert journal.in_words(line).startswith(f"admin moveu foto {number} de Hans Blix")
 
 
-@pytest.mark.django_db
 def test_a_last_day_is_told_as_the_reader_writes_days():
     ana = enrolling.create_person("ana", keep_until=date(2127, 12, 30))
     enrolling.change_person(ana, keep_until=date(2127, 12, 31))
