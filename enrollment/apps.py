@@ -11,7 +11,7 @@ class EnrollmentConfig(AppConfig):
     def ready(self) -> None:
         from enrollment.gallery import pictures_out_of_search, removals_that_wait
         from enrollment.index import register_signal_handlers
-        from enrollment.journal import name_command, register_account_handlers
+        from enrollment.journal import name_command, register_account_handlers, take_turns
         from enrollment.upkeep import register_checks
         from recognition.health import further_questions
 
@@ -19,6 +19,7 @@ class EnrollmentConfig(AppConfig):
         register_signal_handlers()
         name_command(sys.argv)
         register_account_handlers()
+        take_turns()
         for question in (removals_that_wait, pictures_out_of_search):
             if question not in further_questions:
                 further_questions.append(question)

@@ -23,9 +23,10 @@ from enrollment.journal.exporting import COLUMNS, as_row
 from enrollment.journal.forgetting import forget, with_merged
 from enrollment.journal.group_commit import GroupCommit
 from enrollment.journal.keeping import forget_old_lines
-from enrollment.journal.noting import note, note_look, note_refusal, short_wait
+from enrollment.journal.noting import note, note_look, note_refusal
 from enrollment.journal.reading import about, find_lines, history_of, names_of
 from enrollment.journal.signing_in import register_account_handlers, rows_restored
+from enrollment.journal.turns import short_wait, take_turns
 from enrollment.journal.verifying import Verification, verify
 from enrollment.journal.words import author_in_words, in_words, name_of
 from enrollment.models import Action
@@ -66,6 +67,7 @@ __all__ = [
     "register_account_handlers",
     "rows_restored",
     "short_wait",
+    "take_turns",
     "with_merged",
     "verify",
 ]

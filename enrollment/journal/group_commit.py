@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 
 from django.db import OperationalError, connection, transaction
 
-from enrollment.journal.noting import LOCK_WAIT_SECONDS, short_wait
+from enrollment.journal.turns import LOCK_WAIT_SECONDS, short_wait
 
 Item = TypeVar("Item")
 

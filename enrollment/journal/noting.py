@@ -4,57 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from time import monotonic
 from typing import Any, Final
 
 from django.core.cache import cache
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, transaction
 
 from enrollment.journal.appending import record
 from enrollment.journal.authors import current_author
+from enrollment.journal.turns import short_wait
 from enrollment.models import Action, Person
 
 logger = logging.getLogger(__name__)
 
-LOCK_WAIT_SECONDS: Final = 1.0  # short, so that noting a search does not wait for a long import
 LOOK_EVERY: Final = timedelta(hours=1)
 REFUSAL_EVERY: Final = timedelta(minutes=10)
 # Of one action in `REFUSAL_EVERY`, from all addresses: nobody may fill the journal from outside.
 MOST_REFUSALS: Final = 100
-
-_turn = threading.RLock()  # to write to SQLite
-
-
-@contextmanager
-def short_wait(until: float | None = None) -> Iterator[None]:
-    """Limit how long an optional write waits for SQLite's lock: `until`, as `time.monotonic` counts, or
-    for `LOCK_WAIT_SECONDS`.
-
-    SQLite allows one writer at a time, and who waits sleeps longer after each try, so that one of ten
-    would wait a second: the threads of this process take turns. Other databases insert rows without
-    waiting, so nothing changes.
-    """
-    if connection.vendor != "sqlite" or connection.in_atomic_block:
-        yield
-        return
-    end = monotonic() + LOCK_WAIT_SECONDS if until is None else until
-    has_turn = _turn.acquire(timeout=max(end - monotonic(), 0))
-    try:
-        _set_busy_timeout(max(int(1000 * (end - monotonic())), 0))
-        yield
-    finally:
-        if has_turn:
-            _turn.release()
-        _set_busy_timeout(1000 * connection.settings_dict["OPTIONS"].get("timeout", 5))
-
-
-def _set_busy_timeout(milliseconds: int) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"PRAGMA busy_timeout = {milliseconds:d}")
 
 
 def note(action: Action, **told: Any) -> None:

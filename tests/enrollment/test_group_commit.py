@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from contextlib import closing
 from time import monotonic, sleep
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 
 from enrollment import journal
 from enrollment.gallery import SearchHit, note_search, search_log
-from enrollment.journal import Author, GroupCommit, group_commit
+from enrollment.journal import Author, GroupCommit, group_commit, turns
 from enrollment.models import AuthorKind, FaceImage, JournalEntry, Person, SearchEntry
 from recognition.decision import Decision
 
@@ -165,6 +165,102 @@ def test_nobody_waits_longer_for_others_than_for_the_database(monkeypatch):
     thread.join(WAIT)
     commit.store("third")
     assert written == ["first", "third"]
+
+
+def test_who_waits_to_write_goes_before_the_next_group():
+    """Groups followed each other so closely that others found SQLite free by chance only."""
+    if connection.vendor != "sqlite":
+        pytest.skip("Only SQLite lets one write at a time.")
+    begun, go_on = threading.Event(), threading.Event()
+    seen: list[list[str]] = []
+
+    def write(items: Sequence[str]) -> None:
+        seen.append(list(Person.objects.values_list("person_id", flat=True)))
+        begun.set()
+        assert go_on.wait(WAIT)
+
+    commit: GroupCommit[str] = GroupCommit(write)
+
+    def begin(work: Callable[[], object]) -> threading.Thread:
+        def run() -> None:
+            with closing(connection):
+                work()
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        return thread
+
+    def wait_for(line: Sized) -> None:
+        end = monotonic() + WAIT
+        while not len(line) and monotonic() < end:
+            sleep(0.002)
+
+    threads = [begin(lambda: commit.store("first"))]
+    assert begun.wait(WAIT)
+    threads.append(begin(lambda: Person.objects.create(person_id="ana")))
+    wait_for(turns.door._waiting)
+    threads.append(begin(lambda: commit.store("second")))
+    wait_for(commit._waiting)
+    go_on.set()
+    for thread in threads:
+        thread.join(WAIT)
+        assert not thread.is_alive()
+    assert seen == [[], ["ana"]]
+
+
+def test_a_write_whose_turn_does_not_come_is_told_as_a_lock(monkeypatch):
+    if connection.vendor != "sqlite":
+        pytest.skip("Only SQLite lets one write at a time.")
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "timeout", 0.05)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        assert turns.door.enter(WAIT)
+        begun.set()
+        go_on.wait(WAIT)
+        turns.door.leave()
+
+    thread = threading.Thread(target=hold, daemon=True)
+    thread.start()
+    assert begun.wait(WAIT)
+    with pytest.raises(OperationalError, match="database is locked"):
+        Person.objects.create(person_id="ana")
+    with pytest.raises(OperationalError, match="database is locked"):
+        Person.objects.filter(person_id="ana").update(name="Ana")
+    assert not Person.objects.exists()  # who reads does not wait
+    go_on.set()
+    thread.join(WAIT)
+    Person.objects.create(person_id="ana")
+
+
+def test_the_door_lets_in_one_at_a_time_in_the_order_of_their_coming():
+    door = turns.Door()
+    assert door.enter(0) and door.enter(0)  # again: inside already
+    came: list[int] = []
+    gave_up: list[bool] = []
+
+    def come(number: int) -> None:
+        assert door.enter(WAIT)
+        came.append(number)
+        door.leave()
+
+    threads = []
+    for number in range(4):
+        if number == 2:
+            hasty = threading.Thread(target=lambda: gave_up.append(not door.enter(0.01)))
+            hasty.start()
+            hasty.join(WAIT)
+        threads.append(threading.Thread(target=come, args=(number,), daemon=True))
+        threads[-1].start()
+        end = monotonic() + WAIT
+        while len(door._waiting) <= number and monotonic() < end:
+            sleep(0.002)
+    door.leave()
+    assert came == [] and gave_up == [True]
+    door.leave()
+    for thread in threads:
+        thread.join(WAIT)
+    assert came == [0, 1, 2, 3] and door.enter(0)
 
 
 def test_within_a_transaction_it_is_a_part_of_that():
