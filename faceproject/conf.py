@@ -45,7 +45,7 @@ class ProjectSettings:
 
     data_dir: Path = setting(
         Path("data"),
-        "Holds everything that must outlive an update: `db.sqlite3`, `milvus_face.db/`, `media/` (pictures), `secret_key`. Made at the first start, readable by its owner only. [What to back up, and how](operations.md#backup-and-restore).",
+        "Holds everything that must outlive an update: `db.sqlite3`, `milvus_face.db/`, `media/` (pictures), and three keys: `secret_key`, `installation_key`, `sealing_key`. Made at the first start, readable by its owner only. [What to back up, and how](operations.md#backup-and-restore), and [when a key is lost](operations.md#lost-keys).",
         section="Where things are kept",
     )
     database_url: dict[str, Any] | None = setting(

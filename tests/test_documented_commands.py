@@ -60,6 +60,7 @@ NOT_RUN = {
     "git -C /srv/faces pull": "needs a published repository",
     "VENV=/srv/faces/.venv /srv/faces/script/manage check": "needs an installation in /srv/faces",
     "systemd-run --pty --wait --uid=faces --property=EnvironmentFile=-/etc/faces.env --setenv=DATA_DIR=/var/lib/faces --setenv=ENV_FILE=/dev/null /srv/faces/script/manage upgrade": "needs systemd and root",
+    "systemd-run --pty --wait --uid=faces --property=EnvironmentFile=-/etc/faces.env --setenv=DATA_DIR=/var/lib/faces --setenv=ENV_FILE=/dev/null /srv/faces/script/manage backup /var/lib/faces/faces.tar": "needs systemd and root",
     "script/manage upgrade --undo": "there is no upgrade to undo; tests/enrollment/test_upgrade.py",
     "script/manage changepassword NAME": "asks for a password at a terminal",
     "pip install ./client": "changes the environment of the tests; the snippets import it from its folder",

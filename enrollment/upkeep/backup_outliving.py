@@ -51,19 +51,21 @@ class Outliving:
 def outliving(path: Path, manifest: Manifest, *, without_erasures: bool) -> Outliving:
     """Return what must outlive the restore of this backup.
 
-    Raise `ArchiveRefused` when the list beside it is damaged or, without `without_erasures`, made
-    with a key that is not here.
+    Raise `ArchiveRefused` when the list beside it is damaged or, without `without_erasures`, when
+    what was erased since was noted with a key that is not here.
     """
     made_at = datetime.fromisoformat(manifest.created_at)
     beside = _read_list(path)
     here = remembered()
-    foreign = {each.key for each in beside or ()} - {installation_key().name}
+    # Also of what is known here: the key may have been lost since.
+    since = [*remembered(made_at), *(beside or ())]
+    foreign = {each.key for each in since} - {installation_key().name}
     if foreign and not without_erasures:
         raise ArchiveRefused(
             gettext(
-                "Who was erased after this backup cannot be told: the list beside it was made with the "
-                "key %(key)s, and that of this installation is another. Put the old installation's file "
-                "installation_key into %(folder)s, or say --without-erasures to restore them too."
+                "Who was erased after this backup cannot be told: it was noted with the key %(key)s, and that "
+                "of this installation is another. Put the old file installation_key into %(folder)s, or "
+                "say --without-erasures to restore them too."
             )
             % {"key": ", ".join(sorted(foreign)), "folder": settings.DATA_DIR.name}
         )

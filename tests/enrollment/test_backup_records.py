@@ -181,13 +181,26 @@ def test_a_new_machine_learns_it_from_the_list_beside_the_backup(file, settings,
     empty(settings)
     settings.DATA_DIR = tmp_path / "new"
     settings.DATA_DIR.mkdir()
-    with pytest.raises(CommandError, match="made with the key"):
+    with pytest.raises(CommandError, match="noted with the key"):
         run("restore", file)
     assert enrolled() == []
     shutil.copy(key, settings.DATA_DIR)
     assert "1 person and 0 pictures" in run("restore", file)
     assert enrolled() == ["bia"] and files() == 1
     assert BackupRecord.objects.get().file == str(file)
+
+
+def test_an_installation_that_lost_its_key_does_not_bring_anybody_back_unasked(file, settings):
+    erase("ana")
+    (settings.DATA_DIR / "installation_key").unlink()
+    enrolling.list_beside(file).unlink()
+    with pytest.raises(CommandError, match="noted with the key"):
+        run("restore", file, "--overwrite")
+    assert enrolled() == ["bia"]
+    later = file.with_name("later.tar")
+    run("backup", later)  # of nobody who was erased before
+    run("restore", later, "--overwrite")
+    assert enrolled() == ["bia"]
 
 
 def test_without_the_key_it_must_be_said_aloud(file, settings, tmp_path):
