@@ -97,6 +97,7 @@ def test_compose_sets_what_exists_and_takes_no_right(file: Path) -> None:
         assert each["read_only"] and each["cap_drop"] == ["ALL"] and each["init"], name
         assert each["security_opt"] == ["no-new-privileges:true"], name
         assert each["volumes"] == ["data:/data"], name
+        assert each["logging"]["options"]["max-size"], name
         for word in each.get("command", [])[:1]:
             assert (ROOT / word).is_file()
 

@@ -61,7 +61,8 @@ def backup(path: Path, track: Track = untracked, *, keep_days: int | None = None
     """Write a consistent backup to `path` and put it on record; others can read and write meanwhile.
 
     A picture that is deleted during the backup is left out. Raise `StorageUnavailable` when the
-    picture storage fails and `OSError` when the file cannot be written; then no file is left.
+    picture storage fails, `OSError` when the file cannot be written and `DatabaseError` when it cannot
+    be put on record; then no file is left.
     """
     with ArchiveWriter(path) as archive, _snapshot() as made_at:
         manifest = _manifest(made_at)
@@ -74,8 +75,12 @@ def backup(path: Path, track: Track = untracked, *, keep_days: int | None = None
         for model in backed_up_models():
             _add_rows(archive, model)
     facts = {"rows": sum(report.rows.values()), "pictures": report.pictures}
-    journal.record(journal.Action.BACKED_UP, facts=facts)
-    record_backup(path, made_at, manifest.rows, keep_days)
+    try:
+        journal.record(journal.Action.BACKED_UP, facts=facts)
+        record_backup(path, made_at, manifest.rows, keep_days)
+    except BaseException:
+        path.unlink()  # nobody would be told when it is overdue, nor whom it should not hold any more
+        raise
     return report
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
+from django.db import OperationalError
 from django.utils import timezone
 
 from enrollment import enrolling
@@ -99,6 +100,17 @@ def test_a_later_backup_of_the_same_name_is_not_deleted_for_the_earlier(file):
         "DELETED",
         "THERE",
     ]
+
+
+def test_what_cannot_be_put_on_record_is_no_backup(file, monkeypatch):
+    def full(*_given):
+        raise OperationalError("database or disk is full")
+
+    monkeypatch.setattr(backing_up, "record_backup", full)
+    second = file.with_name("second.tar")
+    with pytest.raises(OperationalError):
+        run("backup", second)
+    assert not second.exists() and BackupRecord.objects.count() == 1
 
 
 def test_what_is_no_backup_is_not_deleted_for_one(file):
