@@ -4,6 +4,7 @@ files without deleted rows."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from itertools import groupby
 from pathlib import Path
@@ -75,6 +76,23 @@ def flush(collection: Collection) -> None:
             raise
 
 
+@contextmanager
+def _files_as_they_were_unless_done(collection: Collection) -> Iterator[None]:
+    """Let nobody else change the collection's files; a block that fails leaves the list of them alone.
+
+    Otherwise a file that holds erased rows would count as rewritten though the list on the disk, which
+    the next start reads, still names it.
+    """
+    manifest = collection._manifest
+    with collection._maintenance_lock:
+        files = deepcopy(manifest._partitions)
+        try:
+            yield
+        except BaseException:
+            manifest._partitions = files
+            raise
+
+
 def append_file(
     collection: Collection, partition: str, rows: Sequence[VectorRow], vectors: np.ndarray
 ) -> None:
@@ -99,7 +117,7 @@ def append_file(
         columns[name] = pa.array([getattr(row, name) for row in rows], schema.field(name).type)
     table = pa.table([columns[name] for name in schema.names], schema=schema)
     home = Path(collection.data_dir) / "partitions" / partition
-    with collection._maintenance_lock:
+    with _files_as_they_were_unless_done(collection):
         collection._next_seq = last + 1
         place = write_data_file(table, str(home), first, last)
         collection._manifest.add_data_file(partition, place)
@@ -126,9 +144,10 @@ def rewrite_files(collection: Collection, partition: str, ids: set[int]) -> None
         for name in list(collection._manifest.get_data_files(partition)):
             held = pq.read_table(home / name, columns=[collection.pk_field])[0]
             if pc.any(pc.is_in(held, wanted)).as_py():
-                collection._compaction_mgr._compact_files(
-                    partition, str(home), [name], collection._manifest, collection._delta_index
-                )
+                with _files_as_they_were_unless_done(collection):
+                    collection._compaction_mgr._compact_files(
+                        partition, str(home), [name], collection._manifest, collection._delta_index
+                    )
         collection._refresh_segment_cache()
         collection._cleanup_orphan_index_files()
     collection._ensure_loaded_segments_indexed()

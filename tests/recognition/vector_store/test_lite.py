@@ -283,6 +283,30 @@ def test_answered_rows_survive_a_killed_process(
     assert nearest(folder_store, "a", vector)[0] == 149
 
 
+def test_rows_whose_erasure_failed_are_in_no_file_after_the_next(
+    folder_store: LiteVectorStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of files could not be written on a full disk, and the old file stayed."""
+    rows = make_rows(3)
+    folder_store.upsert("a", rows)
+    folder_store.flush()
+    folder_store.delete("a", [2])
+    folder_store.flush()
+
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("milvus_lite.storage.manifest.Manifest.save", full)
+        with pytest.raises(VectorStoreUnavailable):
+            folder_store.erase("a", [2])
+    folder_store.erase("a", [2])
+    folder_store.close()
+    assert ids_in(folder_store, "a") == [1, 3]  # opened again, which removes files of no list
+    for file in tmp_path.rglob("data_*.parquet"):
+        assert rows[1].embedding.tobytes() not in file.read_bytes()
+
+
 def test_erased_rows_are_in_no_file(folder_store: LiteVectorStore, tmp_path: Path) -> None:
     """Milvus Lite keeps deleted rows in its files until it merges four files of a similar size."""
     first = [make_row(n, v, f"person-{n}") for n, v in enumerate(unit_vectors(20), 1)]
