@@ -19,7 +19,7 @@ from django.utils.translation import gettext
 
 from enrollment.enrolling.looking import Upload
 from enrollment.enrolling.services import UploadStored
-from enrollment.models import IdempotentRequest
+from enrollment.models import IdempotentRequest, Person
 from recognition.exceptions import RecognitionError
 
 KEPT: Final = timedelta(hours=24)
@@ -100,6 +100,14 @@ def forget_answers_about(person_id: str) -> None:
     answers_about(person_id).update(status=GONE, answer=answer)
 
 
+def _forget_if_deleted(body: Mapping[str, Any]) -> None:
+    """Forget an answer about somebody who was deleted before it was stored, and so could not be seen."""
+    person_id = body.get("merged_into") or body.get("person_id")
+    known = Q(person_id=person_id) | Q(merged_ids__person_id=person_id)
+    if person_id and not Person.objects.filter(known).exists():
+        forget_answers_about(person_id)
+
+
 def answers_about(person_id: str) -> QuerySet[IdempotentRequest]:
     """Return the finished requests whose answers name the person."""
     return IdempotentRequest.objects.filter(
@@ -145,6 +153,7 @@ def carry_out_request(
         raise
     if status < 300:
         IdempotentRequest.objects.filter(pk=row.pk).update(status=status, answer=body)
+        _forget_if_deleted(body)
     elif status < 500:
         mine.delete()
     else:

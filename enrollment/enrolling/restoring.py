@@ -93,7 +93,10 @@ def several_persons() -> str:
 
 
 def restore_person(part: TrashedPart, person_id: str | None = None) -> Person:
-    """Restore the person of the part with their merged ids. Raise `PersonExists`."""
+    """Restore the person of the part with their merged ids. Raise `PersonExists`.
+
+    A merged id that somebody has by now gets the former key behind it, as it stays with who has it.
+    """
     rows = _by_class(from_lines(part.content))
     person: Person = rows[Person][0]
     if person_id is not None:
@@ -110,6 +113,10 @@ def restore_person(part: TrashedPart, person_id: str | None = None) -> Person:
         person.cover_id = None
     person.save_base(raw=True, force_insert=True)  # with the times that it had
     for merged in rows[MergedId]:
+        if Person.objects.filter(pk=merged.former_pk).exists():  # taken out of the merge meanwhile
+            continue
+        if Person.objects.filter(person_id=merged.person_id).exists():  # it cannot stand for two
+            merged.person_id = f"{merged.person_id[:180]} #{merged.former_pk}"
         MergedId.objects.get_or_create(
             person_id=merged.person_id,
             defaults={

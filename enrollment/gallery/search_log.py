@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, IntegrityError
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -111,7 +111,11 @@ def _append(entries: list[SearchEntry], lines: list[journal.Line]) -> None:
     if not settings.SEARCH_LOG_DAYS:
         return
     try:
-        _log.store((entries, lines))
+        try:
+            _log.store((entries, lines))
+        except IntegrityError:  # somebody was deleted meanwhile, and was shown all the same
+            _leave_out_deleted(entries)
+            _log.store((entries, lines))
     except DatabaseError as error:
         # The search itself succeeded, so it is answered; the server's log keeps the entries instead.
         for entry in entries:
@@ -124,6 +128,14 @@ def _append(entries: list[SearchEntry], lines: list[journal.Line]) -> None:
                 entry.similarity,
                 entry.decision,
             )
+
+
+def _leave_out_deleted(entries: Sequence[SearchEntry]) -> None:
+    ids = {entry.person_id for entry in entries if entry.person_id}
+    there = set(Person.objects.filter(pk__in=ids).values_list("pk", flat=True))
+    for entry in entries:
+        if entry.person_id not in there:
+            entry.person = None
 
 
 def _write(searches: Sequence[Search]) -> None:

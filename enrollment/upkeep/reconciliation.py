@@ -27,6 +27,7 @@ from recognition.vector_store import (
     DEFAULT_PARTITION,
     StoredRow,
     get_vector_store,
+    model_of_partition,
     partition_name,
 )
 
@@ -242,7 +243,7 @@ class _Run:
 
     def _stored_partitions(self) -> list[str]:
         names = self.store.partitions()
-        return [name for name in names if self.model in (None, name.rpartition("_")[0])]
+        return [name for name in names if self.model in (None, model_of_partition(name))]
 
     def _expected_partitions(self) -> dict[str, QuerySet[FaceEmbedding]]:
         pairs = self.rows.order_by().values_list("model", "fingerprint").distinct()
@@ -259,7 +260,8 @@ class _Run:
         """Return the ids that do not belong in the partition; add those to write again to
         `to_index`."""
         strays: list[int] = []
-        seen: set[int] = set()
+        # Read before Milvus is, as in `note_missing`: what is enrolled meanwhile is not missing.
+        missing = set(self._indexed_ids(rows))
         label = _("Comparing %(name)s") % {"name": name}
         stored = self.track(self.store.iterate(name), label, rows.count())
         for batch in batches(stored, COMPARED_AT_A_TIME):
@@ -270,9 +272,11 @@ class _Run:
             ]
             self.result.note(Kind.DIFFERENT, different)
             to_index.update(different)
-            seen.update(row.id for row in batch)
+            missing.difference_update(row.id for row in batch)
         self.result.note(Kind.STRAY, strays)
-        self._note_missing((pk for pk in self._indexed_ids(rows) if pk not in seen), to_index)
+        for some in batches(sorted(missing), COMPARED_AT_A_TIME):  # without those deleted meanwhile
+            there = rows.filter(pk__in=some, status=Status.INDEXED)
+            self._note_missing(there.values_list("pk", flat=True), to_index)
         return strays
 
     def _indexed_ids(self, rows: QuerySet[FaceEmbedding]) -> Iterator[int]:

@@ -23,6 +23,7 @@ from recognition.vector_store.base import (
     VectorIndex,
     VectorRow,
     VectorStore,
+    model_of_partition,
     partition_name,
 )
 from recognition.vector_store.lite import MEMORY_BYTES, LiteVectorStore
@@ -42,6 +43,7 @@ __all__ = [
     "VectorStore",
     "configured_index",
     "get_vector_store",
+    "model_of_partition",
     "partition_name",
     "reset_vector_store",
     "vector_store_at",

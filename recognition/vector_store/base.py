@@ -123,6 +123,11 @@ def partition_name(model: str, fingerprint: str) -> str:
     return name
 
 
+def model_of_partition(name: str) -> str:
+    """Return the model of a partition that `partition_name` named; see `WeightsFile.fingerprint`."""
+    return name.removesuffix("_flip").rpartition("_")[0]
+
+
 class VectorStore(ABC):
     """Vectors by integer id. Thread-safe; connects at the first call.
 

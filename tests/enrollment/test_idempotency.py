@@ -12,7 +12,14 @@ from django.utils import timezone
 from django.utils.datastructures import MultiValueDict
 
 from enrollment.api.serializers import InsertFormSerializer
-from enrollment.enrolling import Upload, delete_person, digest_of_request, services
+from enrollment.enrolling import (
+    Upload,
+    begin_request,
+    carry_out_request,
+    delete_person,
+    digest_of_request,
+    services,
+)
 from enrollment.exceptions import StorageUnavailable
 from enrollment.index import indexing
 from enrollment.models import FaceEmbedding, FaceImage, IdempotentRequest, Person
@@ -69,6 +76,15 @@ def test_a_repetition_about_somebody_deleted_since_is_told_so(insert, api, commi
     assert not Person.objects.exists()
     IdempotentRequest.objects.update(created_at=timezone.now() - timedelta(days=2))
     assert insert(**again).json()["error"] == "person_not_found"
+
+
+def test_an_answer_about_somebody_deleted_before_it_is_stored_is_not_kept():
+    """Nobody looked for it any more, so who was erased stayed in it for a day."""
+    row = begin_request("", "key", "digest")
+    answer = {"success": True, "person_id": "ana"}
+    assert carry_out_request(row, lambda: (200, answer)) == (200, answer)
+    row.refresh_from_db()
+    assert row.status == 410 and "ana" not in str(row.answer)
 
 
 def test_a_request_that_is_taken_up_tells_of_the_face_as_at_first(api):

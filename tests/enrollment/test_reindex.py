@@ -414,6 +414,25 @@ def test_interrupted_run_is_finished_by_the_next(gallery, monkeypatch):
     assert found() == {}
 
 
+def test_pictures_enrolled_and_deleted_during_a_check_are_not_missing(
+    gallery, draw_picture, monkeypatch
+):
+    """A check beside a busy server called them so."""
+    store = get_vector_store()
+    iterate = store.iterate
+
+    def meanwhile(partition):
+        before = list(iterate(partition))
+        if Person.objects.filter(person_id="ana").exists():
+            late = Upload("late", "late.jpg", draw_picture(seed="late"))
+            enroll_pictures([late], source="api", use_face_detection=False)
+            Person.objects.filter(person_id="ana").delete()
+        return (row for row in before if row.person_id != "ana")
+
+    monkeypatch.setattr(store, "iterate", meanwhile)
+    assert Kind.MISSING not in reconcile(mend=False).found
+
+
 def test_vectors_with_and_without_their_mirror_image_never_meet(gallery, draw_picture, settings):
     settings.RECOGNITION = settings.RECOGNITION | {"FLIP_TTA": True}
     (crop,) = crop_upload(draw_picture(seed=1), use_face_detection=False)
@@ -426,3 +445,4 @@ def test_vectors_with_and_without_their_mirror_image_never_meet(gallery, draw_pi
     assert len(hits) == 3
     assert hits[0].similarity == pytest.approx(1, abs=1e-4)
     assert list(stored()) == [partition()]
+    assert reconcile(mend=False, model=MODEL).found == {}  # all of them were called missing

@@ -305,6 +305,23 @@ def test_an_import_is_undone_whole_and_can_be_redone(boss, ana, bia, commits):
     assert state() == imported
 
 
+@pytest.mark.parametrize("again", ["enrolled anew", "taken out of the merge"])
+def test_a_merged_id_that_somebody_has_again_stays_theirs(ana, bia, again):
+    """Whoever had it could not be changed any more, as the id stood for the restored person."""
+    first = merge_persons(bia, ana).undo
+    bia.refresh_from_db()
+    if again == "enrolled anew":
+        gone = delete_person(bia).undo
+        create_person("ana")
+    else:
+        gone = merge_persons(create_person("caio"), bia).undo
+        undo(first)
+    undo(gone)
+    former = Person.objects.get(person_id="bia").merged_ids.values_list("former_pk", flat=True)
+    assert list(former) == ([ana.pk] if again == "enrolled anew" else [])
+    assert change_person(Person.objects.get(person_id="ana"), name="Ana").name == "Ana"
+
+
 def test_a_folder_under_a_merged_id_goes_to_the_taker(merged, tmp_path):
     (tmp_path / "bia").mkdir()
     (tmp_path / "bia" / "a.jpg").write_bytes(draw_picture(seed=9))
