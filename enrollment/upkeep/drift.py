@@ -27,8 +27,9 @@ class Kind(Enum):
     STRAY = gettext_lazy("vectors in Milvus that no embedding accounts for")
     STRAY_PARTITION = gettext_lazy("partitions in Milvus that no embedding accounts for")
     NOT_JUDGED = gettext_lazy("pictures not compared with the gallery")
-    ORPHAN_FILE = gettext_lazy("picture files that no row names")
+    ORPHAN_FILE = gettext_lazy("stored files that no row names")
     MISSING_FILE = gettext_lazy("pictures whose file is missing")
+    MISSING_DOCUMENT = gettext_lazy("consents whose document is missing")
 
 
 @dataclass(slots=True)

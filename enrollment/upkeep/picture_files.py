@@ -1,4 +1,5 @@
-"""Compare the picture storage with SQL: files without a row, and rows without a file.
+"""Compare the picture storage with SQL: files without a row, and rows without a file, of pictures and of
+the documents of consents.
 
 Files of deleted pictures that the trash holds are accounted for.
 """
@@ -7,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Final
+from itertools import chain
+from typing import Any, Final
 
 from django.core.files.storage import Storage
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from enrollment import index
-from enrollment.models import FaceImage, TrashedPart
+from enrollment.models import DOCUMENTS_FOLDER, Consent, FaceImage, TrashedPart
 from enrollment.upkeep.drift import Kind, Reconciliation
 from enrollment.upkeep.loops import Track, batches
 
-PICTURES_FOLDER: Final = "pictures"  # see enrollment.models.picture_path
+FOLDERS: Final = ("pictures", DOCUMENTS_FOLDER)  # see enrollment.models.picture_path
 # With a Milvus server, other processes may be storing pictures: first the file, then the row.
 UPLOAD_TAKES_AT_MOST: Final = timedelta(minutes=15)
 # More files without a row than a crash leaves; DATABASE_URL may name the wrong database.
@@ -37,48 +40,61 @@ def compare_files(
     files are kept, as their rows may follow.
     """
     storage = FaceImage._meta.get_field("image").storage
-    unnamed = set(track(_stored_files(storage, PICTURES_FOLDER), _("Listing files"), None))
+    files = chain.from_iterable(_stored_files(storage, folder) for folder in FOLDERS)
+    unnamed = set(track(files, _("Listing files"), None))
     stored = len(unnamed)
-    missing = []
     pictures = FaceImage.objects.order_by("pk").values_list("pk", "image")
-    for pk, name in pictures.iterator():
-        if name in unnamed:
-            unnamed.discard(name)
-        elif not storage.exists(name):
-            missing.append(pk)
+    documents = Consent.objects.exclude(document="").order_by("pk").values_list("pk", "document")
+    missing = _take_named(storage, unnamed, pictures)
+    without_document = _take_named(storage, unnamed, documents)
     unnamed.difference_update(
         TrashedPart.objects.exclude(file="").values_list("file", flat=True).iterator()
     )
     result.note(Kind.MISSING_FILE, missing)
+    result.note(Kind.MISSING_DOCUMENT, without_document)
     result.note(Kind.ORPHAN_FILE, sorted(unnamed))
     if mend:
         # The row of a file older than this cannot be about to be written.
         settled = started_at - (timedelta(0) if alone else UPLOAD_TAKES_AT_MOST)
         belong_together = len(unnamed) < stored
-        _note_missing(result, missing)
+        _note_missing(result, missing, without_document)
         for names in batches(sorted(unnamed), NAMES_A_QUERY):  # deleted or restored meanwhile
             unnamed -= index.files_in_use(names)
-        if unnamed and not belong_together:
-            reason = _(
-                "The picture file is named by no row, and so are all others: SQL and the pictures are of "
-                "two installations. Check DATABASE_URL, DATA_DIR and S3_BUCKET; if they are right, delete "
-                "the files by hand."
-            )
-            result.unmended[reason] += len(unnamed)
-            return
-        _delete_leftovers(result, storage, unnamed, settled)
+        _delete_leftovers(result, storage, unnamed, settled, belong_together=belong_together)
 
 
-def _note_missing(result: Reconciliation, missing: list[int]) -> None:
-    if missing:
+def _take_named(storage: Storage, unnamed: set[str], rows: QuerySet[Any]) -> list[int]:
+    """Take out of `unnamed` the files that these rows (key, file) name; return the keys whose file is
+    missing."""
+    missing = []
+    for pk, name in rows.iterator():
+        if name in unnamed:
+            unnamed.discard(name)
+        elif not storage.exists(name):
+            missing.append(pk)
+    return missing
+
+
+def _note_missing(result: Reconciliation, pictures: list[int], consents: list[int]) -> None:
+    if pictures:
         reason = _(
             "The picture's stored file is missing. Bring it back from a backup or delete the picture."
         )
-        result.unmended[reason] += len(missing)
+        result.unmended[reason] += len(pictures)
+    if consents:
+        reason = _(
+            "The document of a consent is missing. Bring it back from a backup or remove the consent."
+        )
+        result.unmended[reason] += len(consents)
 
 
 def _delete_leftovers(
-    result: Reconciliation, storage: Storage, unnamed: set[str], settled: datetime
+    result: Reconciliation,
+    storage: Storage,
+    unnamed: set[str],
+    settled: datetime,
+    *,
+    belong_together: bool,
 ) -> None:
     if len(unnamed) > max(LEFTOVER_FILES, LEFTOVER_SHARE * FaceImage.objects.count()):
         reason = _(
@@ -88,6 +104,14 @@ def _delete_leftovers(
         result.unmended[reason] += len(unnamed)
         return
     old = [name for name in unnamed if _modified_at(storage, name) < settled]
+    if old and not belong_together:
+        reason = _(
+            "The picture file is named by no row, and so are all others: SQL and the pictures are of "
+            "two installations. Check DATABASE_URL, DATA_DIR and S3_BUCKET; if they are right, delete "
+            "the files by hand."
+        )
+        result.unmended[reason] += len(old)
+        return
     for name in old:
         storage.delete(name)
     result.deleted_files += len(old)

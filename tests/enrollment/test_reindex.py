@@ -8,15 +8,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-from django.core.files.base import ContentFile
+from django.core.files.base import ContentFile, File
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 
+from enrollment.enrolling import add_consent
 from enrollment.enrolling.looking import Upload
 from enrollment.enrolling.services import enroll_pictures
 from enrollment.gallery.selectors import search_gallery
 from enrollment.index import index_rows
-from enrollment.models import FaceEmbedding, FaceImage, Person, Removal
+from enrollment.models import FaceEmbedding, FaceImage, Person, Removal, today
 from enrollment.upkeep import Kind, reconcile
 from recognition.embedding import crop_upload, embed_crops
 from recognition.inference import Embeddings
@@ -29,6 +30,7 @@ from tests.enrollment.holder import held_by_another_process
 pytestmark = pytest.mark.django_db(transaction=True)
 MODEL = "mobilenetv3_large"
 OLD = "0123456789abcdef"
+PDF = b"%PDF-1.4 a consent"
 
 
 @pytest.fixture
@@ -144,6 +146,11 @@ def has_orphan_file(rows):
     os.utime(default_storage.path(name), (1e9, 1e9))
 
 
+def has_orphan_document(rows):
+    name = default_storage.save("consents/2001/01/orphan.pdf", ContentFile(b"half a page"))
+    os.utime(default_storage.path(name), (1e9, 1e9))
+
+
 DRIFT = {
     loses_vector: {Kind.MISSING: 1},
     loses_partition: {Kind.MISSING: 3},
@@ -157,6 +164,7 @@ DRIFT = {
     lacks_embedding: {Kind.NO_EMBEDDING: 1, Kind.STRAY: 1},
     has_note_of_deletion: {Kind.DELETION_PENDING: 1, Kind.STRAY: 1},
     has_orphan_file: {Kind.ORPHAN_FILE: 1},
+    has_orphan_document: {Kind.ORPHAN_FILE: 1},
 }
 
 
@@ -337,6 +345,18 @@ def test_missing_file_is_named_until_it_is_back(gallery):
         reindex()
     picture.image.storage.save(picture.image.name, ContentFile(content))
     assert "Nothing to do" in reindex()
+
+
+def test_the_document_of_a_consent_is_kept_and_its_loss_named(gallery):
+    consent = add_consent(
+        Person.objects.first(), document=File(io.BytesIO(PDF), "a.pdf"), day=today()
+    )
+    os.utime(default_storage.path(consent.document.name), (1e9, 1e9))
+    assert "Nothing to do" in reindex()
+    default_storage.delete(consent.document.name)
+    assert found() == {Kind.MISSING_DOCUMENT: 1}
+    with pytest.raises(CommandError, match="1 × The document of a consent is missing"):
+        reindex()
 
 
 def test_many_files_without_rows_are_left_alone(gallery):
