@@ -290,6 +290,16 @@ def test_what_was_typed_and_chosen_outlives_the_session_and_is_sent_once(
     expect(page.locator("#results article")).to_have_count(1, timeout=TIMEOUT_MS)
     expect(page.locator("#results .problem")).to_have_count(0)
 
+    for address, button in (("/", "#search-button"), ("/people/new", "#enroll-button")):
+        page.goto(address)
+        page.evaluate("document.querySelector('form.panel').dataset.limit = '21000'")
+        page.get_by_label("Pictures", exact=True).set_input_files(photo)
+        if button == "#enroll-button":
+            page.locator("#id_person_id").fill("bia")
+        page.locator(button).click()
+        expect(page.locator(".problem:visible")).to_contain_text("more than the 50.0")
+    assert not Person.objects.filter(person_id="bia").exists()
+
 
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
 def test_whose_face_is_meant_is_chosen_by_keyboard_on_a_phone(

@@ -1,7 +1,7 @@
 // What enrolling does better with a script: pictures are dropped, pasted, taken with the camera, and sent
 // a few at a time, so that many large ones pass the limit of a request and one sees how far it is.
 
-import { LoggedOut, saysLoggedOut, send } from "./forms.js";
+import { isTooLarge, LoggedOut, saysLoggedOut, send } from "./forms.js";
 import { makePicker } from "./picker.js";
 import { setBusy, showProgress } from "./progress.js";
 
@@ -19,7 +19,7 @@ function complain(text) {
   trouble.hidden = false;
 }
 
-// Groups of files that fit into a request each; one that is too large alone is told so by the server.
+// Groups of files that fit into a request each, or one that is too large alone.
 function batches(files) {
   const limit = 0.9 * Number(form.dataset.limit);
   const found = [];
@@ -54,6 +54,10 @@ async function enroll(files) {
   try {
     for (const batch of batches(files)) {
       showProgress(form.dataset.progress, { done, total: files.length });
+      if (isTooLarge(form, batch)) {
+        complain(form.dataset.tooLarge);
+        break;
+      }
       if (!(await isTaken(batch))) {
         complain(form.dataset.failed);
         break;
@@ -80,6 +84,11 @@ form.addEventListener("submit", (event) => {
     return;
   }
   // A person who is not made yet comes in one request with the first pictures.
+  if (isTooLarge(form, files)) {
+    event.preventDefault();
+    complain(form.dataset.tooLarge);
+    return;
+  }
   const transfer = new DataTransfer();
   for (const file of files) transfer.items.add(file);
   picker.input.files = transfer.files;

@@ -1,12 +1,13 @@
 // What every form does better with a script: it is sent once, however often its button is pressed, and what was
 // typed or chosen outlives the session: whoever was logged out logs in in another tab, and sends it then.
 
-const AGAIN_MS = 10_000; // a form whose answer does not come may be sent again
+const AGAIN_MS = 10_000; // what is not answered until then may be sent again
+const BESIDE_FILES = 20_000; // bytes of a request
 const OLD_MS = 10 * 60_000; // a page of this age may be of a session that has ended
 const TYPED = "textarea, input:is([type=text], [type=date], [type=file])";
 
 const ended = document.querySelector("#session-ended"); // not in pages of those who have no account
-let sent = new WeakMap(); // forms, and when
+let sent = new WeakMap(); // of forms: what, and when
 let asked = performance.now(); // when the session was known to go on
 
 export class LoggedOut extends Error {}
@@ -24,6 +25,11 @@ async function renew() {
   asked = performance.now();
   return token;
 }
+
+// Whether the files are more than the server takes at once: it would refuse them before they are all there, and
+// the browser would tell of a broken connection.
+export const isTooLarge = (form, files) =>
+  files.reduce((sum, { size }) => sum + size, BESIDE_FILES) > Number(form.dataset.limit);
 
 // Post the form's data; `LoggedOut` is thrown when the session has ended.
 export async function send(address, data, signal) {
@@ -54,6 +60,7 @@ async function sendIfLoggedIn(form, submitter) {
       notice.append(saysLoggedOut());
       form.prepend(notice);
       notice.scrollIntoView({ block: "nearest" });
+      submitter?.classList.remove("busy");
       return;
     }
     asked = performance.now(); // the browser says what is wrong
@@ -66,11 +73,13 @@ addEventListener("submit", (event) => {
   const { target: form, submitter } = event;
   if (event.defaultPrevented || form.method !== "post") return;
   const now = performance.now();
-  if (now - (sent.get(form) ?? -Infinity) < AGAIN_MS) event.preventDefault();
+  const what = new URLSearchParams(new FormData(form, submitter)).toString();
+  const before = sent.get(form);
+  if (before?.what === what && now - before.at < AGAIN_MS) event.preventDefault();
   else if (ended && now - asked > OLD_MS && form.querySelector(TYPED)) {
     event.preventDefault();
     sendIfLoggedIn(form, submitter);
-  } else sent.set(form, now);
+  } else sent.set(form, { what, at: now });
 });
 
 // Coming back by the browser's arrow, one finds the form as it can be used.

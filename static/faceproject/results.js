@@ -1,7 +1,7 @@
 // What the search and the comparison share: sending a form for its results part, and showing it.
 // Every sentence comes translated from the template.
 
-import { LoggedOut, saysLoggedOut, send } from "./forms.js";
+import { isTooLarge, LoggedOut, saysLoggedOut, send } from "./forms.js";
 
 export const results = document.querySelector("#results");
 const status = document.querySelector("#status");
@@ -31,6 +31,10 @@ export function problem(form, message) {
 export async function ask(form, data, signal) {
   const part = document.createElement("div");
   part.className = "results-part";
+  if (isTooLarge(form, [...data.values()].filter((each) => each instanceof File))) {
+    part.append(problem(form, form.dataset.tooLarge));
+    return part;
+  }
   try {
     const response = await send(form.action, data, signal);
     if (response.headers.has("X-Fragment")) {

@@ -108,3 +108,9 @@ def test_a_picture_says_quietly_whether_searches_find_it(local):
         picture.embeddings.all().delete()
         picture.embeddings.create(model="mobilenetv3_large", fingerprint="x", status=status)
         assert f'<p class="state {status}">{told}</p>' in local.get(f"/people/{ana.pk}/").text
+
+
+def test_every_page_sends_a_form_once(boss):
+    """A double click on “Erase for good” used to lose the receipt, which is shown once."""
+    for address in ("/", NEW, "/admin/"):
+        assert Markup(boss.get(address)).find("script", src="/static/faceproject/forms.js")
