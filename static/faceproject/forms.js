@@ -73,7 +73,9 @@ addEventListener("submit", (event) => {
   const { target: form, submitter } = event;
   if (event.defaultPrevented || form.method !== "post") return;
   const now = performance.now();
-  const what = new URLSearchParams(new FormData(form, submitter)).toString();
+  const data = new FormData(form, submitter);
+  data.delete("csrfmiddlewaretoken"); // anew with each answer
+  const what = new URLSearchParams(data).toString();
   const before = sent.get(form);
   if (before?.what === what && now - before.at < AGAIN_MS) event.preventDefault();
   else if (ended && now - asked > OLD_MS && form.querySelector(TYPED)) {
