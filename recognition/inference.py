@@ -34,6 +34,7 @@ from recognition.conf import get_settings
 from recognition.exceptions import Overloaded
 from recognition.networks import LoadedNetwork, load_network
 from recognition.networks.device import CPU, choose_device
+from recognition.networks.loader import no_embedding
 from recognition.networks.registry import CROP_SIZE, EMBEDDING_DIM
 from recognition.observing import BATCHES, STAGES, timed
 
@@ -258,7 +259,8 @@ class InferenceQueue:
 def forward(loaded: LoadedNetwork, crops: np.ndarray) -> np.ndarray:
     """Return the N×512 float32 embeddings, each of length 1, of N×112×112×3 uint8 RGB crops.
 
-    With `FLIP_TTA` an embedding is the mean of those of the crop and of its mirror image.
+    With `FLIP_TTA` an embedding is the mean of those of the crop and of its mirror image. Raise
+    `WeightsUnavailable` if one is not finite.
     """
     BATCHES.observe(len(crops))
     with timed("embed"):
@@ -268,6 +270,8 @@ def forward(loaded: LoadedNetwork, crops: np.ndarray) -> np.ndarray:
             # weights: 80.6 % instead of 80.4 %).
             vectors += loaded.runtime.run(np.ascontiguousarray(crops[:, :, ::-1]))
     lengths = np.sqrt(np.add.reduce(vectors * vectors, axis=1, keepdims=True))
+    if not np.isfinite(lengths).all():  # stored, they would spoil whatever compares all vectors
+        raise no_embedding(loaded.network.name, loaded.weights.path)
     return np.asarray(vectors / np.maximum(lengths, LEAST_LENGTH))
 
 

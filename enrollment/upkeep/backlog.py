@@ -108,20 +108,16 @@ def forget_old_tasks() -> None:
 def note_missing() -> int:
     """Mark embeddings as pending that SQL has as indexed but Milvus lacks; return how many.
 
-    Milvus lacks rows after it was emptied or restored. SQL is read first, so rows that are indexed
-    or deleted meanwhile are not affected.
+    Milvus lacks rows after it was emptied or restored, also of weights that are not in use and may
+    come back. SQL is read first, so rows that are indexed or deleted meanwhile are not affected.
     """
     marked = 0
-    for name in usable_names():
-        fingerprint = find_weights(name).fingerprint
-        rows = FaceEmbedding.objects.filter(
-            model=name, fingerprint=fingerprint, status=Status.INDEXED, vector__isnull=False
-        )
+    indexed = FaceEmbedding.objects.filter(status=Status.INDEXED, vector__isnull=False)
+    for model, fingerprint in indexed.order_by().values_list("model", "fingerprint").distinct():
+        rows = indexed.filter(model=model, fingerprint=fingerprint)
         missing = set(rows.values_list("pk", flat=True))
-        if missing:
-            missing -= {
-                row.id for row in get_vector_store().iterate(partition_name(name, fingerprint))
-            }
+        partition = partition_name(model, fingerprint)
+        missing -= {row.id for row in get_vector_store().iterate(partition)}
         for ids in batches(sorted(missing), index.BATCH_SIZE):
             marked += rows.filter(pk__in=ids).update(status=Status.PENDING)
     return marked

@@ -251,14 +251,17 @@ def build(network: FaceNetwork, path: Path) -> torch.nn.Module:
     with torch.inference_mode():
         output = module(torch.zeros(1, 3, CROP_SIZE, CROP_SIZE))
     if output.shape != (1, EMBEDDING_DIM) or not bool(torch.isfinite(output).all()):
-        raise WeightsUnavailable(
-            gettext(
-                "The weights file %(file)s of the model '%(name)s' gives no usable embedding. Replace it, "
-                "then run 'manage.py reindex'."
-            )
-            % {"file": path.name, "name": network.name}
-        )
+        raise no_embedding(network.name, path)
     return module
+
+
+def no_embedding(name: str, path: Path) -> WeightsUnavailable:
+    """Return the error for a network that gives something else than 512 finite numbers."""
+    message = gettext(
+        "The weights file %(file)s of the model '%(name)s' gives no usable embedding. Replace it, "
+        "then run 'manage.py reindex'."
+    )
+    return WeightsUnavailable(message % {"file": path.name, "name": name})
 
 
 def _read_state_dict(path: Path) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from django.utils import timezone
 
 from enrollment.models import FaceEmbedding
 from enrollment.upkeep import Kind, reconcile
-from enrollment.upkeep.backlog import work_off
+from enrollment.upkeep.backlog import note_missing, work_off
 from recognition.health import examine
 from recognition.networks import find_weights
 from recognition.networks.loader import unload_networks
-from recognition.vector_store import reset_vector_store
+from recognition.vector_store import get_vector_store, reset_vector_store
 from tests.enrollment.gallery import MODEL, enroll, found, stored
 from tests.enrollment.holder import held_by_another_process
 from tests.pictures import draw_picture
@@ -89,6 +89,10 @@ def test_both_weights_answer_side_by_side_and_each_way(settings, folders, pictur
     assert "3 embeddings indexed, 0 removed" in reindex(settings, coming, "--keep")
     assert answers(pictures) == PERSONS
     assert FaceEmbedding.objects.count() == 6 and len(stored()) == 6
+
+    get_vector_store().clear()  # those of the next weights were not copied again, nor noticed
+    assert note_missing() == 6
+    assert work_off(timezone.now()).indexed == 6 and len(stored()) == 6
 
     shutil.move(coming / FILE, now / FILE)
     assert find_weights(MODEL).fingerprint != old

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from recognition import inference
-from recognition.exceptions import Overloaded
+from recognition.exceptions import Overloaded, WeightsUnavailable
 from recognition.inference import InferenceQueue, equal_shares
 from recognition.networks import LoadedNetwork, WeightsFile, get_network
 from tests.conftest import ROOT
@@ -25,6 +25,7 @@ from tests.pictures import upload
 SECONDS = 30  # until a thread that never comes fails the test
 SIZE = 8
 WRONG = 13
+NOT_FINITE = 14
 
 
 class StoppedRuntime:
@@ -42,7 +43,9 @@ class StoppedRuntime:
         assert self.may_go.acquire(timeout=SECONDS)
         if WRONG in numbers:
             raise RuntimeError(f"{WRONG} is no face")
-        return np.eye(256, 512, dtype=np.float32)[numbers]
+        vectors = np.eye(256, 512, dtype=np.float32)[numbers]
+        vectors[[number == NOT_FINITE for number in numbers]] = np.nan
+        return vectors
 
     def next_batch(self) -> list[int]:
         """Let the batch that runs end; return the numbers of the next one, which then waits."""
@@ -234,10 +237,17 @@ def test_bulk_work_waits_for_room_and_leaves_half_of_it(queue, ask, busy, runtim
     assert told(futures[0]) == [2] * 5
 
 
-def test_failure_meets_only_whom_it_concerns(queue, ask, busy, runtime):
-    wrong, right, other = ask(WRONG, 30), ask(1), ask(2, 2)
+@pytest.mark.parametrize(
+    ("number", "error", "told_so"),
+    [
+        (WRONG, RuntimeError, "no face"),
+        (NOT_FINITE, WeightsUnavailable, "gives no usable embedding"),
+    ],
+)
+def test_failure_meets_only_whom_it_concerns(queue, ask, busy, runtime, number, error, told_so):
+    wrong, right, other = ask(number, 30), ask(1), ask(2, 2)
     runtime.may_go.release(100)
-    with pytest.raises(RuntimeError, match="no face"):
+    with pytest.raises(error, match=told_so):
         wrong.result(SECONDS)
     assert (told(right), told(other), told(ask(3))) == ([1], [2, 2], [3])
     assert queue.waiting == 0
