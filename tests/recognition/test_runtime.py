@@ -212,7 +212,9 @@ def test_weights_replaced_while_they_are_read_are_not_kept_under_the_former_name
     assert former.digest not in form.name
 
 
-def test_weights_that_load_at_the_second_try_are_not_called_damaged(small, monkeypatch):
+def test_weights_that_load_at_the_second_try_are_not_called_damaged(small, settings, monkeypatch):
+    settings.RECOGNITION = settings.RECOGNITION | {"NETWORK_RUNTIME": "torch"}
+
     def fail_once(network: FaceNetwork, path: Path) -> Small:
         monkeypatch.setattr(loader_module, "build", build_small)
         raise WeightsUnavailable("the disk did not answer")
