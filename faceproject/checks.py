@@ -1,13 +1,18 @@
-"""System check of the settings of the service itself."""
+"""System checks of the settings of the service itself."""
 
 from __future__ import annotations
 
+import os
+import re
+import stat
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Warning, register
 
 from faceproject.conf import ProjectSettings
+from faceproject.configuration import SETTINGS
 from faceproject.tracing import is_installed
 from recognition.checks import check_values
 
@@ -21,6 +26,25 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         "faceproject.E001",
     )
     return list(values)
+
+
+@register("faceproject")
+def check_file(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    file = Path(os.environ.get("ENV_FILE") or settings.BASE_DIR / ".env")
+    if not (file.is_file() and file.stat().st_mode & stat.S_IROTH):
+        return []
+    secrets = "|".join(item.name for item in SETTINGS if item.is_secret)
+    if not re.search(
+        rf"^\s*(?:export\s+)?(?:{secrets})\s*=\s*\S", file.read_text(errors="replace"), re.MULTILINE
+    ):
+        return []
+    return [
+        Warning(
+            f"The settings in {file} hold a password or key, and every user of this machine can read them.",
+            hint=f"chmod o-rwx {file}",
+            id="faceproject.W001",
+        )
+    ]
 
 
 @register("faceproject")

@@ -420,3 +420,20 @@ def test_worker_beside_embedded_milvus(settings):
     assert "enrollment.W008" in ids()
     settings.RECOGNITION = settings.RECOGNITION | {"MILVUS_URI": "http://127.0.0.1:19530"}
     assert "enrollment.W008" not in ids()
+
+
+@pytest.mark.parametrize(
+    ("line", "mode", "expected"),
+    [
+        ("S3_SECRET_KEY=abc", 0o644, {"faceproject.W001"}),
+        ("export DATABASE_URL='postgres://a:b@c/d'", 0o644, {"faceproject.W001"}),
+        ("S3_SECRET_KEY=abc", 0o640, set()),
+        ("# SECRET_KEY=\nTHREADS=3", 0o644, set()),
+    ],
+)
+def test_passwords_that_everybody_can_read_are_told(tmp_path, monkeypatch, line, mode, expected):
+    file = tmp_path / ".env"
+    file.write_text(f"{line}\n")
+    file.chmod(mode)
+    monkeypatch.setenv("ENV_FILE", str(file))
+    assert ids() == expected

@@ -20,6 +20,7 @@ from enrollment.exceptions import NotInTrash
 from enrollment.models import BackupRecord, ErasedId, FaceImage, Receipt
 from enrollment.upkeep.archive import ArchiveRefused
 from enrollment.upkeep.backup_contents import Manifest
+from enrollment.upkeep.backup_records import keep_until
 
 OUTLIVING: Final = {BackupRecord, ErasedId, Receipt}  # their rows outlive every restore
 
@@ -89,6 +90,7 @@ def outliving(path: Path, manifest: Manifest, *, without_erasures: bool) -> Outl
             size=path.stat().st_size,
             persons=manifest.rows.get("enrollment.person", 0),
             pictures=manifest.rows.get("enrollment.faceimage", 0),
+            keep_until=keep_until(),
         )
     )
     erased = [] if without_erasures else [*here, *(beside or ())]

@@ -199,7 +199,9 @@ def test_a_new_machine_learns_it_from_the_list_beside_the_backup(file, settings,
     shutil.copy(key, settings.DATA_DIR)
     assert "1 person and 0 pictures" in run("restore", file)
     assert enrolled() == ["bia"] and files() == 1
-    assert BackupRecord.objects.get().file == str(file)
+    record = BackupRecord.objects.get()
+    assert record.file == str(file)
+    assert record.keep_until == timezone.localdate() + timedelta(days=settings.BACKUP_KEEP_DAYS)
 
 
 def test_an_installation_that_lost_its_key_does_not_bring_anybody_back_unasked(file, settings):
