@@ -64,7 +64,8 @@ def page(request: HttpRequest) -> HttpResponse:
     if request.headers.get(FRAGMENT_HEADER):
         back = () if is_done else request.POST.getlist("key")
         return _fragment(request, back=back, is_refused=not is_done)
-    return redirect(request.get_full_path())
+    # What was ticked and typed stays where it is to be put right.
+    return redirect(request.get_full_path()) if is_done else _whole(request)
 
 
 @page_permission(Act.BROWSE)
@@ -254,6 +255,8 @@ def _whole(request: HttpRequest) -> HttpResponse:
     context |= {
         "is_list": is_list,
         "ticked": request.GET.get("tick") == "all",
+        "refused": request.POST.getlist("key"),
+        "typed": {name: request.POST.get(name, "") for name in ("person_id", "name")},
         "cards": shown_cards(request, found[:limit]),
         "page": number,
         "goes_on": len(found) > limit,

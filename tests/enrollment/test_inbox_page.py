@@ -81,6 +81,24 @@ def test_a_page_of_the_list_that_was_settled_whole_leads_to_the_first(desk, monk
     assert 'id="nothing" tabindex="-1" hidden' in left.text
 
 
+def test_what_was_ticked_and_typed_stays_when_it_is_refused(desk):
+    both = waiting()
+    form = {"key": both, "act": "new", "person_id": "ana", "name": "Ana L"}
+    for view in ("?view=list", ""):
+        refused = desk.post(f"/inbox/{view}", form)
+        assert "already a person with the id" in said(refused) and waiting() == both
+        page = Markup(refused)
+        ticked = {
+            each["value"]
+            for each in page.find("input", type="checkbox", name="key")
+            if "checked" in each
+        }
+        assert ticked == (set(both) if view else set())
+        assert page.find("input", name="person_id", value="ana")
+        assert page.find("input", name="name", value="Ana L")
+        assert [each for each in page.find("details") if "open" in each]
+
+
 def test_only_one_face_of_a_group_is_settled_when_that_is_said(desk):
     bia, _cal = keys(desk.get("/inbox/"))
     desk.post("/inbox/", {"key": bia, "act": "discard", "one": "1"})
