@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, TextField
+from django.db.models.functions import Cast
 from django.utils import timezone
 from django.utils.translation import gettext
 
@@ -93,11 +95,11 @@ def forget_old_requests() -> None:
     IdempotentRequest.objects.filter(created_at__lt=timezone.now() - KEPT).delete()
 
 
-def forget_answers_about(person_id: str) -> None:
-    """Replace stored answers that name the person by 410 `person_deleted`."""
+def forget_answers_about(*person_ids: str) -> None:
+    """Replace stored answers about the person of these ids by 410 `person_deleted`."""
     message = gettext("The person of this request was deleted since. Send a new key to enrol them.")
     answer = {"success": False, "error": "person_deleted", "message": message}
-    answers_about(person_id).update(status=GONE, answer=answer)
+    answers_about(*person_ids).update(status=GONE, answer=answer)
 
 
 def _forget_if_deleted(body: Mapping[str, Any]) -> None:
@@ -108,11 +110,38 @@ def _forget_if_deleted(body: Mapping[str, Any]) -> None:
         forget_answers_about(person_id)
 
 
-def answers_about(person_id: str) -> QuerySet[IdempotentRequest]:
-    """Return the finished requests whose answers name the person."""
+def answers_about(*person_ids: str) -> QuerySet[IdempotentRequest]:
+    """Return the finished requests whose answers are about the person of these ids."""
     return IdempotentRequest.objects.filter(
-        Q(answer__person_id=person_id) | Q(answer__merged_into=person_id)
+        Q(answer__person_id__in=person_ids) | Q(answer__merged_into__in=person_ids)
     )
+
+
+def forget_mentions(person_ids: Collection[str]) -> None:
+    """Drop from stored answers about others what tells of an erased person: whom a face looked like."""
+    named = Q()
+    for person_id in person_ids:
+        for is_ascii in (True, False):  # SQLite has the JSON as it was written, PostgreSQL its own
+            named |= Q(text__contains=json.dumps(person_id, ensure_ascii=is_ascii)[1:-1])
+    stored = IdempotentRequest.objects.exclude(answer=None)
+    for row in stored.annotate(text=Cast("answer", TextField())).filter(named):
+        for result in (row.answer or {}).get("results", ()):
+            _forget_mentions(result, person_ids)
+        row.save(update_fields=["answer"])
+
+
+def _forget_mentions(result: dict[str, Any], person_ids: Collection[str]) -> None:
+    if "warnings" in result:
+        result["warnings"] = [
+            each for each in result["warnings"] if each.get("person_id") not in person_ids
+        ]
+    if any(mentions(result.get("message", ""), person_id) for person_id in person_ids):
+        result["message"] = gettext("This named somebody who was erased since.")
+
+
+def mentions(text: str, person_id: str) -> bool:
+    """Return whether the text holds the id, not as a part of a longer word or number."""
+    return bool(re.search(rf"(?<!\w){re.escape(person_id)}(?!\w)", text))
 
 
 def _take_up(row: IdempotentRequest) -> None:

@@ -6,7 +6,6 @@ What is put in is deleted from every list and search in the same transaction tha
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
@@ -21,7 +20,12 @@ from django.utils.translation import gettext
 from enrollment import journal
 from enrollment.enrolling.consents import erase_consents
 from enrollment.enrolling.erased import picture_mark, remember_erased, trashed_marks
-from enrollment.enrolling.idempotency import answers_about, forget_answers_about
+from enrollment.enrolling.idempotency import (
+    answers_about,
+    forget_answers_about,
+    forget_mentions,
+    mentions,
+)
 from enrollment.enrolling.import_forgetting import forget_in_imports
 from enrollment.enrolling.trash_items import (
     PICTURES_AT_A_TIME,
@@ -271,9 +275,8 @@ def keys_of(rows: Iterable[models.Model]) -> set[int]:
 
 def _forget_labels(person_id: str) -> None:
     """Blank labels that name the person: an imported file may be called by them."""
-    name = re.compile(rf"(?<!\w){re.escape(person_id)}(?!\w)")
     labels = TrashItem.objects.filter(label__contains=person_id).exclude(label="")
-    named = [pk for pk, label in labels.values_list("pk", "label") if name.search(label)]
+    named = [pk for pk, label in labels.values_list("pk", "label") if mentions(label, person_id)]
     if person_id and named:
         TrashItem.objects.filter(pk__in=named).update(label="")
 
@@ -316,11 +319,13 @@ def forget_person(pk: int, person_id: str, pictures: int) -> None:
     def forget_files() -> None:  # no partial: when one fails, Django 5.2 drops the hooks after it
         forget_waiting_for(pk)
 
+    ids = {person_id, *journal.former_ids(pk)}
     journal.forget(pk, {"count": pictures})
     erase_consents(pk)
     Feedback.objects.filter(person=pk).delete()
     Probe.objects.filter(person=pk).delete()
-    forget_answers_about(person_id)
+    forget_answers_about(*ids)
+    forget_mentions(ids)
     forget_in_imports(pk, person_id)
     transaction.on_commit(forget_files, robust=True)
 

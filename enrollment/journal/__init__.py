@@ -20,7 +20,7 @@ from enrollment.journal.authors import (
     name_command,
 )
 from enrollment.journal.exporting import COLUMNS, as_row
-from enrollment.journal.forgetting import forget, with_merged
+from enrollment.journal.forgetting import forget, former_ids, with_merged
 from enrollment.journal.group_commit import GroupCommit
 from enrollment.journal.keeping import forget_old_lines
 from enrollment.journal.noting import note, note_look, note_refusal
@@ -52,6 +52,7 @@ __all__ = [
     "find_lines",
     "forget",
     "forget_old_lines",
+    "former_ids",
     "head",
     "history_of",
     "in_words",

@@ -27,6 +27,14 @@ def forget(person_pk: int, facts: Mapping[str, Any] | None = None) -> int:
         return known.update(personal=None, salt="")
 
 
+def former_ids(person_pk: int) -> set[str]:
+    """Return the ids that the person had, and those who were merged into them had, of which nobody
+    else has one by now."""
+    known = JournalSubject.objects.filter(person_pk__in=with_merged({person_pk}))
+    ids = set(known.exclude(salt="").values_list("personal__person_id", flat=True).distinct())
+    return ids - set(Person.objects.filter(person_id__in=ids).values_list("person_id", flat=True))
+
+
 def with_merged(persons: set[int]) -> set[int]:
     """Return these primary keys with those of everybody who was merged into them.
 

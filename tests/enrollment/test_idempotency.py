@@ -16,8 +16,10 @@ from enrollment.enrolling import (
     Upload,
     begin_request,
     carry_out_request,
+    change_person,
     delete_person,
     digest_of_request,
+    erase_person,
     services,
 )
 from enrollment.exceptions import StorageUnavailable
@@ -25,7 +27,7 @@ from enrollment.index import indexing
 from enrollment.models import FaceEmbedding, FaceImage, IdempotentRequest, Person
 from enrollment.upkeep.backlog import BacklogThread
 from tests.drawn_faces import as_jpeg, draw_group
-from tests.enrollment.gallery import stored
+from tests.enrollment.gallery import set_thresholds, stored
 from tests.pictures import draw_picture, upload
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
@@ -85,6 +87,29 @@ def test_an_answer_about_somebody_deleted_before_it_is_stored_is_not_kept():
     assert carry_out_request(row, lambda: (200, answer)) == (200, answer)
     row.refresh_from_db()
     assert row.status == 410 and "ana" not in str(row.answer)
+
+
+def test_who_is_erased_is_in_no_answer_about_others_either(api, insert, settings):
+    """For a day a repetition told whom the face had looked like."""
+    set_thresholds()
+    insert("order-1", (1,), person_id="João")
+    change_person(Person.objects.get(), person_id="joao.7")
+    insert("order-2", (1, 2), person_id="ana")  # the first picture is the same
+    settings.ENROLL_IDENTITY = "refuse"
+    insert("order-3", (1, 3), person_id="bia")
+    told = [str(row.answer) for row in IdempotentRequest.objects.all()]
+    assert "João" in told[0] and "joao.7" in told[1] and "joao.7" in told[2]
+
+    erase_person(Person.objects.get(person_id="joao.7"))
+    told = [str(row.answer) for row in IdempotentRequest.objects.all()]
+    assert not any(name in text for text in told for name in ("João", "joao.7"))
+    assert insert("order-1", (1,), person_id="João").status_code == 410
+    settings.ENROLL_IDENTITY = "warn"
+    first, second = insert("order-2", (1, 2), person_id="ana").json()["results"]
+    assert [each["code"] for each in first["warnings"]] == ["unlike_own_pictures"]
+    assert first["success"] and second["success"]
+    refused, stored = insert("order-3", (1, 3), person_id="bia").json()["results"]
+    assert (refused["error"], stored["success"]) == ("doubtful_identity", True)
 
 
 def test_a_request_that_is_taken_up_tells_of_the_face_as_at_first(api):
