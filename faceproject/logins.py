@@ -23,6 +23,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from rest_framework.throttling import BaseThrottle
 
+from enrollment import journal
+
 logger = logging.getLogger(__name__)
 
 # Wrong passwords without a wait: for one account, and from one address, which many users may share.
@@ -92,8 +94,9 @@ class LoginHandler(AxesDatabaseHandler):
         if request is None:
             return
         reason = "Not read, too many before" if request.axes_locked_out else "Wrong password"
-        name = credentials.get("username")
-        logger.warning("%s: account %r, from %s", reason, name, request.axes_ip_address)
+        name = journal.account_meant(credentials)
+        whose = f"account {name!r}" if name else "no account"
+        logger.warning("%s: %s, from %s", reason, whose, request.axes_ip_address)
 
     def reset_user_attempts(
         self, request: HttpRequest, credentials: dict[str, Any] | None = None

@@ -122,6 +122,9 @@ def test_each_wrong_password_is_logged_with_name_and_address(ana, caplog):
     assert lines[0] == "Wrong password: account 'ana', from 10.0.0.7"
     assert lines[3] == "Not read, too many before: account 'ana', from 10.0.0.7"
     assert not any("\n" in record.getMessage() for record in caplog.records)
+    # Who types the password in the place of the name is told of, and the password is not.
+    assert "Wrong password: no account, from 10.0.0.7" in caplog.messages
+    assert "2026 INFO" not in caplog.text
     assert "wrong" not in "".join(AccessAttempt.objects.values_list("post_data", flat=True))
 
 

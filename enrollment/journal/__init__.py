@@ -25,7 +25,7 @@ from enrollment.journal.group_commit import GroupCommit
 from enrollment.journal.keeping import forget_old_lines
 from enrollment.journal.noting import note, note_look, note_refusal
 from enrollment.journal.reading import about, find_lines, history_of, names_of
-from enrollment.journal.signing_in import register_account_handlers, rows_restored
+from enrollment.journal.signing_in import account_meant, register_account_handlers, rows_restored
 from enrollment.journal.turns import short_wait, take_turns
 from enrollment.journal.verifying import Verification, verify
 from enrollment.journal.words import author_in_words, in_words, name_of
@@ -40,6 +40,7 @@ __all__ = [
     "Role",
     "Verification",
     "about",
+    "account_meant",
     "acting",
     "append",
     "as_row",

@@ -64,11 +64,18 @@ def _note_of(user: Any, action: Action) -> None:
         note(action)
 
 
-def _login_failed(credentials: dict[str, Any], request: Any = None, **kwargs: Any) -> None:
-    # What is no account's name is not kept: it may be a password in the wrong field.
+def account_meant(credentials: dict[str, Any]) -> str:
+    """Return the name of the account that somebody tried to log in to, empty if there is none.
+
+    What is no account's name is neither kept nor logged: it may be a password in the wrong field.
+    """
     given = str(credentials.get("username") or "")
-    users = get_user_model().objects
-    known = users.filter(username=given).values_list("username", flat=True).first() or ""
+    users = get_user_model().objects.filter(username=given)
+    return str(users.values_list("username", flat=True).first() or "")
+
+
+def _login_failed(credentials: dict[str, Any], request: Any = None, **kwargs: Any) -> None:
+    known = account_meant(credentials)
     reason = "too_many" if getattr(request, "axes_locked_out", False) else "wrong_password"
     note_refusal(Action.LOGIN_REFUSED, known, account=known, reason=reason)
 

@@ -280,7 +280,8 @@ def test_the_audit_names_them(faceless):
 def test_the_start_names_them(faceless):
     errors = io.StringIO()
     Serve(stdout=io.StringIO(), stderr=errors)._say_faceless()
-    assert "In 1 enrolled picture no face was found (ana: gate/wall.jpg)" in errors.getvalue()
+    assert f"In 1 enrolled picture no face was found (#{faceless.pk})" in errors.getvalue()
+    assert "ana:" not in errors.getvalue() and "wall" not in errors.getvalue()
     assert "manage.py audit_gallery" in errors.getvalue()
 
 
