@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from django.db import models, transaction
+from django.db import DatabaseError, models, transaction
 from django.db.models import CharField, Q, QuerySet
 from django.db.models.functions import Cast
 from django.utils.translation import gettext
@@ -35,7 +34,7 @@ from enrollment.enrolling.trash_items import (
     trashed_person,
 )
 from enrollment.enrolling.waiting import forget_waiting_for, waiting_keys
-from enrollment.exceptions import NotInTrash
+from enrollment.exceptions import NotInTrash, PersonNotFound
 from enrollment.models import (
     Doubt,
     FaceEmbedding,
@@ -52,6 +51,9 @@ from enrollment.models import (
     from_lines,
     note_removals,
 )
+from recognition.exceptions import RecognitionError
+
+Item = TypeVar("Item")
 
 
 def put_away(item: TrashItem, persons: Sequence[Person], pictures: QuerySet[FaceImage]) -> None:
@@ -153,13 +155,34 @@ def _picture_parts(item: TrashItem, ids: Sequence[int]) -> list[TrashedPart]:
 
 def empty_trash(stopped: Callable[[], bool] = lambda: False) -> int:
     """Erase every item whose time is over; return how many. `stopped` is asked between two."""
-    erased = 0
-    for pk in list(TrashItem.objects.filter(is_due()).order_by("pk").values_list("pk", flat=True)):
+    due = TrashItem.objects.filter(is_due()).order_by("pk").values_list("pk", flat=True)
+    return erase_each(list(due), erase_item, stopped)
+
+
+def erase_each(
+    items: Iterable[Item], erase: Callable[[Item], object], stopped: Callable[[], bool]
+) -> int:
+    """Erase one after the other; return how many. `stopped` is asked between two.
+
+    One that fails for a reason of its own does not keep the others from being erased in time; its
+    error is raised at the end.
+    """
+    erased, own_errors = 0, []
+    for item in items:
         if stopped():
             break
-        with suppress(NotInTrash):  # another process was faster
-            erase_item(pk)
+        try:
+            erase(item)
+        except (NotInTrash, PersonNotFound):  # another process was faster
+            continue
+        except (DatabaseError, RecognitionError):  # all others would meet it, too
+            raise
+        except Exception as error:  # noqa: BLE001 (see above)
+            own_errors.append(error)
+        else:
             erased += 1
+    if own_errors:
+        raise own_errors[0]
     return erased
 
 

@@ -6,10 +6,8 @@ They do not go into the trash: what is past its purpose may not be kept any long
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 
-from enrollment.enrolling import erase_person
-from enrollment.exceptions import PersonNotFound
+from enrollment.enrolling import erase_each, erase_person
 from enrollment.gallery import persons_due
 
 
@@ -18,11 +16,4 @@ def delete_due_persons(stopped: Callable[[], bool] = lambda: False) -> int:
 
     Each is its own transaction; `stopped` is asked between two.
     """
-    deleted = 0
-    for person in persons_due().order_by("pk"):
-        if stopped():
-            break
-        with suppress(PersonNotFound):  # another process was faster
-            erase_person(person)
-            deleted += 1
-    return deleted
+    return erase_each(persons_due().order_by("pk"), erase_person, stopped)

@@ -278,8 +278,12 @@ class LiteVectorStore(VectorStore):
             index = {"index_type": kind, "metric_type": "COSINE", "params": build}
             collection.create_index("embedding", index)
         collection.load()
-        # Rows recovered from the write-ahead log are slow to search until they are flushed.
-        self._flush(collection)
+        try:
+            # Rows recovered from the write-ahead log are slow to search until they are flushed.
+            self._flush(collection)
+        except Exception as error:  # noqa: BLE001 (a full disk hinders no search: they are in memory)
+            logger.warning("The embedded database cannot write its log to a file yet: %s", error)
+            self._unflushed = base.FLUSH_ROWS
         return collection
 
     def _flush(self, collection: Collection) -> None:

@@ -76,6 +76,22 @@ def test_deletion_stops_between_persons_and_passes_over_who_is_gone(four, monkey
     assert retention.delete_due_persons() == 0
 
 
+def test_one_who_cannot_be_deleted_keeps_no_other(four, monkeypatch):
+    """Nobody who came after them was ever deleted."""
+    Person.objects.filter(person_id="later").update(keep_until=days_from_now(-1))
+    erase = retention.erase_person
+
+    def fails_once(person: Person) -> int:
+        if person.person_id == "over":
+            raise ValueError("unforeseen")
+        return erase(person)
+
+    monkeypatch.setattr(retention, "erase_person", fails_once)
+    with pytest.raises(ValueError, match="unforeseen"):
+        retention.delete_due_persons()
+    assert left() == ["over", "today", "endless"]
+
+
 def test_first_page_and_list_of_the_admin_lead_to_them(four, boss):
     assert gallery_state().persons_due_soon == 3
     link = (

@@ -109,6 +109,23 @@ def _no_space() -> None:
     raise OSError("No space left on device")
 
 
+def test_a_start_on_a_full_disk_searches_all(
+    folder_store: LiteVectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = make_rows(3)
+    folder_store.upsert("a", rows)
+
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("milvus_lite.engine.flush.write_data_file", full)
+        folder_store.close()
+        assert nearest(folder_store, "a", rows[1].embedding, 1) == [2]
+    folder_store.delete("a", [3])  # flushes what waits
+    assert folder_store._unflushed == 0 and ids_in(folder_store, "a") == [1, 2]
+
+
 @pytest.mark.parametrize("fails", ["write_data_file", "write_delta_file"])
 def test_rows_outlive_a_flush_that_failed(
     folder_store: LiteVectorStore, monkeypatch: pytest.MonkeyPatch, fails: str
