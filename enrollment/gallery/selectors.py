@@ -29,6 +29,7 @@ from enrollment.models import (
     MergedId,
     Person,
     Removal,
+    letters_and_digits,
     normalised,
 )
 from recognition.decision import Decision, Thresholds, decide
@@ -316,13 +317,26 @@ def person_meant(person_id: str, *, among: QuerySet[Person] | None = None) -> Pe
         return get_person(merged.person_id, among=among)
 
 
+def person_typed(person_id: str, *, among: QuerySet[Person] | None = None) -> Person:
+    """Like `person_meant` for an id as somebody types it: without the punctuation of a CPF, say, if
+    nobody else's id has the same letters and digits."""
+    try:
+        return person_meant(person_id, among=among)
+    except PersonNotFound:
+        known = Person.objects.all() if among is None else among
+        alike = list(known.filter(id_key=letters_and_digits(person_id))[:2])
+        if len(alike) != 1:
+            raise
+        return alike[0]
+
+
 def person_named(text: str, *, among: QuerySet[Person] | None = None) -> Person:
     """Return the person with this id, or the only one who has these words in id or name.
 
     Only `among` these persons, if given. Raise `PersonNotFound`, also if several have the words.
     """
     try:
-        return person_meant(text, among=among)
+        return person_typed(text, among=among)
     except PersonNotFound:
         known = find_persons(text)
         named = list((known if among is None else known.filter(pk__in=among))[:2])

@@ -21,13 +21,20 @@ from django.utils.translation import gettext, ngettext
 from django.views.decorators.http import require_http_methods, require_POST
 
 from enrollment import enrolling, inbox
-from enrollment.gallery import person_meant
+from enrollment.gallery import person_typed
 from enrollment.inbox import Action, Answer, Filters, Settled
 from enrollment.models import Person, TrashItem
 from enrollment.pages.inbox_cards import OF_PERSONS, shown_cards
 from enrollment.pages.inbox_forms import SiftForm
 from enrollment.pages.views import FRAGMENT_HEADER
-from enrollment.web import Act, acts_to_settle, error_text, may_undo, searchable_by
+from enrollment.web import (
+    Act,
+    acts_to_settle,
+    error_text,
+    may_undo,
+    say_mistakable,
+    searchable_by,
+)
 from recognition.api.access import lacking_permission, may, page_permission
 from recognition.exceptions import RecognitionError
 
@@ -158,6 +165,8 @@ def _settle(request: HttpRequest, desk: Desk, answers: Sequence[Answer]) -> bool
         if isinstance(settled, RecognitionError | ValidationError):
             messages.error(request, error_text(settled))
         else:
+            if answer.action == Action.NEW and settled.person:
+                say_mistakable(request, settled.person)
             messages.success(request, _in_words(answer.action, settled))
             keys += answer.keys
             items += [item.pk for item in settled.undo]
@@ -174,7 +183,7 @@ def _action(act: str) -> Action:
 
 def _person(key: str, person_id: str) -> Person:
     if not key.isdecimal():
-        return person_meant(person_id)
+        return person_typed(person_id)
     number = int(key[:18])
     # Or whom that one was merged into since the card was shown.
     found = Person.objects.filter(Q(pk=number) | Q(merged_ids__former_pk=number)).first()

@@ -99,6 +99,20 @@ def test_what_was_ticked_and_typed_stays_when_it_is_refused(desk):
         assert [each for each in page.find("details") if "open" in each]
 
 
+def test_a_cpf_is_typed_without_its_punctuation(desk):
+    bia, cal = waiting()
+    ana = Person.objects.get()
+    ana.person_id = "123.456.789-09"
+    ana.save()
+    done = desk.post(
+        "/inbox/", {"key": cal, "act": "assign", "person_id": "12345678909"}, follow=True
+    )
+    assert "123.456.789-09 has 1 face more" in said(done)
+    new = {"key": bia, "act": "new", "person_id": "12345678909"}
+    assert "differs only in punctuation" in said(desk.post("/inbox/", new, follow=True))
+    assert Person.objects.count() == 2
+
+
 def test_only_one_face_of_a_group_is_settled_when_that_is_said(desk):
     bia, _cal = keys(desk.get("/inbox/"))
     desk.post("/inbox/", {"key": bia, "act": "discard", "one": "1"})
