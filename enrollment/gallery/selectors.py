@@ -324,7 +324,7 @@ def person_typed(person_id: str, *, among: QuerySet[Person] | None = None) -> Pe
         return person_meant(person_id, among=among)
     except PersonNotFound:
         known = Person.objects.all() if among is None else among
-        alike = list(known.filter(id_key=letters_and_digits(person_id))[:2])
+        alike: list[Person] = list(known.filter(id_key=letters_and_digits(person_id))[:2])
         if len(alike) != 1:
             raise
         return alike[0]
