@@ -143,6 +143,28 @@ def test_pictures_are_added_shown_moved_deleted(faces):
     assert counts == {"ana": 0, "b/ia": 1}
 
 
+def test_consents_are_recorded_read_and_removed(faces, tmp_path: Path):
+    faces.create_person("a/na")
+    signed = tmp_path / "signed.txt"
+    signed.write_bytes(b"yes")
+    plain = faces.add_consent("a/na", day="2026-11-26")
+    made = faces.add_consent("a/na", signed, day="2026-11-27", expires="2027-11-27")
+    assert [(each["id"], each["document"]) for each in faces.consents("a/na")] == [
+        (made["id"], "signed.txt"),
+        (plain["id"], ""),
+    ]
+    assert faces.consent_document("a/na", made["id"]) == b"yes"
+    assert faces.export_person("a/na")[:2] == b"PK"
+    faces.remove_consent("a/na", made["id"])
+    assert [each["id"] for each in faces.consents("a/na")] == [plain["id"]]
+
+
+def test_lists_are_repeated_fields(faces):
+    """The list itself was sent as one text, and no purpose has such a name."""
+    error = refusal(lambda: faces.import_zip(b"PK", purposes=["door", "gate"]))
+    assert error.code == "unknown_purpose" and "'door'" in error.message
+
+
 def test_refusals_say_what_the_server_said(faces):
     error = refusal(lambda: faces.embedding(b"no picture"))
     assert (error.status, error.code) == (400, "invalid_image")

@@ -250,6 +250,16 @@ class Picture(TypedDict):
     undo_until: NotRequired[str | None]
 
 
+class Consent(TypedDict):
+    id: int
+    day: str  # as 2026-11-27
+    expires: str | None
+    purposes: list[str]
+    document: str  # its file name; empty without one
+    is_in_force: bool
+    created_at: str
+
+
 class TrashItem(TypedDict):
     """An act that can be undone; `kind` is person, pictures, move, merge, import or settled."""
 

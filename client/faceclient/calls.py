@@ -119,13 +119,17 @@ def _seconds_to_wait(response: requests.Response) -> float | None:
     return float(after) if float(after) <= MAX_WAIT_SECONDS else None
 
 
-def _fields(form: dict[str, Any]) -> dict[str, str]:
-    """Return the form fields as text, without those that are None."""
-    known = {name: value for name, value in form.items() if value is not None}
+def _fields(form: dict[str, Any]) -> dict[str, str | list[str]]:
+    """Return the form fields as text, without those that are None; a list is a repeated field."""
     return {
-        name: str(value).lower() if isinstance(value, bool) else str(value)
-        for name, value in known.items()
+        name: [_text(item) for item in value] if isinstance(value, list | tuple) else _text(value)
+        for name, value in form.items()
+        if value is not None
     }
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def files_of(**images: Sequence[Image]) -> list[File]:

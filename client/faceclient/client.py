@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from faceclient.answers import (
     Card,
+    Consent,
     Detection,
     Embedding,
     Embeddings,
@@ -194,6 +195,31 @@ class FaceClient(ApiCalls):
         path = _path(person_id, f"/images/{picture_id}")
         undo = self._call("DELETE", path, query=_erase(erase)).get("undo")
         return None if undo is None else int(undo)
+
+    # The desk for data subjects
+
+    def export_person(self, person_id: str) -> bytes:
+        """Return everything that is kept of the person, as a ZIP."""
+        return self._send("GET", _path(person_id, "/export")).content
+
+    def consents(self, person_id: str) -> list[Consent]:
+        """Return the consents of the person, newest first."""
+        answer = self._call("GET", _path(person_id, "/consents"))
+        return cast(list[Consent], answer["results"])
+
+    def add_consent(self, person_id: str, document: Image | None = None, **details: Any) -> Consent:
+        """Record a consent with its document. Details: `day`, `expires` ("2027-12-31"), `purposes`."""
+        files = files_of(document=[] if document is None else [document])
+        path = _path(person_id, "/consents")
+        answer = self._call("POST", path, files=files, form=details, repeatable=False)
+        return cast(Consent, answer)
+
+    def consent_document(self, person_id: str, consent: int) -> bytes:
+        return self._send("GET", _path(person_id, f"/consents/{consent}")).content
+
+    def remove_consent(self, person_id: str, consent: int) -> None:
+        """Remove a consent that was recorded by mistake."""
+        self._call("DELETE", _path(person_id, f"/consents/{consent}"))
 
     # The trash
 
