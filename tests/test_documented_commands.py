@@ -78,6 +78,7 @@ NOT_RUN = {
             "docker compose exec faces rm /data/faces.tar",
             "docker compose exec faces script/manage backup /data/before.tar",
             "docker compose cp faces:/data/before.tar .",
+            "docker compose exec faces rm /data/before.tar",
             "docker compose build",
             "docker compose stop faces",
             "docker compose run --rm faces script/manage upgrade",

@@ -36,6 +36,7 @@ from enrollment.models import (
 )
 from enrollment.upkeep.deciding import note_settings
 from enrollment.upkeep.retention import delete_due_persons
+from faceproject.configuration import SETTINGS
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from tests.enrollment.gallery import enroll, set_thresholds
 from tests.pictures import draw_picture, upload
@@ -323,6 +324,13 @@ def test_every_change_by_every_entrance_has_its_line(weights, commits, entrance)
         assert entrance == "admin makes a token" or (line.address and line.request_id)
         assert journal.in_words(line).startswith("maria")
     assert not journal.verify().problems
+
+
+def test_every_setting_that_limits_how_long_what_is_kept_is_journalled():
+    retention = {item.name for item in SETTINGS if item.section == "Retention"}
+    note_settings()
+    (line,) = JournalEntry.objects.filter(action=Action.SETTINGS_CHANGED)
+    assert len(retention) == 8 and retention <= set(line.facts["now"])
 
 
 def test_what_commands_and_the_server_do(weights, settings, tmp_path: Path):
