@@ -212,7 +212,9 @@ def _body(response: BaseHTTPResponse, host: str) -> Iterator[bytes]:
     for chunk in [b""] if length.isdecimal() and int(length) > limit else response.stream(_CHUNK):
         size += len(chunk)
         if size > limit or not chunk:
-            message = _("The file is larger than the %(limit)d MB that are accepted.")
+            message = _(
+                "The file is larger than the %(limit)d MB that the administrator allows (MAX_REQUEST_MB)."
+            )
             raise NotFetched(message % {"limit": limit // 1024**2})
         yield chunk
 

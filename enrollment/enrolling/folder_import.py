@@ -305,7 +305,9 @@ def _read_one(found: FoundFile) -> Upload | FileResult:
                     found.name,
                     details=found.details,
                 )
-            reason = _("The file is larger than the %(limit)d MB that are accepted.")
+            reason = _(
+                "The file is larger than the %(limit)d MB that the administrator allows (MAX_REQUEST_MB)."
+            )
             reason %= {"limit": limit // 1024**2}
     except OSError as error:
         reason = _("The file cannot be read: %(error)s.") % {"error": error.strerror}

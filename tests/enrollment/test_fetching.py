@@ -64,8 +64,8 @@ def test_a_picture_of_a_listed_host_is_fetched(host, tmp_path, monkeypatch):
         ("http://{host}/redirect?to=//169.254.169.254/", "http://169.254.169.254."),
         ("http://{host}/loop", "leads on and on"),
         ("http://{host}/none.jpg", "answered 404"),
-        ("http://{host}/declared", "larger than the 1 MB that are accepted"),
-        ("http://{host}/endless", "larger than the 1 MB that are accepted"),
+        ("http://{host}/declared", "larger than the 1 MB that the administrator allows"),
+        ("http://{host}/endless", "larger than the 1 MB that the administrator allows"),
         ("http://{host}/broken", "broke off"),
     ],
 )
