@@ -22,7 +22,8 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final, NamedTuple
@@ -176,7 +177,13 @@ class InferenceQueue:
                     self._arrived.wait()
                 batch = self._next_batch()
                 self._room.notify_all()
-            self._run(batch)
+            try:
+                self._run(batch)
+            except (
+                Exception
+            ) as error:  # the thread outlives it: nobody else would answer the others
+                logger.exception("A batch was not answered")
+                _fail_all(batch, error)
             del batch  # and with it the crops, before the next ones are waited for
 
     def _next_batch(self) -> list[_Part]:
@@ -254,6 +261,12 @@ class InferenceQueue:
                 self._waiting -= request.left
                 self._room.notify_all()
         request.future.set_exception(error)
+
+
+def _fail_all(batch: Sequence[_Part], error: Exception) -> None:
+    for request, _start, _end in batch:
+        with suppress(InvalidStateError):  # it has its answer already
+            request.future.set_exception(error)
 
 
 def forward(loaded: LoadedNetwork, crops: np.ndarray) -> np.ndarray:

@@ -253,6 +253,22 @@ def test_failure_meets_only_whom_it_concerns(queue, ask, busy, runtime, number, 
     assert queue.waiting == 0
 
 
+def test_fault_outside_of_the_network_leaves_nobody_without_an_answer(
+    ask, busy, runtime, monkeypatch
+):
+    """The thread of the queue ended, and every request after that waited forever."""
+    answer = inference._embeddings
+
+    def fails_once(request):
+        monkeypatch.setattr(inference, "_embeddings", answer)
+        raise ValueError("unforeseen")
+
+    monkeypatch.setattr(inference, "_embeddings", fails_once)
+    runtime.may_go.release(100)
+    first, second = ask(1), ask(2, 20)
+    assert (told(first), told(second)) == ([1], [2] * 20)
+
+
 def test_cancelled_request_is_not_run(ask, busy, runtime):
     assert ask(1).cancel()
     ask(2)
