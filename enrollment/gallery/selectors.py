@@ -29,6 +29,7 @@ from enrollment.models import (
     MergedId,
     Person,
     Removal,
+    folded,
     letters_and_digits,
     normalised,
 )
@@ -318,14 +319,19 @@ def person_meant(person_id: str, *, among: QuerySet[Person] | None = None) -> Pe
 
 
 def person_typed(person_id: str, *, among: QuerySet[Person] | None = None) -> Person:
-    """Like `person_meant` for an id as somebody types it: without the punctuation of a CPF, say, if
-    nobody else's id has the same letters and digits."""
+    """Like `person_meant` for an id that somebody types without its punctuation, that of a CPF, say,
+    if nobody else's id has the same letters and digits.
+
+    One that is typed with other punctuation is another id.
+    """
     try:
         return person_meant(person_id, among=among)
     except PersonNotFound:
-        known = Person.objects.all() if among is None else among
-        alike: list[Person] = list(known.filter(id_key=letters_and_digits(person_id))[:2])
-        if len(alike) != 1:
+        key = letters_and_digits(person_id)
+        alike: list[Person] = list(Person.objects.filter(id_key=key)[:2])
+        if len(alike) != 1 or key != folded(person_id):
+            raise
+        if among is not None and not among.filter(pk=alike[0].pk).exists():
             raise
         return alike[0]
 

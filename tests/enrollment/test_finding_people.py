@@ -9,7 +9,14 @@ from django.test import Client
 from django.utils import timezone
 
 from enrollment.enrolling import add_consent, change_person
-from enrollment.gallery import GALLERY_ORDERS, filtered_persons, sorted_persons
+from enrollment.exceptions import PersonNotFound
+from enrollment.gallery import (
+    GALLERY_ORDERS,
+    filtered_persons,
+    person_named,
+    person_typed,
+    sorted_persons,
+)
 from enrollment.models import Doubt, FaceImage, Person, fill_order
 
 pytestmark = pytest.mark.django_db
@@ -115,3 +122,19 @@ def test_lists_are_filtered(local):
     assert [each.person_id for each in shown.context["page"]] == ["baseless"]
     assert "1 doubt" in shown.text
     assert "Nobody is as the filters say" in local.get("/people/?expiring=on&doubtful=on").text
+
+
+@pytest.mark.django_db
+def test_an_id_without_its_punctuation_names_nobody_by_chance():
+    ana = Person.objects.create(person_id="12-3")
+    assert person_typed("123") == ana
+    with pytest.raises(PersonNotFound):
+        person_typed("1-23")
+    Person.objects.create(person_id="1-2-3")
+    for among in (None, Person.objects.filter(pk=ana.pk)):
+        with pytest.raises(PersonNotFound):
+            person_typed("123", among=among)
+    Person.objects.create(person_id="ana.lima", name="Ana Lima")
+    Person.objects.create(person_id="1002", name="Ana Lima")
+    with pytest.raises(PersonNotFound, match="Several people"):
+        person_named("Ana Lima")

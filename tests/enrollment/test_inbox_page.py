@@ -108,6 +108,8 @@ def test_a_cpf_is_typed_without_its_punctuation(desk):
         "/inbox/", {"key": cal, "act": "assign", "person_id": "12345678909"}, follow=True
     )
     assert "123.456.789-09 has 1 face more" in said(done)
+    other = {"key": bia, "act": "assign", "person_id": "1234.56789-09"}
+    assert "Nobody has the id" in said(desk.post("/inbox/", other, follow=True))
     new = {"key": bia, "act": "new", "person_id": "12345678909"}
     assert "differs only in punctuation" in said(desk.post("/inbox/", new, follow=True))
     assert Person.objects.count() == 2
