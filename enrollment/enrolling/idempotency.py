@@ -124,19 +124,24 @@ def forget_mentions(person_ids: Collection[str]) -> None:
         for is_ascii in (True, False):  # SQLite has the JSON as it was written, PostgreSQL its own
             named |= Q(text__contains=json.dumps(person_id, ensure_ascii=is_ascii)[1:-1])
     stored = IdempotentRequest.objects.exclude(answer=None)
-    for row in stored.annotate(text=Cast("answer", TextField())).filter(named):
-        for result in (row.answer or {}).get("results", ()):
-            _forget_mentions(result, person_ids)
-        row.save(update_fields=["answer"])
+    rows = stored.annotate(text=Cast("answer", TextField())).filter(named)
+    for row in rows.iterator():
+        results = (row.answer or {}).get("results", ())
+        dropped = [_forget_mentions(result, person_ids) for result in results]
+        if any(dropped):
+            row.save(update_fields=["answer"])
 
 
-def _forget_mentions(result: dict[str, Any], person_ids: Collection[str]) -> None:
+def _forget_mentions(result: dict[str, Any], person_ids: Collection[str]) -> bool:
+    """Drop from a picture's result what tells of these persons; return whether anything did."""
+    warnings = result.get("warnings", [])
+    others = [each for each in warnings if each.get("person_id") not in person_ids]
+    is_named = any(mentions(result.get("message", ""), person_id) for person_id in person_ids)
     if "warnings" in result:
-        result["warnings"] = [
-            each for each in result["warnings"] if each.get("person_id") not in person_ids
-        ]
-    if any(mentions(result.get("message", ""), person_id) for person_id in person_ids):
+        result["warnings"] = others
+    if is_named:
         result["message"] = gettext("This named somebody who was erased since.")
+    return is_named or others != warnings
 
 
 def mentions(text: str, person_id: str) -> bool:

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -235,8 +235,9 @@ def _give_back(home: Path) -> None:
 def give_back_taken() -> None:
     """Let pictures wait again whose enrolment was cut off, by a crash of the server."""
     for home in imports_folder().glob(f"{_TAKEN}*"):
-        if home.stat().st_ctime < time.time() - TAKEN_SECONDS:
-            _give_back(home)
+        with suppress(FileNotFoundError):  # done meanwhile
+            if home.stat().st_ctime < time.time() - TAKEN_SECONDS:
+                _give_back(home)
 
 
 def leave_out(pictures: Iterable[WaitingPicture]) -> None:

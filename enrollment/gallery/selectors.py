@@ -329,7 +329,7 @@ def person_typed(person_id: str, *, among: QuerySet[Person] | None = None) -> Pe
     except PersonNotFound:
         key = letters_and_digits(person_id)
         alike: list[Person] = list(Person.objects.filter(id_key=key)[:2])
-        if len(alike) != 1 or key != folded(person_id):
+        if not key or key != folded(person_id) or len(alike) != 1:
             raise
         if among is not None and not among.filter(pk=alike[0].pk).exists():
             raise

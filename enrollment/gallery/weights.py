@@ -122,8 +122,15 @@ def pictures_out_of_search() -> str | None:
 
 
 def _with_lost(model: str) -> tuple[str, int]:
-    """Return the model with the number of pictures that its weights in use have not embedded."""
+    """Return the model with the number of pictures that its weights in use have not embedded; of many
+    pictures, up to a minute old."""
     weights = Weights(model, find_weights(model).fingerprint)
-    if gallery_size(weights) >= FaceImage.objects.count():  # counted quickly, one of each picture
+    pictures = FaceImage.objects.count()
+    if gallery_size(weights) >= pictures:  # counted quickly, one of each picture
         return model, 0
-    return model, pictures_without(**weights._asdict()).count()
+    key = f"pictures_without:{weights.partition}"
+    if (lost := cache.get(key)) is None:
+        lost = pictures_without(**weights._asdict()).count()
+        if pictures > COUNTED_EACH_TIME:
+            cache.set(key, lost, COUNTED_AGAIN)
+    return model, int(lost)

@@ -129,10 +129,12 @@ def enroll_each(
     begun = [each for each in found if isinstance(each, Enrolled)]
     try:
         outcomes = _enroll(begun, source)
-    except BaseException:
+    except BaseException as error:
         for each in begun:
             each.take_back()
-        raise
+        if not isinstance(error, PersonNotFound):  # somebody was deleted meanwhile
+            raise
+        return [error if isinstance(each, Enrolled) else each for each in found]
     for each in begun:
         each.outcomes = [outcome for outcome in outcomes[id(each)] if outcome.face_image]
         if not each.outcomes:

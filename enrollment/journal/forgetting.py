@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.db.models.fields.json import KT
+
 from enrollment.journal.appending import Role, add_line, changes, waiting_subjects
 from enrollment.models import Action, JournalSubject, Person, TrashedPart, TrashItem
 
@@ -31,7 +33,9 @@ def former_ids(person_pk: int) -> set[str]:
     """Return the ids that the person had, and those who were merged into them had, of which nobody
     else has one by now."""
     known = JournalSubject.objects.filter(person_pk__in=with_merged({person_pk}))
-    ids = set(known.exclude(salt="").values_list("personal__person_id", flat=True).distinct())
+    # As text: without KT SQLite gives the id '123' as a number.
+    texts = known.exclude(salt="").values_list(KT("personal__person_id"), flat=True)
+    ids = set(texts.distinct()) - {None}
     return ids - set(Person.objects.filter(person_id__in=ids).values_list("person_id", flat=True))
 
 

@@ -8,6 +8,7 @@ twentieth of the others waited 0.9 s and more for each transaction (now 0.04 s).
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -27,6 +28,10 @@ class Door:
     """Lets one thread in at a time, in the order in which they came."""
 
     def __init__(self) -> None:
+        self.open()
+
+    def open(self) -> None:
+        """Forget who is inside and who waits, as after a fork, which takes no other thread along."""
         self._lock = threading.Lock()
         self._is_free = True
         self._waiting: deque[threading.Event] = deque()
@@ -50,19 +55,30 @@ class Door:
                 return True
             turn = threading.Event()
             self._waiting.append(turn)
-        if turn.wait(seconds):
-            return True
-        with self._lock:
-            if turn.is_set():  # just now
+        try:
+            if turn.wait(seconds):
                 return True
+        except BaseException:  # such as Ctrl-C: nobody is to wait for who does not come in
+            if not self._give_up(turn):
+                self._let_next_in()
+            raise
+        return not self._give_up(turn)
+
+    def _give_up(self, turn: threading.Event) -> bool:
+        """Wait no longer; return False if it was let in just now."""
+        with self._lock:
+            if turn.is_set():
+                return False
             self._waiting.remove(turn)
-            return False
+            return True
 
     def leave(self) -> None:
         """Let the next in, when this thread has left as often as it entered."""
         self._own.times -= 1
-        if self._own.times:
-            return
+        if not self._own.times:
+            self._let_next_in()
+
+    def _let_next_in(self) -> None:
         with self._lock:
             if self._waiting:
                 self._waiting.popleft().set()
@@ -71,6 +87,7 @@ class Door:
 
 
 door: Final = Door()
+os.register_at_fork(after_in_child=door.open)
 _limit = threading.local()  # `.until`, as `time.monotonic` counts: how long this thread may wait
 
 

@@ -344,7 +344,7 @@ class BacklogThread(threading.Thread):
                 return
         if missing := note_missing():
             logger.warning("The vector database lacked %d embeddings; copying them", missing)
-        self._lacked = max(lacking(), 0)
+        self._lacked = 0 if get_vector_store().is_embedded else max(lacking(), 0)
 
     def _compare_memory(self) -> None:
         """Check, every hour, that searches see what the vector database holds; it reloads itself.
