@@ -7,11 +7,12 @@ import re
 import zipfile
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from django.contrib.sessions.models import Session
 
-from enrollment.enrolling import create_person, delete_person
+from enrollment.enrolling import create_person, delete_person, merge_persons
 from enrollment.enrolling.looking import Upload
 from enrollment.enrolling.services import enroll_pictures
 from enrollment.models import FaceImage, Person, SearchEntry
@@ -255,6 +256,35 @@ def log_in(page: playwright.Page) -> None:
     page.keyboard.press("Enter")
 
 
+# Whether a form is sent: by its first button, the same again, its second button, with a file, with another, again.
+PRESS_AGAIN = """() => {
+    const form = document.createElement("form");
+    form.method = "post";
+    form.innerHTML = "<input type=file name=file><button></button><button formaction='/other'></button>";
+    document.body.append(form);
+    const [first, second] = form.querySelectorAll("button");
+    const sent = [];
+    addEventListener("submit", (event) => {
+        sent.push(!event.defaultPrevented);
+        event.preventDefault();
+    });
+    const choose = (name) => {
+        const files = new DataTransfer();
+        files.items.add(new File(["x"], name));
+        form.elements.file.files = files.files;
+    };
+    form.requestSubmit(first);
+    form.requestSubmit(first);
+    form.requestSubmit(second);
+    for (const name of ["one.jpg", "other.jpg"]) {
+        choose(name);
+        form.requestSubmit(second);
+    }
+    form.requestSubmit(second);
+    return sent;
+}"""
+
+
 def log_in_again(page: playwright.Page) -> None:
     """Follow the link of the page that says that the session has ended, which opens another tab."""
     with page.expect_popup() as opened:
@@ -274,21 +304,33 @@ def test_what_was_typed_and_chosen_outlives_the_session_and_is_sent_once(
     Session.objects.all().delete()
     page.clock.fast_forward("11:00")
     save = page.locator("#enroll-button")
-    save.click()
+    page.locator("[name=another]").click()
     log_in_again(page)
+    expect(page.locator(".busy")).to_have_count(0)
     save.dblclick()
     page.wait_for_url("**/people/*/")
     expect(page.locator(".problem:visible")).to_have_count(0)
-    assert Person.objects.get().person_id == "ana"
+    ana = Person.objects.get(person_id="ana")
+    assert page.evaluate(PRESS_AGAIN) == [True, False, True, True, True, False]
+    page.reload()
+    page.get_by_label("Pictures", exact=True).set_input_files(photo)
+    merge_persons(create_person("cal"), ana)
+    save.click()
+    expect(page.locator(".problem:visible")).to_contain_text("ana was merged into cal")
+    expect(page.locator("#chosen li")).to_have_count(1)
 
     page.goto("/")
-    page.get_by_label("Pictures", exact=True).set_input_files(photo)
+    page.get_by_label("Pictures", exact=True).set_input_files([photo, photo])
+    posts = []
+    page.on("request", lambda each: each.method == "POST" and posts.append(urlsplit(each.url).path))
     Session.objects.all().delete()
     page.locator("#search-button").click()
     log_in_again(page)
     page.locator("#search-button").click()
-    expect(page.locator("#results article")).to_have_count(1, timeout=TIMEOUT_MS)
+    expect(page.locator("#results article")).to_have_count(2, timeout=TIMEOUT_MS)
     expect(page.locator("#results .problem")).to_have_count(0)
+    # One while logged out, the first again with the new form's token, and the second.
+    assert posts == ["/"] * 4
 
     for address, button in (("/", "#search-button"), ("/people/new", "#enroll-button")):
         page.goto(address)

@@ -84,7 +84,8 @@ def people_page(*permissions: str) -> Callable[..., Any]:
 def _refusals_as_messages(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     """Show errors of the view as messages on the person's page, or on the list.
 
-    The page of a merged person leads to who took them over.
+    The page of a merged person leads to who took them over. The page's script gets the message
+    itself: it shows it beside what was chosen, which stays.
     """
 
     @wraps(view)
@@ -92,14 +93,27 @@ def _refusals_as_messages(view: Callable[..., HttpResponse]) -> Callable[..., Ht
         try:
             return view(request) if pk is None else view(request, pk, **more)
         except (RecognitionError, ValidationError) as error:
-            messages.error(request, error_text(error))
+            text = error_text(error)
+            is_there = pk is not None and Person.objects.filter(pk=pk).exists()
+            answer = redirect("person", pk) if is_there else redirect("people")
         except Http404:
-            merged = MergedId.objects.filter(former_pk=pk).first() if pk else None
+            found = MergedId.objects.filter(former_pk=pk).select_related("taker")
+            merged = found.first() if pk else None
             if merged is None:
                 raise
-            return redirect("person", merged.taker_id)
-        is_there = pk is not None and Person.objects.filter(pk=pk).exists()
-        return redirect("person", pk) if is_there else redirect("people")
+            answer = redirect("person", merged.taker_id)
+            if request.method != "POST":
+                return answer
+            text = gettext(
+                "Nothing was changed: meanwhile %(former)s was merged into %(person)s. "
+                "Do it again on the page of %(person)s."
+            ) % {"former": merged.person_id, "person": merged.taker}
+        if request.headers.get(FRAGMENT_HEADER):
+            said = {FRAGMENT_HEADER: "1"}
+            kind = "text/plain; charset=utf-8"
+            return HttpResponse(text, kind, status=HTTPStatus.BAD_REQUEST, headers=said)
+        messages.error(request, text)
+        return answer
 
     return guarded
 

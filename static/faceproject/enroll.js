@@ -35,11 +35,14 @@ function batches(files) {
   return found;
 }
 
-async function isTaken(files) {
+// Why the server did not take the files; nothing when it did.
+async function refusal(files) {
   const data = new FormData(form);
   data.delete("pictures");
   for (const file of files) data.append("pictures", file, file.name);
-  return (await send(form.action, data)).status === 204;
+  const response = await send(form.action, data);
+  if (response.status === 204) return "";
+  return response.headers.has("X-Fragment") ? response.text() : form.dataset.failed;
 }
 
 function setEnrolling(busy) {
@@ -58,8 +61,9 @@ async function enroll(files) {
         complain(form.dataset.tooLarge);
         break;
       }
-      if (!(await isTaken(batch))) {
-        complain(form.dataset.failed);
+      const why = await refusal(batch);
+      if (why) {
+        complain(why);
         break;
       }
       done += batch.length;

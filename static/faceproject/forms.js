@@ -1,7 +1,7 @@
 // What every form does better with a script: it is sent once, however often its button is pressed, and what was
 // typed or chosen outlives the session: whoever was logged out logs in in another tab, and sends it then.
 
-const AGAIN_MS = 10_000; // what is not answered until then may be sent again
+const AGAIN_MS = 3000; // a slow double click; an answer that leaves the page, as a download does, may be wanted again
 const BESIDE_FILES = 20_000; // bytes of a request
 const OLD_MS = 10 * 60_000; // a page of this age may be of a session that has ended
 const TYPED = "textarea, input:is([type=text], [type=date], [type=file])";
@@ -12,13 +12,16 @@ let asked = performance.now(); // when the session was known to go on
 
 export class LoggedOut extends Error {}
 
+const leadsToLogin = ({ redirected, url }) =>
+  redirected && ended?.content.querySelector("a").getAttribute("href") === new URL(url).pathname;
+
 // What to tell whoever is logged out, with the way to log in.
 export const saysLoggedOut = () => ended.content.cloneNode(true);
 
 // Give all forms of the page the token that holds now: each login makes a new one. Throws `LoggedOut`.
 async function renew() {
   const response = await fetch(document.querySelector(".brand").href, { headers: { Accept: "text/html" } });
-  if (response.redirected && ended) throw new LoggedOut();
+  if (leadsToLogin(response)) throw new LoggedOut();
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   const token = page.querySelector("[name=csrfmiddlewaretoken]")?.value;
   for (const field of document.querySelectorAll("[name=csrfmiddlewaretoken]")) field.value = token ?? field.value;
@@ -42,8 +45,9 @@ export async function send(address, data, signal) {
     if (error.name !== "AbortError") await renew();
     throw error;
   }
-  if (response.redirected && ended) throw new LoggedOut();
-  if (response.status !== 403 || response.headers.has("X-Fragment")) return response;
+  if (leadsToLogin(response)) throw new LoggedOut();
+  // Refused for a lacking permission, it would be refused again.
+  if (response.status !== 403 || !(await response.clone().text()).includes('id="form-too-old"')) return response;
   data.set("csrfmiddlewaretoken", (await renew()) ?? "");
   return fetch(address, options);
 }
@@ -60,13 +64,17 @@ async function sendIfLoggedIn(form, submitter) {
       notice.append(saysLoggedOut());
       form.prepend(notice);
       notice.scrollIntoView({ block: "nearest" });
-      submitter?.classList.remove("busy");
+      for (const each of form.querySelectorAll(".busy")) each.classList.remove("busy");
       return;
     }
     asked = performance.now(); // the browser says what is wrong
   }
   form.requestSubmit(submitter);
 }
+
+// What tells one file from another; a field where none is chosen gives one without a name, made at that moment.
+const told = (value) =>
+  value instanceof File ? [value.name, value.size, value.name && value.lastModified] : value;
 
 // After the listeners of the page's own scripts, which send some forms themselves.
 addEventListener("submit", (event) => {
@@ -75,7 +83,8 @@ addEventListener("submit", (event) => {
   const now = performance.now();
   const data = new FormData(form, submitter);
   data.delete("csrfmiddlewaretoken"); // anew with each answer
-  const what = new URLSearchParams(data).toString();
+  const fields = [...data].map(([name, value]) => [name, told(value)]);
+  const what = JSON.stringify([submitter?.formAction, fields]);
   const before = sent.get(form);
   if (before?.what === what && now - before.at < AGAIN_MS) event.preventDefault();
   else if (ended && now - asked > OLD_MS && form.querySelector(TYPED)) {

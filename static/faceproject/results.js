@@ -45,7 +45,9 @@ export async function ask(form, data, signal) {
     }
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    part.append(problem(form, error instanceof LoggedOut ? saysLoggedOut() : form.dataset.noAnswer));
+    const isLoggedOut = error instanceof LoggedOut;
+    part.toggleAttribute("data-logged-out", isLoggedOut);
+    part.append(problem(form, isLoggedOut ? saysLoggedOut() : form.dataset.noAnswer));
   }
   return part;
 }

@@ -37,6 +37,8 @@ results.addEventListener("submit", ({ target }) => {
   if (target.answers && numbers.length) target.answers.value = numbers.join(",");
 });
 
+const isLoggedOut = () => Boolean(results.querySelector("[data-logged-out]"));
+
 async function searchOne(file, signal) {
   const data = new FormData(form);
   data.delete("images");
@@ -66,8 +68,9 @@ async function search(pictures) {
       told.push(await searchOne(file, mine.signal));
       if (!done) reveal();
       say(told.at(-1));
+      if (isLoggedOut()) break; // every further picture would be sent for nothing
     }
-    if (total > 1) say(`${form.dataset.done} ${told.join(" ")}`);
+    if (total > 1 && !isLoggedOut()) say(`${form.dataset.done} ${told.join(" ")}`);
   } catch (error) {
     if (error.name !== "AbortError") throw error;
     if (run !== mine) return;

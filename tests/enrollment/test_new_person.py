@@ -82,6 +82,17 @@ def test_pictures_are_kept_for_who_chose_them_a_day_and_not_without_end(
     assert enrolling.chosen_names(0, token) == [] and len(folders()) == 1
 
 
+def test_whoever_adds_pictures_to_somebody_merged_meanwhile_is_told(local):
+    bia, ana = (Person.objects.create(person_id=each) for each in ("bia", "ana"))
+    address = f"/people/{ana.pk}/add"
+    enrolling.merge_persons(bia, ana)
+    told = local.post(address, {"pictures": files([1])}, headers={"x-fragment": "1"})
+    assert told.status_code == 400 and told["X-Fragment"] == "1"
+    assert told.text.startswith("Nothing was changed: meanwhile ana was merged into bia.")
+    page = local.post(address, {"pictures": files([1])}, follow=True)
+    assert page.redirect_chain[0][0] == f"/people/{bia.pk}/" and told.text in page.text
+
+
 def test_one_after_another_with_the_same_basis(local):
     day = (timezone.localdate() + timedelta(days=90)).isoformat()
     form = {"person_id": "ana", "legal_basis": "contract", "keep_until": day, "another": "1"}
