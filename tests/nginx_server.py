@@ -56,6 +56,7 @@ def nginx_command(
         (r"listen 443 ssl;", f"listen 127.0.0.1:{https} ssl;"),
         (r"^ +listen \[::\]:.*\n", ""),
         (r"/etc/faces/tls", str(certificate)),
+        (r"/var/log/nginx", str(folder)),
         (r"server 127\.0\.0\.1:8000;", upstream),
     )
     user = "user root;" if os.geteuid() == 0 else ""  # who may write in this folder

@@ -170,14 +170,27 @@ def test_systemd_reads_the_unit_and_finds_little_exposed(unit: Path, tmp_path: P
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize("foreign", [False, True])
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_root_compiles_what_the_account_may_read_and_not_write(unit: Path, tmp_path: Path) -> None:
+def test_root_compiles_what_the_account_may_read_and_not_write(
+    unit: Path, foreign: bool, tmp_path: Path
+) -> None:
+    """But not by a Python that is another account's."""
     (line,) = re.findall(r"^ExecStartPre=\+-/bin/sh -c '(.+)'$", unit.read_text(), re.MULTILINE)
     folders = ("enrollment", "faceproject", "recognition")
     for folder in folders:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "module.py").touch(mode=0o644)
-    environment = {"VENV": sys.prefix, "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    venv = python.parent.parent
+    if foreign and os.geteuid() == 0:
+        os.chown(venv, 65534, 65534)
+    elif foreign:
+        venv = Path("/usr")  # root's
+    environment = {"VENV": str(venv), "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
     subprocess.run(
         ["/bin/sh", "-c", line.replace("$$", "$")],
         cwd=tmp_path,
@@ -186,6 +199,9 @@ def test_root_compiles_what_the_account_may_read_and_not_write(unit: Path, tmp_p
         check=True,
         timeout=60,
     )
+    if foreign:
+        assert not list(tmp_path.rglob("__pycache__"))
+        return
     for folder in folders:
         (compiled,) = (tmp_path / folder / "__pycache__").iterdir()
         assert compiled.stat().st_mode & 0o444 == 0o444

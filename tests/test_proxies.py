@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,21 +66,30 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=["nginx", "caddy"])
 def proxy(request, served, certificate: Path, tmp_path_factory) -> Iterator[Proxy]:
     folder = tmp_path_factory.mktemp(request.param)
-    make: Callable[..., list[str]] = {"nginx": nginx, "caddy": caddy}[request.param]
+    with running(request.param, folder, certificate, port_of(served)) as found:
+        yield found
+
+
+@contextmanager
+def running(name: str, folder: Path, certificate: Path, server: int) -> Iterator[Proxy]:
+    """A proxy in front of the server at this port; what it says is in `folder`, in files *.log."""
+    make: Callable[..., list[str]] = {"nginx": nginx, "caddy": caddy}[name]
     found = Proxy(free_port(), free_port(), certificate / "cert.pem")
-    words = make(folder, found, certificate, port_of(served))
+    words = make(folder, found, certificate, server)
     environment = {"HOME": str(folder), "PATH": "/usr/sbin:/usr/bin:/bin"}
-    process = subprocess.Popen(
-        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    deadline = time.monotonic() + SECONDS
-    while not (listens(found.https) and listens(found.http)):
-        assert process.poll() is None, process.stdout.read().decode()
-        assert time.monotonic() < deadline, "The proxy does not listen."
-        time.sleep(0.05)
-    yield found
-    process.terminate()
-    process.wait(SECONDS)
+    said = folder / "said.log"
+    with said.open("wb") as output:
+        process = subprocess.Popen(words, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + SECONDS
+        while not (listens(found.https) and listens(found.http)):
+            assert process.poll() is None, said.read_text()
+            assert time.monotonic() < deadline, "The proxy does not listen."
+            time.sleep(0.05)
+        yield found
+    finally:
+        process.terminate()
+        process.wait(SECONDS)
 
 
 def nginx(folder: Path, proxy: Proxy, certificate: Path, server: int) -> list[str]:
@@ -116,6 +126,17 @@ def browser(proxy: Proxy) -> Callable[..., requests.Response]:
 
     ask.cookies = cookies
     return ask
+
+
+@pytest.mark.parametrize("name", ["nginx", "caddy"])
+def test_no_log_keeps_the_address_of_what_failed(name: str, certificate: Path, tmp_path) -> None:
+    with running(name, tmp_path, certificate, free_port()) as proxy:  # nothing listens there
+        assert proxy.ask("GET", "/api/persons/123.456.789-09").status_code == 502
+        too_large = {"Content-Length": str(10**9)}
+        with suppress(requests.RequestException):
+            proxy.ask("POST", "/api/persons/123.456.789-09", headers=too_large, data=b"x")
+    written = [path for path in tmp_path.glob("*.log") if "123.456" in path.read_text()]
+    assert not written, written[0].read_text()
 
 
 def test_http_is_sent_to_https(proxy: Proxy) -> None:

@@ -52,6 +52,9 @@ class Outliving:
 def outliving(path: Path, manifest: Manifest, *, without_erasures: bool) -> Outliving:
     """Return what must outlive the restore of this backup.
 
+    With `without_erasures`, what was erased since is not in it: where some of it was noted with keys
+    that are not here, only that, for the rest can be erased again.
+
     Raise `ArchiveRefused` when the list beside it is damaged or, without `without_erasures`, when
     what was erased since was noted with a key that is not here.
     """
@@ -60,7 +63,8 @@ def outliving(path: Path, manifest: Manifest, *, without_erasures: bool) -> Outl
     here = remembered()
     # Also of what is known here: the key may have been lost since.
     since = [*remembered(made_at), *(beside or ())]
-    foreign = {each.key for each in since} - {installation_key().name}
+    own = installation_key().name
+    foreign = {each.key for each in since} - {own}
     if foreign and not without_erasures:
         raise ArchiveRefused(
             gettext(
@@ -93,7 +97,9 @@ def outliving(path: Path, manifest: Manifest, *, without_erasures: bool) -> Outl
             keep_until=keep_until(),
         )
     )
-    erased = [] if without_erasures else [*here, *(beside or ())]
+    given_up = (foreign or {own}) if without_erasures else set()
+    dropped = {each.digest for each in since if each.key in given_up}
+    erased = [each for each in [*here, *(beside or ())] if each.digest not in dropped]
     return Outliving(erased, _once(backups), list(Receipt.objects.all()), notes)
 
 

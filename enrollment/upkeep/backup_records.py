@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import date, datetime, timedelta
 from enum import Enum
 from pathlib import Path
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext
@@ -41,39 +42,56 @@ def keep_until(days: int | None = None) -> date | None:
 def record_backup(
     path: Path, made_at: datetime, rows: dict[str, int], days: int | None = None
 ) -> BackupRecord:
-    """Put a backup on record, and the list of erasures since beside it."""
-    record: BackupRecord = BackupRecord.objects.create(
-        made_at=made_at,
-        file=str(path.resolve()),
-        size=path.stat().st_size,
-        persons=rows.get("enrollment.person", 0),
-        pictures=rows.get("enrollment.faceimage", 0),
-        keep_until=keep_until(days),
-    )
-    write_erased_lists()
+    """Put a backup on record and, after the commit, the list of erasures since beside it.
+
+    A list that cannot be written is logged: the next erasure, or `manage.py backups`, writes it.
+    """
+    with transaction.atomic():
+        record: BackupRecord = BackupRecord.objects.create(
+            made_at=made_at,
+            file=str(path.resolve()),
+            size=path.stat().st_size,
+            persons=rows.get("enrollment.person", 0),
+            pictures=rows.get("enrollment.faceimage", 0),
+            keep_until=keep_until(days),
+        )
+        transaction.on_commit(write_erased_lists, robust=True)
     return record
 
 
 def state_of(record: BackupRecord) -> BackupState:
     if record.deleted_at:
         return BackupState.DELETED
-    moment = _moment_of(record)
-    if moment and moment != record.made_at:
-        return BackupState.REPLACED
+    with suppress(ArchiveRefused):
+        moment = _moment_of(record)
+        if moment and moment != record.made_at:
+            return BackupState.REPLACED
     if record.keep_until and record.keep_until < timezone.localdate():
         return BackupState.OVERDUE
-    return BackupState.THERE if Path(record.file).is_file() else BackupState.ELSEWHERE
+    with suppress(OSError):  # of a folder that this account may not look into
+        if Path(record.file).is_file():
+            return BackupState.THERE
+    return BackupState.ELSEWHERE
 
 
 def _moment_of(record: BackupRecord) -> datetime | None:
-    """Return when the backup was made that has this record's name now; None if there is none."""
+    """Return when the backup was made that has this record's name now; None if there is no file.
+
+    Raise `ArchiveRefused`, from its cause, for a file that does not tell.
+    """
+    path = Path(record.file)
     try:
-        with closing(read_entries(Path(record.file))) as entries:
+        with closing(read_entries(path)) as entries:
             first = next(entries, None)
             content = first.content if first and first.name == MANIFEST else b""
         return datetime.fromisoformat(json.loads(content)["created_at"])
-    except (ArchiveRefused, ValueError, TypeError, KeyError):
-        return None
+    except ArchiveRefused as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        message = gettext("%(file)s is no backup of this program.")
+        raise ArchiveRefused(message % {"file": path.name}) from error
 
 
 def mark_deleted(numbers: Iterable[int]) -> int:
@@ -89,22 +107,35 @@ def mark_deleted(numbers: Iterable[int]) -> int:
     return int(on_hand.update(deleted_at=timezone.now()))
 
 
-def delete_overdue() -> list[BackupRecord]:
-    """Delete the files of backups whose last day is over; return those that are deleted now.
+def delete_overdue() -> tuple[list[BackupRecord], list[tuple[BackupRecord, str]]]:
+    """Delete the files of backups whose last day is over; return those that are deleted now, and those
+    that are at their place and had to be left, each with the reason.
 
     A file that is not at its place, or whose name another backup has by now, stays on record: it may
-    have been moved. Raise `OSError` when a file cannot be deleted.
+    have been moved.
     """
     over = BackupRecord.objects.on_hand().filter(keep_until__lt=timezone.localdate())
-    done = []
+    done, left = [], []
     for record in over:
         path = Path(record.file)
-        if _moment_of(record) == record.made_at:
+        try:
+            if _moment_of(record) != record.made_at:
+                continue
             path.unlink()
             list_beside(path).unlink(missing_ok=True)
-            mark_deleted([record.pk])
-            done.append(record)
-    return done
+        except (ArchiveRefused, OSError) as error:
+            left.append((record, _reason(error)))
+            continue
+        mark_deleted([record.pk])
+        done.append(record)
+    return done, left
+
+
+def _reason(error: ArchiveRefused | OSError) -> str:
+    cause = error.__cause__ or error
+    if isinstance(cause, OSError):
+        return cause.strerror or str(cause)
+    return gettext("damaged, or no backup of this program")
 
 
 def backups_holding(enrolled_at: datetime) -> QuerySet[BackupRecord]:

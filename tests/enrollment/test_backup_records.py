@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from datetime import timedelta
@@ -15,7 +16,13 @@ from django.utils import timezone
 
 from enrollment import enrolling
 from enrollment.models import BackupRecord, ErasedId, FaceImage, Person, TrashItem
-from enrollment.upkeep import BackupState, backing_up, backups_holding, state_of
+from enrollment.upkeep import (
+    BackupState,
+    backing_up,
+    backup_records,
+    backups_holding,
+    state_of,
+)
 from tests.enrollment.gallery import enroll, stored
 from tests.enrollment.test_backup import empty, run
 from tests.pictures import draw_picture
@@ -113,11 +120,40 @@ def test_what_cannot_be_put_on_record_is_no_backup(file, monkeypatch):
     assert not second.exists() and BackupRecord.objects.count() == 1
 
 
-def test_what_is_no_backup_is_not_deleted_for_one(file):
+def test_a_backup_whose_list_is_not_written_is_on_record_all_the_same(file, monkeypatch):
+    """No record is left of a backup whose file is taken away: receipts would name it."""
+
+    def locked():
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr(backup_records, "write_erased_lists", locked)
+    second = file.with_name("second.tar")
+    run("backup", second)
+    assert second.exists() and state_of(BackupRecord.objects.last()) is BackupState.THERE
+
+
+@pytest.mark.parametrize("content", ["notes of somebody", None])
+def test_what_is_overdue_and_has_to_be_left_is_told(file, monkeypatch, content):
+    """What does not say which backup it is, and what this account may not read; others are deleted."""
+    second = file.with_name("second.tar")
+    run("backup", second)
     BackupRecord.objects.update(keep_until=timezone.localdate() - timedelta(days=1))
-    file.write_text("notes of somebody")
-    assert "0 backups were deleted." in run("backups", "--delete-overdue")
-    assert file.exists()
+    opened = Path.open
+    if content:
+        file.write_text(content)
+    else:
+
+        def forbidden(path, *given, **named):
+            if path == file:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return opened(path, *given, **named)
+
+        monkeypatch.setattr(Path, "open", forbidden)
+    reason = "damaged, or no backup" if content else "Permission denied"
+    with pytest.raises(CommandError, match=rf"(?s)not deleted:\n.*{file}: {reason}.*--deleted"):
+        run("backups", "--delete-overdue")
+    assert file.exists() and not second.exists()
+    assert "overdue: to be deleted" in run("backups")
 
 
 def test_who_is_erased_as_the_backup_begins_is_on_the_list_beside_it(tmp_path, monkeypatch):
@@ -215,6 +251,19 @@ def test_an_installation_that_lost_its_key_does_not_bring_anybody_back_unasked(f
     run("backup", later)  # of nobody who was erased before
     run("restore", later, "--overwrite")
     assert enrolled() == ["bia"]
+
+
+def test_what_was_noted_with_the_present_key_is_erased_again_beside_a_lost_one(file, settings):
+    """Only what cannot be told comes back unasked; said once more, the rest."""
+    erase("bia")
+    (settings.DATA_DIR / "installation_key").unlink()
+    erase("ana")
+    run("restore", file, "--overwrite", "--without-erasures")
+    assert enrolled() == ["bia"]
+    run("restore", file, "--overwrite")
+    assert enrolled() == ["bia"]
+    run("restore", file, "--overwrite", "--without-erasures")
+    assert enrolled() == ["ana", "bia"]
 
 
 def test_without_the_key_it_must_be_said_aloud(file, settings, tmp_path):

@@ -34,7 +34,8 @@ class Command(BaseCommand):
         act.add_argument(
             "--delete-overdue",
             action="store_true",
-            help="Delete the files whose last day is over, with their lists of erasures.",
+            help="Delete the files whose last day is over, with their lists of erasures. Ends with 1, and names "
+            "them, when some cannot be deleted.",
         )
 
     def handle(self, **options: Any) -> None:
@@ -51,25 +52,31 @@ class Command(BaseCommand):
                 )
                 return
             if options["delete_overdue"]:
-                count = len(delete_overdue())
-                self._say(
-                    ngettext(
-                        "%(count)d backup was deleted.", "%(count)d backups were deleted.", count
-                    ),
-                    count,
-                )
+                self._delete_overdue()
                 return
         except RecognitionError as error:
             raise CommandError(error.message) from error
-        except OSError as error:
-            message = _("A backup cannot be deleted: %(reason)s.")
-            raise CommandError(message % {"reason": error.strerror}) from error
         write_erased_lists()
         records = BackupRecord.objects.all()
         for record in records:
             self.stdout.write("  ".join(_columns(record)))
         if not records:
             self.stdout.write(_("No backup is on record. 'manage.py backup FILE' makes one."))
+
+    def _delete_overdue(self) -> None:
+        done, left = delete_overdue()
+        count = len(done)
+        self._say(
+            ngettext("%(count)d backup was deleted.", "%(count)d backups were deleted.", count),
+            count,
+        )
+        if left:
+            message = _(
+                "Overdue, and not deleted:\n%(files)s\nDelete what is a backup, as an account that may, "
+                "with the list .erased beside it, and note it: 'manage.py backups --deleted NUMBER'."
+            )
+            files = "\n".join(f"{record.pk:>4}  {record.file}: {reason}" for record, reason in left)
+            raise CommandError(message % {"files": files})
 
     def _say(self, text: str, count: int) -> None:
         self.stdout.write(text % {"count": count})
