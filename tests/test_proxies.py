@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,9 +132,6 @@ def browser(proxy: Proxy) -> Callable[..., requests.Response]:
 def test_no_log_keeps_the_address_of_what_failed(name: str, certificate: Path, tmp_path) -> None:
     with running(name, tmp_path, certificate, free_port()) as proxy:  # nothing listens there
         assert proxy.ask("GET", "/api/persons/123.456.789-09").status_code == 502
-        too_large = {"Content-Length": str(10**9)}
-        with suppress(requests.RequestException):
-            proxy.ask("POST", "/api/persons/123.456.789-09", headers=too_large, data=b"x")
     written = [path for path in tmp_path.glob("*.log") if "123.456" in path.read_text()]
     assert not written, written[0].read_text()
 
