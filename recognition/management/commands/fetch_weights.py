@@ -117,7 +117,9 @@ class Command(BaseCommand):
         except WeightsUnavailable as error:
             raise CommandError(error.message) from error
         if weights is None:
-            message = _("  no file; 'python -m training.quantise %(name)s' makes one")
+            message = _(
+                "  no file; 'python -m training.quantise %(name)s --pack PACK' makes one (training/README.md)"
+            )
             self.stdout.write(message % {"name": name})
             return
         known = read_descriptor(weights)
