@@ -120,7 +120,7 @@ class FeedbackView(PersonCall):
         probe, vectors = _searched(form)
         ((best, similarity),) = best_of_person(vectors, person)
         own = probe.person_id == person.pk and probe.decision
-        weights = Weights(vectors.model, vectors.fingerprint)
+        weights = Weights.of(vectors)
         word = Word(
             probe,
             person,

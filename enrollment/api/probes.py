@@ -57,7 +57,7 @@ class SearchView(UploadView):
     def post(self, request: Request) -> Response:
         form = self.read_form(request)
         crops, embeddings = _probe(form)
-        thresholds = search_thresholds(Weights(embeddings.model, embeddings.fingerprint))
+        thresholds = search_thresholds(Weights.of(embeddings))
         options = {
             "threshold": form.get("threshold", -1.0),
             "group_by_person": form["group_by_person"],
@@ -155,8 +155,8 @@ class VerifyView(UploadView):
             if may(request, Act.BROWSE):
                 raise
             target, similarity, probe = None, -1.0, None
-        fingerprint = probe.fingerprint if probe else find_weights(form["model"]).fingerprint
-        limits = thresholds_in_force(Weights(form["model"], fingerprint))
+        weights = Weights.of(probe) if probe else Weights.in_use(form["model"])
+        limits = thresholds_in_force(weights)
         verdict = _verdict(similarity, limits, form, source, target)
         kept, aside = None, {}
         if isinstance(target, FaceEmbedding) and probe:

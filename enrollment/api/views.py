@@ -131,8 +131,8 @@ def _insert(form: dict[str, Any], uploads: list[Upload]) -> tuple[int, dict[str,
         wait=wait,
     )
     results = [_insert_result(outcome, form["model"], wait) for outcome in outcomes]
-    response = _inserted(results, form, wait, _taker(outcomes, form["person_id"]))
-    return response.status_code, response.data | {_IS_NEW: is_new}
+    status, body = _inserted(results, form, wait, _taker(outcomes, form["person_id"]))
+    return status, body | {_IS_NEW: is_new}
 
 
 def _taker(outcomes: Iterable[Outcome], person_id: str) -> str | None:
@@ -146,7 +146,7 @@ def _taker(outcomes: Iterable[Outcome], person_id: str) -> str | None:
 
 def _inserted(
     results: list[dict[str, Any]], form: dict[str, Any], wait: bool, taker: str | None
-) -> Response:
+) -> tuple[int, dict[str, Any]]:
     count = sum(result["searchable"] for result in results)
     missing = sum(result["stored"] for result in results) - count
     body = {
@@ -160,16 +160,15 @@ def _inserted(
     if missing and not wait:
         status_url = f"{person_path(taker or form['person_id'])}/images"
         body |= {"message": _stored(missing), "status_url": status_url}
-        answer = serializers.InsertAcceptedSerializer.answer(body)
-        return Response(answer, status=HTTPStatus.ACCEPTED)
+        return HTTPStatus.ACCEPTED, serializers.InsertAcceptedSerializer.answer(body)
     if missing:
         body |= {"error": NotSearchableYet.code, "message": _not_searchable_yet(missing)}
-        answer = serializers.InsertFailureSerializer.answer(body)
-        return Response(answer, status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return HTTPStatus.SERVICE_UNAVAILABLE, serializers.InsertFailureSerializer.answer(body)
     if not count:
-        answer = serializers.InsertFailureSerializer.answer(body | every_image_failed(results))
-        return Response(answer, status=HTTPStatus.UNPROCESSABLE_ENTITY)
-    return Response(serializers.InsertResponseSerializer.answer(body | {"message": _done(count)}))
+        body |= every_image_failed(results)
+        return HTTPStatus.UNPROCESSABLE_ENTITY, serializers.InsertFailureSerializer.answer(body)
+    body |= {"message": _done(count)}
+    return HTTPStatus.OK, serializers.InsertResponseSerializer.answer(body)
 
 
 def _insert_result(outcome: Outcome, model: str, wait: bool) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Url, parse_url
 
+from enrollment.enrolling.finding_files import too_large
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
 
@@ -212,10 +213,7 @@ def _body(response: BaseHTTPResponse, host: str) -> Iterator[bytes]:
     for chunk in [b""] if length.isdecimal() and int(length) > limit else response.stream(_CHUNK):
         size += len(chunk)
         if size > limit or not chunk:
-            message = _(
-                "The file is larger than the %(limit)d MB that the administrator allows (MAX_REQUEST_MB)."
-            )
-            raise NotFetched(message % {"limit": limit // 1024**2})
+            raise NotFetched(too_large())
         yield chunk
 
 

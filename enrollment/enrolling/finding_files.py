@@ -14,6 +14,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from enrollment.enrolling.services import clean_person_id
+from recognition.conf import get_settings
 
 # Files and folders of operating systems and network drives, in lower case.
 SYSTEM_FILES: Final = frozenset(
@@ -60,6 +61,14 @@ class FoundFile:
     details: Mapping[str, Any] = field(default_factory=dict)
     code: str = ""
     address: str = ""
+
+
+def too_large() -> str:
+    """Return why a file of more bytes than a request may have is refused."""
+    message = _(
+        "The file is larger than the %(limit)d MB that the administrator allows (MAX_REQUEST_MB)."
+    )
+    return message % {"limit": get_settings().max_request_bytes // 1024**2}
 
 
 def find_files(folder: Path, person_id: str | None = None) -> list[FoundFile]:

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
-from enrollment.enrolling.finding_files import FileStatus, FoundFile
+from enrollment.enrolling.finding_files import FileStatus, FoundFile, too_large
 from enrollment.enrolling.looking import Look, Upload, look_at
 from enrollment.enrolling.merged_ids import takers
 from enrollment.enrolling.services import Outcome, enroll_pictures, sync_again
@@ -295,8 +295,7 @@ def _read_one(found: FoundFile) -> Upload | FileResult:
     reason = found.reason
     try:
         if not reason:
-            limit = get_settings().max_request_bytes
-            if found.path.stat().st_size <= limit:
+            if found.path.stat().st_size <= get_settings().max_request_bytes:
                 return Upload(
                     found.person_id,
                     found.path.name,
@@ -305,10 +304,7 @@ def _read_one(found: FoundFile) -> Upload | FileResult:
                     found.name,
                     details=found.details,
                 )
-            reason = _(
-                "The file is larger than the %(limit)d MB that the administrator allows (MAX_REQUEST_MB)."
-            )
-            reason %= {"limit": limit // 1024**2}
+            reason = too_large()
     except OSError as error:
         reason = _("The file cannot be read: %(error)s.") % {"error": error.strerror}
     return FileResult(found.shown_path, found.person_id, found.status, reason, code=found.code)

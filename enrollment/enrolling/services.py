@@ -208,7 +208,7 @@ def _without_doubtful_identity(admitted: list[Outcome]) -> list[Outcome]:
     vectors: Sequence[np.ndarray | None] = [None] * len(admitted)
     if weights:
         embeddings = embeddings_of(crops, weights.model)
-        weights, vectors = Weights(weights.model, embeddings.fingerprint), list(embeddings.vectors)
+        weights, vectors = Weights.of(embeddings), list(embeddings.vectors)
     ids = {clean_person_id(outcome.upload.person_id) for outcome in admitted}
     persons = dict(Person.objects.filter(person_id__in=ids).values_list("person_id", "pk"))
     probes = [

@@ -95,7 +95,7 @@ def search_gallery(
         rows = rows.filter(face_image__person__in=persons)
     partition = partition_name(probe.model, probe.fingerprint)
     if thresholds is ...:
-        thresholds = search_thresholds(Weights(probe.model, probe.fingerprint))
+        thresholds = search_thresholds(Weights.of(probe))
     answers: dict[int, list[SearchHit]] = {}
     left, wanted = list(range(len(probe.vectors))), top_k
     while left:
@@ -194,7 +194,7 @@ def best_of_person(probe: Embeddings, person: Person) -> list[tuple[FaceEmbeddin
     weights.
     """
     rows = list(
-        Weights(probe.model, probe.fingerprint)
+        Weights.of(probe)
         .rows.filter(face_image__person=person)
         .select_related("face_image__person")
     )

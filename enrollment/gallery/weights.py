@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from django.core.cache import cache
 from django.db import DatabaseError, connection
@@ -13,6 +13,7 @@ from django.utils.translation import ngettext
 from enrollment.models import Calibration, FaceEmbedding, FaceImage
 from recognition.conf import get_settings
 from recognition.decision import Thresholds, thresholds_of
+from recognition.inference import Embeddings
 from recognition.networks import find_weights, usable_names
 from recognition.vector_store import partition_name
 
@@ -34,6 +35,16 @@ class Weights(NamedTuple):
     model: str
     fingerprint: str
 
+    @classmethod
+    def of(cls, embeddings: Embeddings) -> Self:
+        """Return the weights that made these embeddings."""
+        return cls(embeddings.model, embeddings.fingerprint)
+
+    @classmethod
+    def in_use(cls, model: str) -> Self:
+        """Return the model's weights of now. Raise `WeightsUnavailable`."""
+        return cls(model, find_weights(model).fingerprint)
+
     @property
     def partition(self) -> str:
         return partition_name(self.model, self.fingerprint)
@@ -52,11 +63,11 @@ def compared_weights(model: str | None = None) -> Weights | None:
     Raise `WeightsUnavailable` when the named model has none.
     """
     if model:
-        return Weights(model, find_weights(model).fingerprint)
+        return Weights.in_use(model)
     usable = usable_names()
     default = get_settings().default_model
     name = default if default in usable else next(iter(usable), None)
-    return Weights(name, find_weights(name).fingerprint) if name else None
+    return Weights.in_use(name) if name else None
 
 
 def thresholds_in_force(weights: Weights) -> Thresholds | None:
@@ -124,7 +135,7 @@ def pictures_out_of_search() -> str | None:
 def _with_lost(model: str) -> tuple[str, int]:
     """Return the model with the number of pictures that its weights in use have not embedded; of many
     pictures, up to a minute old."""
-    weights = Weights(model, find_weights(model).fingerprint)
+    weights = Weights.in_use(model)
     pictures = FaceImage.objects.count()
     if gallery_size(weights) >= pictures:  # counted quickly, one of each picture
         return model, 0

@@ -273,7 +273,7 @@ def _vectors(shown: Sequence[Card]) -> dict[int, tuple[np.ndarray, Weights]]:
             except RecognitionError as error:
                 logger.warning("Face %d of the inbox cannot be compared: %s", each.probe.pk, error)
                 continue
-            found[place] = made.vectors[0], Weights(made.model, made.fingerprint)
+            found[place] = made.vectors[0], Weights.of(made)
     return found
 
 

@@ -31,11 +31,11 @@ def verify(known_head: str = "") -> Verification:
     result = Verification()
     is_known = not known_head
     for name in JournalChain.Name.values:
-        reading = _Reading(_chain(name))
-        reading.verify()
-        while _chain(name).anchor_number != reading.chain.anchor_number:  # cut meanwhile
+        while True:
             reading = _Reading(_chain(name))
             reading.verify()
+            if _chain(name).anchor_number == reading.chain.anchor_number:  # not cut meanwhile
+                break
         result.lines += reading.result.lines
         result.problems += reading.result.problems
         result.heads |= reading.result.heads

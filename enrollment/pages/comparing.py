@@ -139,7 +139,7 @@ def compare(
     faces = first.faces[:COMPARED_FACES]
     targets = second.faces[:COMPARED_FACES] if second else []
     probe = embed_crops([face.crop.pixels for face in (*faces, *targets)], model)
-    thresholds = thresholds_in_force(Weights(model, probe.fingerprint))
+    thresholds = thresholds_in_force(Weights.of(probe))
     shown: dict[str, Any] = {"thresholds": ShownThresholds.of(thresholds), "model": model}
     if second:
         rows = _pairs(faces, targets, probe.vectors, thresholds)

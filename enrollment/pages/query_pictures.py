@@ -302,7 +302,7 @@ def identify(
     found: list[Remembered] = []
     if faces:
         probe = embed_crops([face.crop.pixels for face in faces], model)
-        thresholds = search_thresholds(Weights(model, probe.fingerprint))
+        thresholds = search_thresholds(Weights.of(probe))
         options: dict[str, Any] = {
             "group_by_person": group_by_person,
             "thresholds": thresholds,

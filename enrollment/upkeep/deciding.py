@@ -10,7 +10,7 @@ from enrollment import journal
 from enrollment.gallery import Weights, thresholds_in_force
 from enrollment.models import JournalEntry
 from recognition.conf import get_settings
-from recognition.networks import find_weights, usable_names
+from recognition.networks import usable_names
 
 _GALLERY: Final = (
     "ENROLL_QUALITY",
@@ -51,7 +51,7 @@ def _in_force() -> dict[str, Any]:
     found = {name: getattr(settings, name) for name in _GALLERY}
     found |= {name.upper(): getattr(recognition, name) for name in _RECOGNITION}
     for model in usable_names():
-        weights = Weights(model, find_weights(model).fingerprint)
+        weights = Weights.in_use(model)
         thresholds = thresholds_in_force(weights)
         found[f"{model} weights"] = weights.fingerprint
         if thresholds:

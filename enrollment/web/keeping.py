@@ -41,7 +41,7 @@ def keep_search(
         searched,
         channel=channel,
         username=user.get_username() if user and user.is_authenticated else "",
-        weights=Weights(probe.model, probe.fingerprint),
+        weights=Weights.of(probe),
         content=content,
     )
 

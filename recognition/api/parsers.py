@@ -30,12 +30,10 @@ class JSONParser(FrameworkJSONParser):
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         encoding = (parser_context or {}).get("encoding", settings.DEFAULT_CHARSET)
         try:
-            found = json.load(
-                codecs.getreader(encoding)(stream),
-                parse_constant=_no_constant,
-                object_pairs_hook=_each_once,
-            )
-            dumps(found, ensure_ascii=False).encode()
+            text = codecs.getreader(encoding)(stream).read()
+            found = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_each_once)
+            # Only an escape, or an odd charset, gives what UTF-8 cannot hold.
+            (dumps(found, ensure_ascii=False) if "\\u" in text else text).encode()
             return found
         except RecursionError as error:
             raise ParseError(gettext("the JSON is nested too deeply")) from error

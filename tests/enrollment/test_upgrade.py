@@ -216,25 +216,23 @@ def test_copy_is_deleted_when_somebody_is_erased(data):
     assert not copy.exists()
 
 
+def assert_deleted_after(seconds: float, copy: Path) -> None:
+    safe_copy.forget_old_copies()
+    assert copy.exists()
+    then = time.time() - seconds - 60
+    os.utime(copy, (then, then))
+    safe_copy.forget_old_copies()
+    assert not copy.exists()
+
+
 def test_copy_that_was_cut_off_is_deleted_after_a_day(data):
     making = data / "upgrade" / "making"
     making.mkdir(parents=True)
     (making / "db.sqlite3").write_bytes(b"faces")
-    safe_copy.forget_old_copies()
-    assert making.exists()
-    then = time.time() - safe_copy.MAKING_TAKES - 60
-    os.utime(making, (then, then))
-    safe_copy.forget_old_copies()
-    assert not making.exists()
+    assert_deleted_after(safe_copy.MAKING_TAKES, making)
 
 
 def test_copy_is_deleted_after_a_week(data):
     upgrade("--no-reindex")
-    copy = data / "upgrade" / "previous"
     assert (data / "upgrade").stat().st_mode & 0o077 == 0
-    safe_copy.forget_old_copies()
-    assert copy.exists()
-    then = time.time() - safe_copy.KEPT_SECONDS - 60
-    os.utime(copy, (then, then))
-    safe_copy.forget_old_copies()
-    assert not copy.exists()
+    assert_deleted_after(safe_copy.KEPT_SECONDS, data / "upgrade" / "previous")
