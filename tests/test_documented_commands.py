@@ -161,7 +161,6 @@ NOT_RUN = {
             "script/manage benchmark --gallery 1000 10000 100000 --json speed.json --plot speed.png",
             "script/manage benchmark --against http://localhost:5000",
             "script/manage benchmark PHOTOS --seconds 1.5 --gallery 1000 10000 100000",
-            "script/manage benchmark PHOTOS --gallery 1000 10000 100000",
         ),
         "takes minutes; tests/test_benchmark.py runs it briefly",
     ),
