@@ -49,7 +49,8 @@ class FoundFile:
     """A file of the folder, with its person or the reason why it is not enrolled.
 
     `details` are as in `Upload`. `code` tells of a reason what a program needs to know. With an
-    `address` the picture is there, and `path` is its name.
+    `address` the picture is there, and `path` is its name. `found` is where `Upload.found` may lie,
+    as JSON.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class FoundFile:
     details: Mapping[str, Any] = field(default_factory=dict)
     code: str = ""
     address: str = ""
+    found: Path | None = None
 
 
 def too_large() -> str:

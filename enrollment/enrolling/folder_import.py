@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
@@ -14,7 +16,7 @@ from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
 from enrollment.enrolling.finding_files import FileStatus, FoundFile, too_large
-from enrollment.enrolling.looking import Look, Upload, look_at
+from enrollment.enrolling.looking import Look, Upload, found_face, look_at
 from enrollment.enrolling.merged_ids import takers
 from enrollment.enrolling.services import Outcome, enroll_pictures, sync_again
 from enrollment.gallery import easily_mistaken
@@ -59,6 +61,7 @@ class FileResult:
     code: str = ""  # of the error that refused it
     crop: Crop | None = field(default=None, repr=False)  # the face, if one was looked for and found
     picture: int | None = None  # the key of the enrolled picture
+    found: dict[str, Any] | None = field(default=None, repr=False)  # `found_face`, of a dry run
 
     @property
     def warnings(self) -> list[str]:
@@ -171,6 +174,8 @@ class _Import:
         )
         for (upload, result), outcome in zip(fresh, outcomes, strict=True):
             _apply(outcome, result)
+            if self.dry_run:
+                result.found = found_face(upload, outcome.crop)
             if result.status is FileStatus.REFUSED:
                 del self.met[upload.digest]
 
@@ -303,8 +308,18 @@ def _read_one(found: FoundFile) -> Upload | FileResult:
                     found.shown_path,
                     found.name,
                     details=found.details,
+                    found=_found_before(found),
                 )
             reason = too_large()
     except OSError as error:
         reason = _("The file cannot be read: %(error)s.") % {"error": error.strerror}
     return FileResult(found.shown_path, found.person_id, found.status, reason, code=found.code)
+
+
+def _found_before(file: FoundFile) -> dict[str, Any] | None:
+    """Return the face that an earlier look found in the file, if one was kept."""
+    with suppress(OSError, ValueError):
+        if file.found:
+            kept: dict[str, Any] = json.loads(file.found.read_bytes())
+            return kept
+    return None

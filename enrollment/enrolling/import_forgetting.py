@@ -12,7 +12,7 @@ from django.utils.translation import gettext
 
 from enrollment import journal
 from enrollment.enrolling.finding_files import FileStatus
-from enrollment.enrolling.zip_import import face_of, file_of
+from enrollment.enrolling.zip_import import face_of, file_of, found_in
 from enrollment.models import ImportFile, ImportJob
 
 _FIELDS: Final = (
@@ -79,3 +79,4 @@ def _delete_files(rows: Iterable[ImportFile]) -> None:
     for row in rows:
         file_of(row).unlink(missing_ok=True)
         face_of(row).unlink(missing_ok=True)
+        found_in(row).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +20,7 @@ from recognition.exceptions import RecognitionError
 from recognition.imaging import storable_bytes
 
 REFUSE: Final = "refuse"  # a value of ENROLL_QUALITY and ENROLL_IDENTITY
+_PROCESS: Final = secrets.token_hex(8)  # its detector finds the same faces again
 
 
 @dataclass(eq=False)
@@ -28,8 +30,9 @@ class Upload:
     `content` is its bytes, or a request's file with these bytes, which is read only when needed. A
     new person gets `name` and `details`: fields of a `Person`, and under `purposes` the keys of those
     that a consent of `consent_day` allows, if any; with `is_known` nobody new is made. Of uploads with the same `key` only the first is stored; the others get
-    its picture. `face` is the `Crop.face_record()` of the face to enrol, found in this very file
-    before.
+    its picture. `face` is the `Crop.face_record()` of the face that somebody chose in this very
+    file. `found` is what `found_face` returned of an earlier look with the same options: no face is
+    looked for again, unless the file or the process is another.
     """
 
     person_id: str
@@ -39,6 +42,7 @@ class Upload:
     name: str = ""
     key: str | None = None
     face: Mapping[str, Any] | None = None
+    found: Mapping[str, Any] | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     is_known: bool = False
 
@@ -84,7 +88,7 @@ def look_at(
     embeddings by the models `embed_by`. Nothing is written, and SQL is not used.
     """
     look, content = Look(), upload.read()
-    options["face"] = upload.face
+    options["face"] = upload.face or _found_before(upload)
     options["require_face"] = options["require_face"] or options["use_face_detection"]
     try:
         with opened_upload(content, **options) as (image, (crop,)):
@@ -101,6 +105,26 @@ def look_at(
     look.width, look.height = image.width, image.height
     begin_embedding(crop, embed_by)
     return look
+
+
+def found_face(upload: Upload, crop: Crop | None) -> dict[str, Any] | None:
+    """Return the face that was found in an upload, for `Upload.found` and JSON; None without one."""
+    if crop is None or crop.face is None:
+        return None
+    exact = {
+        "box": [float(value) for value in crop.face.box],
+        "score": float(crop.face.score),
+        "landmarks": crop.face.landmarks.tolist(),
+        "rotation": crop.face.rotation,
+        "quality": crop.quality.as_record(),
+    }
+    return {"process": _PROCESS, "digest": upload.digest, "face": exact}
+
+
+def _found_before(upload: Upload) -> Mapping[str, Any] | None:
+    found = upload.found or {}
+    is_same = found.get("process") == _PROCESS and found.get("digest") == upload.digest
+    return found["face"] if is_same else None
 
 
 def sentences(doubts: Iterable[Doubt]) -> str:

@@ -191,6 +191,11 @@ def face_of(row: ImportFile) -> Path:
     return job_folder(row.job) / f"{row.number}.face"
 
 
+def found_in(row: ImportFile) -> Path:
+    """Return where lies what the check found in the row's file, for the run; see `Upload.found`."""
+    return job_folder(row.job) / f"{row.number}.found"
+
+
 def forget_old_imports() -> None:
     """Delete what waits in the folder of imports for more than a day, but for files of jobs."""
     folder = settings.DATA_DIR / _FOLDER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from django.db import transaction
 from django.utils.translation import gettext
 
 from enrollment import inbox
-from enrollment.enrolling import FileResult, FileStatus, face_of, file_of
+from enrollment.enrolling import FileResult, FileStatus, face_of, file_of, found_in
 from enrollment.exceptions import PictureNotFound
 from enrollment.gallery import compared_weights, jpeg, search_gallery, thumbnail
 from enrollment.models import ImportFile, Person, Probe
@@ -26,7 +27,8 @@ SIDE: Final = 320  # pixels of a small picture
 
 
 def note_faces(rows: Sequence[ImportFile], results: Sequence[FileResult] = ()) -> None:
-    """Store a small picture of each file beside it, and up to three persons whom it resembles most.
+    """Store a small picture of each file beside it, the face that was found in it, and up to three
+    persons whom it resembles most.
 
     It is the face, or the whole picture where there is none. What was refused before its face was
     looked for is looked at now.
@@ -41,6 +43,9 @@ def note_faces(rows: Sequence[ImportFile], results: Sequence[FileResult] = ()) -
             row.has_face = True
         if crop is not None:
             found.append((row, crop))
+    for row, result in zip(rows, results, strict=False):  # none of results, or of each
+        if result.found:
+            found_in(row).write_text(json.dumps(result.found))
     _note_candidates(found)
     ImportFile.objects.bulk_update(rows, ["has_face", "candidates"], batch_size=100)
 

@@ -283,7 +283,14 @@ def _batches(
 def _found(row: ImportFile) -> FoundFile:
     details = enrolling.details_of(row)
     name = details.pop("name", "")
-    return FoundFile(enrolling.source_of(row), row.path, row.person_id, name, details=details)
+    return FoundFile(
+        enrolling.source_of(row),
+        row.path,
+        row.person_id,
+        name,
+        details=details,
+        found=enrolling.found_in(row),
+    )
 
 
 def _keep(rows: list[ImportFile], results: list[FileResult], step: Step) -> None:

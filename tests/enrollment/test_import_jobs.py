@@ -10,14 +10,16 @@ import sys
 import zipfile
 from datetime import date, timedelta
 from typing import Any
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
 
 from enrollment import enrolling, inbox, upkeep
-from enrollment.enrolling import erase_person, stage_import, undo
+from enrollment.enrolling import FileStatus, erase_person, stage_import, undo
 from enrollment.models import (
     Consent,
     FaceImage,
@@ -28,6 +30,8 @@ from enrollment.models import (
     Probe,
     Purpose,
 )
+from recognition.detection import detect_faces
+from recognition.embedding import crop_upload, embed_crops
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from tests.enrollment.gallery import enroll
 from tests.gallery_folder import ROOT, SETUP, new_gallery, run
@@ -143,6 +147,35 @@ def test_the_preview_shows_faces_and_whom_they_resemble(boss, settings):
     settings.KEEP_REFUSED_DAYS = 0
     carried_out({"x.jpg": crop(9)})
     assert Probe.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "looked_again"), [("nothing", 0), ("the picture", 1), ("the process", 2)]
+)
+def test_what_the_preview_found_is_not_looked_for_again(monkeypatch, changed, looked_again):
+    """Every face was looked for twice, which took a third of the import."""
+    ana, bia, caio = PEOPLE
+    files = {"ana/1.jpg": as_jpeg(draw_face(ana)), "bia/1.jpg": as_jpeg(draw_face(bia))}
+    job = carried_out(files, use_face_detection=True, is_confirmed=False)
+    if changed == "the picture":
+        enrolling.file_of(job.files.get(path="ana/1.jpg")).write_bytes(as_jpeg(draw_face(caio)))
+    elif changed == "the process":  # whose detector may be another
+        monkeypatch.setattr("enrollment.enrolling.looking._PROCESS", "a later one")
+    looked = Mock(side_effect=detect_faces)
+    monkeypatch.setattr("recognition.embedding.detect_faces", looked)
+    upkeep.start_import(job)
+    upkeep.carry_out_imports()
+    assert not enrolling.job_folder(job).exists()
+    assert looked.call_count == looked_again
+    assert told(job) == dict.fromkeys(files, FileStatus.ENROLLED)
+    for picture in FaceImage.objects.all():
+        assert picture.chosen_face is None
+        with picture.image.open() as file:
+            (crop,) = crop_upload(file.read(), on_several_faces="largest")
+        for row in picture.embeddings.all():
+            assert row.face == crop.face_record()
+            vector = embed_crops([crop.pixels], row.model).vectors[0]
+            assert np.abs(row.computed_array() - vector).max() < 1e-5
 
 
 def test_new_persons_get_what_the_batch_says(settings):
@@ -276,6 +309,8 @@ def test_one_import_fetches_so_much_and_no_more(host, monkeypatch, commits):
 def test_an_erased_person_leaves_the_reports(commits):
     job = carried_out({"mariana/1.jpg": crop(1), "ana/2.jpg": crop(2), "bia/ana.jpg": crop(3)})
     waiting = staged({"ana/3.jpg": crop(4)}, is_confirmed=False)
+    found = enrolling.found_in(waiting.files.get())
+    found.write_text("{}")
     Person.objects.filter(person_id="ana").update(person_id="renamed")
     renamed = Person.objects.get(person_id="renamed")
     (file,) = upkeep.export_person(renamed, io.BytesIO())["imports"]
@@ -286,6 +321,7 @@ def test_an_erased_person_leaves_the_reports(commits):
     enroll("ana", crop(5))
     with commits():
         erase_person(Person.objects.get(person_id="ana"))
+    assert not found.exists()
     assert sorted(job.files.values_list("path", "person_id")) == [
         ("", ""),
         ("", ""),
