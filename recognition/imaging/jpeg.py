@@ -22,8 +22,9 @@ _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _DECODED_FRAMES: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 _DECODING: Final = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, _SOS}  # DHT, DAC, DQT, DNL, DRI
 _METADATA: Final = frozenset(range(0xE0, 0xF0)) | {_COM}
-# The end of entropy-coded data: any marker except a stuffed zero and a restart.
-_NEXT_MARKER: Final = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
+# The end of entropy-coded data: any marker except a stuffed zero and a restart. Python searches for a
+# first byte 20 times as fast as for one or more of it.
+_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +61,12 @@ def read_jpeg(data: bytes) -> Jpeg:
     missing: set[int] = set()  # components that are in no scan so far
     orientation, scans, regular, complete, position = 1, 0, True, False, 2
     for _count in range(MOST_SEGMENTS):
-        found = _NEXT_MARKER.search(data, position)
+        found = _next_marker(data, position)
         if not found:
             break
-        regular &= found.start() == position
-        marker, position = found[1][0], found.end()
+        regular &= found[0] == position
+        position = found[1]
+        marker = data[position - 1]
         if marker == _EOI:
             complete = True
             break
@@ -80,8 +82,8 @@ def read_jpeg(data: bytes) -> Jpeg:
             size = _frame_size(marker, payload)
             missing = set(payload[6::3])
         if marker == _SOS:
-            following = _NEXT_MARKER.search(data, end)
-            position = following.start() if following else len(data)
+            following = _next_marker(data, end)
+            position = following[0] if following else len(data)
             if not data[end:position].rstrip(b"\xff"):
                 break
             scans += 1
@@ -106,6 +108,14 @@ def read_jpeg(data: bytes) -> Jpeg:
         raise too_complex()
     content = b"".join([b"\xff\xd8", *head, *body]).rstrip(b"\xff")
     return Jpeg(content, *size, orientation, scans, complete, regular and scans <= USUAL_SCANS)
+
+
+def _next_marker(data: bytes, position: int) -> tuple[int, int] | None:
+    """Return the beginning and the end of the next marker, the bytes that fill up before it included."""
+    found = _MARKER.search(data, position)
+    if not found:
+        return None
+    return position + len(data[position : found.start()].rstrip(b"\xff")), found.end()
 
 
 def _frame_size(marker: int, payload: bytes) -> tuple[int, int]:
