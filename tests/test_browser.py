@@ -468,7 +468,14 @@ def test_pages_fit_and_keep_nobody_out(
     page.locator("#id_images").set_input_files([group])
     page.locator("#search-button").click()
     expect(page.locator("article")).to_have_count(1, timeout=TIMEOUT_MS)
+    page.locator("article").evaluate(
+        "all => all.querySelectorAll('details').forEach(each => { each.open = true; })"
+    )
     look("results")
+    page.set_viewport_size({"width": 390, "height": 900})
+    heads = page.locator(".hit-head > div")
+    narrowest = heads.evaluate_all("all => Math.min(...all.map(each => each.offsetWidth))")
+    assert narrowest > 130, "A name is squeezed by the decision beside it."
     page.goto("/compare")
     page.locator("#id_source").set_input_files(group)
     page.locator("#id_target").set_input_files(photo)

@@ -18,15 +18,21 @@ JPEG_QUALITY: Final = 82
 FACE_REACH: Final = 0.75  # half side of the crop, as a share of the face's longer side
 
 
-def thumbnail(content: bytes, side: int, box: Sequence[float] | None = None) -> bytes:
+def thumbnail(
+    content: bytes, side: int, box: Sequence[float] | None = None, *, longest: int = 0
+) -> bytes:
     """Return a stored picture as an upright sRGB JPEG of at most `side` pixels a side.
 
-    `box` (x, y, width, height in pixels of the upright picture) crops it to the face with a margin.
+    `box` (x, y, width, height in pixels of the upright picture) crops it to the face with a margin;
+    with the picture's `longest` side a large face is decoded no larger than it is shown.
     Raise `InvalidImage` when the file is damaged.
     """
-    with opened_image(content, side=side if box is None else None) as image:
+    needed = side if box is None else side * longest / (2 * FACE_REACH * max(box[2:]))
+    with opened_image(content, side=round(needed)) as image:
         upright = Image.fromarray(image.pixels)
-        return _scaled_jpeg(upright if box is None else _around(upright, *box), side)
+        if box is not None:
+            upright = _around(upright, *(image.scale * value for value in box))
+        return _scaled_jpeg(upright, side)
 
 
 def _around(image: Image.Image, x: float, y: float, width: float, height: float) -> Image.Image:

@@ -40,7 +40,7 @@ def choose_faces(request: HttpRequest, pk: int, *, place: Place) -> HttpResponse
         return redirect(place.person, pk)
     if request.method == "POST":
         return redirect(place.faces, pk)
-    title = gettext("Which face is %(person)s’s?") % {"person": person}
+    title = gettext("Which face is %(person)s’s?") % {"person": person.name or person.person_id}
     context = {"title": title, "person": person, "waiting": waiting, "left_out": LEFT_OUT}
     response = place.render(request, "choose_faces", context)
     patch_cache_control(response, private=True, no_store=True)

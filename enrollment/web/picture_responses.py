@@ -76,6 +76,7 @@ def _thumbnail(face_image: FaceImage, side: int, key: str, box: list[float] | No
     made = caches["thumbnails"]
     content = made.get(key)
     if content is None:
-        content = thumbnail(read_picture(face_image), side, box)
+        longest = max(face_image.width, face_image.height)
+        content = thumbnail(read_picture(face_image), side, box, longest=longest)
         made.set(key, content)
     return bytes(content)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
+from PIL import Image
 
+from enrollment.gallery import thumbnail
 from enrollment.models import Doubt, FaceImage, Person
 from tests.enrollment.gallery import enroll, found, stored
 from tests.enrollment.test_views import Markup
@@ -213,7 +216,7 @@ def test_what_describes_a_field_is_there_once(local, ana):
 def test_cover_stands_for_the_person(local, ana):
     second = ids(ana)[1]
     local.post(page(ana, "person-cover"), {"picture": second})
-    assert f"/pictures/{second}?size=thumb" in local.get("/people/").content.decode()
+    assert f"/pictures/{second}?size=face" in local.get("/people/").content.decode()
     strange = local.post(page(ana, "person-cover"), {"picture": 999}, follow=True)
     assert "no picture 999" in texts(strange)
     assert Person.objects.get().cover_id == second
@@ -302,6 +305,40 @@ def test_thumbnails_are_made_once(local, ana, monkeypatch):
         "enrollment.web.picture_responses.thumbnail", lambda content: pytest.fail("made again")
     )
     assert local.get(path).content == first
+
+
+@pytest.mark.parametrize(
+    "name", ["person-delete", "person-delete-pictures", "person-move-pictures", "person-merge"]
+)
+def test_whoever_is_deleted_moved_or_merged_is_seen_by_their_face(local, ana, bia, name):
+    """The middle of a group photo showed somebody else."""
+    (picture,) = ids(bia)
+    shown = Markup(local.get(page(bia, name), {"picture": picture, "with": ana.pk}))
+    assert shown.find("img", src=f"/pictures/{picture}?size=face")
+
+
+def test_a_face_is_cut_from_a_jpeg_that_is_decoded_smaller():
+    picture = Image.new("RGB", (1600, 1200), "white")
+    picture.paste("black", (800, 400, 1200, 800))
+    file = io.BytesIO()
+    picture.save(file, "JPEG")
+    box = [800, 400, 400, 400]
+    small = Image.open(io.BytesIO(thumbnail(file.getvalue(), 100, box, longest=1600)))
+    assert small.size == (100, 100)
+    black = small.convert("L").point(lambda value: 255 * (value < 128)).getbbox()
+    assert black == pytest.approx((17, 17, 83, 83), abs=2)
+
+
+def test_nobody_is_counted_in_portuguese(local):
+    """Nothing is plural: Django's own rule says “0 pessoa”."""
+    assert "0 pessoas" in local.get("/people/", headers={"accept-language": "pt-br"}).text
+
+
+def test_where_one_is_stands_out(local, ana):
+    assert Markup(local.get("/imports/")).find("a", href="/people/", **{"aria-current": "page"})
+    desk = Markup(local.get(page(ana, "person-consents")))
+    current = [each["href"] for each in desk.find("a", **{"aria-current": "page"})]
+    assert current == ["/people/", page(ana, "person-consents")]
 
 
 def test_strangers_are_sent_to_the_login(ana):
