@@ -45,11 +45,15 @@ Item = TypeVar("Item")
 class Timing:
     """The time of one step, and its throughput at the median.
 
-    `step` is `decode` (the file of a crop, and its quality), `detect` (one picture of `size`
-    pixels), `detect_largest` (the same where only the largest face is wanted), `align` (one face), `network` (a batch of `size` crops through the runtime of `model`
-    alone), `embed` (the same as requests have it), `picture_to_embedding` (one file, all steps),
-    `faiss` (one face among `size` vectors in a flat FAISS index) or `search` (the same in the vector
-    store).
+    `step` is one of:
+
+    - `decode`: the file of a crop, and its quality;
+    - `detect`, `detect_largest`: all faces of a picture of `size` pixels, or only the largest;
+    - `align`: one face;
+    - `network`: a batch of `size` crops through the runtime of `model` alone;
+    - `embed`: the same as requests have it;
+    - `picture_to_embedding`: one file, all steps;
+    - `faiss`, `search`: one face among `size` vectors, in a flat FAISS index or in the vector store.
     """
 
     step: str

@@ -118,6 +118,14 @@ def _own_pictures(settings, tmp_path: Path) -> None:
     settings.STORAGES = settings.STORAGES | {"default": default | {"OPTIONS": options}}
 
 
+@pytest.fixture
+def data_folder(settings, tmp_path: Path) -> Path:
+    """A `DATA_DIR` of the test's own."""
+    settings.DATA_DIR = tmp_path / "data"
+    settings.DATA_DIR.mkdir()
+    return settings.DATA_DIR
+
+
 @pytest.fixture(autouse=True)
 def _own_imports(settings) -> Iterator[None]:
     """Stage imports in a folder of the test's own."""
@@ -179,6 +187,14 @@ def api() -> APIClient:
     from rest_framework.test import APIClient
 
     return APIClient(headers={"host": "localhost"})
+
+
+@pytest.fixture
+def local() -> Client:
+    """A browser of the server's own user on this machine, which needs no account."""
+    from django.test import Client
+
+    return Client(headers={"host": "localhost"})
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ import requests
 from tests.chaos import Server
 from tests.drawn_faces import as_jpeg, draw_face, draw_group
 from tests.gallery_folder import ROOT, new_gallery
-from tests.pictures import draw_picture
+from tests.pictures import draw_picture, encoded
 
 CASES = ROOT / "tests" / "cases"
 SLOW_SECONDS = 5.0
@@ -153,7 +153,7 @@ def samples(folder: Path | None = None) -> list[bytes]:
         draw_picture(size, mode="LAB", format="TIFF"),
         *(draw_picture(size, format="WEBP", lossless=flag, exif=exif) for flag in (True, False)),
         *(draw_picture(size, mode=mode, format="AVIF") for mode in ("RGB", "RGBA")),
-        *(_encoded(deep, format) for format in ("PNG", "TIFF")),
+        *(encoded(deep, format) for format in ("PNG", "TIFF")),
     ]
     files = sorted(CASES.iterdir()) + (sorted(folder.rglob("*")) if folder else [])
     return kept + [path.read_bytes() for path in files if path.is_file()]
@@ -164,14 +164,8 @@ def _faces() -> list[bytes]:
     """Return pictures whose faces are still detected after small damages."""
     face = draw_face(4)
     turned = face.transpose(2)  # by a quarter
-    encoded = [_encoded(face, format) for format in ("PNG", "WEBP", "BMP", "TIFF")]
-    return [as_jpeg(face), as_jpeg(turned), as_jpeg(draw_group()), *encoded]
-
-
-def _encoded(image: Any, format: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
+    others = [encoded(face, format) for format in ("PNG", "WEBP", "BMP", "TIFF")]
+    return [as_jpeg(face), as_jpeg(turned), as_jpeg(draw_group()), *others]
 
 
 def mutated(data: bytes, chance: random.Random, *, at_end: bool = False) -> bytes:
@@ -402,13 +396,13 @@ def large_pictures(megapixels: float) -> Iterator[tuple[str, bytes]]:
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = image.transpose(Image.Transpose.ROTATE_90)
-    yield "RGBA PNG", _encoded(image.convert("RGBA"), "PNG", compress_level=1)
-    yield "turned JPEG", _encoded(turned, "JPEG", quality=85, exif=exif)
-    yield "JPEG, profile", _encoded(image, "JPEG", quality=85, icc_profile=wide_gamut_profile())
-    yield "JPEG, progressive", _encoded(image, "JPEG", progressive=True, subsampling=0)
-    yield "WebP", _encoded(image, "WEBP", quality=80, method=0)
-    yield "AVIF", _encoded(image, "AVIF", quality=70, speed=10)
-    yield "TIFF", _encoded(image, "TIFF", compression="jpeg")
+    yield "RGBA PNG", encoded(image.convert("RGBA"), "PNG", compress_level=1)
+    yield "turned JPEG", encoded(turned, "JPEG", quality=85, exif=exif)
+    yield "JPEG, profile", encoded(image, "JPEG", quality=85, icc_profile=wide_gamut_profile())
+    yield "JPEG, progressive", encoded(image, "JPEG", progressive=True, subsampling=0)
+    yield "WebP", encoded(image, "WEBP", quality=80, method=0)
+    yield "AVIF", encoded(image, "AVIF", quality=70, speed=10)
+    yield "TIFF", encoded(image, "TIFF", compression="jpeg")
     deep = np.asarray(image.filter(ImageFilter.GaussianBlur(3))).astype(">u2") * 16
     deep = deep.view(np.uint8).reshape(side, -1)
     deep[:, 6:] -= deep[

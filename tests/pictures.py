@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import random
+import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -32,8 +34,22 @@ def draw_picture(
         radius = shapes.randrange(1, max(2, min(size) // 3))
         ink = tuple(shapes.randrange(256) for _ in range(3))
         draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=ink)
+    return encoded(image.convert(mode), format, **options)
+
+
+def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
+    """Return the picture as a file; `options` are Pillow's."""
     buffer = io.BytesIO()
-    image.convert(mode).save(buffer, format, **options)
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def packed(files: Mapping[Any, bytes | str], method: int = zipfile.ZIP_STORED) -> bytes:
+    """Return a ZIP of these files; a key is a name or a `ZipInfo`."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
     return buffer.getvalue()
 
 

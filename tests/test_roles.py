@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Iterator
 from importlib import import_module
 
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import Group, User
-from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import URLPattern
 from rest_framework.test import APIClient
@@ -21,7 +18,7 @@ import recognition.api.urls
 from enrollment.models import AccessToken, Doubt, FaceImage
 from enrollment.web import Act
 from tests.enrollment.gallery import add_vectors
-from tests.pictures import draw_picture
+from tests.pictures import draw_picture, packed, upload
 
 pytestmark = pytest.mark.django_db
 
@@ -230,21 +227,13 @@ def test_an_operator_dismisses_doubts_and_has_the_gallery_examined_without_staff
     assert "/admin/" not in report
 
 
-def packed(files: dict[str, bytes]) -> SimpleUploadedFile:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return SimpleUploadedFile("faces.zip", buffer.getvalue(), "application/zip")
-
-
 def test_an_operator_imports_a_zip_on_the_pages(
     picture, tmp_path, django_capture_on_commit_callbacks, settings
 ):
     settings.DATA_DIR = tmp_path
     browser = Client(headers={"host": "localhost"}, REMOTE_ADDR="10.0.0.7")
     browser.force_login(member("Operator"))
-    sent = {"archive": packed({"bia/1.jpg": draw_picture(seed=4)})}
+    sent = {"archive": upload(packed({"bia/1.jpg": draw_picture(seed=4)}), "faces.zip")}
     preview = browser.post("/people/import", sent, follow=True)
     assert "1 picture will be added" in preview.content.decode()
     path = preview.redirect_chain[-1][0]
@@ -254,5 +243,6 @@ def test_an_operator_imports_a_zip_on_the_pages(
         report = browser.post(path, follow=True).content.decode()
     assert "1 picture was added" in report and "/admin/" not in report
     assert "1 picture was added" in stranger.get(path).content.decode()  # no preview any more
-    own = stranger.post("/people/import", {"archive": packed({"caio/1.jpg": draw_picture(seed=5)})})
+    other = upload(packed({"caio/1.jpg": draw_picture(seed=5)}), "faces.zip")
+    own = stranger.post("/people/import", {"archive": other})
     assert own.status_code == 302

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import time
-import zipfile
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +13,7 @@ import requests
 
 from tests.conftest import REAL_MILVUS
 from tests.drawn_faces import as_jpeg, draw_group
-from tests.pictures import draw_picture
+from tests.pictures import draw_picture, packed
 from tests.scale import AT_ONCE, run_site
 from tests.scale_parts import ACCOUNT, Missing, NotReady, Part, Site, running_site
 
@@ -90,10 +88,8 @@ def test_every_request_may_go_to_the_other_server(site: Site, webs: list[Part]) 
     assert [browser.ask("GET", "/admin/").status_code for _server in webs] == [200, 200]
 
     # A ZIP that is unpacked by one server, looked at and confirmed through others
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("zip/a.jpg", draw_picture((112, 112), seed="zip"))
-    staged = browser.ask("POST", "/people/import", files={"archive": ("a.zip", buffer.getvalue())})
+    archive = packed({"zip/a.jpg": draw_picture((112, 112), seed="zip")})
+    staged = browser.ask("POST", "/people/import", files={"archive": ("a.zip", archive)})
     address = staged.headers["Location"]
     assert "zip/a.jpg" in when_it_rests(browser, address)
     assert browser.ask("POST", address).status_code == 302

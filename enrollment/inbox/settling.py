@@ -290,9 +290,8 @@ def _dismiss_seen(ids: Sequence[int], done: Done) -> None:
         done.undo.save(update_fields=["facts"])
     dismiss_doubts(pictures, who, but=Doubt.Resemblance.values)
 
-    def dismiss_what_follows() -> (
-        None
-    ):  # no partial: when one fails, Django 5.2 drops the hooks after it
+    # No partial: when one fails, Django 5.2 drops the hooks after it.
+    def dismiss_what_follows() -> None:
         dismiss_doubts(pictures, who, but=UNSEEN)
 
     transaction.on_commit(dismiss_what_follows, robust=True)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
 
+from enrollment.inbox import Remembered
 from enrollment.models import ProbeChannel, SearchAnswer
+from enrollment.pages.query_pictures import QueryPicture
 from enrollment.web import keep_search
 from recognition.decision import Thresholds
 from recognition.inference import Embeddings
-
-if TYPE_CHECKING:
-    from enrollment.inbox import Remembered
-    from enrollment.pages.query_pictures import QueryPicture
 
 
 def keep(

@@ -1,11 +1,11 @@
-"""Uploaded pictures on the search and compare pages: decode, crop, search, show; see `keeping`."""
+"""Uploaded pictures on the search and compare pages: decode and crop them, and show what was found."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from secrets import token_hex
-from typing import Any, Final
+from typing import Final
 
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest
@@ -14,22 +14,16 @@ from django.utils.translation import gettext_lazy as _
 from enrollment.exceptions import AnswerNotFound, PersonNotComparable, PersonNotFound
 from enrollment.gallery import (
     SearchHit,
-    Weights,
     data_uri,
-    gallery_is_empty,
-    search_gallery,
-    search_thresholds,
 )
-from enrollment.inbox import FacePicture, Remembered, SealBroken, face_pictures, keeps, remember
-from enrollment.models import Feedback, Probe, ProbeChannel
-from enrollment.pages.keeping import keep
-from enrollment.web import found_by, picture_address, searchable_by
+from enrollment.inbox import FacePicture, Remembered, SealBroken, face_pictures
+from enrollment.models import Feedback, Probe
+from enrollment.web import found_by, picture_address
 from recognition.decision import Decision, Thresholds
 from recognition.detection import Face, looks_for_faces
-from recognition.embedding import Crop, embed_crops, opened_upload
+from recognition.embedding import Crop, opened_upload
 from recognition.exceptions import NoFaceDetected, RecognitionError
 from recognition.imaging import DecodedImage
-from recognition.networks import find_weights
 from recognition.quality import FaceQuality
 
 PROBLEM_TITLES: Final = {
@@ -277,47 +271,3 @@ def _read_picture(file: UploadedFile, keep: bool) -> QueryPicture | Problem:
 def asked_faces(pictures: Iterable[QueryPicture | Problem]) -> list[QueryFace]:
     """Return the faces of all usable pictures."""
     return [face for item in pictures if isinstance(item, QueryPicture) for face in item.faces]
-
-
-def identify(
-    request: HttpRequest,
-    files: Iterable[UploadedFile],
-    model: str,
-    top_k: int,
-    *,
-    group_by_person: bool,
-) -> dict[str, Any]:
-    """Search the gallery for every face of the pictures; return the template context.
-
-    Raise `RecognitionError` for an error that concerns all pictures; a problem of one picture is in
-    its place.
-    """
-    find_weights(model)  # report an unusable model before reading the pictures
-    pictures = read_pictures(files, keep=keeps(ProbeChannel.PAGE))
-    faces = asked_faces(pictures)
-    shown: dict[str, Any] = {"pictures": pictures, "model": model}
-    if gallery_is_empty():
-        return shown | {"gallery_is_empty": bool(faces)}
-    thresholds: Thresholds | None = None
-    found: list[Remembered] = []
-    if faces:
-        probe = embed_crops([face.crop.pixels for face in faces], model)
-        thresholds = search_thresholds(Weights.of(probe))
-        options: dict[str, Any] = {
-            "group_by_person": group_by_person,
-            "thresholds": thresholds,
-            "persons": searchable_by(request),
-        }
-        hits = search_gallery(probe, top_k, **options)
-        found = remember(probe, [face.crop for face in faces], hits, top_k, **options)
-        for face, its in zip(faces, found, strict=True):
-            face.show(request, its, thresholds)
-        if any(hits):
-            usable = [item for item in pictures if isinstance(item, QueryPicture)]
-            shown["answer"] = keep(request, usable, probe, found, thresholds)
-    has_found = any(each.all_hits for each in found)
-    return shown | {
-        "thresholds": ShownThresholds.of(thresholds),
-        "nothing_indexed": bool(faces) and not has_found,
-        "compared": has_found,
-    }

@@ -23,7 +23,8 @@ from enrollment.gallery import gallery_is_empty, note_search
 from enrollment.models import FaceImage, Person, SearchEntry
 from enrollment.pages import comparing
 from enrollment.pages.forms import CompareForm, SearchForm, model_options
-from enrollment.pages.query_pictures import Problem, asked_faces, identify
+from enrollment.pages.query_pictures import Problem, asked_faces
+from enrollment.pages.searching import identify
 from enrollment.web import Act, TokenAuthentication, error_text, may_see, picture_response
 from recognition.api.access import is_cross_site, may, page_access
 from recognition.conf import get_settings

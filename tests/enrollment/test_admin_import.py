@@ -24,30 +24,16 @@ from enrollment.admin.states import in_searches
 from enrollment.enrolling import unpacking
 from enrollment.models import FaceEmbedding, FaceImage, ImportJob, Person, Probe, Removal
 from tests.enrollment.gallery import enroll, found, stored
-from tests.pictures import draw_picture
+from tests.pictures import draw_picture, packed, upload
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_folder")]
 
 UPLOAD = "/admin/enrollment/person/import-pictures/"
 PERSONS = "/admin/enrollment/person/"
 
 
-@pytest.fixture(autouse=True)
-def _own_data(settings, tmp_path) -> None:
-    settings.DATA_DIR = tmp_path / "data"
-    settings.DATA_DIR.mkdir()
-
-
-def packed(files: dict[str, bytes]) -> SimpleUploadedFile:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return SimpleUploadedFile("faces.zip", buffer.getvalue(), "application/zip")
-
-
-def send(boss: Client, archive: SimpleUploadedFile, **fields: str):
-    return boss.post(UPLOAD, {"archive": archive, **fields}, follow=True)
+def send(boss: Client, archive: bytes, **fields: str):
+    return boss.post(UPLOAD, {"archive": upload(archive, "faces.zip"), **fields}, follow=True)
 
 
 def unpacked(settings) -> list[str]:
@@ -128,15 +114,15 @@ def test_faces_are_required(boss, weights):
     ("content", "sentence"),
     [
         (b"no zip", "is no ZIP"),
-        (packed({"../../etc/x.jpg": b"x"}).read(), "outside of its folders"),
-        (packed({"/etc/x.jpg": b"x"}).read(), "outside of its folders"),
-        (packed({"ana/" + "x" * 300 + ".jpg": b"x"}).read(), "names that cannot be files"),
-        (packed({"ana": b"x", "ana/1.jpg": b"x"}).read(), "names that cannot be files"),
+        (packed({"../../etc/x.jpg": b"x"}), "outside of its folders"),
+        (packed({"/etc/x.jpg": b"x"}), "outside of its folders"),
+        (packed({"ana/" + "x" * 300 + ".jpg": b"x"}), "names that cannot be files"),
+        (packed({"ana": b"x", "ana/1.jpg": b"x"}), "names that cannot be files"),
     ],
     ids=["text", "upwards", "absolute", "long name", "file and folder"],
 )
 def test_hostile_archives_are_refused_in_a_sentence(boss, weights, settings, content, sentence):
-    refused = send(boss, SimpleUploadedFile("faces.zip", content))
+    refused = send(boss, content)
     assert sentence in refused.content.decode()
     assert unpacked(settings) == [] and not Person.objects.exists()
 
@@ -150,11 +136,8 @@ def test_bomb_is_refused_before_it_is_unpacked(boss, weights, monkeypatch):
 def test_link_in_an_archive_is_left_out(boss, weights):
     link = zipfile.ZipInfo("ana/passwd.jpg")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(link, "/etc/passwd")
-        archive.writestr("ana/1.jpg", draw_picture())
-    page = send(boss, SimpleUploadedFile("faces.zip", buffer.getvalue())).content.decode()
+    archive = packed({link: "/etc/passwd", "ana/1.jpg": draw_picture()})
+    page = send(boss, archive).content.decode()
     assert "passwd" not in page and "1 picture will be added" in page
 
 

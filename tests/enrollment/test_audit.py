@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 
 from enrollment.judging.audit import Kind, examine_gallery, keep_examination
 from enrollment.models import Doubt, Examination, FaceEmbedding, FaceImage, Person
+from tests.commands import run
 from tests.enrollment.gallery import add_vectors, set_thresholds
 
 pytestmark = pytest.mark.django_db
@@ -135,16 +136,11 @@ def test_the_last_report_is_kept_by_ids(gallery, monkeypatch):
     assert "ana" not in json.dumps(stored.findings)
 
 
-def audit(*arguments: str) -> str:
-    output = io.StringIO()
-    call_command("audit_gallery", *arguments, stdout=output)
-    return output.getvalue()
-
-
 def test_command_is_content_with_a_healthy_gallery(gallery):
-    assert "12 pictures compared" in audit() and "Nothing found." in audit()
+    told = run("audit_gallery")
+    assert "12 pictures compared" in told and "Nothing found." in told
     Person.objects.create(person_id="nobody")
-    assert "People without a picture: 1" in audit()  # told, and no fault
+    assert "People without a picture: 1" in run("audit_gallery")  # told, and no fault
 
 
 def test_command_names_what_is_wrong_and_fails(gallery):
@@ -170,11 +166,9 @@ def test_command_tells_programs_everything(gallery):
 
 def test_command_does_not_examine_by_a_model_without_weights(gallery, no_weights):
     with pytest.raises(CommandError, match="mobilenetv3_large' has no weights"):
-        audit("--model", "mobilenetv3_large")
+        run("audit_gallery", "--model", "mobilenetv3_large")
     assert not Examination.objects.exists()
 
 
 def test_the_old_name_of_the_command_goes_on_working() -> None:
-    output = io.StringIO()
-    call_command("doctor", stdout=output)
-    assert "pictures compared" in output.getvalue()
+    assert "pictures compared" in run("doctor")

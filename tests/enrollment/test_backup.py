@@ -40,6 +40,7 @@ from recognition.embedding import Embeddings
 from recognition.networks import find_weights
 from recognition.networks.loader import unload_networks
 from recognition.vector_store import get_vector_store, reset_vector_store
+from tests.commands import run
 from tests.enrollment import gallery as galleries
 from tests.enrollment.gallery import MODEL, stored
 from tests.enrollment.holder import held_by_another_process
@@ -71,12 +72,6 @@ def file(gallery, tmp_path: Path) -> Path:
     path = tmp_path / "faces.tar"
     run("backup", path)
     return path
-
-
-def run(*words: object) -> str:
-    output = io.StringIO()
-    call_command(*map(str, words), stdout=output, stderr=output)
-    return output.getvalue()
 
 
 def test_idempotency_keys_survive_for_the_same_accounts_only(gallery, settings, tmp_path):

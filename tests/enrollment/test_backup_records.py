@@ -23,17 +23,15 @@ from enrollment.upkeep import (
     backups_holding,
     state_of,
 )
+from tests.commands import run
 from tests.enrollment.gallery import enroll, stored
-from tests.enrollment.test_backup import empty, run
+from tests.enrollment.test_backup import empty
 from tests.pictures import draw_picture
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("weights")]
-
-
-@pytest.fixture(autouse=True)
-def _own_data_folder(settings, tmp_path: Path) -> None:
-    settings.DATA_DIR = tmp_path / "data"
-    settings.DATA_DIR.mkdir()
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("weights", "data_folder"),
+]
 
 
 @pytest.fixture

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from datetime import timedelta
 
 import numpy as np
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.utils import timezone
 from PIL import Image
 
@@ -26,6 +25,7 @@ from enrollment.models import (
 from recognition.decision import Decision, thresholds_of
 from recognition.embedding import Embeddings
 from recognition.vector_store import get_vector_store
+from tests.commands import run
 from tests.enrollment.gallery import MODEL, add_vectors, vector_row
 
 pytestmark = pytest.mark.django_db
@@ -33,9 +33,7 @@ THIRTY = {f"p{number}": 4 for number in range(30)}
 
 
 def calibrate(*arguments: str) -> str:
-    output = io.StringIO()
-    call_command("calibrate", *arguments, stdout=output)
-    return output.getvalue()
+    return run("calibrate", *arguments)
 
 
 def test_thresholds_keep_the_rate_on_all_pairs():

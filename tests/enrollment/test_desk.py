@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.core.files.storage import default_storage
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
@@ -38,18 +38,13 @@ from enrollment.models import (
 )
 from recognition.embedding import Embeddings
 from recognition.networks import find_weights
+from tests.commands import run
 from tests.enrollment.gallery import MODEL, add_vectors, enroll, set_thresholds, stored
 from tests.pictures import draw_picture, upload
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights", "data_folder")]
 
 CPF = "123.456.789-09"
-
-
-@pytest.fixture(autouse=True)
-def _own_data_folder(settings, tmp_path: Path) -> None:
-    settings.DATA_DIR = tmp_path / "data"
-    settings.DATA_DIR.mkdir()
 
 
 @pytest.fixture
@@ -69,12 +64,6 @@ def ana(commits) -> Person:
         decision="match", answers=1,
     )  # fmt: skip
     return person
-
-
-def run(*words: object) -> str:
-    output = io.StringIO()
-    call_command(*map(str, words), stdout=output, stderr=output)
-    return output.getvalue()
 
 
 def opened(content: bytes) -> zipfile.ZipFile:

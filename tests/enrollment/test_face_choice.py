@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ from enrollment.web.face_choice import LEFT_OUT
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
 from tests.enrollment.gallery import found, set_thresholds, stored
 from tests.enrollment.test_views import Markup
-from tests.pictures import upload
+from tests.pictures import packed, upload
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
 
@@ -51,16 +50,8 @@ def ana(db) -> Person:
 
 
 @pytest.fixture
-def local() -> Client:
-    """A browser of the server's own user, without an account."""
-    return Client(headers={"host": "localhost"})
-
-
-@pytest.fixture
-def imports(settings, tmp_path) -> Path:
-    settings.DATA_DIR = tmp_path / "data"
-    settings.DATA_DIR.mkdir()
-    return settings.DATA_DIR / "imports"
+def imports(data_folder: Path) -> Path:
+    return data_folder / "imports"
 
 
 def add(client: Client, person: Person, **pictures: bytes):
@@ -356,12 +347,8 @@ def test_a_folder_names_group_photos_or_refuses_them(group, alone, tmp_path, on_
 
 @pytest.mark.parametrize("refuses", [True, False])
 def test_a_zip_names_group_photos_or_refuses_them(boss, group, alone, imports, commits, refuses):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name in ("1", "2"):
-            archive.writestr(f"{name}/a.jpg", alone + name.encode())
-        archive.writestr("ana/group.jpg", group)
-    form = {"archive": upload(buffer.getvalue(), "faces.zip"), "use_face_detection": "on"}
+    archive = packed({"1/a.jpg": alone + b"1", "2/a.jpg": alone + b"2", "ana/group.jpg": group})
+    form = {"archive": upload(archive, "faces.zip"), "use_face_detection": "on"}
     form |= {"refuse_several_faces": "on"} if refuses else {}
     page = boss.post("/people/import", form, follow=True)
     with commits():

@@ -23,11 +23,6 @@ pytestmark = pytest.mark.django_db
 CPF = "123.456.789-09"
 
 
-@pytest.fixture
-def local() -> Client:
-    return Client(headers={"host": "localhost"})
-
-
 def person(person_id: str, name: str = "", pictures: int = 0, doubts: int = 0, **more) -> Person:
     made = Person.objects.create(person_id=person_id, name=name, **more)
     for number in range(pictures):

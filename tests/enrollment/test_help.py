@@ -15,11 +15,6 @@ from tests.enrollment.test_views import Markup
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def local() -> Client:
-    return Client(headers={"host": "localhost"})
-
-
 def ids(local: Client, path: str, language: str, tag: str = "h[1-6]") -> set[str]:
     text = local.get(path, headers={"accept-language": language}).text
     return set(re.findall(rf'<{tag} id="([^"]+)"', text))

@@ -7,14 +7,12 @@ import json
 import signal
 import subprocess
 import sys
-import zipfile
 from datetime import date, timedelta
 from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
 
@@ -36,25 +34,10 @@ from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from tests.enrollment.gallery import enroll
 from tests.gallery_folder import ROOT, SETUP, new_gallery, run
 from tests.picture_host import PictureHost, picture_host
-from tests.pictures import draw_picture
+from tests.pictures import draw_picture, packed, upload
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights", "data_folder")]
 State = ImportJob.State
-
-
-@pytest.fixture(autouse=True)
-def _own_data(settings, tmp_path) -> None:
-    settings.DATA_DIR = tmp_path / "data"
-    settings.DATA_DIR.mkdir()
-
-
-def packed(files: dict[str, bytes | str]) -> io.BytesIO:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    buffer.seek(0)
-    return buffer
 
 
 def crop(seed: Any) -> bytes:
@@ -63,7 +46,7 @@ def crop(seed: Any) -> bytes:
 
 def staged(files: dict[str, bytes | str], **options: Any) -> ImportJob:
     options = {"use_face_detection": False, "is_confirmed": True} | options
-    return stage_import(packed(files), "faces.zip", 0, **options)
+    return stage_import(io.BytesIO(packed(files)), "faces.zip", 0, **options)
 
 
 def carried_out(files: dict[str, bytes | str], **options: Any) -> ImportJob:
@@ -126,7 +109,7 @@ def test_the_preview_shows_faces_and_whom_they_resemble(boss, settings):
     archive = packed(
         {"bia/1.jpg": as_jpeg(draw_face(ana, 1)), "loose.jpg": as_jpeg(draw_face(bia))}
     )
-    form = {"archive": SimpleUploadedFile("a.zip", archive.read()), "use_face_detection": "on"}
+    form = {"archive": upload(archive, "a.zip"), "use_face_detection": "on"}
     page = boss.post("/people/import", form, follow=True)
     job = ImportJob.objects.get()
     assert job.state == State.READY and f"/people/{known.pk}/" in page.text

@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import threading
-import zipfile
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from datetime import date, timedelta
@@ -39,7 +38,7 @@ from enrollment.upkeep.retention import delete_due_persons
 from faceproject.configuration import SETTINGS
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from tests.enrollment.gallery import enroll, set_thresholds
-from tests.pictures import draw_picture, upload
+from tests.pictures import draw_picture, packed, upload
 
 pytestmark = pytest.mark.django_db
 
@@ -100,11 +99,8 @@ class Gate:
         return form | {f"face_images-{name}": value for name, value in rows.items()} | changes
 
     def import_zip(self) -> None:
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as archive:
-            archive.writestr("caio/1.jpg", draw_picture(seed=5))
-        file = SimpleUploadedFile("faces.zip", buffer.getvalue(), "application/zip")
-        form = {"archive": file, "on_several_faces": "largest"}
+        archive = packed({"caio/1.jpg": draw_picture(seed=5)})
+        form = {"archive": upload(archive, "faces.zip"), "on_several_faces": "largest"}
         staged = self.browser.post(reverse("import-upload"), form)
         assert self.browser.post(staged["Location"], {"confirm": "1"}).status_code == 302
 

@@ -29,11 +29,6 @@ MANY = "/people/many"
 
 
 @pytest.fixture
-def local() -> Client:
-    return Client(headers={"host": "localhost"})
-
-
-@pytest.fixture
 def people() -> list[Person]:
     """Four persons, of whom each has as many pictures as their number."""
     made = [Person.objects.create(person_id=f"p{n}", name=f"N{n}") for n in range(4)]

@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import pytest
 from django.conf import settings
-from django.test import Client
 from django.utils import timezone
 
 from enrollment import enrolling
@@ -18,11 +17,6 @@ from tests.pictures import draw_picture, upload
 
 pytestmark = pytest.mark.django_db
 NEW = "/people/new"
-
-
-@pytest.fixture
-def local() -> Client:
-    return Client(headers={"host": "localhost"})
 
 
 def kept_in(response) -> str:

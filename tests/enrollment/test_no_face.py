@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import Client
@@ -24,7 +23,7 @@ from recognition.quality import has_structure
 from tests.conftest import FACES_DIR
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from tests.enrollment.gallery import enroll, set_thresholds
-from tests.pictures import draw_picture, upload
+from tests.pictures import draw_picture, packed, upload
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
 
@@ -126,21 +125,16 @@ def test_pages_and_admin_say_why_they_enrol_nothing(boss):
     assert not FaceImage.objects.exists()
 
 
-def test_folders_and_zips_refuse_what_shows_nobody(boss, settings, tmp_path):
-    settings.DATA_DIR = tmp_path / "data"
+def test_folders_and_zips_refuse_what_shows_nobody(boss, data_folder, tmp_path):
     (tmp_path / "people" / "ana").mkdir(parents=True)
-    settings.DATA_DIR.mkdir()
     (tmp_path / "people" / "ana" / "wall.jpg").write_bytes(draw_picture())
     output, errors = io.StringIO(), io.StringIO()
     call_command("enroll", str(tmp_path / "people"), stdout=output, stderr=errors)
     assert "0 pictures of 0 people enrolled" in output.getvalue()
     assert "ana/wall.jpg: refused. No face was found" in errors.getvalue()
 
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("ana/wall.jpg", draw_picture())
-        archive.writestr("ana/face.jpg", face())
-    form = {"archive": SimpleUploadedFile("a.zip", buffer.getvalue()), "use_face_detection": "on"}
+    archive = packed({"ana/wall.jpg": draw_picture(), "ana/face.jpg": face()})
+    form = {"archive": upload(archive, "a.zip"), "use_face_detection": "on"}
     preview = boss.post("/admin/enrollment/person/import-pictures/", form, follow=True)
     assert "1 picture will be added" in preview.content.decode()
     boss.post(preview.redirect_chain[-1][0])

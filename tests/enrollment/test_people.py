@@ -21,11 +21,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def local() -> Client:
-    return Client(headers={"host": "localhost"})
-
-
-@pytest.fixture
 def ana(weights) -> Person:
     return enroll("ana", draw_picture(seed=1), draw_picture(seed=2), name="Ana <b>").person
 

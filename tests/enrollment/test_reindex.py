@@ -23,6 +23,7 @@ from recognition.embedding import crop_upload, embed_crops
 from recognition.inference import Embeddings
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store, partition_name, reset_vector_store
+from tests.commands import run
 from tests.conftest import REAL_MILVUS
 from tests.enrollment.gallery import vector_row
 from tests.enrollment.holder import held_by_another_process
@@ -74,9 +75,7 @@ def files() -> list[str]:
 
 
 def reindex(*arguments: str) -> str:
-    output = io.StringIO()
-    call_command("reindex", *arguments, stdout=output, stderr=output)
-    return output.getvalue()
+    return run("reindex", *arguments)
 
 
 def found() -> dict[Kind, int]:

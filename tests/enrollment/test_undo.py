@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import zipfile
 from typing import Any
 from urllib.parse import quote
 
@@ -29,9 +28,10 @@ from enrollment.enrolling import (
 )
 from enrollment.exceptions import NotInTrash, NotUndoable, PersonExists
 from enrollment.models import Doubt, FaceImage, MergedId, Person, SearchEntry, TrashItem
+from tests.commands import run
 from tests.enrollment.gallery import MODEL, add_vectors, enroll, stored
 from tests.enrollment.test_trash import answers, rows
-from tests.pictures import draw_picture, upload
+from tests.pictures import draw_picture, packed, upload
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("weights")]
 
@@ -280,12 +280,12 @@ def test_an_undone_merge_whose_id_was_given_again_asks_for_another(merged):
 
 
 def archive(**folders: list[int]) -> SimpleUploadedFile:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
-        for person, seeds in folders.items():
-            for seed in seeds:
-                file.writestr(f"{person}/{seed}.jpg", draw_picture(seed=seed))
-    return SimpleUploadedFile("people.zip", buffer.getvalue())
+    files = {
+        f"{person}/{seed}.jpg": draw_picture(seed=seed)
+        for person, seeds in folders.items()
+        for seed in seeds
+    }
+    return upload(packed(files), "people.zip")
 
 
 def test_an_import_is_undone_whole_and_can_be_redone(boss, ana, bia, commits):
@@ -420,20 +420,15 @@ def test_what_the_admin_deletes_can_be_undone_there(boss, ana, bia, commits):
 
 
 def test_the_command_lists_restores_and_erases(ana, bia, commits):
-    def run(*arguments: Any) -> str:
-        output = io.StringIO()
-        call_command("trash", *arguments, stdout=output)
-        return output.getvalue()
-
     with commits():
         item, other = delete_person(ana).undo, delete_person(bia).undo
-    assert "ana" in run("list") and str(item.pk) in run("list")
+    assert "ana" in run("trash", "list") and str(item.pk) in run("trash", "list")
     with commits():
-        assert "2 pictures" in run("undo", item.pk)
-        run("erase", other.pk)
+        assert "2 pictures" in run("trash", "undo", item.pk)
+        run("trash", "erase", other.pk)
     assert Person.objects.get().person_id == "ana" and not TrashItem.objects.exists()
     with pytest.raises(CommandError, match="cannot be undone any more"):
-        run("undo", item.pk)
+        run("trash", "undo", item.pk)
 
 
 def test_an_undone_merge_brings_back_whom_the_pictures_resembled(commits):

@@ -36,12 +36,6 @@ THRESHOLDS = Thresholds(Threshold(0.6, 0.001, 100_000), Threshold(0.4, 0.01, 100
 
 
 @pytest.fixture
-def local() -> Client:
-    """A browser on the same machine."""
-    return Client(headers={"host": "localhost"})
-
-
-@pytest.fixture
 def remote() -> Client:
     """A browser on another machine."""
     return Client(REMOTE_ADDR="192.0.2.7", headers={"host": "localhost"})
@@ -101,12 +95,10 @@ def given_hit(monkeypatch, face_image: FaceImage, similarity: float, thresholds)
     """Make every search find only this picture, with this similarity."""
     hit = SearchHit(1, similarity, decide(similarity, thresholds), face_image)
     monkeypatch.setattr(
-        "enrollment.pages.query_pictures.search_gallery",
+        "enrollment.pages.searching.search_gallery",
         lambda probe, *_args, **_options: [[hit] for _vector in probe.vectors],
     )
-    monkeypatch.setattr(
-        "enrollment.pages.query_pictures.search_thresholds", lambda _model: thresholds
-    )
+    monkeypatch.setattr("enrollment.pages.searching.search_thresholds", lambda _model: thresholds)
     return hit
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 from datetime import date
 from pathlib import Path
@@ -16,6 +15,7 @@ from enrollment import upkeep
 from enrollment.enrolling import erase_person
 from enrollment.models import FaceImage, ImportJob, Person, Probe, Purpose
 from enrollment.upkeep import watching
+from tests.commands import run
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from tests.pictures import draw_picture
 
@@ -24,9 +24,7 @@ ANA, BIA, _ = PEOPLE
 
 
 @pytest.fixture
-def folder(settings, tmp_path) -> Path:
-    settings.DATA_DIR = tmp_path / "data"
-    settings.DATA_DIR.mkdir()
+def folder(data_folder: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "site" / "inbox"
     (folder / "ana").mkdir(parents=True)
     (folder / "ana" / "1.jpg").write_bytes(as_jpeg(draw_face(ANA)))
@@ -34,9 +32,7 @@ def folder(settings, tmp_path) -> Path:
 
 
 def look(folder: Path, *arguments: str) -> str:
-    output = io.StringIO()
-    call_command("watch", folder, "--once", "--settled=0", *arguments, stdout=output, stderr=output)
-    return output.getvalue()
+    return run("watch", folder, "--once", "--settled=0", *arguments)
 
 
 def files_in(folder: Path) -> list[str]:

@@ -3,7 +3,6 @@ returns."""
 
 from __future__ import annotations
 
-import io
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +18,7 @@ from recognition.health import examine
 from recognition.networks import find_weights
 from recognition.networks.loader import unload_networks
 from recognition.vector_store import get_vector_store, reset_vector_store
+from tests.commands import run
 from tests.enrollment.gallery import MODEL, enroll, found, stored
 from tests.enrollment.holder import held_by_another_process
 from tests.pictures import draw_picture
@@ -73,11 +73,11 @@ def answers(pictures: list[bytes]) -> list[str]:
 
 def reindex(settings, folder: Path, *words: str) -> str:
     """Run `reindex` as another process whose WEIGHTS_DIR is `folder`."""
-    output, before = io.StringIO(), settings.RECOGNITION
+    before = settings.RECOGNITION
     settings.RECOGNITION = before | {"WEIGHTS_DIR": folder}
-    call_command("reindex", *words, stdout=output, stderr=output)
+    told = run("reindex", *words)
     settings.RECOGNITION = before
-    return output.getvalue()
+    return told
 
 
 PERSONS = ["person 0", "person 1", "person 2"]

@@ -18,26 +18,13 @@ from enrollment.enrolling.unpacking import BadArchive, unpack
 from enrollment.enrolling.zip_import import stage_import
 from enrollment.models import FaceImage, Person
 from enrollment.upkeep import carry_out_imports
-from tests.pictures import draw_picture
+from tests.pictures import draw_picture, packed
 
+pytestmark = pytest.mark.usefixtures("data_folder")
 CASES = Path(__file__).parent.parent / "cases"
 MUTATIONS = int(os.environ.get("FUZZED_ZIPS", "60"))
 SYSTEM = ["Thumbs.db", "desktop.ini"]
 SYSTEM_FOLDERS = ["@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found", "__MACOSX", ".Trashes"]
-
-
-@pytest.fixture(autouse=True)
-def _own_data(settings, tmp_path) -> None:
-    settings.DATA_DIR = tmp_path / "data"
-    settings.DATA_DIR.mkdir()
-
-
-def packed(files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
 
 
 def raw_named(*names: bytes, extra: bytes = b"") -> bytes:

@@ -15,15 +15,9 @@ from PIL import Image, ImageCms, ImageOps
 
 from recognition.exceptions import InvalidImage
 from recognition.imaging import read_image, storable_bytes
-from tests.pictures import draw_picture
+from tests.pictures import draw_picture, encoded
 
 CORNER = (200, 30, 20)  # marks the upper left of upright pictures
-
-
-def encoded(image: Image.Image, format: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 def marked_picture() -> Image.Image:

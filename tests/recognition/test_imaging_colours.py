@@ -14,16 +14,10 @@ from PIL import Image, ImageCms
 
 from recognition.exceptions import InvalidImage
 from recognition.imaging import read_image, storable_bytes
-from tests.pictures import draw_picture
+from tests.pictures import draw_picture, encoded
 
 CASES = Path(__file__).resolve().parent.parent / "cases"
 RAMP = np.linspace(0, 1, 64, dtype=np.float32)[None].repeat(32, 0)
-
-
-def encoded(image: Image.Image, format: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 def greys(data: bytes) -> np.ndarray:

@@ -42,12 +42,10 @@ def start_with(folder: Path) -> Path:
 
 
 @pytest.fixture
-def folder(settings, tmp_path) -> Path:
+def folder(settings, data_folder: Path, tmp_path: Path) -> Path:
     """`WEIGHTS_DIR` with the default model, not loaded yet, and an empty `DATA_DIR` beside it."""
     folder = start_with(tmp_path / "weights")
     settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": folder}
-    settings.DATA_DIR = tmp_path / "data"
-    settings.DATA_DIR.mkdir()
     unload_networks()
     yield folder
     unload_networks()
