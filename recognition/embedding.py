@@ -83,41 +83,16 @@ class FaceNotChosen(SeveralFaces):
         self.crops = crops
 
 
-def crop_faces(
-    images: Sequence[np.ndarray], **options: Unpack[CropOptions]
-) -> list[list[Crop] | NoFaceDetected]:
-    """Return the aligned faces of each H×W×3 uint8 RGB picture, largest first, in the given order.
-
-    A picture without a face gives the whole picture as a crop, or, with `require_face` or
-    `NO_FACE_POLICY=error`, the error in its place. A picture that is given as a crop but has no
-    structure gives the error too.
-    """
-    results: list[list[Crop] | NoFaceDetected] = []
-    for image in images:
-        try:
-            results.append(_wanted_crops(_given(image), **options))
-        except NoFaceDetected as error:
-            results.append(error)
-    return results
-
-
-def crop_all_faces(
-    image: np.ndarray, *, min_score: float | None = None, min_face_size: float | None = None
-) -> list[Crop]:
-    """Return every aligned face of an H×W×3 uint8 RGB picture, largest first, or an empty list."""
-    return _face_crops(
-        _given(image), min_score=min_score, min_face_size=min_face_size, all_faces=True
-    )
-
-
 @contextmanager
 def opened_upload(
     data: bytes, **options: Unpack[CropOptions]
 ) -> Iterator[tuple[DecodedImage, list[Crop]]]:
     """Decode an upload; yield its upright picture and its crops, largest first, at least one.
 
-    The pixels count in the process's budget until the block ends and are released then. Raise
-    `InvalidImage`, or what `crop_faces` returns in place of crops.
+    A picture without a face gives the whole picture as a crop. The pixels count in the process's
+    budget until the block ends and are released then. Raise `InvalidImage`; `NoFaceDetected` with
+    `require_face` or `NO_FACE_POLICY=error`, and for a picture that is given as a crop but has no
+    structure; `SeveralFaces` or `NoSuchFace` where the options say so.
     """
     with opened_image(data, side=get_settings().detection_max_side) as image:
         yield image, _wanted_crops(image, data, **options)
@@ -140,14 +115,7 @@ def crop_all_faces_of_upload(
     return image, crops
 
 
-def _given(pixels: np.ndarray) -> DecodedImage:
-    height, width = pixels.shape[:2]
-    return DecodedImage(pixels, "RGB", width, height)
-
-
-def _wanted_crops(
-    image: DecodedImage, data: bytes = b"", **options: Unpack[CropOptions]
-) -> list[Crop]:
+def _wanted_crops(image: DecodedImage, data: bytes, **options: Unpack[CropOptions]) -> list[Crop]:
     """Return the faces that the options ask for, or the whole picture. Raise `NoFaceDetected`."""
     if known := options.get("face"):
         return [_known_crop(image, data, known)]
@@ -160,9 +128,7 @@ def _wanted_crops(
     return crops or [_whole_picture(image.pixels, looked_for_face=look)]
 
 
-def _face_crops(
-    image: DecodedImage, data: bytes = b"", **options: Unpack[CropOptions]
-) -> list[Crop]:
+def _face_crops(image: DecodedImage, data: bytes, **options: Unpack[CropOptions]) -> list[Crop]:
     """Return the faces that can be aligned, largest first; only the largest unless `all_faces`."""
     all_faces = options.get("all_faces", False)
     # Whoever enrols must know of every face that may be meant.

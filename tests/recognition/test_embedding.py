@@ -11,31 +11,29 @@ from PIL import Image
 
 from recognition.api.serializers import FaceDescriptionSerializer
 from recognition.embedding import (
-    crop_all_faces,
-    crop_faces,
+    crop_all_faces_of_upload,
     crop_upload,
     embed_crops,
     opened_upload,
 )
 from recognition.exceptions import NoFaceDetected
-from recognition.imaging import read_image
 from tests.drawn_faces import PEOPLE, draw_face
-from tests.pictures import draw_picture
+from tests.pictures import draw_picture, encoded
 
 
 @pytest.fixture(scope="module")
-def group(faces) -> np.ndarray:
-    """700×320×3 RGB with two people; the right one is larger."""
+def group(faces) -> bytes:
+    """A PNG of 700×320 pixels with two people; the right one is larger."""
     people = sorted(faces.iterdir())[:2]
     first, second = (Image.open(min(person.iterdir())).convert("RGB") for person in people)
     canvas = Image.new("RGB", (700, 320), (90, 100, 110))
     canvas.paste(first.resize((200, 200)), (40, 60))
     canvas.paste(second.resize((300, 300)), (360, 10))
-    return np.asarray(canvas)
+    return encoded(canvas, "PNG")
 
 
 def test_the_largest_face_is_cut_out(group):
-    ((crop,),) = crop_faces([group])
+    (crop,) = crop_upload(group)
 
     assert crop.pixels.shape == (112, 112, 3)
     assert crop.face.box[0] > 300
@@ -44,41 +42,30 @@ def test_the_largest_face_is_cut_out(group):
 
 
 def test_all_faces_are_cut_out_and_none_is_doubted_for_the_others(group):
-    crops = crop_all_faces(group)
+    _picture, crops = crop_all_faces_of_upload(group)
 
     assert [crop.face.box[0] > 300 for crop in crops] == [True, False]
     assert [crop.quality.share for crop in crops] == [None, None]
-    (asked,) = crop_faces([group], all_faces=True)
+    asked = crop_upload(group, all_faces=True)
     assert [crop.face.box for crop in asked] == [crop.face.box for crop in crops]
 
 
 def test_faces_too_small_for_the_request_do_not_count(group):
-    large, small = (min(crop.face.box[2:]) for crop in crop_all_faces(group))
+    large, small = (min(crop.face.box[2:]) for crop in crop_upload(group, all_faces=True))
 
-    assert len(crop_all_faces(group, min_face_size=(large + small) / 2)) == 1
-    assert crop_all_faces(group, min_face_size=large + 1) == []
-    (refused,) = crop_faces([group], min_face_size=large + 1, require_face=True)
-    assert isinstance(refused, NoFaceDetected)
+    assert len(crop_all_faces_of_upload(group, min_face_size=(large + small) / 2)[1]) == 1
+    assert crop_all_faces_of_upload(group, min_face_size=large + 1)[1] == []
+    with pytest.raises(NoFaceDetected):
+        crop_upload(group, min_face_size=large + 1, require_face=True)
 
 
 def test_a_picture_without_a_face_is_one_crop(picture):
-    with opened_upload(picture, all_faces=True) as (image, crops):
-        assert [crop.face for crop in crops] == [None]
-        assert crop_all_faces(image.pixels) == []
-
-
-def test_options_reach_the_uploads(group):
-    buffer = io.BytesIO()
-    Image.fromarray(group).save(buffer, "PNG")
-
-    crops = crop_upload(buffer.getvalue(), all_faces=True, min_face_size=20)
-
-    assert len(crops) == 2
-    assert crops[0].face.box[0] > 300
+    assert [crop.face for crop in crop_upload(picture, all_faces=True)] == [None]
+    assert crop_all_faces_of_upload(picture)[1] == []
 
 
 def test_quality_stands_within_the_face(group):
-    ((crop,),) = crop_faces([group])
+    (crop,) = crop_upload(group)
 
     described = json.loads(json.dumps(FaceDescriptionSerializer.answer({"crop": crop})))
 
@@ -109,7 +96,7 @@ def test_a_crop_that_was_sent_as_such_is_not_doubted_for_want_of_a_face():
 
 
 def test_what_is_stored_is_in_no_language(group, picture):
-    ((crop,),) = crop_faces([group])
+    (crop,) = crop_upload(group)
     (without_face,) = crop_upload(picture)
 
     record = crop.face_record()
@@ -120,7 +107,7 @@ def test_what_is_stored_is_in_no_language(group, picture):
 
 
 def test_flip_tta_takes_the_mean_with_the_mirror_image(group, weights, settings):
-    crop = crop_all_faces(group)[0].pixels
+    crop = crop_upload(group)[0].pixels
     mirrored = np.ascontiguousarray(crop[:, ::-1])
     plain = embed_crops([crop, mirrored], weights)
 
@@ -140,14 +127,13 @@ def test_a_large_jpeg_is_cropped_as_at_its_full_size(side):
     """A face that is small in the reduced picture is cropped from the full picture."""
     scene = Image.new("RGB", (4000, 3000), (90, 100, 110))
     scene.paste(draw_face(PEOPLE[0], side=360).resize((side * 3, side * 3)), (900, 700))
-    jpeg = io.BytesIO()
-    scene.save(jpeg, "JPEG", quality=95)
-    data = jpeg.getvalue()
+    data = encoded(scene, "JPEG", quality=95)
 
     with opened_upload(data) as (image, (crop,)):
         assert image.scale == 0.5
         assert (image.width, image.height) == (4000, 3000)
-    ((expected,),) = crop_faces([read_image(data).pixels])
+    whole = encoded(Image.open(io.BytesIO(data)), "BMP")  # no decoder reduces it
+    (expected,) = crop_upload(whole)
 
     assert np.abs(np.subtract(crop.face.box, expected.face.box)).max() < 0.1 * side
     assert abs(crop.quality.width - expected.quality.width) < 0.1 * side

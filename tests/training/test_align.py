@@ -3,8 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from recognition.embedding import crop_faces
-from recognition.imaging import read_image
+from recognition.embedding import crop_upload
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from training.align import align
 
@@ -21,5 +20,5 @@ def test_faces_are_cut_out_and_pictures_without_one_are_named(tmp_path, picture)
     assert [line.partition(":")[0].rsplit("/")[-1] for line in refused] == ["notes.txt", "wall.jpg"]
     [crop] = (tmp_path / "crops").rglob("*.*")
     assert crop.relative_to(tmp_path / "crops").as_posix() == "ana/1.png"
-    [[expected]] = crop_faces([read_image(photo).pixels])
+    [expected] = crop_upload(photo)
     assert np.array_equal(np.asarray(Image.open(crop)), expected.pixels)
