@@ -177,6 +177,42 @@ class Refusing(BaseHTTPRequestHandler):
         pass
 
 
+class Answering(Refusing):
+    """Answer in each way that HTTP has to say where a body ends, or cut it off."""
+
+    def do_POST(self) -> None:
+        given = self.rfile.read(int(self.headers["Content-Length"]))
+        assert given == form({}) and self.headers["Authorization"] == "Token secret"
+        way = self.path.rpartition("/")[2]
+        if way == "old":
+            self.protocol_version = "HTTP/1.0"
+        self.send_response(503)
+        if way == "chunked":
+            self.send_header("Transfer-Encoding", "Chunked")
+        elif way == "cut":
+            self.send_header("Content-Length", "100")
+        elif way == "closing":
+            self.send_header("Connection", "close")
+        self.end_headers()
+        body = b'{"error": "busy"}'
+        chunks = b"5;x=y\r\n" + body[:5] + b"\r\nC\r\n" + body[5:] + b"\r\n0\r\nEnd: 1\r\n\r\n"
+        self.wfile.write(chunks if way == "chunked" else body)
+        self.close_connection = way != "chunked"
+
+
+@pytest.mark.parametrize("way", ["chunked", "old", "closing", "cut"])
+def test_a_server_may_end_its_answers_in_any_way(way):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        target = Target(f"http://127.0.0.1:{server.server_port}/a", "secret")
+        reason = "does not answer /cut: the conn" if way == "cut" else f"refuses /{way}: 503 busy"
+        with pytest.raises(BenchmarkError, match=reason):
+            target.load(Call(f"/{way}", [form({})]), 1, 0.0)
+        server.shutdown()
+        thread.join()
+
+
 @pytest.fixture
 def refusing() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:

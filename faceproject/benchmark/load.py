@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -58,6 +59,68 @@ class Load:
         return len(self.seconds) * self.pictures / self.wall
 
 
+class _Connection:
+    """A connection that stays open, for requests that are written already.
+
+    `http.client` takes eight times as much of the processor that the server shares.
+    """
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
+        self._address, self._context = (host, port), context
+        self._socket: socket.socket | None = None
+
+    def ask(self, request: bytes) -> tuple[int, bytes]:
+        """Return the status and the body of the answer. Raise `OSError` or `ValueError` without one."""
+        if self._socket is None:
+            self._socket = socket.create_connection(self._address, TIMEOUT_SECONDS)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._context:
+                host = self._address[0]
+                self._socket = self._context.wrap_socket(self._socket, server_hostname=host)
+            self._answers = self._socket.makefile("rb")
+        self._socket.sendall(request)
+        version, status = self._line().split()[:2]
+        headers = {}
+        while line := self._line():
+            name, _colon, value = line.partition(b":")
+            headers[name.strip().lower()] = value.strip().lower()
+        body = b"".join(self._pieces(headers))
+        if headers.get(b"connection", b"close" if version == b"HTTP/1.0" else b"") == b"close":
+            self.close()
+        return int(status), body
+
+    def close(self) -> None:
+        if self._socket:
+            self._answers.close()
+            self._socket.close()
+            self._socket = None
+
+    def _pieces(self, headers: Mapping[bytes, bytes]) -> Iterator[bytes]:
+        if headers.get(b"transfer-encoding") == b"chunked":
+            while size := int(self._line().partition(b";")[0], 16):
+                yield self._read(size)
+                self._line()
+            while self._line():
+                pass
+        elif b"content-length" in headers:
+            yield self._read(int(headers[b"content-length"]))
+        else:
+            yield self._answers.read()
+            self.close()
+
+    def _line(self) -> bytes:
+        line = self._answers.readline()
+        if not line.endswith(b"\n"):
+            raise ConnectionError("the connection was closed")
+        return line.rstrip(b"\r\n")
+
+    def _read(self, size: int) -> bytes:
+        data = self._answers.read(size)
+        if len(data) < size:
+            raise ConnectionError("the connection was closed")
+        return data
+
+
 class Target:
     """A server that speaks the contract of `docs/api.md`, and the token for it, if it wants one."""
 
@@ -67,11 +130,12 @@ class Target:
             message = gettext("'%(url)s' is no address of a server, such as http://localhost:5000.")
             raise BenchmarkError(message % {"url": url})
         self.url = url
-        self._secure = parts.scheme == "https"
-        self._host, self._port, self._prefix = parts.hostname, parts.port, parts.path.rstrip("/")
-        self._headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+        self._context = ssl.create_default_context() if parts.scheme == "https" else None
+        self._host, self._port = parts.hostname, parts.port or (443 if self._context else 80)
+        self._prefix = parts.path.rstrip("/")
+        self._head = f"HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n"
         if token:
-            self._headers["Authorization"] = f"Token {token}"
+            self._head += f"Authorization: Token {token}\r\n"
 
     def load(self, call: Call, clients: int, seconds: float) -> Load:
         """Let the clients ask again and again for `seconds`, each on a connection that stays open.
@@ -80,6 +144,7 @@ class Target:
         refuses every request.
         """
         load, lock = Load(call.pictures), threading.Lock()
+        requests = [self._written(call.path, form) for form in call.forms]
         errors: list[BenchmarkError] = []
         begins = threading.Barrier(clients)
         start = [0.0]
@@ -87,7 +152,7 @@ class Target:
         def work(number: int) -> None:
             connection = self._connect()
             try:
-                self._ask(connection, call, number)
+                self._ask(connection, call.path, requests[number % len(requests)])
                 if begins.wait() == 0:
                     start[0] = time.perf_counter()
                 begins.wait()
@@ -95,9 +160,10 @@ class Target:
                     time.perf_counter() < start[0] + seconds
                     or len(load.seconds) + load.refused < LEAST_ANSWERS
                 ):
-                    begin = time.perf_counter()
                     number += clients
-                    refusal = self._ask(connection, call, number)
+                    request = requests[number % len(requests)]
+                    begin = time.perf_counter()
+                    refusal = self._ask(connection, call.path, request)
                     end = time.perf_counter()
                     with lock:
                         load.wall = end - start[0]
@@ -130,29 +196,33 @@ class Target:
         """Return whether the server answers and can be asked."""
         connection = self._connect()
         try:
-            connection.request("GET", f"{self._prefix}/readyz")
-            return connection.getresponse().status == 200
-        except (OSError, HTTPException):
+            request = f"GET {self._prefix}/readyz {self._head}\r\n"
+            return connection.ask(request.encode())[0] == 200
+        except (OSError, ValueError):
             return False
         finally:
             connection.close()
 
-    def _connect(self) -> HTTPConnection:
-        kind = HTTPSConnection if self._secure else HTTPConnection
-        return kind(self._host, self._port, timeout=TIMEOUT_SECONDS)
+    def _connect(self) -> _Connection:
+        return _Connection(self._host, self._port, self._context)
 
-    def _ask(self, connection: HTTPConnection, call: Call, number: int) -> str:
+    def _written(self, path: str, form: bytes) -> bytes:
+        """Return the request with this form, as it is sent."""
+        head = (
+            f"POST {self._prefix}{path} {self._head}Content-Length: {len(form)}\r\n"
+            f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n"
+        )
+        return head.encode() + form
+
+    def _ask(self, connection: _Connection, path: str, request: bytes) -> str:
         """Return why the request was refused, or nothing. Raise `BenchmarkError` without an answer."""
-        form = call.forms[number % len(call.forms)]
         try:
-            connection.request("POST", self._prefix + call.path, form, self._headers)
-            answer = connection.getresponse()
-            body = answer.read()
-        except (OSError, HTTPException) as error:
+            status, body = connection.ask(request)
+        except (OSError, ValueError) as error:
             message = gettext("%(url)s does not answer %(path)s: %(reason)s")
-            given = {"url": self.url, "path": call.path, "reason": error or type(error).__name__}
+            given = {"url": self.url, "path": path, "reason": error or type(error).__name__}
             raise BenchmarkError(message % given) from error
-        return "" if answer.status == 200 else f"{answer.status} {_reason(body)}"
+        return "" if status == 200 else f"{status} {_reason(body)}"
 
 
 def _reason(body: bytes) -> str:
