@@ -48,6 +48,7 @@ PIECE = 64 * KIB  # bytes of an answer that are handed to the connection at once
 READ_TO_REFUSE = 4  # bodies up to this many times the limit are read, to answer with a message
 IDLE_SECONDS = 60.0  # longest pause between two pieces of a body
 TRANSFER_SECONDS = 600.0  # for a whole body, and for a whole answer
+LET_IN_SECONDS = 60.0  # how long a connection may send large bodies with the same headers
 WAITING = Gauge("faces_http_requests_waiting", "Requests that wait for a free thread (THREADS).")
 READINESS_SECONDS = 0.8
 READINESS_KEPT_SECONDS = 15.0  # how long an old result is returned while a new check runs
@@ -150,7 +151,7 @@ class Front:
         limit, most = _limit(environ), READ_TO_REFUSE * settings.MAX_REQUEST_BYTES
         refusal = None
         if declared is None or int(declared) > SMALL_BODY:
-            if not await asyncio.to_thread(_is_let_in, environ):
+            if not await _may_send(environ):
                 refusal = HTTPStatus.UNAUTHORIZED
             elif declared and int(declared) > limit:
                 refusal = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -239,6 +240,19 @@ def _limit(environ: Environ) -> int:
     """Return the largest allowed body. Pages accept larger ones than the API, for ZIP imports."""
     times = 1 if is_api_path(environ["PATH_INFO"]) else READ_TO_REFUSE
     return times * settings.MAX_REQUEST_BYTES
+
+
+async def _may_send(environ: Environ) -> bool:
+    """Return whether a large body is accepted. Whoever was let in is not examined for each, which takes
+    another thread and SQL; the answer is given to who has an account at that moment."""
+    peer, now = environ[PEER], time.monotonic()
+    headers = hash(frozenset(item for item in environ.items() if item[0].startswith("HTTP_")))
+    if peer and peer.let_in[0] == headers and now < peer.let_in[1]:
+        return True
+    let_in = await asyncio.to_thread(_is_let_in, environ)
+    if peer and let_in:
+        peer.let_in = headers, now + LET_IN_SECONDS
+    return let_in
 
 
 def _is_let_in(environ: Environ) -> bool:

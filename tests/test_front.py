@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,36 @@ def test_bodies_are_kept_only_of_who_is_let_in(connect, let_in, admitted, kept):
     connection.sendall(b"x" * MIB)
     said = heard(connection)
     assert (said["body"], said["refusal"]) == ((4 * MIB, None) if admitted else (0, 401))
+
+
+def test_who_was_let_in_is_examined_again_for_other_headers_and_after_a_while(
+    connect, let_in, monkeypatch
+):
+    """Each photo of more than 64 kB took a thread of its own, and with a token SQL twice."""
+    monkeypatch.setattr("faceproject.front.LET_IN_SECONDS", 3600.0)
+
+    def sent(headers: str) -> int:
+        head = sized("/api/embedding", MIB, headers).replace(b"Connection: close\r\n", b"")
+        connection.sendall(head + b"x" * MIB)
+        response = HTTPResponse(connection)
+        response.begin()
+        return json.loads(response.read())["body"]
+
+    connection = connect()
+    let_in.append(False)
+    assert sent("Authorization: Token a\r\n") == 0  # and the connection ends
+    connection = connect()
+    let_in.append(True)
+    assert sent("Authorization: Token a\r\n") == MIB
+    let_in.append(False)
+    assert sent("Authorization: Token a\r\n") == MIB
+    assert sent("Authorization: Token b\r\n") == 0
+    monkeypatch.setattr("faceproject.front.LET_IN_SECONDS", 0.0)
+    connection = connect()
+    let_in.append(True)
+    assert sent("") == MIB
+    let_in.append(False)
+    assert sent("") == 0
 
 
 def test_a_stranger_who_asks_first_sends_nothing(connect, let_in):

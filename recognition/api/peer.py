@@ -41,6 +41,9 @@ class Row(NamedTuple):
 class Peer:
     """The program at the other end of a TCP connection that this process accepted."""
 
+    # The hash of the headers with which it was let in, and until when it need not be examined again.
+    let_in: tuple[int | None, float] = (None, 0.0)
+
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
 
