@@ -63,7 +63,8 @@ class OrderingField(forms.CharField):
                 "other way round: %(known)s."
             )
             known = {"given": shortened(value), "known": ", ".join(ORDERS)}
-            raise forms.ValidationError(message % known)
+            # Not filled in yet: what is would be filled in once more.
+            raise forms.ValidationError(message, params=known)
 
 
 @extend_schema_field({"type": "string", "enum": ORDERINGS, "default": ORDERS[0]})
