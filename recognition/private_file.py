@@ -6,17 +6,18 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import IO
 
 
 def private_file(path: Path, make: Callable[[], str]) -> str:
     """Return the text stored at `path`; store what `make` returns, for the owner only, if missing.
 
-    The file is created atomically, so two processes that start at once use the same text.
+    The file is created atomically: threads, processes and containers that ask at once get the same text.
     """
     if not path.exists():
-        fresh = path.with_name(f"{path.name}.{os.getpid()}")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        fresh = path.with_name(f"{path.name}.{token_hex(8)}")  # containers number processes alike
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(make())
             file.flush()
             os.fsync(file.fileno())
