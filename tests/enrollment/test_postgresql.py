@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -84,6 +85,23 @@ def run(script: str, address: str, folder: Path, *words: object, **knobs: str) -
 def test_people_are_enrolled_renamed_and_deleted(database_url, tmp_path):
     output = run(RACE, database_url, tmp_path)
     assert output.splitlines() == ["1 4 4 ['indexed'] 4", "{'bia'}", "0 0"]
+
+
+LIMITS = """
+import django
+django.setup()
+from django.db import connection
+connection.ensure_connection()
+print({name: int(value) for name, value in connection.connection.info.get_parameters().items() if value.isdigit()})
+"""
+
+
+def test_no_thread_waits_for_hours_for_a_machine_that_vanished(database_url, tmp_path):
+    """What the address itself says counts."""
+    limits = ast.literal_eval(run(LIMITS, f"{database_url}?connect_timeout=3", tmp_path))
+    silent = limits["keepalives_idle"] + limits["keepalives_interval"] * limits["keepalives_count"]
+    assert silent <= 60 and limits["tcp_user_timeout"] <= 60_000
+    assert limits["connect_timeout"] == 3
 
 
 CORRECTIONS = """
