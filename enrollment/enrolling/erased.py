@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
 from django.db import transaction
@@ -29,6 +29,7 @@ from enrollment.models import (
     TrashedPart,
     from_lines,
 )
+from recognition.private_file import new_private_file
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ def write_erased_lists() -> None:
         path = Path(record.file)
         try:
             if path.is_file():
-                _write(list_beside(path), remembered(record.made_at))
+                _write(list_beside(path), record.made_at)
         except OSError as error:
             logger.warning(
                 "The list of erasures beside backup %d cannot be written: %s",
@@ -161,12 +162,14 @@ def write_erased_lists() -> None:
             )
 
 
-def _write(path: Path, erased: list[Erased]) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump([asdict(each) for each in erased], file, indent=0)
-    part.replace(path)
+def _write(path: Path, since: datetime) -> None:
+    """Write the list. Who writes last of several looks after it, so none of them leaves an older one."""
+    erased = None
+    while erased != (erased := remembered(since)):
+        part = path.with_name(f"{path.name}.{token_hex(8)}.part")
+        with new_private_file(part) as file:
+            file.write(json.dumps([asdict(each) for each in erased], indent=0).encode())
+        part.replace(path)
 
 
 def read_erased_list(path: Path) -> list[Erased] | None:

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from django.db import connections, models, transaction
+from django.db import connection, connections, models, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 from django.utils.translation import gettext
@@ -25,6 +25,7 @@ from enrollment.exceptions import StorageUnavailable
 from enrollment.models import (
     BackupRecord,
     Consent,
+    ErasedId,
     FaceEmbedding,
     FaceImage,
     TrashedPart,
@@ -90,6 +91,8 @@ def _snapshot() -> Iterator[datetime]:
 
     Whoever is erased from that moment on is in the backup, and on the list beside it.
     """
+    made_at = timezone.now()
+    _await_erasures()
     view = connections["default"].copy(SNAPSHOT)
     if view.vendor == "sqlite":
         # IMMEDIATE, the project's default, would block all other writers.
@@ -100,12 +103,19 @@ def _snapshot() -> Iterator[datetime]:
             if view.vendor == "postgresql":
                 with view.cursor() as cursor:
                     cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            made_at = timezone.now()
             _all(BackupRecord).exists()  # from its first query on the connection sees no change
             yield made_at
     finally:
         view.close()
         del connections[SNAPSHOT]
+
+
+def _await_erasures() -> None:
+    """Wait for erasures that have begun: older than the backup, they are on no list beside it."""
+    with transaction.atomic():  # SQLite lets one write at a time
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute(f"LOCK TABLE {ErasedId._meta.db_table} IN SHARE MODE")
 
 
 def _all(model: type[models.Model]) -> models.QuerySet[Any]:

@@ -19,13 +19,13 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db import DatabaseError, connection, connections
-from django.db.models import Q, QuerySet
+from django.db.models import Max, Q, QuerySet
 from django.utils import timezone
 from django_tasks import TaskResultStatus
 from django_tasks_db.models import DBTaskResult
 
 from enrollment import enrolling, gallery, inbox, index, journal, judging
-from enrollment.models import FaceEmbedding, FaceImage, Removal, compute_again
+from enrollment.models import ErasedId, FaceEmbedding, FaceImage, Removal, compute_again
 from enrollment.upkeep.deciding import note_settings
 from enrollment.upkeep.figures import LAST_PASS
 from enrollment.upkeep.import_jobs import forget_old_jobs
@@ -185,6 +185,7 @@ class BacklogThread(threading.Thread):
         self._led = False
         self._lacked: int | None = None  # embeddings that Milvus had too few at the last comparison
         self._computed = False
+        self._listed: int | None = None  # the last erasure on the lists beside backups
         self._memory_due = time.monotonic() + MEMORY_COMPARED
         self._cut_short = False
         self._before, self._due = timezone.now(), time.monotonic()
@@ -248,6 +249,7 @@ class BacklogThread(threading.Thread):
             enrolling.forget_old_imports,
             enrolling.give_back_taken,
             forget_old_copies,
+            self._list_erased,
             self._compare_memory,
             self._compute,
             partial(self._lead, before),
@@ -361,6 +363,13 @@ class BacklogThread(threading.Thread):
         if not self._computed:
             compute_again(timezone.now() - UPDATE_TAKES)
             self._computed = True
+
+    def _list_erased(self) -> None:
+        """Write what was erased, also through other servers, beside the backups on this machine."""
+        last = ErasedId.objects.aggregate(last=Max("pk"))["last"]
+        if last != self._listed:
+            enrolling.write_erased_lists()
+            self._listed = last
 
     def _retry(self) -> float:
         self._failures += 1

@@ -5,18 +5,21 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import threading
 from datetime import timedelta
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
-from django.db import OperationalError
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from enrollment import enrolling
 from enrollment.models import BackupRecord, ErasedId, FaceImage, Person, TrashItem
 from enrollment.upkeep import (
+    BacklogThread,
     BackupState,
     backing_up,
     backup_records,
@@ -170,6 +173,57 @@ def test_who_is_erased_as_the_backup_begins_is_on_the_list_beside_it(tmp_path, m
     record = BackupRecord.objects.get()
     assert record.persons == 1
     assert len(json.loads(enrolling.list_beside(path).read_text())) == 2  # she and her picture
+
+
+def test_who_is_being_erased_as_the_backup_begins_is_not_in_it(tmp_path, monkeypatch):
+    """An erasure that is older than the backup, but was not yet committed, is on no list beside it."""
+    enroll("bia", draw_picture((112, 112), seed=3))
+    path, reads = tmp_path / "faces.tar", threading.Event()
+    loader = backing_up.MigrationLoader
+    monkeypatch.setattr(backing_up, "MigrationLoader", lambda view: reads.set() or loader(view))
+
+    def back_up():
+        run("backup", path)
+        connection.close()
+
+    backup = threading.Thread(target=back_up)
+    with transaction.atomic():
+        erase("bia")
+        backup.start()
+        assert not reads.wait(0.5), "It reads beside the erasure."
+    backup.join(60)
+    assert BackupRecord.objects.get().persons == 0
+
+
+def test_lists_beside_a_backup_that_are_written_at_once_leave_the_newest(file, monkeypatch):
+    """Two servers erase: the one that read first writes last."""
+    remembered, erased_by_another = enrolling.erased.remembered, ["ana"]
+
+    def overtaken(since=None):
+        read = remembered(since)
+        if erased_by_another:
+            erase(erased_by_another.pop())
+        return read
+
+    monkeypatch.setattr(enrolling.erased, "remembered", overtaken)
+    erase("bia")
+    listed = json.loads(enrolling.list_beside(file).read_text())
+    assert len(listed) == 5  # two people, three pictures
+    assert set(file.parent.glob("faces.tar*")) == {file, enrolling.list_beside(file)}
+
+
+def test_each_server_lists_what_was_erased_through_others(file):
+    """The backup lies on this machine, and the server that erased is on another."""
+    thread = BacklogThread()
+    thread._list_erased()
+    enrolling.list_beside(file).unlink()
+    thread._list_erased()
+    assert not enrolling.list_beside(file).exists()  # there is nothing new to write
+    with mock.patch.object(enrolling.erased, "write_erased_lists"):
+        erase("ana")
+    assert not enrolling.list_beside(file).exists()
+    thread._list_erased()
+    assert len(json.loads(enrolling.list_beside(file).read_text())) == 3
 
 
 def test_who_was_erased_after_the_backup_is_erased_again(file):
