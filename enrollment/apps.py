@@ -12,7 +12,7 @@ class EnrollmentConfig(AppConfig):
         from enrollment.gallery import pictures_out_of_search, removals_that_wait
         from enrollment.index import register_signal_handlers
         from enrollment.journal import name_command, register_account_handlers, take_turns
-        from enrollment.upkeep import register_checks
+        from enrollment.upkeep import free_locks_of_vanished, register_checks
         from recognition.health import further_questions
 
         register_checks()
@@ -20,6 +20,7 @@ class EnrollmentConfig(AppConfig):
         name_command(sys.argv)
         register_account_handlers()
         take_turns()
+        free_locks_of_vanished()
         for question in (removals_that_wait, pictures_out_of_search):
             if question not in further_questions:
                 further_questions.append(question)

@@ -184,7 +184,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
         "keepalives_interval": 10,
         "keepalives_count": 3,
         "tcp_user_timeout": 60_000,  # milliseconds
-    } | DATABASES["default"].get("OPTIONS", {})
+    } | (project.database_url or {}).get("OPTIONS", {})
 
 # Pictures and static files
 

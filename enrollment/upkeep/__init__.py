@@ -29,7 +29,7 @@ from enrollment.upkeep.import_jobs import (
     start_import,
 )
 from enrollment.upkeep.import_work import carry_out_imports, request_imports
-from enrollment.upkeep.leader import SETTING_UP, one_at_a_time
+from enrollment.upkeep.leader import SETTING_UP, free_locks_of_vanished, one_at_a_time
 from enrollment.upkeep.person_export import export_name, export_person
 from enrollment.upkeep.receipts import (
     Ground,
@@ -88,6 +88,7 @@ __all__ = [
     "erase_with_receipt",
     "export_name",
     "export_person",
+    "free_locks_of_vanished",
     "is_upgrade_unfinished",
     "known_models",
     "one_at_a_time",

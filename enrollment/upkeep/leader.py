@@ -11,21 +11,36 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from prometheus_client import Gauge
 
 _OURS: Final = 0x66616365  # the first of the two numbers of our locks
 _LEADER: Final = 1
 SETTING_UP: Final = 2
 
-# A machine that vanishes, or a network that is cut, ends the connection at PostgreSQL after a minute.
+# A machine that vanishes, or a network that is cut, ends the connection at PostgreSQL after a minute: by itself it
+# would keep for two hours what the machine had locked, such as the journal's end, for which all others wait.
 _KEEPALIVE: Final = (
-    "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
+    "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; "
+    "SET tcp_user_timeout = 60000"
 )
 
 LEADS: Final = Gauge(
     "faces_backlog_leader",
     "1 on the one server that does what is done once for all of them, 0 on the others.",
 )
+
+
+def free_locks_of_vanished() -> None:
+    """Have PostgreSQL free what a machine has locked that vanishes, of each connection from now on."""
+    connection_created.connect(_keep_alive, dispatch_uid="keepalive")
+
+
+def _keep_alive(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(_KEEPALIVE)
 
 
 class Leadership:
@@ -53,8 +68,6 @@ class Leadership:
         connection = connections[DEFAULT_DB_ALIAS].copy()
         leads = False
         try:
-            with connection.cursor() as cursor:
-                cursor.execute(_KEEPALIVE)
             leads = bool(_ask(connection, "SELECT pg_try_advisory_lock(%s, %s)", _OURS, _LEADER))
         finally:
             if leads:
