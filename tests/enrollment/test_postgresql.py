@@ -178,6 +178,50 @@ reset_vector_store()
 """
 
 
+ORDER = """
+import threading, time
+import django
+django.setup()
+from django.core.management import call_command
+from django.db import connection, connections, transaction
+from enrollment import enrolling
+from enrollment.models import FaceImage, Person
+from tests.pictures import draw_picture
+
+call_command("migrate", verbosity=0)
+Person.objects.all().delete()
+first, second = (Person.objects.create(person_id=name) for name in ("zoe", "ana"))
+
+def enrol():
+    uploads = [enrolling.Upload(name, "a.jpg", draw_picture(seed=n)) for n, name in enumerate(["ana", "zoe"])]
+    enrolling.enroll_pictures(uploads, source="import", use_face_detection=False)
+    connections.close_all()
+
+def waits():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return cursor.fetchone()[0]
+
+batch = threading.Thread(target=enrol)
+with transaction.atomic():
+    Person.objects.select_for_update().get(pk=first.pk)
+    batch.start()
+    deadline = time.monotonic() + 60
+    while not waits() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    Person.objects.select_for_update(nowait=True).get(pk=second.pk)
+batch.join()
+print(FaceImage.objects.count())
+"""
+
+
+def test_batch_of_an_import_locks_people_in_the_order_in_which_corrections_do(
+    database_url, tmp_path
+):
+    """It locked them by their ids: a merge of two of them ended with a deadlock for one of the two."""
+    assert run(ORDER, database_url, tmp_path).split() == ["2"]
+
+
 def test_corrections_at_once_neither_block_each_other_nor_lose_a_picture(database_url, tmp_path):
     assert run(CORRECTIONS, database_url, tmp_path).splitlines() == [
         "21 True",
