@@ -468,10 +468,8 @@ def test_pages_fit_and_keep_nobody_out(
     page.locator("#id_images").set_input_files([group])
     page.locator("#search-button").click()
     expect(page.locator("article")).to_have_count(1, timeout=TIMEOUT_MS)
-    page.locator("article").evaluate(
-        "all => all.querySelectorAll('details').forEach(each => { each.open = true; })"
-    )
     look("results")
+    page.locator("article details").evaluate_all("all => all.forEach(each => each.open = true)")
     page.set_viewport_size({"width": 390, "height": 900})
     heads = page.locator(".hit-head > div")
     narrowest = heads.evaluate_all("all => Math.min(...all.map(each => each.offsetWidth))")

@@ -324,9 +324,12 @@ def test_a_face_is_cut_from_a_jpeg_that_is_decoded_smaller():
     assert black == pytest.approx((17, 17, 83, 83), abs=2)
 
 
-def test_nobody_is_counted_in_portuguese(local):
+def test_nobody_and_thousands_are_counted_in_portuguese(local):
     """Nothing is plural: Django's own rule says “0 pessoa”."""
-    assert "0 pessoas" in local.get("/people/", headers={"accept-language": "pt-br"}).text
+    portuguese = {"accept-language": "pt-br"}
+    assert "0 pessoas" in local.get("/people/", headers=portuguese).text
+    Person.objects.bulk_create(Person(person_id=f"p{number}") for number in range(1001))
+    assert "1.001 pessoas" in local.get("/people/", headers=portuguese).text
 
 
 def test_where_one_is_stands_out(local, ana):
