@@ -31,6 +31,14 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register("faceproject")
 def check_file(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     file = Path(os.environ.get("ENV_FILE") or settings.BASE_DIR / ".env")
+    if os.environ.get("ENV_FILE") and not file.exists():
+        return [
+            Error(
+                f"ENV_FILE names {file}, which is not there: no setting is read from it.",
+                hint="Name the file as it is called, or leave ENV_FILE out.",
+                id="faceproject.E003",
+            )
+        ]
     if not (file.is_file() and file.stat().st_mode & stat.S_IROTH):
         return []
     secrets = "|".join(item.name for item in SETTINGS if item.is_secret)

@@ -30,8 +30,8 @@ def time_zone(text: str) -> str:
 
 
 def database(text: str) -> dict[str, Any]:
-    """Return Django's database settings for a URL. Raise `ValueError`."""
-    if text.partition(":")[0] not in environ.Env.DB_SCHEMES:
+    """Return Django's database settings for a URL of PostgreSQL or SQLite. Raise `ValueError`."""
+    if text.partition(":")[0] not in ("postgres", "postgresql", "sqlite"):
         raise ValueError(text)
     return environ.Env.db_url_config(text)
 

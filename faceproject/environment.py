@@ -25,7 +25,17 @@ class Environment:
     def __init__(self, base: Path) -> None:
         self.base = base
         self.file = Path(os.environ.get("ENV_FILE") or base / ".env")
-        environ.Env.read_env(self.file)  # does not overwrite what the environment has
+        try:
+            with self.file.open(encoding="utf-8") as file:
+                environ.Env.read_env(file)  # does not overwrite what the environment has
+        except FileNotFoundError:
+            pass  # a check says so, where ENV_FILE names it
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise ImproperlyConfigured(
+                f"The settings in {self.file} cannot be read: {reason}. Run this as the user whom the file "
+                "belongs to, or mend it. See docs/configuration.md."
+            ) from error
 
     def read(self, declaration: type[Declaration], **defaults: object) -> Declaration:
         """Return the settings that a dataclass declares; `defaults` replace declared defaults.

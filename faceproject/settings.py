@@ -97,12 +97,12 @@ INSTALLED_APPS = [
     "rest_framework.authtoken",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "import_export",
     "django_tasks_db",
     "axes",
     "recognition",
     "enrollment",
     "faceproject.apps.FaceProjectConfig",
+    "import_export",  # after faceproject, whose commands take the place of its own
 ]
 MIDDLEWARE = [
     "recognition.api.request_id.RequestIdMiddleware",

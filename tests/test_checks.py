@@ -415,6 +415,12 @@ def test_value_of_the_wrong_kind_is_a_sentence(tmp_path, name, value):
     assert "Traceback" not in result.stderr
 
 
+def test_no_key_is_published_where_there_is_no_database(tmp_path):
+    result = manage("receipt", "--public-key", DATA_DIR=str(tmp_path))
+    assert result.returncode == 1 and "script/manage migrate" in result.stderr
+    assert not (tmp_path / "installation_key").exists()
+
+
 def test_worker_beside_embedded_milvus(settings):
     settings.TASKS_BACKEND = "database"
     assert "enrollment.W008" in ids()
@@ -437,3 +443,8 @@ def test_passwords_that_everybody_can_read_are_told(tmp_path, monkeypatch, line,
     file.chmod(mode)
     monkeypatch.setenv("ENV_FILE", str(file))
     assert ids() == expected
+
+
+def test_a_file_of_settings_that_is_not_there_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("ENV_FILE", str(tmp_path / "faces.evn"))
+    assert ids() == {"faceproject.E003"}

@@ -163,10 +163,11 @@ def test_time_zone_is_the_machines_own_when_none_is_named(tmp_path: Path) -> Non
     assert done.stdout.strip() == "America/Recife"
 
 
+@pytest.mark.parametrize("scheme", ["postgrs", "mysql"])
 def test_password_in_a_bad_database_address_is_not_repeated(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scheme: str
 ) -> None:
-    env = environment(monkeypatch, tmp_path, DATABASE_URL="postgrs://me:hush@host/faces")
+    env = environment(monkeypatch, tmp_path, DATABASE_URL=f"{scheme}://me:hush@host/faces")
     with pytest.raises(ImproperlyConfigured, match="DATABASE_URL was given") as refused:
         env.read(ProjectSettings)
     assert "hush" not in str(refused.value)
@@ -195,6 +196,20 @@ def test_values_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert read.hosts == ("a.example", "b.example")
     assert (read.count, read.flag, read.level) == (7, None, "DEBUG")
     assert (read.bytes_, read.share) == (2048, 0.25)
+
+
+def test_a_file_of_settings_that_cannot_be_read_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its settings were passed over, such as those that close the door."""
+    file = tmp_path / ".env"
+    file.mkdir()
+    with pytest.raises(ImproperlyConfigured, match="cannot be read: Is a directory"):
+        environment(monkeypatch, tmp_path)
+    file.rmdir()
+    file.write_bytes(b"SECRET_KEY=p\xe3o")
+    with pytest.raises(ImproperlyConfigured, match="cannot be read: it is not UTF-8"):
+        environment(monkeypatch, tmp_path)
 
 
 def test_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -117,6 +117,12 @@ class InsertFormSerializer(ImageOptionsSerializer):
                 "its face."
             )
             raise serializers.ValidationError({"face_index": message % {"count": count}})
+        if "face_index" in attrs and not attrs["use_face_detection"]:
+            message = gettext(
+                "A face was named, and use_face_detection=false says that the picture is a crop of one. "
+                "Leave out either."
+            )
+            raise serializers.ValidationError({"face_index": message})
         paths = attrs.setdefault("image_paths", [""] * count)
         if len(paths) != count:
             message = gettext(

@@ -403,7 +403,7 @@ def test_consents_are_listed_recorded_and_removed_by_command(ana, tmp_path):
         (("--add", "--purpose", "gate"), "Known: door"),
         (("--add", "--day", "2026-02-01", "--expires", "2026-01-01"), "before"),
         (("--remove", made.pk), "has no consent"),
-        (("--purpose", "door"), "belong to --add"),
+        (("--purpose", "door"), "is for --add alone"),
     ):
         with pytest.raises(CommandError, match=said):
             run("consents", CPF, *words)

@@ -75,6 +75,12 @@ def test_a_face_is_named_in_one_picture(api, group):
     assert response.status_code == 400 and list(response.json()["fields"]) == ["face_index"]
 
 
+def test_a_crop_has_no_faces_to_name(api, group):
+    response = insert(api, group, face_index=1, use_face_detection="false")
+    assert response.status_code == 400 and list(response.json()["fields"]) == ["face_index"]
+    assert not Person.objects.exists()
+
+
 def test_the_operator_corrects_the_face(boss, api, group, commits):
     assert insert(api, group).status_code == 200
     person = Person.objects.get()

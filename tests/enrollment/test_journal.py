@@ -16,7 +16,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, execute_from_command_line
 from django.db import connections
 from django.test import Client
 from django.urls import reverse
@@ -683,8 +683,26 @@ def test_export_as_csv_and_json_lines(chain):
     heading, row = out.getvalue().splitlines()
     assert heading.startswith("chain,number,at,action,who") and row.startswith("changes,4,")
     assert [line.facts["count"] for line in lines("exported")] == [3, 1]
-    with pytest.raises(CommandError, match="a day or time is expected"):
-        call_command("journal", "--since=yesterday")
+
+
+@pytest.mark.parametrize("arguments", [["--since=yesterday"], ["--until=2027-13-01"]])
+def test_a_time_that_is_none_is_told_without_a_traceback(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        execute_from_command_line(["manage.py", "journal", *arguments])
+    assert ended.value.code == 2 and "a day or time is expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["export", "CSV", "enrollment.Person"], ["import", "enrollment.Person", "a.csv"]]
+)
+def test_no_command_reads_or_writes_people_past_the_journal(arguments):
+    with pytest.raises(CommandError, match="where the journal notes it"):
+        call_command(*arguments)
+
+
+def test_a_head_is_looked_for_by_verifying_alone():
+    with pytest.raises(CommandError, match="--head is for --verify alone"):
+        call_command("journal", "--head=80b2f9ce", stdout=io.StringIO())
 
 
 def test_a_command_names_its_user_and_the_server_serves_others():

@@ -195,3 +195,6 @@ def test_a_token_is_made_on_the_command_line(boss, call):
     for days in (-1, 10**9):  # the last would end after the year 9999
         with pytest.raises(CommandError, match="0 to 36500 were expected"):
             call_command("create_token", "boss", name="gate", days=days)
+    for name in (" ", "x" * 101):
+        with pytest.raises(CommandError, match="--name: "):
+            call_command("create_token", "boss", name=name)

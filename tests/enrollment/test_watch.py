@@ -114,3 +114,6 @@ def test_a_folder_that_is_none_is_named(tmp_path):
     for seconds in ("-1", "0", "nan", "inf"):
         with pytest.raises(CommandError, match="more than 0 and at most"):
             call_command("watch", tmp_path, f"--interval={seconds}")
+    for seconds in ("-1", "nan", "inf"):
+        with pytest.raises(CommandError, match="is no number of 0 or more"):
+            call_command("watch", tmp_path, f"--settled={seconds}")

@@ -188,6 +188,8 @@ def test_false_matches_by_group_at_the_stored_threshold(people, own_weights, tmp
     options = {"groups": labels, "aligned": True, "no_progress": True}
     with pytest.raises(CommandError, match="have no thresholds"):
         call_command("evaluate", people, **options)
+    with pytest.raises(CommandError, match="--sample is for --groups alone"):
+        call_command("evaluate", people, sample=3)
     with pytest.raises(CommandError, match="leave out --identify, --save"):
         call_command("evaluate", people, identify=True, save=True, **options)
 

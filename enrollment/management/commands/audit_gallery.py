@@ -24,9 +24,9 @@ EXAMPLES: Final = 5  # cases printed for each kind
 
 class Command(BaseCommand):
     help = (
-        "Looks for near-duplicate persons, pictures under the wrong person, and whatever else makes "
+        "Looks for near-duplicate people, pictures under the wrong person, and whatever else makes "
         "searches answer wrongly; changes nothing. The running server may stay up. Exit code 1 when "
-        "something is wrong; persons with few or only doubtful pictures alone are not."
+        "something is wrong; people with few or only doubtful pictures alone are not."
     )
 
     requires_system_checks = ["recognition", "files"]  # 'check' shows the other warnings

@@ -21,7 +21,7 @@ MB = 1_000_000
 
 class Command(BaseCommand):
     help = (
-        "Lists the backups that 'backup' made: number, moment, persons, pictures, size, last day, where "
+        "Lists the backups that 'backup' made: number, moment, people, pictures, size, last day, where "
         "each is. Also writes the list of erasures beside each that is at its place."
     )
     requires_system_checks = ["recognition", "files"]

@@ -22,7 +22,7 @@ from recognition.networks import NETWORKS
 
 class Command(BaseCommand):
     help = (
-        "Compares pairs of enrolled pictures, of one person and of different persons, draws their "
+        "Compares pairs of enrolled pictures, of one person and of different people, draws their "
         "similarities as a PNG, and proposes from which similarity on two faces match. The running "
         "server may stay up: Milvus is not needed."
     )
@@ -36,7 +36,7 @@ class Command(BaseCommand):
             "--far",
             type=float,
             default=0.001,
-            help="False-match rate: the share of pairs of different persons that may be taken for one "
+            help="False-match rate: the share of pairs of different people that may be taken for one "
             "(default 0.001). --far is its old name.",
         )
         parser.add_argument("--seed", type=int, default=0, help="Draw other pairs.")

@@ -18,6 +18,7 @@ from enrollment.gallery import get_person
 from enrollment.management.days import day
 from enrollment.models import Person
 from recognition.exceptions import RecognitionError
+from recognition.management.options import require_with
 
 
 class Command(BaseCommand):
@@ -51,8 +52,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
-        if options["add"] is None and any(options[name] for name in ("day", "expires", "purpose")):
-            raise CommandError(_("--day, --expires and --purpose belong to --add."))
+        require_with(options, "add", "day", "expires", "purpose")
         try:
             person = get_person(options["person_id"])
             if options["add"] is not None:

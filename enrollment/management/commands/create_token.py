@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -37,6 +38,11 @@ class Command(BaseCommand):
             message = _("--days is %(days)d; 0 to %(most)d were expected.")
             raise CommandError(message % {"days": days, "most": MOST_DAYS})
         end = timezone.now() + timedelta(days=days) if days else None
-        name, scope = options["name"], options["scope"]
-        _token, secret = AccessToken.issue(user=user, name=name, scope=scope, expires_at=end)
+        try:
+            name = AccessToken._meta.get_field("name").clean(options["name"].strip(), None)
+        except ValidationError as error:
+            raise CommandError(f"--name: {' '.join(error.messages)}") from error
+        _token, secret = AccessToken.issue(
+            user=user, name=name, scope=options["scope"], expires_at=end
+        )
         self.stdout.write(secret)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from datetime import datetime
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from enrollment.journal import COLUMNS, Action, as_row, find_lines, record, verify
+from recognition.management.options import require_with
 
 LINES_AT_A_TIME: Final = 1000
 
@@ -44,6 +45,7 @@ class Command(BaseCommand):
         parser.add_argument("--until", type=_instant, help="Likewise; not included itself.")
 
     def handle(self, **options: Any) -> None:
+        require_with(options, "verify", "head")
         if options["verify"]:
             self._verify(options["head"])
         else:
@@ -94,7 +96,7 @@ def _instant(text: str) -> datetime:
     except ValueError:
         found = None
     if found is None:
-        raise CommandError(
+        raise ArgumentTypeError(
             _(
                 "'%(given)s' was given; a day or time is expected, as 2027-01-31 or 2027-01-31T12:00."
             )

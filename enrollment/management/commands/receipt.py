@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
 from enrollment.enrolling import installation_key, public_key
+from enrollment.models import Receipt
 from enrollment.upkeep import (
     read_receipt,
     receipt_again,
@@ -18,6 +19,7 @@ from enrollment.upkeep import (
     verify_receipt,
 )
 from recognition.exceptions import RecognitionError
+from recognition.management.options import require_with
 
 MOST_BYTES = 2**20
 
@@ -44,6 +46,8 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
+        require_with(options, "verify", "key")
+        require_with(options, "again", "person_id")
         try:
             if options["verify"]:
                 self._verify(options["verify"], options["key"])
@@ -51,14 +55,14 @@ class Command(BaseCommand):
                 again = receipt_again(options["again"], options["person_id"] or "")
                 self.stdout.write(receipt_json(again), ending="")
             else:
-                self.stdout.write(installation_key().public_pem, ending="")
+                self.stdout.write(_own_key(), ending="")
         except RecognitionError as error:
             raise CommandError(error.message) from error
 
     def _verify(self, path: Path, key: Path | None) -> None:
         text = _read(path)
         signed = read_receipt(text)
-        pem = _read(key) if key else installation_key().public_pem
+        pem = _read(key) if key else _own_key()
         if not verify_receipt(signed, public_key(pem)):
             raise CommandError(
                 _(
@@ -75,6 +79,15 @@ class Command(BaseCommand):
                     "The page words it in another way than this version does: believe what stands above."
                 )
             )
+
+
+def _own_key() -> str:
+    """Return this installation's public key as PEM. Raise `DatabaseError` where there is no database.
+
+    So none is made in a `DATA_DIR` that is mistyped, and published in the place of the right one.
+    """
+    Receipt.objects.exists()
+    return installation_key().public_pem
 
 
 def _read(path: Path) -> str:

@@ -17,6 +17,7 @@ from enrollment.management.days import day as read_day
 from enrollment.models import ImportJob
 from enrollment.upkeep import SETTLED_SECONDS, WatchedFolder, counts_of
 from recognition.exceptions import RecognitionError
+from recognition.management.options import positive
 
 MOST_SECONDS: Final = 24 * 3600
 
@@ -36,20 +37,20 @@ class Command(BaseCommand):
         parser.add_argument("--interval", type=float, default=5.0, metavar="SECONDS")
         parser.add_argument(
             "--settled",
-            type=float,
+            type=positive,
             default=SETTLED_SECONDS,
             metavar="SECONDS",
             help="How long nothing is written to a file before it is taken.",
         )
-        parser.add_argument("--legal-basis", default="", help="Of persons who are new.")
+        parser.add_argument("--legal-basis", default="", help="Of people who are new.")
         parser.add_argument(
             "--keep-until",
             type=read_day,
             metavar="DAY",
-            help="The last day of persons who are new.",
+            help="The last day of people who are new.",
         )
         parser.add_argument(
-            "--purpose", action="append", default=[], help="Which persons who are new consent to."
+            "--purpose", action="append", default=[], help="What people who are new consent to."
         )
         parser.add_argument(
             "--no-face-detection",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -42,6 +42,7 @@ from recognition.conf import get_settings
 from recognition.detection import chosen_detector
 from recognition.evaluation import EvaluationError
 from recognition.exceptions import RecognitionError
+from recognition.management.options import positive, positive_whole, require_with
 from recognition.networks import NETWORKS, load_network, usable_names
 from recognition.threads import available_cores
 from recognition.vector_store import LiteVectorStore, configured_index
@@ -70,20 +71,21 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--gallery",
-            type=_positive_whole,
+            type=positive_whole,
             nargs="*",
             metavar="SIZE",
             help="How many vectors to search among; default: 1000 10000.",
         )
         parser.add_argument(
             "--seconds",
-            type=_positive,
+            type=positive,
             help="How long each figure is measured, at least three times (default 2).",
         )
-        parser.add_argument(
+        where = parser.add_mutually_exclusive_group()
+        where.add_argument(
             "--no-server", action="store_true", help="Only the steps, in this process."
         )
-        parser.add_argument(
+        where.add_argument(
             "--against",
             metavar="URL",
             help="Load this server too, with the same pictures; any that speaks the contract of docs/api.md. "
@@ -104,6 +106,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
+        require_with(options, "against", "token")
         models = options["model"] or usable_names()
         plan = _plan(options)
         timings: list[Timing] = []
@@ -214,19 +217,3 @@ def _machine(devices: dict[str, str]) -> dict[str, Any]:
         "flip_tta": settings.flip_tta,
         "index": settings.milvus_index,
     }
-
-
-def _positive_whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(_("'%(given)s' is no whole number of 1 or more.") % {"given": text})
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        raise ArgumentTypeError(_("'%(given)s' is no number of 0 or more.") % {"given": text})
-    return number

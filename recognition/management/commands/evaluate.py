@@ -47,6 +47,7 @@ from recognition.evaluation.report import (
     without_folders,
 )
 from recognition.exceptions import RecognitionError
+from recognition.management.options import positive_whole, require_with
 from recognition.management.progress import add_progress_argument, progress_bar
 from recognition.networks import NETWORKS, find_weights, usable_names
 from recognition.networks.descriptor import update_descriptor
@@ -88,7 +89,10 @@ class Command(BaseCommand):
             "the CSV has the pictures' names in its first column and labels in the others",
         )
         parser.add_argument(
-            "--sample", type=int, metavar="N", help="with --groups: take N pictures by lot"
+            "--sample",
+            type=positive_whole,
+            metavar="N",
+            help="with --groups: take N pictures by lot",
         )
         parser.add_argument(
             "--model", action="append", choices=list(NETWORKS), help="default: all with weights"
@@ -121,6 +125,7 @@ class Command(BaseCommand):
             raise CommandError(
                 _("--fmr is a share between 0 and 1, not %(fmr)g.") % {"fmr": options["fmr"]}
             )
+        require_with(options, "groups", "sample")
         track = progress_bar(options["no_progress"])
         try:
             if options["groups"]:

@@ -1,0 +1,3 @@
+"""`manage.py import`, in the place of django-import-export's command, which writes any table unnoted."""
+
+from faceproject.management.commands.export import Command as Command
