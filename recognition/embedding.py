@@ -240,11 +240,11 @@ def _no_face() -> NoFaceDetected:
 def embed_crops(
     crops: Sequence[np.ndarray] | np.ndarray, model: str, *, bulk: bool = False
 ) -> Embeddings:
-    """Return the embeddings of 112×112×3 uint8 RGB crops, which wait until the device is idle.
+    """Return the embeddings of 112×112×3 uint8 RGB crops, which wait in the queue of the device.
 
     Errors, and what `bulk` means, are as in `recognition.inference.InferenceQueue.submit`.
     """
-    return get_queue().embed(crops, model, bulk=bulk)
+    return get_queue().submit(crops, model, bulk=bulk).result()
 
 
 def begin_embedding(crop: Crop, models: Iterable[str]) -> None:

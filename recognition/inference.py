@@ -1,12 +1,11 @@
-"""A queue of crops for each device, for which one thread at a time runs the networks.
+"""A queue of crops for each device, and its one thread, which runs the networks.
 
-    embeddings = get_queue().embed(crops, "mobilenetv3_large")
     future = get_queue().submit(crops, "mobilenetv3_large")  # returns at once
+    embeddings = future.result()  # or: await asyncio.wrap_future(future)
 
-All embeddings are made here. The crops that wait for the same network are put into one batch. Nothing
-waits for more crops: an idle device starts at once, in the thread that asks, as waking another and
-waiting for it takes longer than reading the answer. What comes meanwhile is left to a thread of the
-queue.
+All embeddings are made here; `recognition.embedding.embed_crops` does both steps in one call. The
+thread puts the crops that wait for the same network into one batch. It never waits for more crops: an
+idle device starts at once.
 
 A batch is divided equally among the requests in it. A single face therefore overtakes a request
 with a hundred faces, which in turn gets a share of every batch. Where there are more requests than
@@ -95,26 +94,19 @@ class InferenceQueue:
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
-        self._running = False  # whether a thread runs a network
         self._thread: threading.Thread | None = None
         self._closed = False
         self._pace = FIRST_PACE
 
     def submit(
-        self,
-        crops: Sequence[np.ndarray] | np.ndarray,
-        model: str,
-        *,
-        bulk: bool = False,
-        here: bool = False,
+        self, crops: Sequence[np.ndarray] | np.ndarray, model: str, *, bulk: bool = False
     ) -> Future[Embeddings]:
         """Put N crops of 112×112×3 uint8 RGB into the queue and return their future embeddings.
 
         If there would be more than `MAX_WAITING_FACES`, raise `Overloaded`. With `bulk`, for imports
         and commands, block instead until there is room, which for bulk work is half of it. An empty
-        queue accepts any number. With `here` the first batch is run before this returns if the device
-        is idle. Raise `WeightsUnavailable` if the model does not load. The future raises the errors of
-        the network that concern these crops.
+        queue accepts any number. Raise `WeightsUnavailable` if the model does not load. The future
+        raises the errors of the network that concern these crops.
         """
         loaded = load_network(model)
         request = _Request(loaded, _stacked(crops), np.empty((len(crops), EMBEDDING_DIM), "f4"))
@@ -131,19 +123,9 @@ class InferenceQueue:
                 raise RuntimeError("The process ends: no faces are embedded any more.")
             self._queue_of(request).append(request)
             self._waiting += len(request.crops)
-            if mine := here and not self._running and self._waiting == len(request.crops):
-                self._running = True
-            else:
-                self._start()
-        if mine:
-            self._run_next()
+            self._start()
+            self._arrived.notify()
         return request.future
-
-    def embed(
-        self, crops: Sequence[np.ndarray] | np.ndarray, model: str, *, bulk: bool = False
-    ) -> Embeddings:
-        """Return the embeddings of the crops, with what `submit` raises and its future."""
-        return self.submit(crops, model, bulk=bulk, here=True).result()
 
     @property
     def waiting(self) -> int:
@@ -182,39 +164,27 @@ class InferenceQueue:
         return Overloaded(message % {"count": self._waiting, "seconds": seconds}, seconds)
 
     def _start(self) -> None:
-        """Have the thread run what waits, now or after the thread that runs a network."""
-        if self._running:
-            return
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
             self._thread.start()
-        self._arrived.notify()
 
     def _work(self) -> None:
         while True:
             with self._lock:
-                while self._running or not (self._asked or self._bulk):
+                while not self._asked and not self._bulk:
                     if self._closed:
                         return
                     self._arrived.wait()
-                self._running = True
-            self._run_next()
-
-    def _run_next(self) -> None:
-        """Run the next batch, in the thread that has set `_running`; whatever fails, others go on."""
-        with self._lock:
-            batch = self._next_batch()
-            self._room.notify_all()
-        try:
-            self._run(batch)
-        except Exception as error:  # nobody else would answer the others
-            logger.exception("A batch was not answered")
-            _fail_all(batch, error)
-        finally:
-            with self._lock:
-                self._running = False
-                if self._asked or self._bulk:
-                    self._start()
+                batch = self._next_batch()
+                self._room.notify_all()
+            try:
+                self._run(batch)
+            except (
+                Exception
+            ) as error:  # the thread outlives it: nobody else would answer the others
+                logger.exception("A batch was not answered")
+                _fail_all(batch, error)
+            del batch  # and with it the crops, before the next ones are waited for
 
     def _next_batch(self) -> list[_Part]:
         """Take the next batch out of the queue, all of it for one network.

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -92,20 +91,6 @@ def ask(queue):
 
 
 @pytest.fixture
-def run_by(runtime, monkeypatch) -> list[str]:
-    """The names of the threads that have run the network."""
-    names: list[str] = []
-    run = runtime.run
-
-    def told_by(crops: np.ndarray) -> np.ndarray:
-        names.append(threading.current_thread().name)
-        return run(crops)
-
-    monkeypatch.setattr(runtime, "run", told_by)
-    return names
-
-
-@pytest.fixture
 def busy(ask, runtime) -> None:
     """A batch runs; what is asked for now waits."""
     ask(0)
@@ -136,43 +121,6 @@ def test_what_waits_shares_a_batch_and_everyone_gets_their_own(ask, busy, runtim
         2: [2, 2, 2],
         3: [3],
     }
-
-
-def test_idle_device_is_run_by_who_asks_and_others_by_the_queue(queue, ask, runtime, run_by):
-    """Waking the queue's thread, and its waking the asking one, took longer than the rest of the hand-over."""
-    runtime.may_go.release()
-    assert queue.embed(faces(1, 2), "mobilenetv3_large").vectors.argmax(1).tolist() == [1, 1]
-    assert run_by == [threading.current_thread().name] and queue._thread is None
-    asking = threading.Thread(target=queue.embed, args=(faces(2, 1), "mobilenetv3_large"))
-    asking.start()
-    assert [runtime.begun.get(timeout=SECONDS) for _ in range(2)] == [[1, 1], [2]]
-    futures = ask(3), ask(4, 2)
-    others = threading.Thread(target=queue.embed, args=(faces(5, 1), "mobilenetv3_large"))
-    others.start()
-    while queue.waiting < 4:
-        time.sleep(0.001)
-    assert runtime.next_batch() == [3, 4, 4, 5]
-    runtime.may_go.release()
-    assert [told(future) for future in futures] == [[3], [4, 4]]
-    for thread in (asking, others):
-        thread.join(SECONDS)
-        assert not thread.is_alive()
-    assert run_by[1:] == [asking.name, "inference"]
-
-
-def test_more_faces_than_a_batch_are_begun_by_who_asks(queue, runtime, run_by):
-    runtime.may_go.release(100)
-    told_all = queue.embed(faces(9, 2 * SIZE + 1), "mobilenetv3_large").vectors.argmax(1)
-    assert told_all.tolist() == [9] * (2 * SIZE + 1)
-    assert run_by == [threading.current_thread().name, "inference", "inference"]
-
-
-def test_failure_of_who_runs_the_network_leaves_the_device_to_others(queue, ask, runtime):
-    runtime.may_go.release(100)
-    with pytest.raises(RuntimeError, match="is no face"):
-        queue.embed(faces(WRONG, 1), "mobilenetv3_large")
-    assert queue.embed(faces(1, 1), "mobilenetv3_large").vectors.argmax() == 1
-    assert told(ask(2)) == [2]
 
 
 def test_order_within_a_request_stays(queue, runtime):
