@@ -36,7 +36,7 @@ TICKED: Final = {models.ManyToManyField: {"widget": forms.CheckboxSelectMultiple
 def thumbnail(picture_id: int) -> SafeString:
     """Return an image tag of the thumbnail, linked to the picture's admin page."""
     return format_html(
-        '<a href="{}"><img class="thumbnail" loading="lazy" alt="{}" src="{}?size=icon"></a>',
+        '<a href="{}"><img class="thumbnail" loading="lazy" alt="{}" src="{}?size=face"></a>',
         reverse("admin:enrollment_faceimage_change", args=[picture_id]),
         _("picture"),
         reverse("picture", args=[picture_id]),

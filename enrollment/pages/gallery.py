@@ -80,7 +80,7 @@ def _suggestion(person: Person) -> dict[str, object]:
         "person_id": person.person_id,
         "name": person.name,
         "pictures": person.picture_count,
-        "face": f"{reverse('picture', args=[picture])}?size=icon" if picture else None,
+        "face": f"{reverse('picture', args=[picture])}?size=face" if picture else None,
         "page": reverse("person", args=[person.pk]),
     }
 

@@ -408,7 +408,7 @@ def test_person_list_shows_counts_states_and_thumbnails(admin_client, mixed):
     page = admin_client.get(reverse(PERSONS)).content.decode()
     for text in ("searchable", "1 not searchable yet", "1 failed", "no pictures"):
         assert f">{text}</span>" in page
-    assert page.count("?size=icon") == 4
+    assert page.count("?size=face") == 4
 
 
 def test_picture_page_shows_face_and_state_of_each_model(admin_client, mixed):
@@ -429,7 +429,7 @@ def test_person_page_shows_the_newest_of_many_pictures(admin_client, enroll, pic
         FaceImage(person=person, image="pictures/x.png") for _ in range(120)
     )
     page = admin_client.get(reverse("admin:enrollment_person_change", args=[person.pk]))
-    assert page.content.decode().count("?size=icon") == 100
+    assert page.content.decode().count("?size=face") == 100
     assert "121 pictures" in page.content.decode()
     newest = page.context["inline_admin_formsets"][0].formset.forms[0].instance
     assert newest == person.face_images.last()
@@ -469,7 +469,7 @@ def test_viewers_see_everything_and_change_nothing(staff, enroll, picture):
     client = staff("view_person", "view_faceimage")
     url = reverse("admin:enrollment_person_change", args=[person.pk])
     page = client.get(url).content.decode()
-    assert "?size=icon" in page and 'name="pictures"' not in page
+    assert "?size=face" in page and 'name="pictures"' not in page
     assert client.post(url, person_form(person, person_id="x")).status_code == 403
     assert "sync_selected" not in client.get(reverse(PERSONS)).content.decode()
     picture_url = reverse("admin:enrollment_faceimage_change", args=[person.face_images.get().pk])

@@ -59,7 +59,7 @@ def test_whom_one_means_comes_first(local):
     assert suggested(local, "  aNã ") == ["ana", "a-1", "b-2", "b-1", "b-0"]
     (found,) = local.get("/people/suggest?q=a-1").json()["persons"]
     assert found["page"] == f"/people/{ana.pk}/" and found["pictures"] == 2
-    assert found["face"] == f"/pictures/{ana.face_images.first().pk}?size=icon"
+    assert found["face"] == f"/pictures/{ana.face_images.first().pk}?size=face"
     assert suggested(local, "") == [] == suggested(local, "%") == suggested(local, "nobody")
 
 
