@@ -195,17 +195,28 @@ def _index_batch(
     ids: Sequence[int], crops: Mapping[int, Crop], begun: Mapping[int, Future[Crop]]
 ) -> IndexReport:
     """Index a batch. If it fails unexpectedly, index its rows one by one, so that one bad row
-    blocks no other."""
+    blocks no other; those that fail again have one line of the log together."""
     try:
         return _index_rows(ids, crops, begun)
     except DatabaseError:
         raise
     except Exception:  # noqa: BLE001 (see above)
-        logger.exception("Embeddings %s were not indexed", few(ids))
-    if len(ids) > 1:
-        return sum((_index_batch([pk], crops, begun) for pk in ids), IndexReport())
-    _mark_failed(dict.fromkeys(ids, Failure.UNEXPECTED))
-    return IndexReport(failed=len(ids))
+        logger.exception("Embeddings %s were not indexed at once", few(ids))
+    report = IndexReport()
+    failed: list[int] = []
+    cause: Exception | None = None
+    for pk in ids:
+        try:
+            report += _index_rows([pk], crops, begun)
+        except DatabaseError:
+            raise
+        except Exception as error:  # noqa: BLE001 (see above)
+            failed.append(pk)
+            cause = error
+    if failed:
+        logger.error("Embeddings %s were not indexed", few(failed), exc_info=cause)
+        _mark_failed(dict.fromkeys(failed, Failure.UNEXPECTED))
+    return report + IndexReport(failed=len(failed))
 
 
 def _index_rows(
