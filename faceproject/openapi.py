@@ -38,6 +38,7 @@ SPECTACULAR_SETTINGS: Final[dict[str, Any]] = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "recognition.api.schema.with_summaries",
+        "recognition.api.schema.with_common_errors",
         "recognition.api.schema.with_warnings",
     ],
 }

@@ -19,7 +19,7 @@ from rest_framework.test import APIClient
 
 from enrollment import upkeep
 from enrollment.api.schema import EXAMPLES as GALLERY_EXAMPLES
-from enrollment.models import IdempotentRequest, Purpose
+from enrollment.models import IdempotentRequest, Probe, Purpose
 from recognition.api.schema import EXAMPLES
 from recognition.exceptions import VectorStoreUnavailable
 from recognition.networks import load_network
@@ -189,12 +189,17 @@ def inbox(client: APIClient) -> dict[str, Any]:
     number = client.post("/api/milvus/search", search).json()["answer_number"]
     listed = client.get("/api/inbox?kind=probe&page_size=1")
     card = f"/api/inbox/{listed.json()['results'][0]['key']}"
+    probe = Probe.objects.get()
+    Probe.objects.update(picture=None)
+    gone = client.get(f"{card}/face")
+    probe.save()
     said = {"answer_number": number, "person_id": "bia", "verdict": "rejected"}
     named = {"action": "new", "person_id": "cal", "name": "Cal"}
     return {
         "inbox_list": listed,
         "inbox_read": client.get(card),
         "feedback": client.post("/api/feedback", said, format="json"),
+        "face_gone": gone,
         "inbox_settle": client.post(card, named, format="json"),
         "already_settled": client.post(card, named, format="json"),
         "card_not_found": client.get(card),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import zipfile
 
 import jsonschema
 import pytest
@@ -185,7 +186,9 @@ def test_real_failures_fit_the_document(api, document):
 
 @pytest.mark.parametrize("address", ["/api", "/api/"])
 def test_a_browser_at_the_root_is_shown_the_calls(api, address):
-    page = api.get(address, headers={"accept": "text/html,*/*;q=0.8"}, follow=True)
+    page = api.get(
+        address, headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}, follow=True
+    )
     assert page.request["PATH_INFO"] == "/api/docs"
 
 
@@ -243,3 +246,28 @@ def test_the_page_of_the_document_loads_nothing_from_elsewhere(api):
     assert not re.findall(r"(?:src|href)=[\"'](?:https?:)?//", html)
     for asset in re.findall(r"/static/([^\"'?]+)", html):
         assert finders.find(asset), asset
+
+
+def test_every_call_describes_the_errors_that_any_call_may_answer(document):
+    for call, operation in operations(document).items():
+        expected = {"400", "500"} | ({"503"} if "401" in operation["responses"] else set())
+        expected |= {"413", "415"} if "requestBody" in operation else set()
+        assert expected <= set(operation["responses"]), call
+    for call in ("post /api/feedback", "post /api/inbox/{key}", "get /api/inbox/{key}/face"):
+        assert "410" in operations(document)[call]["responses"]
+
+
+def test_every_list_is_described_as_the_page_that_it_is(api, document):
+    """The imports and the journal were described as a page of pages, without `success`."""
+    api.post("/api/persons", {"person_id": "ana"}, format="json")
+    with zipfile.ZipFile(packed := io.BytesIO(), "w") as archive:
+        archive.writestr("ana/1.jpg", draw_picture())
+    api.post("/api/jobs", {"archive": upload(packed.getvalue(), "faces.zip")})
+    for path in ("persons", "jobs", "journal", "trash", "inbox"):
+        answer = api.get(f"/api/{path}")
+        operation = operations(document)[f"get /api/{path}"]
+        schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        check(document, schema, answer.json())
+        page = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+        assert set(answer.json()) == set(page["properties"]), path
+    assert api.get("/api/jobs").json()["count"] and api.get("/api/journal").json()["count"]

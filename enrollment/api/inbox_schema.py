@@ -18,7 +18,7 @@ _KEY: Final = OpenApiParameter(
 _NO_CARD: Final = failure(
     "card_not_found", EXAMPLES, _("The inbox has no such card, or not any more.")
 )
-
+_FACE_GONE: Final = failure("face_gone", EXAMPLES, _("This face is not kept any more."))
 
 inbox_list = extend_schema(
     operation_id="inbox_list",
@@ -54,6 +54,7 @@ inbox_settle = extend_schema(
         200: answer(serializers.SettledSerializer, EXAMPLES["inbox_settle"]),
         **errors(400, 401, 403, 422, 429, 503),
         404: failure("person_not_found", EXAMPLES, _("Nobody has this id.")),
+        410: _FACE_GONE,
         409: failure("already_settled", EXAMPLES, _("Somebody was faster; nothing was changed.")),
     },
 )
@@ -67,6 +68,7 @@ inbox_face = extend_schema(
         (200, "image/jpeg"): OpenApiResponse(OpenApiTypes.BINARY),
         **errors(401, 403, 429),
         404: _NO_CARD,
+        410: _FACE_GONE,
     },
 )
 
@@ -85,5 +87,6 @@ feedback = extend_schema(
         200: answer(serializers.FeedbackResponseSerializer, EXAMPLES["feedback"]),
         **errors(*UPLOAD_ERRORS, 422, 503),
         404: failure("person_not_found", EXAMPLES, _("Nobody has this id.")),
+        410: _FACE_GONE,
     },
 )

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.paginator import Page, Paginator
 from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.request import Request
@@ -57,7 +58,8 @@ class PageQuerySerializer(serializers.Serializer):
     )
 
 
-# Renders a `PageNumbers`.
+# Renders a `PageNumbers`; one page, though of a list.
+@extend_schema_serializer(many=False)
 class PageSerializer(AnswerSerializer):
     """One page of a list; `results` holds its entries."""
 

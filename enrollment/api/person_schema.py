@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
 from enrollment.api import person_serializers as serializers
 from enrollment.api.pagination import PageQuerySerializer
@@ -175,6 +175,7 @@ persons_images_read = extend_schema(
     responses={
         (200, "image/jpeg"): OpenApiTypes.BINARY,
         (200, "image/png"): OpenApiTypes.BINARY,
+        304: OpenApiResponse(description=_("Unchanged since the `ETag` of `If-None-Match`.")),
         308: MERGED,
         **errors(400, 401, 403, 429),
         404: NOT_FOUND,

@@ -7,7 +7,6 @@ from typing import Any
 from django.db import models
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
-from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from enrollment.api.pagination import PageSerializer
@@ -125,7 +124,6 @@ class TrashItemSerializer(AnswerSerializer, serializers.ModelSerializer):
         read_only_fields = ("id", "kind")
 
 
-@extend_schema_serializer(many=False)
 class TrashPageSerializer(PageSerializer):
     results = TrashItemSerializer(many=True)
 
@@ -176,7 +174,6 @@ class PersonSerializer(AnswerSerializer, serializers.ModelSerializer):
         read_only_fields = CHANGEABLE
 
 
-@extend_schema_serializer(many=False)  # a page, though of a list
 class PersonPageSerializer(PageSerializer):
     results = PersonSerializer(many=True)
 
@@ -262,7 +259,6 @@ class PictureSerializer(AnswerSerializer, serializers.ModelSerializer):
         return picture.pk == picture.person.cover_id
 
 
-@extend_schema_serializer(many=False)
 class PicturePageSerializer(PageSerializer):
     results = PictureSerializer(many=True)
 

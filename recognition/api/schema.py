@@ -33,12 +33,16 @@ _ERRORS: Final = {
         "token, sent the request."
     ),
     413: _("The request is too large."),
-    415: _("The content type is not multipart/form-data."),
+    415: _("The content type is none that the call takes."),
     422: _("No face was found where one is required."),
     429: _(
         "More requests than the server's limits allow; `Retry-After` says how many seconds to wait."
     ),
-    503: _("The model has no usable weights, or the vector store does not answer."),
+    500: _("The server failed; its log says why."),
+    503: _(
+        "SQL, the vector store, the storage of the pictures or the weights of the model cannot be used; "
+        "`message` says what mends it."
+    ),
 }
 
 
@@ -81,6 +85,22 @@ def with_summaries(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
             operation["summary"] = summary.removesuffix(".")
             if rest:
                 operation["description"] = rest
+    return result
+
+
+def with_common_errors(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """Describe the errors that any call can answer, where the call does not describe its own."""
+    for methods in result["paths"].values():
+        for operation in methods.values():
+            responses = operation["responses"]
+            statuses = [400, 500, *([503] if "401" in responses else [])]
+            statuses += [413, 415] if "requestBody" in operation else []
+            schema = {"$ref": "#/components/schemas/Error"}
+            for status in statuses:
+                error = {"description": str(_ERRORS[status])}
+                error["content"] = {"application/json": {"schema": schema}}
+                responses.setdefault(str(status), error)
+            operation["responses"] = dict(sorted(responses.items()))
     return result
 
 
