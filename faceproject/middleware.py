@@ -150,7 +150,8 @@ class Utf8Middleware:
 
     def process_view(self, request: HttpRequest, *_view: object) -> HttpResponse | None:
         try:
-            check_encoded(request.META.get("QUERY_STRING", "").encode("latin-1"))
+            for name in ("REQUEST_URI", "QUERY_STRING"):
+                check_encoded(request.META.get(name, "").encode("latin-1"))
             if request.content_type == "application/x-www-form-urlencoded":
                 check_encoded(request.body)
             elif not is_api(request):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import sqlite3
 import struct
@@ -271,6 +272,77 @@ def test_a_malformed_form_is_refused(api, body):
     assert_error(api.generic("POST", EMBEDDING, body, **BOUNDARY), 400)
 
 
+def form_of_two() -> bytes:
+    head = b'--edge\r\nContent-Disposition: form-data; name="images"; filename="a.jpg"\r\n\r\n'
+    return 2 * (head + draw_picture() + b"\r\n") + b"--edge--\r\n"
+
+
+@pytest.mark.parametrize("lost", [4, 100])
+def test_a_form_without_its_end_is_refused(api, lost):
+    """Its last picture was dropped, and the answer was 200 about the others."""
+    body = api.generic("POST", "/api/embeddings/batch", form_of_two()[:-lost], **BOUNDARY)
+    assert "not the whole multipart" in assert_error(body, 400, "parse_error")["message"]
+
+
+@pytest.mark.parametrize("after", [b"", b"\r\n\r\n", b"an epilogue\r\n\r\n--"])
+def test_what_stands_behind_a_form_is_passed_over(api, after):
+    answer = api.generic("POST", "/api/embeddings/batch", form_of_two() + after, **BOUNDARY)
+    assert (answer.status_code, answer.json()["total"]) == (200, 2)
+
+
+def test_a_picture_without_a_file_name_is_told_what_it_lacks(api):
+    head = b'--edge\r\nContent-Disposition: form-data; name="image"\r\n\r\n'
+    body = head + draw_picture() + b"\r\n--edge--\r\n"
+    refused = assert_error(api.generic("POST", EMBEDDING, body, **BOUNDARY), 400, "not_utf8")
+    assert "filename=" in refused["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/api/persons", "application/json"), (EMBEDDING, BOUNDARY["content_type"])]
+)
+def test_a_compressed_body_is_told_that_it_is(api, path, kind):
+    """It was said to be no UTF-8."""
+    packed = {"headers": {"content-encoding": "gzip"}, "content_type": kind}
+    refused = api.generic("POST", path, gzip.compress(b'{"person_id": "a"}'), **packed)
+    assert "Content-Encoding 'gzip'" in assert_error(refused, 400, "parse_error")["message"]
+
+
+def test_too_many_fields_are_told_by_their_number(api):
+    """The message spoke of ALLOWED_HOSTS."""
+    fields = {f"field{number}": "x" for number in range(1001)}
+    refused = assert_error(api.post(EMBEDDING, fields), 400, "bad_request")
+    assert "1000 fields" in refused["message"]
+
+
+def test_what_is_missing_says_what_is_expected(api):
+    """Some said only that a field is required, or that no file was submitted."""
+    Person.objects.create(person_id="ana")
+    for path, field, said in (
+        ("/api/inbox/probe-1", "action", "assign, new"),
+        ("/api/feedback", "verdict", "confirmed, rejected"),
+        ("/api/persons/ana/consents", "day", "2027-12-31"),
+        ("/api/jobs", "archive", "ZIP"),
+    ):
+        body = assert_error(api.post(path), 400, "validation_error")
+        assert said in body["fields"][field][0], path
+
+
+def test_an_address_that_is_no_utf8_is_refused(api):
+    """`%ff` was taken for the id '%FF', which it is not."""
+    Person.objects.create(person_id="%FF")
+    for path in ("/api/persons/%ff", "/api/persons/%ff/images"):
+        assert_error(api.get(path, REQUEST_URI=path), 400, "not_utf8")
+    assert api.get("/api/persons/%25FF").json()["person_id"] == "%FF"
+
+
+def test_json_may_begin_with_a_byte_order_mark(api):
+    sent = b'\xef\xbb\xbf{"person_id": "ana"}'
+    assert (
+        api.generic("POST", "/api/persons", sent, content_type="application/json").status_code
+        == 201
+    )
+
+
 def send_named(api, filename: bytes):
     head = b'--edge\r\nContent-Disposition: form-data; name="images"; filename="' + filename + b'"'
     body = head + b"\r\nContent-Type: image/jpeg\r\n\r\n" + draw_picture() + b"\r\n--edge--\r\n"
@@ -396,8 +468,13 @@ def test_pages_keep_their_own_errors(client):
         ("/api/persons", "application/json", '{"a": 1,\n x', "not JSON from line 2, column 2 on"),
         ("/api/persons", "application/json", '{"a": NaN}', "NaN is no number in JSON"),
         ("/api/persons", "application/json", f'{{"a": {"1" * 5000}}}', "too many digits"),
-        (EMBEDDING, "multipart/form-data", "--x", "not the multipart/form-data that its header"),
-        (EMBEDDING, "multipart/form-data; boundary=", "--x", "not the multipart/form-data that"),
+        (EMBEDDING, "multipart/form-data", "--x", "not the whole multipart/form-data that its"),
+        (
+            EMBEDDING,
+            "multipart/form-data; boundary=",
+            "--x",
+            "not the whole multipart/form-data that",
+        ),
     ],
 )
 def test_a_damaged_body_is_told_in_our_words(api, path, content_type, sent, said):
@@ -495,7 +572,13 @@ def test_a_format_that_a_call_does_not_have_is_406(api, path):
 @pytest.mark.parametrize("path", ["/api/schema", "/api/docs"])
 def test_the_document_and_its_page_answer_errors_as_all_calls_do(api, path):
     assert_error(api.post(path), 405, "method_not_allowed")
-    assert_error(api.get(path, headers={"accept": "image/png"}), 406, "not_acceptable")
+
+
+def test_what_a_program_accepts_changes_nothing(api):
+    """The Flask API did not look at it either; this one refused, with 406."""
+    for accept in ("image/png", "text/plain", "???", "application/json;q=0", ""):
+        answer = api.get("/api/models", headers={"accept": accept})
+        assert (answer.status_code, answer["Content-Type"]) == (200, "application/json"), accept
 
 
 def test_the_document_is_open_also_with_a_token_that_ended(api):

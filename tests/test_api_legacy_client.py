@@ -96,3 +96,13 @@ def test_its_errors_are_json_with_the_right_status(legacy):
         legacy.post("/api/embedding", {"wrong": part(1)})
     assert failure.value.response.status_code == 400
     assert failure.value.response.json()["success"] is False
+
+
+def test_a_client_in_java_gets_json(legacy):
+    """Java's HttpURLConnection accepts HTML before all else unless told otherwise, and got a page."""
+    legacy.session.headers["Accept"] = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"
+    assert legacy.get("/api/health")["status"] == "healthy"
+    assert legacy.get("/api/models")["default"] == "mobilenetv3_large"
+    assert legacy.get("/api/milvus/stats")["row_count"] == 0
+    assert legacy.post("/api/embedding", {"image": part(1)})["embedding_dim"] == 512
+    assert legacy.post("/api/milvus/insert", {"images": part(1)}, person_id="1")["inserted_count"]

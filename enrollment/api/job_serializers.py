@@ -20,12 +20,19 @@ STATUSES: Final = [str(status) for status in FileStatus]
 ACTS: Final = ("start", "pause", "resume", "cancel")
 
 
+_NO_FILE: Final = dict.fromkeys(
+    ("required", "invalid"),
+    _("The ZIP is missing. Send it as a file of a multipart/form-data form."),
+)
+
+
 class JobFormSerializer(serializers.Serializer):
     archive = serializers.FileField(
+        error_messages=_NO_FILE,
         help_text=_(
             "A ZIP with a folder for each person, whose name is the id, or with a CSV that has the "
             "columns person_id and picture."
-        )
+        ),
     )
     start = FlagField(
         default=False,

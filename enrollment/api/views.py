@@ -162,7 +162,11 @@ def _inserted(
         body |= {"message": _stored(missing), "status_url": status_url}
         return HTTPStatus.ACCEPTED, serializers.InsertAcceptedSerializer.answer(body)
     if missing:
-        body |= {"error": NotSearchableYet.code, "message": _not_searchable_yet(missing)}
+        error = next(
+            result["error"] for result in results if result["stored"] and "error" in result
+        )
+        message = _not_searchable_yet(missing) % {"count": missing, "reason": error}
+        body |= {"error": NotSearchableYet.code, "message": message}
         return HTTPStatus.SERVICE_UNAVAILABLE, serializers.InsertFailureSerializer.answer(body)
     if not count:
         body |= every_image_failed(results)
@@ -186,7 +190,7 @@ def _insert_result(outcome: Outcome, model: str, wait: bool) -> dict[str, Any]:
     }
     if wait and not result["searchable"]:
         reason = row.error_message if row else ""
-        result["error"] = NotSearchableYet(reason or gettext("Not indexed yet."))
+        result["error"] = NotSearchableYet(reason or _waits())
     return result
 
 
@@ -227,15 +231,20 @@ def _stored(count: int) -> str:
     return message % {"count": count}
 
 
+def _waits() -> str:
+    return gettext(
+        "It waits for the network or the vector database. The server goes on by itself, and 'manage.py "
+        "reindex' does so at once."
+    )
+
+
 def _not_searchable_yet(count: int) -> str:
-    message = ngettext(
-        "%(count)d stored picture cannot be found by a search yet. Do not send it again: the server "
-        "tries again by itself, and 'manage.py reindex' does so at once.",
-        "%(count)d stored pictures cannot be found by a search yet. Do not send them again: the server "
-        "tries again by itself, and 'manage.py reindex' does so at once.",
+    return ngettext(
+        "%(count)d stored picture cannot be found by a search yet. Do not send it again. %(reason)s",
+        "%(count)d stored pictures cannot be found by a search yet. Do not send them again; results says "
+        "why of each. The first: %(reason)s",
         count,
     )
-    return message % {"count": count}
 
 
 class StatsView(APIView):

@@ -10,7 +10,7 @@ from typing import IO
 from django.core.files.storage import FileSystemStorage
 from django.utils.translation import gettext
 
-from enrollment.exceptions import PictureMissing, StorageUnavailable
+from enrollment.exceptions import ConsentNotFound, PictureMissing, StorageUnavailable
 from enrollment.models import Consent, FaceEmbedding, FaceImage
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,12 @@ def sync(path: Path) -> None:
 
 
 def read_document(consent: Consent) -> bytes:
-    """Return the bytes of the document, and raise what `read_picture` raises."""
+    """Return the bytes of the document. Raise what `read_picture` raises, and `ConsentNotFound` for a
+    consent without one."""
+    if not consent.document:
+        raise ConsentNotFound(
+            gettext("This consent was recorded without a document, so there is none to read.")
+        )
     try:
         with consent.document.open("rb") as file:
             return bytes(file.read())

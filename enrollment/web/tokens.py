@@ -58,7 +58,12 @@ class TokenAuthentication(authentication.TokenAuthentication):
             raise AuthenticationFailed(message % {"date": ended})
         if not token.user.is_active:
             _note_refused(token, "inactive")
-            raise AuthenticationFailed(gettext("The account of this token is not active."))
+            raise AuthenticationFailed(
+                gettext(
+                    "The account of this token is not active. Have the administrator activate it, or make "
+                    "a token for another one."
+                )
+            )
         if isinstance(token, AccessToken):
             _note_use(token)
         return token.user, token

@@ -7,11 +7,13 @@ import math
 from http import HTTPStatus
 from typing import Any, Final
 
+from django.conf import settings
 from django.core.exceptions import (
     BadRequest,
     PermissionDenied,
     RequestDataTooBig,
     SuspiciousOperation,
+    TooManyFieldsSent,
     TooManyFilesSent,
 )
 from django.core.exceptions import ValidationError as DjangoValidationError
@@ -29,6 +31,7 @@ from recognition.api.access import OpenOnLoopback
 from recognition.api.errors import error_body, status_error
 from recognition.api.parsers import JSONParser
 from recognition.api.renderers import ApiPageRenderer, JSONRenderer
+from recognition.api.text import NotUtf8
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError, UnknownModel
 
@@ -55,12 +58,19 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     _answer_in_json(context["request"])
     if isinstance(error, DjangoValidationError):
         error = exceptions.ValidationError(as_serializer_error(error))
+    if isinstance(error, NotUtf8 | exceptions.ParseError) and _encoding(context):
+        message = gettext("it has the Content-Encoding '%(given)s', and is expected without")
+        error = exceptions.ParseError(message % {"given": _encoding(context)[:50]})
     if isinstance(error, RecognitionError):
         return _answer(error.status, error_body(error.code, error.api_message), _headers(error))
     if isinstance(error, exceptions.ValidationError):
         return _answer(error.status_code, validation_body(error))
     if isinstance(error, exceptions.APIException):
         return _answer(error.status_code, _framework_body(error, context), _headers(error))
+    if isinstance(error, TooManyFieldsSent):
+        message = gettext("The request has more than the %(limit)d fields that one may have.")
+        limit = {"limit": settings.DATA_UPLOAD_MAX_NUMBER_FIELDS}
+        return _answer(HTTPStatus.BAD_REQUEST, error_body("bad_request", message % limit))
     if isinstance(error, TooManyFilesSent):
         return _answer(HTTPStatus.BAD_REQUEST, error_body(TOO_MANY_IMAGES, too_many_images()))
     for kind, status in _STATUS_OF_DJANGO:
@@ -138,11 +148,6 @@ def _framework_body(error: exceptions.APIException, context: dict[str, Any]) -> 
                 "cause": str(error.detail).rstrip(".")
             }
             message = f"{message} {_how_to_send(context)}"
-        case exceptions.NotAcceptable() if error.available_renderers:
-            message = gettext(
-                "The header Accept is '%(given)s'; this call answers with application/json. Ask for "
-                "that, or leave the header out."
-            ) % {"given": context["request"].headers.get("Accept", "")[:100]}
         case exceptions.PermissionDenied() if str(error.detail).startswith("CSRF Failed"):
             message = gettext(
                 "The request of a logged-in browser came without its CSRF token. Reload the page, or "
@@ -151,6 +156,11 @@ def _framework_body(error: exceptions.APIException, context: dict[str, Any]) -> 
         case _:
             message = str(error.detail)
     return error_body(error.default_code, message)
+
+
+def _encoding(context: dict[str, Any]) -> str:
+    encoding: str = context["request"].headers.get("Content-Encoding", "")
+    return encoding
 
 
 def _how_to_send(context: dict[str, Any]) -> str:

@@ -57,16 +57,19 @@ class TextField(serializers.CharField):
 class DayField(serializers.DateField):
     """A date."""
 
-    default_error_messages = dict.fromkeys(
-        ("invalid", "datetime"), _("This is no day. Write it as 2027-12-31.")
-    )
+    default_error_messages = {
+        "required": _("The day is missing. Write it as 2027-12-31."),
+        **dict.fromkeys(("invalid", "datetime"), _("This is no day. Write it as 2027-12-31.")),
+    }
 
 
 class OneOfField(serializers.ChoiceField):
     """One of a few words."""
 
     default_error_messages = {
-        "invalid_choice": _("'{input}' was given; one of these is expected: {known}.")
+        "required": _("The field is missing; one of these is expected: {known}."),
+        "null": _("null was given; one of these is expected: {known}."),
+        "invalid_choice": _("'{input}' was given; one of these is expected: {known}."),
     }
 
     def fail(self, key: str, **values: Any) -> NoReturn:

@@ -17,6 +17,7 @@ from rest_framework.utils import json
 
 from recognition.api.text import not_utf8
 
+BOM: Final = "\ufeff"  # at the beginning of a file, as Windows programs write it
 SHOWN_BEFORE: Final = 20  # characters before one that UTF-8 cannot hold
 
 
@@ -30,7 +31,7 @@ class JSONParser(FrameworkJSONParser):
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         encoding = (parser_context or {}).get("encoding", settings.DEFAULT_CHARSET)
         try:
-            text = codecs.getreader(encoding)(stream).read()
+            text = codecs.getreader(encoding)(stream).read().removeprefix(BOM)
             found = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_each_once)
             # Only an escape, or an odd charset, gives what UTF-8 cannot hold.
             (dumps(found, ensure_ascii=False) if "\\u" in text else text).encode()
@@ -59,7 +60,7 @@ class MultiPartParser(FrameworkMultiPartParser):
             return super().parse(stream, media_type, parser_context)
         except ParseError as error:
             raise ParseError(
-                gettext("it is not the multipart/form-data that its header announces")
+                gettext("it is not the whole multipart/form-data that its header announces")
             ) from error
 
 

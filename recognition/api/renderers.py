@@ -11,10 +11,26 @@ from rest_framework.exceptions import NotAcceptable
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BrowsableAPIRenderer
 from rest_framework.renderers import JSONRenderer as FrameworkJSONRenderer
+from rest_framework.settings import api_settings
 
 
 class Negotiation(DefaultContentNegotiation):
-    """Choose what to answer with; a `?format=` that a call does not have is 406, not 404."""
+    """Answer browsers with a call's page, and programs with JSON, whatever they accept.
+
+    A program may accept `text/html` without wanting it, as Java's do unless told otherwise. A
+    `?format=` that a call does not have is 406, not 404.
+    """
+
+    def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
+        if api_settings.URL_FORMAT_OVERRIDE not in request.query_params and not is_browser(request):
+            renderers = [each for each in renderers if not isinstance(each, ApiPageRenderer)]
+        try:
+            return super().select_renderer(request, renderers, format_suffix)
+        except NotAcceptable as error:
+            if not error.available_renderers:
+                raise
+            first = error.available_renderers[0]
+            return first, first.media_type
 
     def filter_renderers(self, renderers: Any, format: str) -> Any:
         if found := [renderer for renderer in renderers if renderer.format == format]:
@@ -25,6 +41,11 @@ class Negotiation(DefaultContentNegotiation):
         )
         known = dict.fromkeys(renderer.format for renderer in renderers)
         raise NotAcceptable(message % {"given": format[:50], "known": ", ".join(known)})
+
+
+def is_browser(request: Any) -> bool:
+    """Return whether a browser opens the address: they alone accept XHTML."""
+    return "application/xhtml+xml" in request.headers.get("Accept", "")
 
 
 class JSONRenderer(FrameworkJSONRenderer):

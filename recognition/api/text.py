@@ -14,7 +14,7 @@ from django.core.exceptions import BadRequest
 from django.core.files.uploadhandler import FileUploadHandler
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import QueryDict
-from django.http.multipartparser import MAX_TOTAL_HEADER_SIZE, MultiPartParser
+from django.http.multipartparser import MAX_TOTAL_HEADER_SIZE, MultiPartParser, MultiPartParserError
 from django.utils.datastructures import MultiValueDict
 from django.utils.translation import gettext
 
@@ -62,13 +62,13 @@ class NotUtf8(BadRequest, RecognitionError):
     status = 400
 
 
-def not_utf8(given: bytes) -> NotUtf8:
-    """Return the error for these bytes; its message shows them."""
+def not_utf8(given: bytes, *, is_part: bool = False) -> NotUtf8:
+    """Return the error for these bytes, perhaps a part of a form; its message shows them."""
     shown = given.strip()[-100:].decode("utf-8", "backslashreplace")
-    return NotUtf8(
-        gettext("This text is not UTF-8: '%(given)s'. Send fields and file names in UTF-8.")
-        % {"given": shown}
-    )
+    message = gettext("This text is not UTF-8: '%(given)s'. Send fields and file names in UTF-8.")
+    if is_part:
+        message += " " + gettext("A file needs a file name in the head of its part (filename=…).")
+    return NotUtf8(message % {"given": shown})
 
 
 def _find_codec(name: str) -> codecs.CodecInfo | None:
@@ -100,11 +100,14 @@ class Utf8UploadHandler(FileUploadHandler):
         handlers = [each for each in known if each is not self]
         charset = "utf-8" if encoding is None else codecs.lookup(encoding).name
         strict = STRICT if charset in ("utf-8", STRICT) else charset
-        parser = _Parser(META, _CheckedHeads(input_data, boundary), handlers, strict)
+        body = _CheckedHeads(input_data, boundary)
         try:
-            return parser.parse()
+            parsed = _Parser(META, body, handlers, strict).parse()
         except UnicodeDecodeError as error:
-            raise not_utf8(error.object) from error
+            raise not_utf8(error.object, is_part=True) from error
+        if not body.is_whole:
+            raise MultiPartParserError("The last boundary is missing.")
+        return parsed
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes:
         return raw_data
@@ -120,12 +123,16 @@ class _Parser(MultiPartParser):
 
 
 class _CheckedHeads:
-    """A multipart body that checks, while it is read, that the part headers are UTF-8."""
+    """A multipart body that checks, while it is read, that the part headers are UTF-8.
+
+    `is_whole` says afterwards whether it had its last boundary: Django drops the part before a missing
+    one, which may be a picture.
+    """
 
     def __init__(self, source: IO[bytes], boundary: bytes) -> None:
         self.source, self.mark = source, b"--" + boundary
         self.left = b""  # not checked yet
-        self.in_head = False
+        self.in_head = self.is_whole = False
 
     def read(self, size: int = -1) -> bytes:
         data = self.source.read(size)
@@ -136,6 +143,8 @@ class _CheckedHeads:
 
     def _advance(self) -> bool:
         """Look for the next boundary or end of a header; return whether one was found."""
+        if self.in_head and self.left.startswith(b"--"):  # the last boundary: no part follows
+            self.in_head, self.left, self.is_whole = False, b"", True
         before, found, after = self.left.partition(_END_OF_HEAD if self.in_head else self.mark)
         if found:
             if self.in_head:
@@ -143,8 +152,6 @@ class _CheckedHeads:
             self.in_head, self.left = not self.in_head, after
         elif not self.in_head:
             self.left = self.left[-len(self.mark) :]
-        elif self.left.startswith(b"--"):  # the last boundary: no part follows
-            self.in_head, self.left = False, b""
         elif len(self.left) > MAX_TOTAL_HEADER_SIZE:  # Django refuses it
             self.in_head = False
         return bool(found)

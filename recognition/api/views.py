@@ -23,6 +23,7 @@ from rest_framework.views import APIView
 from recognition.api import schema, serializers
 from recognition.api.forms import FormCall
 from recognition.api.parsers import MultiPartParser
+from recognition.api.renderers import is_browser
 from recognition.embedding import (
     Crop,
     CropOptions,
@@ -44,8 +45,7 @@ class RootView(APIView):
 
     @extend_schema(exclude=True)
     def get(self, request: Request) -> HttpResponse:
-        wanted = request.get_preferred_type(["application/json", "text/html"])
-        if wanted == "text/html":
+        if is_browser(request):
             return redirect("api-docs")
         generator: Any = SchemaGenerator  # untyped
         paths = generator().get_schema(public=True)["paths"]

@@ -7,7 +7,7 @@ async function send(form) {
     method,
     body,
     headers: {
-      Accept: "text/html",
+      Accept: "text/html,application/xhtml+xml",
       "X-CSRFToken": document.querySelector("[name=csrfmiddlewaretoken]").value,
       ...(body === undefined ? {} : { "Content-Type": "application/json" }),
     },

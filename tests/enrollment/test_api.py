@@ -231,13 +231,27 @@ def test_a_store_that_fails_on_the_way_keeps_the_pictures_and_says_so(api, monke
     assert response.status_code == 503
     assert (body["success"], body["error"]) == (False, "not_searchable_yet")
     assert body["inserted_count"] == 0
-    assert "manage.py reindex" in body["message"] and "Do not send it again" in body["message"]
+    assert "manage.py diagnose" in body["message"] and "Do not send it again" in body["message"]
     kept, refused = body["results"]
     assert (kept["stored"], kept["searchable"], kept["success"]) == (True, False, False)
     assert kept["message"].startswith("The vector database did not take the picture.")
     assert (refused["stored"], refused["error"]) == (False, "invalid_image")
     assert FaceEmbedding.objects.get().status == FaceEmbedding.Status.FAILED
     assert "Retry-After" not in response
+
+
+def test_weights_replaced_on_the_way_are_told_as_what_somebody_must_mend(api, monkeypatch):
+    """The message said that the server tries again by itself, which it does not do then."""
+    monkeypatch.setattr(
+        "enrollment.index.indexing._embed",
+        lambda _model, rows, _crops: dict.fromkeys(
+            [row.pk for row in rows], FaceEmbedding.Failure.WEIGHTS_REPLACED
+        ),
+    )
+    body = insert(api, draw_picture()).json()
+    assert body["error"] == "not_searchable_yet"
+    assert "was replaced" in body["message"] and "manage.py reindex" in body["message"]
+    assert "by itself" not in body["message"]
 
 
 @pytest.mark.parametrize(
@@ -349,7 +363,7 @@ def test_stats_without_the_store_is_503(api, no_store):
 
 
 def test_the_insert_form_of_a_browser_takes_several_files(api):
-    page = api.get(INSERT, headers={"accept": "text/html"}).content.decode()
+    page = api.get(INSERT, headers={"accept": "text/html,application/xhtml+xml"}).content.decode()
     assert re.search(r'<input id="field-images" name="images"[^>]* type="file" multiple>', page)
     assert 'name="person_id"' in page
 

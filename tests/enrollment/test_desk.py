@@ -430,6 +430,11 @@ def test_consents_are_recorded_read_and_removed_by_page_and_api(ana, boss, api):
     unknown = api.post(path, {"day": str(day), "purposes": ["gate"]})
     assert unknown.json()["error"] == UnknownPurpose.code and "door" in unknown.json()["message"]
     assert len(api.get(path).json()["results"]) == 3
+    bare = api.post(path, {"day": str(day)}).json()["id"]
+    answer = api.get(f"{path}/{bare}")
+    assert (answer.status_code, answer.json()["error"]) == (404, "consent_not_found")
+    assert "without a document" in answer.json()["message"]  # it was 503, to be tried again
+    api.delete(f"{path}/{bare}")
     number = made.json()["id"]
     assert b"".join(api.get(f"{path}/{number}").streaming_content) == b"by api"
     assert api.delete(f"{path}/{number}").json()["id"] == number

@@ -334,7 +334,7 @@ def test_verify_answers_a_model_without_weights_with_503(api):
 
 @pytest.mark.parametrize("path", [SEARCH, VERIFY, "/api/detect"])
 def test_browsers_get_a_form(api, path):
-    page = api.get(path, headers={"accept": "text/html"}).content.decode()
+    page = api.get(path, headers={"accept": "text/html,application/xhtml+xml"}).content.decode()
 
     assert 'enctype="multipart/form-data"' in page
     assert 'type="file"' in page and 'name="min_face_size"' in page

@@ -242,7 +242,11 @@ def test_browsers_get_a_form_that_uploads(api, path, field):
 
 
 def test_a_browsers_form_shows_the_answer(api, picture):
-    page = api.post("/api/embedding", {"image": upload(picture)}, headers={"accept": "text/html"})
+    page = api.post(
+        "/api/embedding",
+        {"image": upload(picture)},
+        headers={"accept": "text/html,application/xhtml+xml"},
+    )
     assert page.status_code == 200
     assert b"&quot;embedding_dim&quot;: 512" in page.content
 
