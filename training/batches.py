@@ -15,16 +15,21 @@ import torch
 from recognition.networks.registry import CROP_SIZE
 from training import augmentation, gpu_augmentation
 from training.faces import Faces
+from training.recombination import Partners, Recombined, recombine
 
 AHEAD = 4  # batches that are prepared in advance
 TRANSFER = 4096  # crops copied to the GPU at a time
 
 
 class Batch(NamedTuple):
-    """N×3×S×S float32 pictures in [-1, 1], channels last, and their N row numbers in the pack."""
+    """N×3×S×S float32 pictures in [-1, 1], channels last, and their N row numbers in the pack.
+
+    Those that are recombined show nobody, and their row numbers are of one of both faces.
+    """
 
     images: torch.Tensor
     rows: torch.Tensor
+    recombined: Recombined | None = None
 
 
 class _Dealer:
@@ -47,8 +52,16 @@ class _Dealer:
 class ProcessorBatches:
     """Batches augmented crop by crop in a background thread."""
 
-    def __init__(self, faces: Faces, rows: np.ndarray, batch: int, seed: int, plain: float) -> None:
-        self.faces, self.seed, self.plain = faces, seed, plain
+    def __init__(
+        self,
+        faces: Faces,
+        rows: np.ndarray,
+        batch: int,
+        seed: int,
+        plain: float,
+        partners: Partners | None = None,
+    ) -> None:
+        self.faces, self.seed, self.plain, self.partners = faces, seed, plain, partners
         self.dealer = _Dealer(rows, batch, seed)
         self.pool = ThreadPoolExecutor(1)
         self.coming: deque[tuple[int, Future[Batch]]] = deque()
@@ -67,11 +80,20 @@ class ProcessorBatches:
 
     def _make(self, step: int, size: int) -> Batch:
         rows, rng = self.dealer.rows_of(step), np.random.default_rng((self.seed, 1, step))
-        crops = [
-            augmentation.augment(self.faces.images[row], rng, self.plain, size) for row in rows
+        crops = torch.from_numpy(self.faces.images[rows]).permute(0, 3, 1, 2)
+        recombined = None
+        if self.partners:
+            places, others = self.partners.choose(rows, step)
+            other = torch.from_numpy(self.faces.images[others]).permute(0, 3, 1, 2)
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+            crops[places] = recombine(crops[places], other, generator)
+            recombined = Recombined(torch.from_numpy(places), scale(crops[places]))
+        pictures = [
+            augmentation.augment(crop, rng, self.plain, size)
+            for crop in crops.permute(0, 2, 3, 1).numpy()
         ]
-        images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
-        return Batch(scale(images), torch.from_numpy(rows))
+        images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+        return Batch(scale(images), torch.from_numpy(rows), recombined)
 
 
 class GpuBatches:
@@ -85,8 +107,9 @@ class GpuBatches:
         seed: int,
         plain: float,
         device: torch.device,
+        partners: Partners | None = None,
     ) -> None:
-        self.seed, self.plain, self.device = seed, plain, device
+        self.seed, self.plain, self.device, self.partners = seed, plain, device, partners
         self.dealer = _Dealer(rows, batch, seed)
         self.generator = torch.Generator(device)
         self.images = torch.empty(faces.images.shape, dtype=torch.uint8, device=device)
@@ -98,11 +121,20 @@ class GpuBatches:
         """Return batch number `step` at 112 pixels, without waiting for the GPU."""
         if size != CROP_SIZE:
             raise ValueError(f"Batches on the GPU have {CROP_SIZE} pixels, not {size}.")
-        rows = torch.from_numpy(self.dealer.rows_of(step)).to(self.device)
+        chosen = self.dealer.rows_of(step)
+        rows = torch.from_numpy(chosen).to(self.device)
         self.generator.manual_seed(self.seed * 1_000_003 + step)
-        images = self.images[rows].permute(0, 3, 1, 2)
-        images = gpu_augmentation.augment(images, self.generator, self.plain)
-        return Batch(images.contiguous(memory_format=torch.channels_last), rows)
+        crops, recombined = self.images[rows].permute(0, 3, 1, 2), None
+        if self.partners:
+            places, others = (
+                torch.from_numpy(part).to(self.device)
+                for part in self.partners.choose(chosen, step)
+            )
+            other = self.images[others].permute(0, 3, 1, 2)
+            crops[places] = recombine(crops[places], other, self.generator)
+            recombined = Recombined(places, scale(crops[places]))
+        images = gpu_augmentation.augment(crops, self.generator, self.plain)
+        return Batch(images.contiguous(memory_format=torch.channels_last), rows, recombined)
 
 
 def scale(images: torch.Tensor) -> torch.Tensor:

@@ -37,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
 
     add("--teacher", nargs="+", default=[], help=".npz with names and embedding of clean crops")
     add("--live", nargs=2, type=Path, metavar=("EDGEFACE", "REIDENTIFICATION"),
-        help="edgeface_xs.safetensors and face-reidentification-retail-0095.xml: taught as augmented")  # fmt: skip
+        help="edgeface_xs.safetensors and face-reidentification-retail-0095.xml: a teacher to ask")  # fmt: skip
+    add("--recombine", type=float, default=0.0,
+        help="share of pictures that show a face joined from two; --live is asked about it")  # fmt: skip
     add("--similarity", type=float, default=20.0, help="weight of the similarity loss")
     add("--cosface", type=float, default=0.1, help="weight of the CosFace loss")
     add("--train-head", action="store_true", help="learn the people's centres of CosFace as well")

@@ -13,7 +13,8 @@ from torch.nn import functional
 from recognition.networks.registry import EMBEDDING_DIM
 from training.faces import Faces, read_teacher
 from training.losses import fit_orthonormal_map, orthonormal_map
-from training.teachers import JointTeacher, Reidentification, edgeface
+from training.recombination import Recombined
+from training.teachers import JointTeacher, ProcessorMember, Reidentification, edgeface
 
 CACHE = "joint_teacher.pt"  # in the pack: the live teacher's means and its vectors of the crops
 
@@ -48,15 +49,17 @@ class Targets:
         self.map = fit_orthonormal_map(given, outputs.to(given.device))
         return float((given @ self.map * outputs.to(given.device)).sum(1).mean())
 
-    def of(self, images: torch.Tensor, rows: torch.Tensor, mix: Mix | None) -> torch.Tensor:
-        """Return N×512 targets of length 1 for the augmented 112-pixel pictures.
+    def of(
+        self, rows: torch.Tensor, mix: Mix | None = None, recombined: Recombined | None = None
+    ) -> torch.Tensor:
+        """Return N×512 targets of length 1: the teacher's vectors of the clean crops, mixed like the
+        pictures.
 
-        A live teacher embeds the pictures themselves. A fixed one gives its vectors of the clean
-        crops, mixed like the pictures.
+        About recombined crops the live teacher is asked, before they are augmented.
         """
-        if self.teacher:
-            return self.teacher(images) @ self.map
         given = self.directions[rows]
+        if recombined:
+            given[recombined.places] = self.teacher(recombined.crops)
         if mix:
             given = mix.share * given + (1 - mix.share) * given[mix.partner]
             given = functional.normalize(given)
@@ -73,8 +76,10 @@ def live_targets(
     edgeface_file: Path, reidentification_file: Path, faces: Faces, pack: Path, device: torch.device
 ) -> Targets:
     """Return targets from both published networks; their vectors of the clean crops are cached."""
-    teacher = JointTeacher([edgeface(edgeface_file), Reidentification(reidentification_file)])
-    teacher = teacher.to(device)
+    members = [edgeface(edgeface_file), Reidentification(reidentification_file)]
+    if device.type == "cpu":
+        members = [ProcessorMember(member) for member in members]
+    teacher = JointTeacher(members).to(device)
     cache = pack / CACHE
     if cache.exists():
         state = torch.load(cache, map_location=device, weights_only=True)

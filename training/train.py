@@ -16,16 +16,19 @@ from torch.nn import functional
 
 from recognition.metrics import tar_at_fmr
 from recognition.networks.registry import CROP_SIZE, EMBEDDING_DIM
+from training import processes
 from training.batches import Batch, GpuBatches, ProcessorBatches, scale
 from training.export import export
 from training.faces import NOBODY, open_pack, people_with_several
 from training.layers import suit_processor, suit_sizes, untrained
 from training.losses import CosFaceHead, centres_of_people, direction_loss, similarity_loss
 from training.options import parser
+from training.recombination import Partners
 from training.targets import Mix, Targets, fixed_targets, live_targets
 
 WARM_UP = 0.03  # share of the schedule
 SAMPLE = 1500  # crops to fit the teacher's map with
+DIFFERENT = 7919  # between the seeds of two processes of a run
 HELD_OUT = 1000  # most crops of held-out people to measure
 
 
@@ -84,15 +87,21 @@ class Trainer:
 
     def _batches(self) -> ProcessorBatches | GpuBatches:
         options = self.options
-        given = (self.faces, self.rows, options.batch, options.seed, options.plain)
+        seed = options.seed + DIFFERENT * processes.number()
+        partners = None
+        if options.recombine:
+            directions = self.targets.directions.float().cpu().numpy()
+            partners = Partners(directions, self.rows, options.recombine, seed)
+        given = (self.faces, self.rows, options.batch, seed, options.plain)
         if self.device.type == "cpu":
-            return ProcessorBatches(*given)
-        return GpuBatches(*given, self.device)
+            return ProcessorBatches(*given, partners)
+        return GpuBatches(*given, self.device, partners)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         """Return AdamW without weight decay for norms, slopes and biases."""
         learned = [*self.network.parameters(), *self.head.parameters()]
         learned = [parameter for parameter in learned if parameter.requires_grad]
+        self.learned = learned
         groups = [
             {
                 "params": [p for p in learned if p.ndim > 1],
@@ -114,19 +123,18 @@ class Trainer:
         size = size_at(done, options.sizes)
         for group in self.optimizer.param_groups:
             group["lr"] = options.rate * learning_rate(done)
-        # A live teacher needs 112 pixels, and the GPU augments at 112; both resize afterwards.
-        whole = options.live or isinstance(self.batches, GpuBatches)
+        whole = isinstance(self.batches, GpuBatches)  # which augment at 112 pixels
         batch = self.batches.take(self.step, CROP_SIZE if whole else size)
         images, mix = self._mix(batch.images)
-        targets = self.targets and self.targets.of(images, batch.rows, mix)
-        if whole:
-            images = resize(images, size)
+        targets = self.targets and self.targets.of(batch.rows, mix, batch.recombined)
+        images = resize(images, size) if whole else images
         self.network.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=options.amp):
             outputs = self.forward(images.contiguous(memory_format=torch.channels_last))
         losses = self._losses(functional.normalize(outputs.float()), targets, batch, mix)
         self.optimizer.zero_grad()
         sum(losses.values()).backward()
+        processes.average(p.grad for p in self.learned if p.grad is not None)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimizer.step()
         self.step += 1
@@ -162,6 +170,8 @@ class Trainer:
             people = self.people[batch.rows]
             if mix:  # a mixed picture has no single person
                 people = torch.where(mix.share[:, 0] < 1, NOBODY, people)
+            if batch.recombined:
+                people = people.index_fill(0, batch.recombined.places, NOBODY)
             losses["cosface"] = options.cosface * self.head(embeddings, people)
         return losses
 
@@ -181,6 +191,9 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint and the weights; an interrupted write leaves the old files."""
+        processes.average(value for value in self.average.values() if value.is_floating_point())
+        if processes.number():
+            return
         state = {
             name: getattr(self, name).state_dict() for name in ("network", "head", "optimizer")
         }
@@ -258,19 +271,22 @@ def update_average(
 def train(trainer: Trainer) -> None:
     """Run the schedule to its end, with a checkpoint and a report line every `--save-minutes`."""
     options, sums, steps = trainer.options, {}, 0
-    now = saved = time.monotonic()
+    now, saved = time.monotonic(), trainer.seconds
     while trainer.progress() < 1:
         for name, value in trainer.train_step().items():
             sums[name] = sums.get(name, 0) + value
         steps += 1
         last, now = now, time.monotonic()
-        trainer.seconds += now - last
-        if now - saved > 60 * options.save_minutes or trainer.progress() >= 1:
-            _print_report(trainer, {name: float(value) / steps for name, value in sums.items()},
-                  steps * options.batch / (time.monotonic() - saved))  # fmt: skip
+        trainer.seconds = processes.agree(trainer.seconds + now - last)
+        if trainer.seconds - saved > 60 * options.save_minutes or trainer.progress() >= 1:
+            speed = steps * options.batch * processes.count() / (trainer.seconds - saved)
+            _print_report(
+                trainer, {name: float(value) / steps for name, value in sums.items()}, speed
+            )
             trainer.save()
-            sums, steps, saved = {}, 0, time.monotonic()
-    print(f"finished after {trainer.step} steps, {trainer.seconds / 60:.1f} min", flush=True)
+            sums, steps, saved = {}, 0, trainer.seconds
+    if processes.number() == 0:
+        print(f"finished after {trainer.step} steps, {trainer.seconds / 60:.1f} min", flush=True)
 
 
 def _print_report(trainer: Trainer, losses: dict[str, float], speed: float) -> None:
@@ -279,6 +295,8 @@ def _print_report(trainer: Trainer, losses: dict[str, float], speed: float) -> N
     figures = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
     if not math.isfinite(sum(losses.values())):
         raise SystemExit(f"The losses are {figures} at step {trainer.step}. Lower --rate.")
+    if processes.number():
+        return
     print(
         f"{time.strftime('%H:%M:%S')} step {trainer.step}, {done:.1%}, "
         f"{size_at(done, trainer.options.sizes)} pixels, {speed:.0f} crops/s: "
@@ -303,8 +321,11 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(
             "Nothing to learn from: give --teacher or --live, or --cosface above 0, or both."
         )
+    if options.recombine and not options.live:
+        raise SystemExit("--recombine makes faces that only a teacher can name: give --live, too.")
     if sys.platform == "linux":
         keep_freed_memory()
+    processes.join()
     torch.set_num_threads(options.threads)
     torch.backends.cudnn.benchmark = True
     options.checkpoint.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from recognition.networks.edgeface import EdgeNeXt
 from training.openvino_ir import OpenVinoNetwork
-from training.teachers import JointTeacher, edgeface
+from training.teachers import JointTeacher, ProcessorMember, edgeface
 
 
 class Projection(nn.Module):
@@ -54,6 +54,14 @@ def test_a_single_view_is_near_the_mirrored_mean(crops):
     own = (teacher(images) * joint).sum(1)
     other = (teacher(images) @ joint.T).mean()
     assert own.min() > 0.3 and own.mean() > other + 0.4
+
+
+def test_a_member_on_the_processor_gives_what_pytorch_gives(crops):
+    member = Projection(3)
+    images = torch.from_numpy(crops).permute(0, 3, 1, 2) / 127.5 - 1
+    given, expected = ProcessorMember(member)(images), member(images)
+    assert functional.cosine_similarity(given, expected).min() > 0.999
+    assert torch.equal(ProcessorMember(member)(images[:7]), given[:7])
 
 
 class Writer:

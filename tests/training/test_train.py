@@ -1,5 +1,8 @@
 """A whole run on a synthetic set: it learns, resumes, and exports weights that the service loads."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -11,7 +14,6 @@ from training import gpu, targets
 from training import train as training
 from training.batches import GpuBatches, ProcessorBatches
 from training.options import parser
-from training.teachers import JointTeacher
 from training.train import Trainer, embed, learning_rate, resize, size_at, train, update_average
 
 
@@ -77,7 +79,7 @@ def test_a_start_fits_the_map_to_its_own_outputs(options):
     images = torch.from_numpy(started.faces.images[started.rows])
     outputs = embed(started.network, images.numpy(), amp=False)
     fitted, random = (
-        (outputs * run.targets.of(images, torch.from_numpy(started.rows), None)).sum(1).mean()
+        (outputs * run.targets.of(torch.from_numpy(started.rows))).sum(1).mean()
         for run in (started, trainer)
     )
     assert fitted > random + 0.02
@@ -91,29 +93,60 @@ def test_without_a_teacher_the_people_are_what_is_learned(options):
     assert not torch.equal(trainer.head.centres, before)
 
 
-def test_a_live_teacher_sees_the_pictures_as_they_were_augmented(options, monkeypatch):
-    class Member(torch.nn.Module):
-        def __init__(self, seed: int) -> None:
-            super().__init__()
-            generator = torch.Generator().manual_seed(seed)
-            self.matrix = torch.nn.Parameter(torch.randn(48, 300, generator=generator))
+class Member(torch.nn.Module):
+    """A member of the live teacher: one random projection of the picture reduced to 4×4 colours."""
 
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            assert images.shape[-1] == 112
-            return functional.avg_pool2d(images, 28).flatten(1) @ self.matrix
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.matrix = torch.nn.Parameter(torch.randn(48, 300, generator=generator))
 
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return functional.avg_pool2d(images, 28).flatten(1) @ self.matrix
+
+
+def test_the_live_teacher_is_asked_about_recombined_faces_before_their_augmentation(
+    options, monkeypatch
+):
     monkeypatch.setattr(targets, "edgeface", lambda _: Member(1))
     monkeypatch.setattr(targets, "Reidentification", lambda _: Member(2))
-    seen, teach = [], JointTeacher.forward
-    monkeypatch.setattr(JointTeacher, "forward", lambda self, x: seen.append(x) or teach(self, x))
-    options.live, options.teacher, options.mixup = ["a", "b"], [], 0.25
+    options.live, options.teacher, options.recombine = ["a", "b"], [], 0.5
     for trainer in (Trainer(options), Trainer(options)):  # the second reads the cache
-        trainer.train_step()
-    clean = trainer.batches.take(0, 112).images
-    assert len(seen) == 2 and torch.equal(seen[0], seen[1])
-    changed = (seen[0] - clean).flatten(1).abs().amax(1)
-    assert (changed > 0.01).tolist() == [True, False, False, False]
-    assert (options.pack / targets.CACHE).exists()
+        losses = trainer.train_step()
+    assert set(losses) == {"direction", "similarity", "cosface"}
+    batch = trainer.batches.take(0, 112)
+    assert batch.recombined.places.tolist() == [0, 2]
+    clean = torch.from_numpy(trainer.faces.images[batch.rows.numpy()])
+    differs = (batch.recombined.crops + 1) * 127.5 - clean[[0, 2]].permute(0, 3, 1, 2)
+    assert (differs.flatten(1).abs().mean(1) > 1).all()
+    given = trainer.targets.of(batch.rows, None, batch.recombined)
+    expected = trainer.targets.of(batch.rows)
+    torch.testing.assert_close(given[[1, 3]], expected[[1, 3]])
+    asked = trainer.targets.teacher(batch.recombined.crops) @ trainer.targets.map
+    torch.testing.assert_close(given[[0, 2]], asked)
+    on_gpu = GpuBatches(
+        trainer.faces, trainer.rows, 4, 5, 0.5, trainer.device, trainer.batches.partners
+    )
+    assert torch.equal(on_gpu.take(0, 112).recombined.crops, batch.recombined.crops)
+
+
+def test_faces_are_recombined_only_for_a_live_teacher(pack, teacher, tmp_path):
+    command = ["mobilenetv3_large", "--pack", str(pack), "--checkpoint", str(tmp_path / "run.pt")]
+    command += ["--steps", "1", "--teacher", str(teacher), "--recombine", "0.5"]
+    with pytest.raises(SystemExit, match="give --live"):
+        training.main(command)
+
+
+def test_two_processes_train_one_network(pack, teacher, tmp_path):
+    """The gradients are averaged, so both end with the same weights; one file is written."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-addr", "127.0.0.1", "--master-port", "0", "-m", "training.train"]
+    command += ["mobilenetv3_large", "--pack", str(pack), "--teacher", str(teacher)]
+    command += ["--steps", "2", "--batch", "4", "--sizes", "32", "--no-amp", "--device", "cpu"]
+    command += ["--checkpoint", str(tmp_path / "run.pt"), "--save-minutes", "0"]
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert run.stdout.count("finished after 2 steps") == 1
+    assert torch.load(tmp_path / "run.pt", weights_only=True)["step"] == 2
 
 
 def test_batches_of_both_kinds_depend_on_seed_and_step_alone(options):
