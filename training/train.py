@@ -331,7 +331,8 @@ def main(arguments: list[str] | None = None) -> None:
     options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(options)
     people = len(trainer.head.centres)
-    print(f"{len(trainer.rows)} crops of {people} people, {len(trainer.held_out)} held out")
+    if processes.number() == 0:
+        print(f"{len(trainer.rows)} crops of {people} people, {len(trainer.held_out)} held out")
     if options.resume and options.checkpoint.exists():
         trainer.load()
         print(f"resumed at step {trainer.step}")

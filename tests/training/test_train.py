@@ -139,8 +139,8 @@ def test_faces_are_recombined_only_for_a_live_teacher(pack, teacher, tmp_path):
 
 def test_two_processes_train_one_network(pack, teacher, tmp_path):
     """The gradients are averaged, so both end with the same weights; one file is written."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--master-addr", "127.0.0.1", "--master-port", "0", "-m", "training.train"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", "-m", "training.train"]
     command += ["mobilenetv3_large", "--pack", str(pack), "--teacher", str(teacher)]
     command += ["--steps", "2", "--batch", "4", "--sizes", "32", "--no-amp", "--device", "cpu"]
     command += ["--checkpoint", str(tmp_path / "run.pt"), "--save-minutes", "0"]
