@@ -175,7 +175,8 @@ def test_the_prepared_run_decodes_trains_exports_and_goes_on(
         lambda self: GpuBatches(self.faces, self.rows, 4, 1, 0.3, self.device),
     )
     command = ["mobilenetv3_large", "--sources", str(crops), "--into", str(tmp_path / "run")]
-    command += ["--teacher", str(teacher), "--batch", "4", "--sizes", "32", "--device", "cpu"]
+    command += ["--teacher", str(teacher), "--recombine", "0", "--batch", "4", "--sizes", "32"]
+    command += ["--device", "cpu"]
     gpu.main([*command, "--steps", "1"])
     assert (tmp_path / "run" / "mobilenetv3_large.safetensors").exists()
     gpu.main([*command, "--steps", "2", "--no-amp"])
