@@ -339,7 +339,7 @@ def test_what_was_typed_and_chosen_outlives_the_session_and_is_sent_once(
         if button == "#enroll-button":
             page.locator("#id_person_id").fill("bia")
         page.locator(button).click()
-        expect(page.locator(".problem:visible")).to_contain_text("more than the 50.0")
+        expect(page.locator(".problem:visible")).to_contain_text("more than the 50 MB")
     assert not Person.objects.filter(person_id="bia").exists()
 
 
