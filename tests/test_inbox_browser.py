@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 
 from enrollment import inbox
 from enrollment.enrolling import undo
+from enrollment.exceptions import NotUndoable
 from enrollment.models import Doubt, JournalEntry, Probe, TrashItem
 from tests import browsing
 from tests.browsing import IN_A_BROWSER, TIMEOUT_MS, expect, look_at, playwright
@@ -166,9 +168,14 @@ def waiting() -> set[str]:
 
 
 def undo_all(items: QuerySet[TrashItem]) -> None:
-    """Undo these acts, the newest first."""
+    """Undo these acts, the newest first.
+
+    A doubt is deleted with the other picture that it names, which a later act may have put away: of the
+    act on that doubt nothing is left, and it comes back when its picture is judged again.
+    """
     for item in items.order_by("-pk"):
-        undo(item)
+        with suppress(NotUndoable):
+            undo(item)
     cache.clear()  # of the number of cards
 
 
@@ -251,11 +258,12 @@ def test_a_day(
     operator.undo()
     assert len(waiting()) >= 2
     undo_all(TrashItem.objects.filter(pk__in=acts))
-    assert waiting() == all_cards
+    back = waiting()
+    assert back <= all_cards and {key.partition("-")[0] for key in all_cards - back} <= {"doubt"}
 
     plain = {"java_script_enabled": False, "viewport": PHONE, **signed_in}
     settle_without_a_script(open_page("/inbox/?view=list&tick=all", **plain))
-    assert waiting() == all_cards
+    assert back <= waiting() <= all_cards
     undone = lines.filter(action="undone").count()
 
     phone.set_viewport_size(PHONE)

@@ -89,10 +89,7 @@ class Command(BaseCommand):
             "the CSV has the pictures' names in its first column and labels in the others",
         )
         parser.add_argument(
-            "--sample",
-            type=positive_whole,
-            metavar="N",
-            help="with --groups: take N pictures by lot",
+            "--sample", type=positive_whole, metavar="N", help="with --groups: take N by lot"
         )
         parser.add_argument(
             "--model", action="append", choices=list(NETWORKS), help="default: all with weights"
