@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from training import augmentation, gpu_augmentation
 from training.faces import Faces
 from training.recombination import Partners, Recombined, recombine
 
+CPU = torch.device("cpu")
 AHEAD = 4  # batches that are prepared in advance
 TRANSFER = 4096  # crops copied to the GPU at a time
 
@@ -49,8 +50,8 @@ class _Dealer:
         return self.order[place * self.batch : (place + 1) * self.batch]
 
 
-class ProcessorBatches:
-    """Batches augmented crop by crop in a background thread."""
+class _Batches:
+    """What both kinds share: which crops a step has, and which of them are recombined."""
 
     def __init__(
         self,
@@ -59,10 +60,35 @@ class ProcessorBatches:
         batch: int,
         seed: int,
         plain: float,
+        device: torch.device = CPU,
         partners: Partners | None = None,
     ) -> None:
-        self.faces, self.seed, self.plain, self.partners = faces, seed, plain, partners
-        self.dealer = _Dealer(rows, batch, seed)
+        self.faces, self.seed, self.plain = faces, seed, plain
+        self.device, self.partners = device, partners
+        self.dealer, self.generator = _Dealer(rows, batch, seed), torch.Generator(device)
+
+    def _crops(self, rows: np.ndarray) -> torch.Tensor:
+        """Return a copy of these crops, N×3×112×112 uint8 on the device."""
+        return torch.from_numpy(self.faces.images[rows]).permute(0, 3, 1, 2)
+
+    def _dealt(self, step: int) -> Batch:
+        """Return the batch before it is augmented, as uint8; seed the generator for the rest."""
+        rows = self.dealer.rows_of(step)
+        self.generator.manual_seed(self.seed * 1_000_003 + step)
+        crops, recombined = self._crops(rows), None
+        if self.partners:
+            chosen, others = self.partners.choose(rows, step)
+            places = torch.from_numpy(chosen).to(self.device)
+            crops[places] = recombine(crops[places], self._crops(others), self.generator)
+            recombined = Recombined(places, scale(crops[places]))
+        return Batch(crops, torch.from_numpy(rows).to(self.device), recombined)
+
+
+class ProcessorBatches(_Batches):
+    """Batches augmented crop by crop in a background thread."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
         self.pool = ThreadPoolExecutor(1)
         self.coming: deque[tuple[int, Future[Batch]]] = deque()
 
@@ -79,62 +105,36 @@ class ProcessorBatches:
         return self.coming.popleft()[1].result()
 
     def _make(self, step: int, size: int) -> Batch:
-        rows, rng = self.dealer.rows_of(step), np.random.default_rng((self.seed, 1, step))
-        crops = torch.from_numpy(self.faces.images[rows]).permute(0, 3, 1, 2)
-        recombined = None
-        if self.partners:
-            places, others = self.partners.choose(rows, step)
-            other = torch.from_numpy(self.faces.images[others]).permute(0, 3, 1, 2)
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-            crops[places] = recombine(crops[places], other, generator)
-            recombined = Recombined(torch.from_numpy(places), scale(crops[places]))
+        dealt, rng = self._dealt(step), np.random.default_rng((self.seed, 1, step))
         pictures = [
             augmentation.augment(crop, rng, self.plain, size)
-            for crop in crops.permute(0, 2, 3, 1).numpy()
+            for crop in dealt.images.permute(0, 2, 3, 1).numpy()
         ]
         images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-        return Batch(scale(images), torch.from_numpy(rows), recombined)
+        return dealt._replace(images=scale(images))
 
 
-class GpuBatches:
+class GpuBatches(_Batches):
     """Batches augmented on the GPU, which holds all crops in its memory (38 kB each)."""
 
-    def __init__(
-        self,
-        faces: Faces,
-        rows: np.ndarray,
-        batch: int,
-        seed: int,
-        plain: float,
-        device: torch.device,
-        partners: Partners | None = None,
-    ) -> None:
-        self.seed, self.plain, self.device, self.partners = seed, plain, device, partners
-        self.dealer = _Dealer(rows, batch, seed)
-        self.generator = torch.Generator(device)
-        self.images = torch.empty(faces.images.shape, dtype=torch.uint8, device=device)
-        for start in range(0, len(faces), TRANSFER):
-            part = np.array(faces.images[start : start + TRANSFER])
-            self.images[start : start + TRANSFER] = torch.from_numpy(part).to(device)
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        crops = self.faces.images
+        self.images = torch.empty(crops.shape, dtype=torch.uint8, device=self.device)
+        for start in range(0, len(crops), TRANSFER):
+            part = np.array(crops[start : start + TRANSFER])
+            self.images[start : start + TRANSFER] = torch.from_numpy(part).to(self.device)
+
+    def _crops(self, rows: np.ndarray) -> torch.Tensor:
+        return self.images[torch.from_numpy(rows).to(self.device)].permute(0, 3, 1, 2)
 
     def take(self, step: int, size: int) -> Batch:
         """Return batch number `step` at 112 pixels, without waiting for the GPU."""
         if size != CROP_SIZE:
             raise ValueError(f"Batches on the GPU have {CROP_SIZE} pixels, not {size}.")
-        chosen = self.dealer.rows_of(step)
-        rows = torch.from_numpy(chosen).to(self.device)
-        self.generator.manual_seed(self.seed * 1_000_003 + step)
-        crops, recombined = self.images[rows].permute(0, 3, 1, 2), None
-        if self.partners:
-            places, others = (
-                torch.from_numpy(part).to(self.device)
-                for part in self.partners.choose(chosen, step)
-            )
-            other = self.images[others].permute(0, 3, 1, 2)
-            crops[places] = recombine(crops[places], other, self.generator)
-            recombined = Recombined(places, scale(crops[places]))
-        images = gpu_augmentation.augment(crops, self.generator, self.plain)
-        return Batch(images.contiguous(memory_format=torch.channels_last), rows, recombined)
+        dealt = self._dealt(step)
+        images = gpu_augmentation.augment(dealt.images, self.generator, self.plain)
+        return dealt._replace(images=images.contiguous(memory_format=torch.channels_last))
 
 
 def scale(images: torch.Tensor) -> torch.Tensor:

@@ -92,10 +92,9 @@ class Trainer:
         if options.recombine:
             directions = self.targets.directions.float().cpu().numpy()
             partners = Partners(directions, self.rows, options.recombine, seed)
+        kind = ProcessorBatches if self.device.type == "cpu" else GpuBatches
         given = (self.faces, self.rows, options.batch, seed, options.plain)
-        if self.device.type == "cpu":
-            return ProcessorBatches(*given, partners)
-        return GpuBatches(*given, self.device, partners)
+        return kind(*given, self.device, partners)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         """Return AdamW without weight decay for norms, slopes and biases."""
