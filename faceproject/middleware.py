@@ -10,15 +10,14 @@ from urllib.parse import unquote
 from csp.constants import HEADER
 from csp.utils import build_policy
 from django.conf import settings
-from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.urls import reverse
 from django.utils.translation import get_language_from_request, override
 from django.views import defaults
 
 from enrollment.api import ENCODED_SLASH
 from enrollment.journal import acting, author_of
 from faceproject.logins import client_address
+from recognition.api.access import to_login
 from recognition.api.errors import error_body, status_error
 from recognition.api.text import NotUtf8, check_encoded
 
@@ -127,7 +126,7 @@ class RefusedBodyMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         refusal = request.META.get(REFUSAL)
         if refusal == HTTPStatus.UNAUTHORIZED and not is_api(request):
-            return redirect_to_login(request.get_full_path(), reverse(settings.LOGIN_URL))
+            return to_login(request)
         if refusal in (None, HTTPStatus.UNAUTHORIZED):
             return self.get_response(request)
         with override(get_language_from_request(request)):

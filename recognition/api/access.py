@@ -20,9 +20,10 @@ from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.exceptions import DisallowedHost, SuspiciousOperation
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.db import DatabaseError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.request import split_domain_port
 from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework.authentication import SessionAuthentication
@@ -185,13 +186,24 @@ class OpenOnLoopback(BasePermission):
         return True
 
 
+def to_login(request: HttpRequest) -> HttpResponseRedirect:
+    """Lead to the login, and from there to what was asked for, or to the page whose form was sent."""
+    address = request.get_full_path()
+    sender = request.headers.get("Referer", "")
+    if request.method not in SAFE_METHODS and url_has_allowed_host_and_scheme(
+        sender, request.get_host()
+    ):
+        address = urlsplit(sender)._replace(scheme="", netloc="").geturl()
+    return redirect_to_login(address, reverse(settings.LOGIN_URL))
+
+
 def page_access(view: Callable[..., Any]) -> Callable[..., Any]:
     """Redirect requests that need an account but have none to the login page."""
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         if needs_account(request) and not request.user.is_authenticated:
-            return redirect_to_login(request.get_full_path(), reverse(settings.LOGIN_URL))
+            return to_login(request)
         return view(request, *args, **kwargs)
 
     return guarded

@@ -1,14 +1,16 @@
 // What every form does better with a script: it is sent once, however often its button is pressed, and what was
-// typed or chosen outlives the session: whoever was logged out logs in in another tab, and sends it then.
+// typed or chosen outlives the session and the connection: it is not sent before the server says that it will be
+// taken. Whoever was logged out logs in in another tab, and sends it then.
 
 const AGAIN_MS = 3000; // a slow double click; an answer that leaves the page, as a download does, may be wanted again
 const BESIDE_FILES = 20_000; // bytes of a request
-const OLD_MS = 10 * 60_000; // a page of this age may be of a session that has ended
+const FRESH_MS = 3000; // after the server was heard: nobody logs out or loses the connection so soon
 const TYPED = "textarea, input:is([type=text], [type=date], [type=file])";
 
 const ended = document.querySelector("#session-ended"); // not in pages of those who have no account
+const unheard = document.querySelector("#no-answer");
 let sent = new WeakMap(); // of forms: what, and when
-let asked = performance.now(); // when the session was known to go on
+let heard = performance.now(); // from the server, and that the session goes on
 
 export class LoggedOut extends Error {}
 
@@ -18,14 +20,16 @@ const leadsToLogin = ({ redirected, url }) =>
 // What to tell whoever is logged out, with the way to log in.
 export const saysLoggedOut = () => ended.content.cloneNode(true);
 
-// Give all forms of the page the token that holds now: each login makes a new one. Throws `LoggedOut`.
+// Give all forms of the page the token that holds now: each login makes a new one. Throws `LoggedOut`, also where
+// the server's own machine needs no account: what is sent would bear no name.
 async function renew() {
-  const response = await fetch(document.querySelector(".brand").href, { headers: { Accept: "text/html" } });
-  if (leadsToLogin(response)) throw new LoggedOut();
+  const response = await fetch(unheard.dataset.ask, { headers: { Accept: "text/html" } });
+  if (response.status >= 500) throw new Error(response.statusText);
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  if (ended && !page.querySelector("#session-ended")) throw new LoggedOut();
   const token = page.querySelector("[name=csrfmiddlewaretoken]")?.value;
   for (const field of document.querySelectorAll("[name=csrfmiddlewaretoken]")) field.value = token ?? field.value;
-  asked = performance.now();
+  heard = performance.now();
   return token;
 }
 
@@ -52,24 +56,20 @@ export async function send(address, data, signal) {
   return fetch(address, options);
 }
 
-async function sendIfLoggedIn(form, submitter) {
-  form.querySelector(":scope > .logged-out")?.remove();
+async function sendIfHeard(form, submitter) {
+  form.querySelector(":scope > .unsent")?.remove();
   try {
     await renew();
+    form.requestSubmit(submitter);
   } catch (error) {
-    if (error instanceof LoggedOut) {
-      const notice = document.createElement("p");
-      notice.className = "notice problem logged-out";
-      notice.setAttribute("role", "alert");
-      notice.append(saysLoggedOut());
-      form.prepend(notice);
-      notice.scrollIntoView({ block: "nearest" });
-      for (const each of form.querySelectorAll(".busy")) each.classList.remove("busy");
-      return;
-    }
-    asked = performance.now(); // the browser says what is wrong
+    const notice = document.createElement("p");
+    notice.className = "notice problem errornote unsent";
+    notice.setAttribute("role", "alert");
+    notice.append(error instanceof LoggedOut ? saysLoggedOut() : unheard.content.cloneNode(true));
+    form.prepend(notice);
+    notice.scrollIntoView({ block: "nearest" });
+    for (const each of form.querySelectorAll(".busy")) each.classList.remove("busy");
   }
-  form.requestSubmit(submitter);
 }
 
 // What tells one file from another; a field where none is chosen gives one without a name, made at that moment.
@@ -87,9 +87,9 @@ addEventListener("submit", (event) => {
   const what = JSON.stringify([submitter?.formAction, fields]);
   const before = sent.get(form);
   if (before?.what === what && now - before.at < AGAIN_MS) event.preventDefault();
-  else if (ended && now - asked > OLD_MS && form.querySelector(TYPED)) {
+  else if (now - heard > FRESH_MS && form.querySelector(TYPED)) {
     event.preventDefault();
-    sendIfLoggedIn(form, submitter);
+    sendIfHeard(form, submitter);
   } else sent.set(form, { what, at: now });
 });
 

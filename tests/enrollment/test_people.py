@@ -345,6 +345,13 @@ def test_strangers_are_sent_to_the_login(ana):
         assert remote.get(path).url == f"/login?next={path}"
     assert remote.post(page(ana, "person-delete")).status_code == 302
     assert Person.objects.exists()
+    # A form's own address may answer no GET: after the login comes the page that sent it.
+    for sender, following in (
+        ("http://localhost/people/?q=a", "/people/%3Fq%3Da"),
+        ("http://elsewhere.example/people/", page(ana, "person-cover")),
+    ):
+        refused = remote.post(page(ana, "person-cover"), headers={"referer": sender})
+        assert refused.url == f"/login?next={following}"
 
 
 def test_users_see_and_do_what_their_permissions_say(local, ana, django_user_model):
