@@ -69,8 +69,8 @@ class Peer:
         own = os.geteuid()
         if own == int((PROC / "sys/kernel/overflowuid").read_text()):
             return False  # the overflow uid stands for all users unknown in this namespace
-        rows = list(_rows())
-        ends = [row for row in rows if row.local in _hex(*far) and row.remote in _hex(*near)]
+        rows, theirs, ours = list(_rows()), _hex(*far), _hex(*near)
+        ends = [row for row in rows if row.local in theirs and row.remote in ours]
         # While our end is open, no other connection can have these addresses, so the row is ours.
         info = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
         if len(ends) != 1 or info[0] not in BOTH_ENDS_OPEN:
@@ -106,7 +106,7 @@ def _serves_nobody(end: Row, rows: list[Row]) -> bool:
         if inodes & serving:
             logger.info(
                 "Process %s of this user connects here and serves others itself: it needs an account.",
-                process.name,
+                process.rpartition("/")[2],
             )
             return False
         return True
@@ -144,24 +144,24 @@ def _port(address: str) -> str:
     return address.rpartition(":")[2]
 
 
-def _processes(uid: int) -> Iterator[Path]:
+def _processes(uid: int) -> Iterator[str]:
     """Yield the folders of the user's processes that this process may inspect."""
     for entry in os.scandir(PROC):
         try:
             if entry.name.isdigit() and entry.stat().st_uid == uid:
-                yield Path(entry.path)
+                yield entry.path
         except OSError:  # it has ended
             continue
 
 
-def _socket_inodes(process: Path) -> set[str]:
+def _socket_inodes(process: str) -> set[str]:
     inodes = set()
     with suppress(OSError):  # it has ended, or may not be looked into
-        for entry in os.scandir(process / "fd"):
-            with suppress(
-                OSError
-            ):  # closed meanwhile: a busy program opens and closes all the time
+        for entry in os.scandir(f"{process}/fd"):
+            try:
                 target = os.readlink(entry.path)  # noqa: PTH115 (thousands of them)
-                if target.startswith(SOCKET_LINK):
-                    inodes.add(target[len(SOCKET_LINK) : -1])
+            except OSError:  # closed meanwhile: a busy program opens and closes all the time
+                continue
+            if target.startswith(SOCKET_LINK):
+                inodes.add(target[len(SOCKET_LINK) : -1])
     return inodes
