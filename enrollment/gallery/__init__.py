@@ -20,6 +20,7 @@ from enrollment.gallery.namesakes import easily_mistaken
 from enrollment.gallery.previews import SIDES, data_uri, jpeg, jpeg_uri, thumbnail
 from enrollment.gallery.purposes import (
     DUE_SOON,
+    is_anybody_limited,
     persons_allowing,
     persons_due,
     persons_expiring,
@@ -101,6 +102,7 @@ __all__ = [
     "person_meant",
     "person_named",
     "person_typed",
+    "is_anybody_limited",
     "persons_allowing",
     "persons_due",
     "persons_expiring",

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from enrollment.gallery import persons_allowing
+from enrollment.gallery import is_anybody_limited, persons_allowing
 from enrollment.models import AccessToken, Person, Purpose
 
 
@@ -16,9 +16,9 @@ def searchable_by(request: Any) -> QuerySet[Person] | None:
     An account is limited by the purposes of its groups, taken together, and its token by its own.
     A consent must allow both.
     """
-    limits = []
-    if request.user.is_authenticated:
-        limits.append(Purpose.objects.filter(groups__user=request.user))
+    if not request.user.is_authenticated or not is_anybody_limited():
+        return None
+    limits = [Purpose.objects.filter(groups__user=request.user)]
     token = getattr(request, "auth", None)
     if isinstance(token, AccessToken):
         limits.append(token.purposes.all())

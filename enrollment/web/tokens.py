@@ -39,8 +39,11 @@ class TokenAuthentication(authentication.TokenAuthentication):
         return super().authenticate(request)
 
     def authenticate_credentials(self, key: str) -> tuple[Any, Any]:
-        new = AccessToken.objects.select_related("user").filter(digest=digest_of(key)).first()
-        token = new or Token.objects.select_related("user").filter(key=key).first()
+        # Not first(), which sorts the only one there is: a tenth of a small request.
+        news = AccessToken.objects.order_by().select_related("user").filter(digest=digest_of(key))
+        token = (
+            next(iter(news), None) or Token.objects.select_related("user").filter(key=key).first()
+        )
         if token is None:
             note_refusal(Action.TOKEN_REFUSED, reason="unknown")
             raise AuthenticationFailed(

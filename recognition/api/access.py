@@ -137,7 +137,8 @@ def may(request: Any, permission: str) -> bool:
     if not user.is_authenticated:
         return True
     in_scope = getattr(getattr(request, "auth", None), "allows", None)
-    return user.has_perm(permission) and (in_scope is None or in_scope(permission))
+    # The scope first: permissions are read from SQL, which takes a tenth of a search.
+    return (in_scope is None or in_scope(permission)) and user.has_perm(permission)
 
 
 def require(request: Any, permission: str) -> None:

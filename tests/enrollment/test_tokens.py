@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import Group, Permission, User
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
@@ -75,6 +79,16 @@ def test_a_scope_bounds_what_the_account_may(issue, call, scope, path, status):
 def test_a_scope_gives_nothing_that_the_account_has_not(issue, call):
     weak = User.objects.create_user("weak")
     assert call(issue(Scope.ADMINISTER, user=weak), "get", "/api/persons").status_code == 403
+
+
+def test_a_search_asks_for_no_permission_that_the_scope_withholds_anyway(issue, call):
+    token = issue(user=User.objects.create_user("weak"))
+    sent = {"embedding": json.dumps(np.eye(512)[0].tolist())}
+    with CaptureQueriesContext(connection) as asked:
+        assert call(token, "post", "/api/milvus/search", sent).status_code == 200
+    of_tables = [query["sql"] for query in asked]
+    assert not any("auth_permission" in sql for sql in of_tables)
+    assert sum("enrollment_purpose" in sql for sql in of_tables) == 1  # is anybody limited?
 
 
 def test_enrolment_ends_at_the_gallery():
