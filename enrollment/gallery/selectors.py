@@ -46,11 +46,13 @@ from recognition.vector_store import (
 REMOVED_WITHIN: Final = timedelta(minutes=5)  # a pending removal older than this is reported
 NO_THRESHOLDS: Final = "no_thresholds"  # a reason why there is no decision
 # To make the objects of ten hits takes longer than to find them.
-_NOT_OF_A_HIT: Final = [
-    field.name
-    for field in FaceEmbedding._meta.concrete_fields
-    if field.name not in ("id", "face_image")
-]
+_OF_A_HIT: Final = (
+    "face_image__original_path",
+    "face_image__source",
+    "face_image__created_at",
+    "face_image__person__person_id",
+    "face_image__person__name",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +131,8 @@ def _best_of_each_person(hits: list[SearchHit]) -> list[SearchHit]:
 
 
 def _rows_of_hits() -> QuerySet[FaceEmbedding]:
-    """Return the embeddings with pictures and persons, and without what a hit has no use for."""
-    return FaceEmbedding.objects.select_related("face_image__person").defer(*_NOT_OF_A_HIT)
+    """Return the embeddings with pictures and persons, and of each only what a hit has use for."""
+    return FaceEmbedding.objects.order_by().select_related("face_image__person").only(*_OF_A_HIT)
 
 
 def _with_rows(

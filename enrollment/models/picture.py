@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from functools import lru_cache
 
 from django.db import models
-from django.urls import reverse
+from django.urls import get_script_prefix, reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -20,6 +21,12 @@ def picture_path(face_image: FaceImage, filename: str) -> str:
     """Return a random storage path. Nothing of the client's file name is used but its type."""
     extension = "jpg" if filename.lower().endswith(("jpg", "jpeg")) else "png"
     return f"pictures/{timezone.now():%Y/%m}/{uuid.uuid4().hex}.{extension}"
+
+
+@lru_cache(maxsize=4)
+def _pictures_url(prefix: str) -> str:
+    """Return the URL of every picture up to its number, below this prefix of all URLs."""
+    return reverse("picture", args=[0]).removesuffix("0")
 
 
 class FaceImage(DurablyDeleted):
@@ -105,4 +112,4 @@ class FaceImage(DurablyDeleted):
 
     def get_absolute_url(self) -> str:
         """Return the URL of the view that serves the picture to users who may see it."""
-        return reverse("picture", args=[self.pk])
+        return f"{_pictures_url(get_script_prefix())}{self.pk}"

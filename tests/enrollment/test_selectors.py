@@ -82,6 +82,11 @@ def test_hits_cost_one_query_beside_those_of_the_thresholds_however_many(
     with django_assert_num_queries(3):
         (hits,) = search_gallery(probe_of(row), 6)
         assert {hit.person.person_id for hit in hits} == {"ana", "bia"}
+    with django_assert_num_queries(0):  # what a page or an answer shows of a hit is there
+        for hit in hits:
+            picture = hit.face_image
+            assert str(hit.person) and picture.get_absolute_url() == f"/pictures/{picture.pk}"
+            assert picture.get_source_display() and picture.created_at and picture.original_path
 
 
 def test_gallery_is_empty_until_somebody_has_a_picture(picture):
