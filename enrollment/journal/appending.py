@@ -24,9 +24,13 @@ Role = JournalSubject.Role
 MOST_LISTED: Final = 100  # pictures whose ids a line names
 Line = tuple[JournalEntry, list[JournalSubject]]
 
-# In SQL, as every search waits for it: Django takes 0.4 ms longer for the two.
+# In SQL, as every search waits for it: Django takes 0.4 ms longer for lock and end, and 0.5 ms for ten subjects.
 _LOCK: Final = "SELECT number, hash FROM enrollment_journalchain WHERE name = %s"
 _END: Final = "UPDATE enrollment_journalchain SET number = %s, hash = %s WHERE name = %s"
+_SUBJECT: Final = (
+    "INSERT INTO enrollment_journalsubject (entry_id, person_pk, role, personal, salt, personal_hash) "
+    "VALUES (%s, %s, %s, %s, %s, %s)"
+)
 
 _waiting: ContextVar[list[Line] | None] = ContextVar("journal_waiting", default=None)
 
@@ -187,13 +191,21 @@ def _append_to(name: str, lines: list[Line]) -> None:
         entry.pk, entry.number, entry.previous_hash = None, number, last  # not that of a former try
         entry.hash = last = entry.compute_hash(subjects)
     JournalEntry.objects.bulk_create(entry for entry, _subjects in lines)
-    for entry, subjects in lines:
-        for subject in subjects:
-            subject.pk, subject.entry = None, entry
-    of_all = [subject for _entry, subjects in lines for subject in subjects]
-    if of_all:
-        JournalSubject.objects.bulk_create(of_all, batch_size=1000)
+    stored = JournalSubject._meta.get_field("personal").get_db_prep_save
+    of_all = [
+        (
+            entry.pk,
+            of.person_pk,
+            str(of.role),
+            stored(of.personal, connection),
+            of.salt,
+            of.personal_hash,
+        )
+        for entry, subjects in lines
+        for of in subjects
+    ]
     with connection.cursor() as cursor:
+        cursor.executemany(_SUBJECT, of_all)
         cursor.execute(_END, [number, last, name])
 
 
