@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +61,10 @@ def read_descriptor(weights: WeightsFile) -> WeightsDescriptor | None:
     Thresholds measured with another `FLIP_TTA` than the current one are left out, because averaging
     two embeddings changes the similarities.
     """
+    path = descriptor_path(weights.path)
     try:
-        content = json.loads(descriptor_path(weights.path).read_text("utf-8"))
-        known = {item.name for item in fields(WeightsDescriptor)}
-        values = {key: value for key, value in content.items() if key in known}
-        for name in ("match", "review"):
-            if values.get(name):
-                values[name] = _threshold(values[name])
-        values["curve"] = [_threshold(point) for point in values.get("curve", [])]
-        descriptor = WeightsDescriptor(**values)
+        stat = path.stat()
+        descriptor = _read(path, stat.st_mtime_ns, stat.st_size)
     except (OSError, ValueError, TypeError, AttributeError):
         return None
     if descriptor.sha256[:DIGEST_LENGTH] != weights.digest:
@@ -79,6 +75,19 @@ def read_descriptor(weights: WeightsFile) -> WeightsDescriptor | None:
             descriptor, match=None, review=None, curve=[], measured={}, flip_tta=flip_tta
         )
     return descriptor
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, _mtime_ns: int, _size: int) -> WeightsDescriptor:
+    """Return what the file says, which is read once for each state of it: every search asks."""
+    content = json.loads(path.read_text("utf-8"))
+    known = {item.name for item in fields(WeightsDescriptor)}
+    values = {key: value for key, value in content.items() if key in known}
+    for name in ("match", "review"):
+        if values.get(name):
+            values[name] = _threshold(values[name])
+    values["curve"] = [_threshold(point) for point in values.get("curve", [])]
+    return WeightsDescriptor(**values)
 
 
 def _threshold(stored: dict[str, Any]) -> Threshold:

@@ -267,6 +267,7 @@ def test_saved_thresholds_belong_to_these_weights_alone(people, own_weights):
     assert saved.match.fmr == 0.04
     assert saved.review.similarity <= saved.match.similarity
     assert [point.fmr for point in saved.curve] == [0.1]
+    assert read_descriptor(find_weights(MODEL)) is saved  # read once, not by every search
     assert saved.measured["rank_1"] > 0.8
     (own_weights / f"{MODEL}.safetensors").write_bytes(b"other weights")
     assert read_descriptor(find_weights(MODEL)) is None
