@@ -51,6 +51,11 @@ def is_migrated() -> bool:
     return (_place("unfinished") / _MIGRATED).exists()
 
 
+def is_kept() -> bool:
+    """Return whether the copy of the last upgrade is there."""
+    return _place("previous").exists()
+
+
 def note_migrated() -> None:
     (_place("unfinished") / _MIGRATED).touch()
 
@@ -83,13 +88,8 @@ def keep() -> None:
 
 
 def put_back(name: str = "unfinished") -> None:
-    """Replace both databases by the copy `name`, then delete it. May be interrupted and run again.
-
-    Raise `FileNotFoundError` when there is none.
-    """
+    """Replace both databases by the copy `name`, then delete it. May be interrupted and run again."""
     copy = _place(name)
-    if not copy.exists():
-        raise FileNotFoundError(copy)
     reset_vector_store()
     connections.close_all()
     for log in ("-wal", "-shm", "-journal"):  # of the database that is replaced

@@ -86,12 +86,15 @@ def _upgrade(say: Say, *, reindex: bool, track: Track) -> None:
 def undo(say: Say) -> None:
     """Put back what the last upgrade began with. Raise `UpgradeFailed` when there is no copy of it."""
     get_vector_store().ping()
-    try:
-        safe_copy.put_back("previous")
-    except FileNotFoundError as error:
+    safe_copy.forget_old_copies()  # no server may have run since somebody was erased
+    if not safe_copy.is_kept():
         raise UpgradeFailed(
-            _("There is no copy to put back: they are kept for a week, and made with SQLite only.")
-        ) from error
+            _(
+                "There is no copy to put back: they are made with SQLite only, and kept for a week, or until "
+                "somebody is erased."
+            )
+        )
+    safe_copy.put_back("previous")
     say(_("The databases are as they were before the upgrade. Now go back to the earlier version."))
 
 
@@ -130,7 +133,16 @@ def _with_copy(say: Say, *, resumed: bool, reindex: bool, track: Track) -> None:
         raise
     except Exception as error:
         reason = _reason(error)
-        safe_copy.put_back()
+        try:
+            safe_copy.put_back()
+        except Exception as failure:
+            raise UpgradeFailed(
+                _(
+                    "The upgrade failed: %(reason)s Nor could everything be put back yet: %(failure)s The copy is "
+                    "whole, in DATA_DIR/upgrade. Mend that and run it again: it puts everything back first."
+                )
+                % {"reason": reason, "failure": _reason(failure)}
+            ) from failure
         raise UpgradeFailed(
             _(
                 "The upgrade failed, and everything was put back as it was before: %(reason)s Mend that and "
@@ -195,7 +207,8 @@ def _migrate(say: Say) -> None:
     ]
     if errors:
         raise _CheckFailed(f"{errors[0].msg} {errors[0].hint or ''}")
-    if (after := _row_counts()) != before:
+    after = {table: count for table, count in _row_counts().items() if table in before}
+    if after != before:
         raise _CheckFailed(
             _("There were %(before)s rows, and now there are %(after)s.")
             % {"before": before, "after": after}
@@ -220,11 +233,15 @@ def _run_migrations() -> None:
 
 
 def _row_counts() -> dict[str, int]:
-    """Count what no migration may lose. By SQL, since the models may be newer than the tables."""
+    """Count what no migration may lose. By SQL, since the models may be newer than the tables.
+
+    A new database whose first migrations were cut off lacks some of the tables.
+    """
     counts = {}
+    models = (Person, FaceImage, FaceEmbedding, get_user_model())
+    tables = {model._meta.db_table for model in models} & {*connection.introspection.table_names()}
     with connection.cursor() as cursor:
-        for model in (Person, FaceImage, FaceEmbedding, get_user_model()):
-            table = model._meta.db_table
+        for table in sorted(tables):
             cursor.execute(f"SELECT count(*) FROM {connection.ops.quote_name(table)}")  # noqa: S608
             counts[table] = cursor.fetchone()[0]
     return counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -20,7 +21,7 @@ from rest_framework.authtoken.models import Token
 
 from enrollment.gallery import search_gallery
 from enrollment.models import ErasedId, FaceEmbedding, FaceImage, Person
-from enrollment.upkeep import safe_copy
+from enrollment.upkeep import Ground, erase_by_id, safe_copy
 from recognition.embedding import embed_uploads
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store, reset_vector_store
@@ -117,6 +118,14 @@ def test_undone_upgrade_leaves_what_was(data):
     assert "There is no copy to put back" in upgrade("--undo")[1]
 
 
+def test_nobody_erased_comes_back_when_an_upgrade_is_undone_before_a_server_ran(data):
+    upgrade("--no-reindex")
+    erase_by_id("ana", Ground.REQUEST)
+    assert "or until somebody is erased" in upgrade("--undo")[1]
+    assert not Person.objects.filter(person_id="ana").exists()
+    assert not (data / "upgrade" / "previous").exists()
+
+
 def a_table_is_in_the_way(data: Path) -> str:
     """Break the fourth migration of several: those before it are written by then."""
     with closing(sqlite3.connect(data / "db.sqlite3")) as database:
@@ -181,6 +190,38 @@ def test_migration_that_was_cut_off_is_put_back_and_done_anew(data):
     assert error == ""
     assert "cut off. Everything is put back first." in output
     assert "found by searches: 4 pictures" in output
+
+
+@pytest.mark.parametrize("app", ["auth", "enrollment"])
+def test_first_start_that_was_cut_off_goes_on(data, app):
+    connection.close()
+    (data / "db.sqlite3").unlink()
+    call_command("migrate", app, "0001", verbosity=0)
+    output, error = upgrade("--no-reindex")
+    assert error == "" and "Migrated and checked" in output
+    assert Person.objects.count() == Token.objects.count() == 0
+
+
+def test_copy_that_cannot_be_put_back_yet_is_told_and_put_back_by_the_next_upgrade(
+    data, monkeypatch
+):
+    before = state(data)
+    a_table_is_in_the_way(data)
+    with monkeypatch.context() as full:
+        full.setattr(safe_copy.shutil, "copy2", _no_space)
+        _output, error = upgrade()
+    assert "already exists" in error
+    assert "Nor could everything be put back yet: OSError: [Errno 28]" in error
+    with closing(sqlite3.connect(data / "upgrade" / "unfinished" / "db.sqlite3")) as database:
+        database.execute("DROP TABLE enrollment_accesstoken")
+    output, error = upgrade()
+    assert error == "" and "Everything is put back first" in output
+    assert state(data)["files"] == before["files"]
+    assert Person.objects.count() == 3
+
+
+def _no_space(*paths: Path) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_embedding_that_was_cut_off_goes_on(data, monkeypatch):
