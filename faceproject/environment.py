@@ -77,5 +77,10 @@ def write_settings(file: Path, values: Mapping[str, str]) -> None:
         kept = [each for each in lines if not place.match(each)]
         lines = [*kept, line]
     with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as fresh:
-        fresh.write("\n".join(lines) + "\n")  # readable by its owner only
-    Path(fresh.name).replace(file)
+        try:
+            fresh.write("\n".join(lines) + "\n")  # readable by its owner only
+            fresh.flush()
+            Path(fresh.name).replace(file)
+        except BaseException:
+            Path(fresh.name).unlink(missing_ok=True)
+            raise

@@ -34,14 +34,25 @@ def check_recognition(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         return [Error(str(error), hint=hint, id="recognition.E008")]
     return [
         *check_model_names(settings),
-        *check_weights(settings),
-        *check_int8(settings),
-        *check_detector(settings.detector),
         *check_device(settings.device),
         *check_values(
             RecognitionSettings, lambda item: getattr(settings, item.field), "recognition.E006"
         ),
         *check_milvus(settings),
+    ]
+
+
+@register("models")
+def check_models(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Check the files and packages that embedding needs; a command that embeds nothing does without."""
+    try:
+        settings = get_settings()
+    except (ImproperlyConfigured, TypeError):  # reported by check_recognition
+        return []
+    return [
+        *check_weights(settings),
+        *check_int8(settings),
+        *check_detector(settings.detector),
     ]
 
 

@@ -17,8 +17,8 @@ def private_file(path: Path, make: Callable[[], str]) -> str:
     """
     if not path.exists():
         fresh = path.with_name(f"{path.name}.{token_hex(8)}")  # containers number processes alike
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(make())
+        with new_private_file(fresh) as file:
+            file.write(make().encode())
             file.flush()
             os.fsync(file.fileno())
         try:
@@ -36,9 +36,10 @@ def new_private_file(path: Path) -> Iterator[IO[bytes]]:
 
     Raise `FileExistsError` when there is one.
     """
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b") as file:
-        try:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w+b") as file:  # a full disk may show only when it is closed
             yield file
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

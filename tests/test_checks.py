@@ -10,13 +10,23 @@ from pathlib import Path
 import pytest
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, run_checks
+from django.core.management import CommandError, call_command
+from django.core.management.base import SystemCheckError
 
 from faceproject import configuration
 from recognition import checks
 from recognition.networks import device as device_choice
 
 ROOT = Path(__file__).resolve().parent.parent
-TAGS = ["recognition", "recognition_notes", "enrollment", "faceproject", "files", "security"]
+TAGS = [
+    "recognition",
+    "models",
+    "recognition_notes",
+    "enrollment",
+    "faceproject",
+    "files",
+    "security",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +93,31 @@ def test_checkpoint_that_takes_the_place_of_bundled_weights_is_a_note(recognitio
         (tmp_path / f"mobilenetv3_large{suffix}").write_bytes(b"x")
     recognition(WEIGHTS_DIR=tmp_path)
     assert ids() == {"recognition.I002"}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "words",
+    ["fetch_weights --list", "verify_weights yunet", "journal --verify", "backups", "trash list"],
+)
+def test_commands_that_embed_nothing_do_without_what_embedding_needs(
+    recognition, tmp_path, capsys, words
+):
+    """The hint of two of these errors is to run `fetch_weights`, which was refused for them."""
+    recognition(WEIGHTS_DIR=tmp_path / "none", DETECTOR="yunet")
+    assert {"recognition.E001", "recognition.E012"} <= ids()
+    try:
+        call_command(*words.split(), skip_checks=False)
+    except CommandError as error:
+        assert not isinstance(error, SystemCheckError)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("words", ["enroll .", "reindex"])
+def test_commands_that_embed_are_refused_before_they_begin(recognition, tmp_path, words):
+    recognition(WEIGHTS_DIR=tmp_path)
+    with pytest.raises(SystemCheckError, match="has no weights file"):
+        call_command(*words.split(), skip_checks=False)
 
 
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir], ids=["empty", "folder"])

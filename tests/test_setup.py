@@ -121,3 +121,16 @@ def test_a_setting_keeps_its_value_on_the_way_through_the_file(tmp_path: Path) -
         del os.environ[name]
     environ.Env.read_env(file)
     assert {name: os.environ.pop(name) for name in values} == values
+
+
+def test_settings_that_cannot_be_written_leave_no_second_file_with_passwords(tmp_path, monkeypatch):
+    file = tmp_path / ".env"
+    write_settings(file, {"A": "old"})
+    monkeypatch.setattr(Path, "replace", _full)
+    with pytest.raises(OSError, match="full"):
+        write_settings(file, {"DATABASE_URL": "postgres://me:secret@host/db"})
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def _full(*paths: Path) -> None:
+    raise OSError("full")

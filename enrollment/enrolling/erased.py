@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -163,8 +164,11 @@ def write_erased_lists() -> None:
 
 
 def _write(path: Path, since: datetime) -> None:
-    """Write the list. Who writes last of several looks after it, so none of them leaves an older one."""
+    """Write the list, unless it is there. Who writes last of several looks after it, so none of them leaves
+    an older one."""
     erased = None
+    with suppress(ValueError):  # damaged
+        erased = read_erased_list(path)
     while erased != (erased := remembered(since)):
         part = path.with_name(f"{path.name}.{token_hex(8)}.part")
         with new_private_file(part) as file:

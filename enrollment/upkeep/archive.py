@@ -107,16 +107,17 @@ class ArchiveWriter:
         return self
 
     def __exit__(self, failure: type[BaseException] | None, *_details: object) -> None:
-        with self._sums, self._file:
-            if failure:
-                self._part.unlink(missing_ok=True)
-                return
-            self._sums.seek(0)
-            self._add(SUMS, self._sums, self._sums.seek(0, io.SEEK_END))
-            self._tar.close()
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        self._part.replace(self._path)
+        try:
+            with self._sums, self._file:
+                if failure:
+                    return
+                self._add(SUMS, self._sums, self._sums.seek(0, io.SEEK_END))
+                self._tar.close()
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            self._part.replace(self._path)
+        finally:
+            self._part.unlink(missing_ok=True)
         sync(self._path.parent)  # so that the rename itself survives a power loss
 
     def add(self, name: str, content: bytes) -> None:

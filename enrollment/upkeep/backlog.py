@@ -46,6 +46,7 @@ PAUSE: Final = 60.0  # seconds between a successful pass and the next
 LOOKED_FOR_IMPORTS: Final = 5.0  # seconds: other processes leave imports in SQL, too
 OTHERS_TAKE: Final = 2.0  # seconds between two batches of an import, at the most
 AT_A_TIME: Final = 10.0  # seconds of work before other due work gets its turn
+LISTS_KEPT: Final = 3600.0  # seconds from a look at the lists beside backups to the next
 MEMORY_COMPARED: Final = 3600.0  # seconds from a comparison of the vectors in memory to the next
 FIRST_RETRY: Final = 1.0  # seconds after a pass that failed; doubled each time
 LAST_RETRY: Final = 300.0
@@ -186,6 +187,7 @@ class BacklogThread(threading.Thread):
         self._lacked: int | None = None  # embeddings that Milvus had too few at the last comparison
         self._computed = False
         self._listed: int | None = None  # the last erasure on the lists beside backups
+        self._lists_due = time.monotonic()
         self._memory_due = time.monotonic() + MEMORY_COMPARED
         self._cut_short = False
         self._before, self._due = timezone.now(), time.monotonic()
@@ -365,11 +367,14 @@ class BacklogThread(threading.Thread):
             self._computed = True
 
     def _list_erased(self) -> None:
-        """Write what was erased, also through other servers, beside the backups on this machine."""
+        """Write what was erased, also through other servers, beside the backups on this machine.
+
+        That is done after an erasure, and every hour: a disk may have been full, or not been there.
+        """
         last = ErasedId.objects.aggregate(last=Max("pk"))["last"]
-        if last != self._listed:
+        if last != self._listed or time.monotonic() >= self._lists_due:
             enrolling.write_erased_lists()
-            self._listed = last
+            self._listed, self._lists_due = last, time.monotonic() + LISTS_KEPT
 
     def _retry(self) -> float:
         self._failures += 1

@@ -6,7 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -31,7 +31,6 @@ from enrollment import index, journal
 from enrollment.enrolling import highest_keys
 from enrollment.exceptions import StorageUnavailable
 from enrollment.models import (
-    DOCUMENTS_FOLDER,
     Consent,
     FaceEmbedding,
     FaceImage,
@@ -223,7 +222,6 @@ def _replace_rows(entries: Iterable[Entry], report: RestoreReport, undo: ExitSta
         kind, _slash, name = entry.name.partition("/")
         if kind == "files":
             _restore_file(name, entry.content, undo)
-            report.pictures += not name.startswith(f"{DOCUMENTS_FOLDER}/")
         elif kind == "weights":
             _restore_weights(name, entry.file, report, undo)
         elif kind == "rows":
@@ -234,6 +232,7 @@ def _replace_rows(entries: Iterable[Entry], report: RestoreReport, undo: ExitSta
             erased = json.loads(entry.content)
     FaceImage.objects.filter(pk__in=deleted).delete()
     TrashItem.objects.filter(pk__in=erased).delete()
+    report.pictures = FaceImage.objects.count()
     Removal.objects.all().delete()
     _release_requests()
     FaceEmbedding.objects.filter(status=FaceEmbedding.Status.INDEXED).update(
@@ -327,8 +326,9 @@ def _restore_weights(name: str, content: IO[bytes], report: RestoreReport, undo:
     path = get_settings().weights_dir / Path(name).name
     if path.exists():
         return
+    fresh = path.with_name(f"{path.name}.part")
     try:
-        fresh = path.with_name(f"{path.name}.part")
+        path.parent.mkdir(parents=True, exist_ok=True)
         with fresh.open("wb") as file:
             shutil.copyfileobj(content, file)
         fresh.replace(path)
@@ -336,6 +336,8 @@ def _restore_weights(name: str, content: IO[bytes], report: RestoreReport, undo:
     except OSError as error:
         message = gettext("The weights %(file)s could not be written to WEIGHTS_DIR: %(reason)s.")
         report.notes.append(message % {"file": path.name, "reason": error.strerror})
+        with suppress(OSError):
+            fresh.unlink()
 
 
 def _known_files() -> set[str]:

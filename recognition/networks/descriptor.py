@@ -101,8 +101,12 @@ def write_descriptor(weights: WeightsFile, descriptor: WeightsDescriptor) -> Pat
     descriptor = replace(descriptor, flip_tta=weights.flip_tta)
     path = descriptor_path(weights.path)
     fresh = path.with_name(f"{path.name}.part")
-    fresh.write_text(json.dumps(asdict(descriptor), indent=1, ensure_ascii=False) + "\n", "utf-8")
-    fresh.replace(path)
+    content = json.dumps(asdict(descriptor), indent=1, ensure_ascii=False) + "\n"
+    try:
+        fresh.write_text(content, "utf-8")
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -131,6 +132,49 @@ def everything() -> dict[str, object]:
         "files": {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file()},
         "vectors": stored(),
     }
+
+
+def test_backup_that_fails_as_it_is_closed_leaves_no_file(gallery, tmp_path, monkeypatch):
+    """A full disk, or one across the network, may show only then."""
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archive.os, "fsync", full)
+        with pytest.raises(CommandError, match="No space left"):
+            run("backup", tmp_path / "faces.tar")
+    assert list(tmp_path.glob("faces.tar*")) == []
+
+
+def test_restore_brings_its_weights_into_a_folder_that_is_not_there(
+    file, settings, tmp_path, monkeypatch
+):
+    """A new machine has none: that is no reason to refuse what brings them."""
+    before = answers()
+    name = find_weights(MODEL).path.name
+    empty(settings)
+    settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": tmp_path / "new" / "weights"}
+    with monkeypatch.context() as patch:
+        patch.setattr(restoring.shutil, "copyfileobj", _no_space)
+        assert f"The weights {name} could not be written" in run("restore", file)
+    assert list((tmp_path / "new" / "weights").iterdir()) == []
+    call_command("restore", file, "--overwrite", skip_checks=False)
+    assert (tmp_path / "new" / "weights" / name).exists()
+    assert answers() == before
+
+
+def _no_space(*files: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_pictures_in_the_trash_are_not_counted_as_the_peoples(gallery, settings, tmp_path):
+    delete_person(Person.objects.get(person_id="bia"))
+    assert "1 person, 2 pictures" in run("backup", tmp_path / "faces.tar")
+    empty(settings)
+    assert "1 person, 2 pictures and 2 embeddings restored" in run(
+        "restore", tmp_path / "faces.tar"
+    )
 
 
 def test_restored_installation_answers_the_same(file, settings, monkeypatch) -> None:

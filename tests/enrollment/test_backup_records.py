@@ -6,6 +6,7 @@ import errno
 import json
 import shutil
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 from unittest import mock
@@ -22,6 +23,7 @@ from enrollment.upkeep import (
     BacklogThread,
     BackupState,
     backing_up,
+    backlog,
     backup_records,
     backups_holding,
     state_of,
@@ -224,6 +226,29 @@ def test_each_server_lists_what_was_erased_through_others(file):
     assert not enrolling.list_beside(file).exists()
     thread._list_erased()
     assert len(json.loads(enrolling.list_beside(file).read_text())) == 3
+
+
+def test_list_that_could_not_be_written_is_written_within_the_hour(file, monkeypatch):
+    """Nobody else would be erased for weeks, and a new machine would bring this one back."""
+    thread = BacklogThread()
+    with monkeypatch.context() as full:
+        full.setattr(enrolling.erased, "new_private_file", _no_room)
+        erase("ana")
+        thread._list_erased()
+    assert json.loads(enrolling.list_beside(file).read_text()) == []
+    thread._list_erased()
+    assert json.loads(enrolling.list_beside(file).read_text()) == []  # not every minute
+    monkeypatch.setattr(backlog, "LISTS_KEPT", 0.0)
+    thread._lists_due = time.monotonic()
+    thread._list_erased()
+    listed = enrolling.list_beside(file).stat()
+    assert len(json.loads(enrolling.list_beside(file).read_text())) == 3
+    thread._list_erased()
+    assert enrolling.list_beside(file).stat() == listed  # nor again what is there
+
+
+def _no_room(path: Path) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_who_was_erased_after_the_backup_is_erased_again(file):

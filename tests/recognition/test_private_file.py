@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import stat
 
-from recognition.private_file import private_file
+import pytest
+
+from recognition.private_file import new_private_file, private_file
 
 
 def test_who_ask_at_once_get_the_same_text(tmp_path):
@@ -21,3 +24,12 @@ def test_who_ask_at_once_get_the_same_text(tmp_path):
     assert path.read_text() == "of the faster one"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_file_that_fails_as_it_is_closed_does_not_stay(tmp_path):
+    """What is written reaches a full disk only then."""
+    path = tmp_path / "export.zip"
+    with pytest.raises(OSError), new_private_file(path) as file:
+        file.write(b"of a person")
+        os.close(file.fileno())
+    assert not path.exists()

@@ -23,6 +23,7 @@ class Command(BaseCommand):
         "Writes people, pictures, vectors, accounts and weights to FILE, as they are at one moment; "
         "the server may go on serving. FILE holds biometric data: it is readable by its owner only."
     )
+    requires_system_checks = ["files"]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", type=Path, metavar="FILE")

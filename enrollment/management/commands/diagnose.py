@@ -29,6 +29,7 @@ class Command(BaseCommand):
         "Embeds one enrolled picture and searches with it, and prints versions, counts, drift and "
         "timings. Exit code 1 when something does not work. Changes nothing."
     )
+    requires_system_checks = ["recognition", "files"]  # its steps tell what the models lack
 
     def handle(self, **options: Any) -> None:
         trial = Trial()

@@ -66,7 +66,7 @@ class Command(BaseCommand):
         "Pictures enrolled before are skipped, so it may be interrupted and run again."
     )
 
-    requires_system_checks = ["recognition", "files"]  # 'check' shows the other warnings
+    requires_system_checks = ["recognition", "models", "files"]  # 'check' shows the other warnings
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

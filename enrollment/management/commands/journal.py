@@ -25,6 +25,7 @@ class Command(BaseCommand):
         "Exports who did or saw what, as JSON lines or CSV, oldest first; or verifies that no line was "
         "changed or removed (exit code 1 when one was). The running server may stay up."
     )
+    requires_system_checks = ["files"]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(

@@ -21,7 +21,7 @@ class Command(BaseCommand):
         "what was made with replaced weights. May be interrupted and run again."
     )
 
-    requires_system_checks = ["recognition", "files"]  # 'check' shows the other warnings
+    requires_system_checks = ["recognition", "models", "files"]  # 'check' shows the other warnings
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         mode = parser.add_mutually_exclusive_group()

@@ -57,7 +57,7 @@ class Command(BaseCommand):
         "Compares with the parts and with limits. Changes nothing; whatever else runs slows it down."
     )
 
-    requires_system_checks = ["recognition"]  # 'check' shows the other notes
+    requires_system_checks = ["recognition", "models"]  # 'check' shows the other notes
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(

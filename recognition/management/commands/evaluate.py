@@ -64,7 +64,7 @@ class Command(BaseCommand):
         "identification in a gallery, of strangers too. Intervals are of 95 %, by bootstrap over people."
     )
 
-    requires_system_checks = ["recognition"]  # 'check' shows the other notes
+    requires_system_checks = ["recognition", "models"]  # 'check' shows the other notes
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(

@@ -36,6 +36,7 @@ class Command(BaseCommand):
         "that are known here, or a checkpoint of a model from an address of yours. A file replaces "
         "the old one only when it is whole, has the hash, and every tensor fits."
     )
+    requires_system_checks = ["recognition"]  # the models may be what is to be mended
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", nargs="?", choices=[*EXTRAS, *KNOWN_NETWORKS])

@@ -25,6 +25,7 @@ class Command(BaseCommand):
     help = (
         "Lists every weights file with its hash, source, licence, accuracy, and whether it loads."
     )
+    requires_system_checks = ["recognition"]  # the models may be what is to be mended
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("model", nargs="?", choices=[*NETWORKS, *EXTRAS], help="default: all")
