@@ -84,8 +84,9 @@ def people_page(*permissions: str) -> Callable[..., Any]:
 def _refusals_as_messages(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     """Show errors of the view as messages on the person's page, or on the list.
 
-    The page of a merged person leads to who took them over. The page's script gets the message
-    itself: it shows it beside what was chosen, which stays.
+    The page of a merged person leads to who took them over; a form about somebody deleted meanwhile
+    is told so. The page's script gets the message itself: it shows it beside what was chosen, which
+    stays.
     """
 
     @wraps(view)
@@ -99,15 +100,19 @@ def _refusals_as_messages(view: Callable[..., HttpResponse]) -> Callable[..., Ht
         except Http404:
             found = MergedId.objects.filter(former_pk=pk).select_related("taker")
             merged = found.first() if pk else None
-            if merged is None:
+            if merged is not None:
+                answer = redirect("person", merged.taker_id)
+                text = gettext(
+                    "Nothing was changed: meanwhile %(former)s was merged into %(person)s. "
+                    "Do it again on the page of %(person)s."
+                ) % {"former": merged.person_id, "person": merged.taker}
+            elif request.method == "POST" and not Person.objects.filter(pk=pk).exists():
+                answer = redirect("people")
+                text = gettext("Nothing was changed: this person was deleted meanwhile.")
+            else:
                 raise
-            answer = redirect("person", merged.taker_id)
             if request.method != "POST":
                 return answer
-            text = gettext(
-                "Nothing was changed: meanwhile %(former)s was merged into %(person)s. "
-                "Do it again on the page of %(person)s."
-            ) % {"former": merged.person_id, "person": merged.taker}
         if request.headers.get(FRAGMENT_HEADER):
             said = {FRAGMENT_HEADER: "1"}
             kind = "text/plain; charset=utf-8"
@@ -187,7 +192,7 @@ def choose_cover(request: HttpRequest, pk: int) -> HttpResponse:
     """Choose the picture that lists show."""
     ids = chosen(request.POST)
     if not ids:
-        return _nothing_chosen(request, pk)
+        return _nothing_chosen(request, pk, ids)
     enrolling.set_cover(get_shown(pk), ids[0])
     messages.success(request, gettext("This picture now stands for the person in lists."))
     return redirect("person", pk)
@@ -201,7 +206,7 @@ def move_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     ids = chosen(request.POST or request.GET)
     pictures = list(shown.face_images.filter(pk__in=ids))
     if not pictures:
-        return _nothing_chosen(request, pk)
+        return _nothing_chosen(request, pk, ids)
     form = NewOwnerForm(request.POST if "new" in request.POST else None)
     if request.method == "POST" and (owner := _move(request, form, pictures)):
         return redirect("person", owner.pk)
@@ -221,7 +226,9 @@ def _move(request: HttpRequest, form: NewOwnerForm, pictures: list[FaceImage]) -
     else:
         owner = Person.objects.filter(pk=number_of(request.POST.get("person"))).first()
         if owner is None:
-            messages.error(request, gettext("No person was chosen. Choose whom the pictures show."))
+            given = request.POST.get("person")
+            nobody = gettext("No person was chosen. Choose whom the pictures show.")
+            messages.error(request, _not_enrolled_any_more() if given else nobody)
             return None
         done = enrolling.move_pictures(ids, owner)
     text = ngettext(
@@ -241,7 +248,7 @@ def choose_face(request: HttpRequest, pk: int) -> HttpResponse:
     ids = chosen(request.POST or request.GET)
     picture = shown.face_images.filter(pk__in=ids).first()
     if picture is None:
-        return _nothing_chosen(request, pk)
+        return _nothing_chosen(request, pk, ids)
     face_index = number_of(request.POST.get("face_index"))
     if request.method != "POST" or face_index is None:
         faces = [data_uri(crop.pixels) for crop in enrolling.faces_in(picture)]
@@ -259,7 +266,7 @@ def delete_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     ids = chosen(request.POST or request.GET)
     pictures = shown.face_images.filter(pk__in=ids)
     if not pictures:
-        return _nothing_chosen(request, pk)
+        return _nothing_chosen(request, pk, ids)
     if request.method != "POST":
         return show(request, "delete_pictures", {"person": shown, "pictures": pictures})
     if "erase" in request.POST:
@@ -280,6 +287,8 @@ def merge(request: HttpRequest, pk: int) -> HttpResponse:
     other_pk = number_of((request.POST or request.GET).get("with"))
     other = with_pictures(Person.objects.filter(pk=other_pk)).exclude(pk=pk).first()
     if other is None:
+        if other_pk:
+            messages.error(request, _not_enrolled_any_more())
         picture = FaceImage.objects.filter(pk=shown.shown_picture).first()
         return show(request, "merge", {"person": shown} | _candidates(request, shown, picture))
     if request.method != "POST":
@@ -340,9 +349,20 @@ def number_of(value: str | None) -> int | None:
     return None
 
 
-def _nothing_chosen(request: HttpRequest, pk: int) -> HttpResponse:
-    messages.error(request, gettext("No picture was chosen. Tick some, then say what to do."))
+def _nothing_chosen(request: HttpRequest, pk: int, ids: list[int]) -> HttpResponse:
+    """Say that no picture was chosen, or that those with these ids are no longer the person's."""
+    if ids:
+        text = gettext("Nothing was changed: what you ticked was moved or deleted meanwhile.")
+    else:
+        text = gettext("No picture was chosen. Tick some, then say what to do.")
+    messages.error(request, text)
     return redirect("person", pk)
+
+
+def _not_enrolled_any_more() -> str:
+    return gettext(
+        "Nothing was changed: whom you chose was merged or deleted meanwhile. Choose again."
+    )
 
 
 def _candidates(request: HttpRequest, shown: Person, picture: FaceImage | None) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def _dismiss(request: HttpRequest) -> HttpResponse:
     else:
         message = gettext("No picture was chosen. Tick some, then say what to do.")
         messages.error(request, message)
-    return redirect("doubts")
+    return redirect(request.get_full_path())  # the same page of the list
 
 
 @page_permission(Act.BROWSE)

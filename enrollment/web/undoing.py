@@ -8,7 +8,7 @@ from typing import Final
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect
+from django.shortcuts import redirect
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -19,6 +19,7 @@ from django.views.decorators.http import require_POST
 
 from enrollment import enrolling
 from enrollment.enrolling import Done
+from enrollment.exceptions import NotInTrash
 from enrollment.models import Person, TrashItem
 from enrollment.upkeep import erase_item_with_receipts
 from enrollment.web.acts import acts_to_undo
@@ -67,8 +68,8 @@ def undo_item(request: HttpRequest, pk: int, *, person: str, trash: str) -> Http
     `person` and `trash` are names of URLs. In the form, a `person_id` is another id for the person, and
     `back` the address to show instead.
     """
-    item = _item(request, pk)
     try:
+        item = _item(request, pk)
         restored = enrolling.undo(item, person_id=request.POST.get("person_id", "").strip() or None)
     except (RecognitionError, ValidationError) as error:
         messages.error(request, error_text(error))
@@ -96,8 +97,8 @@ def erase_item(request: HttpRequest, pk: int, *, trash: str) -> HttpResponse:
 
     `trash` is the name of the URL to show where there are none.
     """
-    item = _item(request, pk)
     try:
+        item = _item(request, pk)
         receipts = erase_item_with_receipts(item.pk)
     except RecognitionError as error:
         messages.error(request, error.message)
@@ -118,7 +119,13 @@ def trash_items(request: HttpRequest) -> list[tuple[TrashItem, str]]:
 
 
 def _item(request: HttpRequest, pk: int) -> TrashItem:
-    item = get_object_or_404(TrashItem, pk=pk)  # an item whose time is over says so itself
+    item = TrashItem.objects.filter(pk=pk).first()  # one whose time is over says so itself
+    if item is None:
+        raise NotInTrash(
+            gettext(
+                "This cannot be undone any more: it was undone already, or erased when its time was over."
+            )
+        )
     for act in acts_to_undo(item):
         if not may(request, act):
             raise PermissionDenied(lacking_permission(act))

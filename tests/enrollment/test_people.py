@@ -12,7 +12,7 @@ from django.urls import reverse
 from PIL import Image
 
 from enrollment.gallery import thumbnail
-from enrollment.models import Doubt, FaceImage, Person
+from enrollment.models import Doubt, FaceImage, Person, TrashItem
 from tests.enrollment.gallery import enroll, found, stored
 from tests.enrollment.test_views import Markup
 from tests.pictures import draw_picture, upload
@@ -240,7 +240,7 @@ def test_not_this_person_makes_a_new_one(local, ana, commits):
     assert ids(Person.objects.get(person_id="zoe")) == [first]
 
 
-@pytest.mark.parametrize("data", [{}, {"picture": "x"}, {"picture": 999}])
+@pytest.mark.parametrize("data", [{}, {"picture": "x"}])
 def test_moving_or_deleting_nothing_is_said(local, ana, data):
     for name in ("person-move-pictures", "person-delete-pictures"):
         answer = local.get(page(ana, name), data, follow=True)
@@ -248,7 +248,7 @@ def test_moving_or_deleting_nothing_is_said(local, ana, data):
 
 
 def test_moving_to_nobody_is_said(local, ana):
-    form = {"picture": ids(ana)[0], "person": "999"}
+    form = {"picture": ids(ana)[0], "person": ""}
     assert "No person was chosen" in texts(local.post(page(ana, "person-move-pictures"), form))
 
 
@@ -260,6 +260,38 @@ def test_pictures_are_deleted_after_a_question(local, ana, bia, commits):
         done = local.post(path, {"picture": [first, ids(bia)[0]]}, follow=True)
     assert "1 picture was deleted." in texts(done)
     assert (len(ids(ana)), len(ids(bia)), len(stored())) == (1, 1, 2)
+
+
+def test_what_a_colleague_changed_meanwhile_is_told(local, ana, bia, commits):
+    """Of two tabs that correct the same, the second said that nothing had been chosen, or that there was
+    no such page."""
+    first, second = ids(ana)
+    gone = page(bia, "person-delete")
+
+    def told(address: str, given: dict[str, object]) -> str:
+        with commits():
+            return texts(local.post(address, given, follow=True))
+
+    move = {"picture": first, "person": bia.pk}
+    assert "1 picture now belongs" in told(page(ana, "person-move-pictures"), move)
+    for name in ("person-move-pictures", "person-delete-pictures", "person-face"):
+        assert "was moved or deleted meanwhile" in told(page(ana, name), move)
+    assert "was deleted" in told(gone, {})
+    undo = f"/people/trash/{TrashItem.objects.latest('pk').pk}/undo"
+    for address, given in (
+        (page(ana, "person-move-pictures"), {"picture": second, "person": bia.pk}),
+        (page(ana, "person-merge"), {"with": bia.pk, "keep": ana.pk}),
+    ):
+        assert "whom you chose was merged or deleted meanwhile" in told(address, given)
+    for name, given in (("person-details", {"person_id": "b"}), ("person-delete", {})):
+        assert "this person was deleted meanwhile" in told(page(bia, name), given)
+    added = local.post(page(bia, "person-add-pictures"), headers={"x-fragment": "1"})
+    assert (added.status_code, added.text[:20]) == (400, "Nothing was changed:")
+    assert local.get(page(bia)).status_code == 404
+    assert "Undone" in told(undo, {})
+    for address in (undo, undo.replace("undo", "erase")):
+        assert "it was undone already, or erased" in told(address, {})
+    assert Person.objects.count() == 2
 
 
 @pytest.mark.parametrize("keep", ["ana", "b/ia"])
