@@ -256,6 +256,11 @@ CACHES = {
 LANGUAGE_CODE = project.language_code
 LANGUAGES = [("en", _("English")), ("pt-br", _("Brazilian Portuguese"))]
 LOCALE_PATHS = [BASE_DIR / "locale"]
+# Named here to be translated with our texts, which come before Django's: those write Portuguese months large.
+months = (
+    *(_("January"), _("February"), _("March"), _("April"), _("May"), _("June")),
+    *(_("July"), _("August"), _("September"), _("October"), _("November"), _("December")),
+)
 TIME_ZONE = project.time_zone or get_localzone_name() or "UTC"
 USE_I18N = True
 USE_TZ = True
