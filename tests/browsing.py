@@ -32,7 +32,7 @@ FLAGS = [
 ]
 TIMEOUT_MS = 60_000  # a search waits for a busy machine, never for a fixed time
 SCREENSHOTS = ROOT / "artifacts" if os.environ.get("SCREENSHOTS") else None  # for who looks at them
-WIDTHS = (390, 820, 1440)
+WIDTHS = (320, 390, 820, 1440)  # the first is 1280 at four times the size, too
 AXE = Path(__file__).parent / "axe" / "axe.min.js"
 # What axe finds that keeps people out, as "rule: where".
 SERIOUS = """async () => {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 import zipfile
 from functools import partial
@@ -12,7 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 from django.contrib.sessions.models import Session
 
-from enrollment.enrolling import create_person, delete_person, merge_persons
+from enrollment import upkeep
+from enrollment.enrolling import create_person, delete_person, merge_persons, stage_import
 from enrollment.enrolling.looking import Upload
 from enrollment.enrolling.services import enroll_pictures
 from enrollment.models import FaceImage, Person, SearchEntry
@@ -27,6 +29,7 @@ from tests.browsing import (
     serious_barriers,
 )
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
+from tests.pictures import packed
 
 browser, open_page = browsing.browser, browsing.open_page  # fixtures
 pytestmark = IN_A_BROWSER
@@ -104,6 +107,10 @@ def test_everything_works_without_a_script(open_page, ana, photo: Path, group: P
     page.get_by_label("Second picture").set_input_files(photo)
     page.get_by_role("button", name="Compare").click()
     expect(page.get_by_role("heading", name="The same person", exact=True)).to_be_visible()
+    page.goto("/api/docs")
+    expect(page.locator("noscript p")).to_contain_text("needs JavaScript")
+    page.goto("/api/persons/ana")
+    expect(page.locator("noscript p")).to_contain_text("PATCH or DELETE")
 
 
 def test_several_pictures_are_searched_one_by_one(open_page, ana, photo, group, tmp_path) -> None:
@@ -158,11 +165,16 @@ def test_picture_can_be_dropped_and_pasted(open_page, ana, photo: Path) -> None:
 
 def test_photo_comes_from_the_camera(open_page, ana) -> None:
     page = open_page()
-    page.get_by_role("button", name="Use the camera").click()
-    page.get_by_role("button", name="Take the photo").click()  # enabled once the camera runs
+    page.set_viewport_size({"width": 320, "height": 256})  # 1280 by 1024 at four times the size
+    page.get_by_role("button", name="Use the camera").press("Enter")
+    take = page.get_by_role("button", name="Take the photo")
+    expect(take).to_be_focused()  # once the camera runs
+    for part in (take, page.locator("#camera-video")):
+        expect(part).to_be_in_viewport(ratio=1)
+    take.press("Enter")
     expect(page.locator("#camera")).to_be_hidden()
     expect(page.locator("#chosen .file-name")).to_have_text("camera-1.jpg")
-    page.get_by_role("button", name="Search").click()
+    page.keyboard.press("Enter")  # the search button has the focus
     expect(page.locator("article")).to_contain_text("camera-1.jpg", timeout=TIMEOUT_MS)
     assert page.faults == []
 
@@ -243,11 +255,64 @@ def test_what_the_server_did_not_take_stays_chosen(open_page, ana, photo: Path) 
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
 def test_a_person_is_made_together_with_pictures(open_page, weights, photo, script: bool) -> None:
     page = open_page("/people/new", java_script_enabled=script)
-    page.get_by_label("Person id").fill("bia")
+    expect(page.get_by_label("Person id")).to_be_focused()
+    page.keyboard.type("bia")
     page.get_by_label("Pictures", exact=True).set_input_files([photo])
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator("h1")).to_have_text("bia", timeout=TIMEOUT_MS)
     expect(page.locator(".picture-card")).to_have_count(1)
+
+
+def test_people_are_ticked_and_changed_by_keys(open_page, weights) -> None:
+    Person.objects.bulk_create(Person(person_id=f"p{number:02}") for number in range(40))
+    page = open_page("/people/")
+    box = page.get_by_label("Tick p00")
+    before = box.bounding_box()
+    box.check()
+    expect(page.locator(".many details")).to_have_attribute("open", "")
+    assert box.bounding_box() == before, "The list jumps from under the finger."
+    page.get_by_role("link", name="p39").focus()
+    page.keyboard.press("x")
+    expect(page.locator("#ticked")).to_have_text("(2 ticked)")
+    button = page.get_by_role("button", name="Legal basis…")
+    expect(button).to_be_in_viewport()
+    page.keyboard.press("m")
+    expect(button).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_contain_text("2 people")
+    page.goto(f"/people/{Person.objects.get(person_id='p01').pk}/details")
+    page.get_by_label("Name", exact=True).fill("Bia")
+    page.get_by_label("Person id").fill("p02")
+    page.keyboard.press("Enter")
+    expect(page.locator(".field-error")).to_contain_text("already a person")
+    expect(page.get_by_label("Person id")).to_be_focused()
+
+
+def test_what_is_printed_is_what_is_known_in_dark_letters(open_page, ana) -> None:
+    address = f"/people/{Person.objects.get().pk}/"
+    page = open_page(address, color_scheme="dark")
+    page.evaluate("localStorage.setItem('theme', 'dark')")
+    page.emulate_media(media="print")
+    for shown in (address, f"{address}consents"):
+        page.goto(shown)
+        expect(page.locator("h1")).to_have_css("color", "rgb(23, 32, 43)")
+        expect(page.get_by_text("ana").first).to_be_visible()
+        for control in page.locator(
+            "header, footer, button, input, main .button, .adder, .unprinted"
+        ).all():
+            expect(control).to_be_hidden()
+
+
+def test_the_figures_of_an_import_go_on_with_its_bar(
+    open_page, weights, data_folder, monkeypatch
+) -> None:
+    monkeypatch.setattr("enrollment.upkeep.import_work.BATCH", 1)
+    files = {f"ana/{shot}.jpg": as_jpeg(draw_face(PEOPLE[0], shot)) for shot in range(3)}
+    job = stage_import(io.BytesIO(packed(files)), "faces.zip", 0, is_confirmed=True)
+    page = open_page(f"/imports/{job.pk}")
+    for added in ("1 picture was added", "2 pictures were added"):
+        upkeep.carry_out_imports(lambda: True)  # one batch
+        expect(page.locator("#import-counts")).to_contain_text(added, timeout=TIMEOUT_MS)
 
 
 def log_in(page: playwright.Page) -> None:

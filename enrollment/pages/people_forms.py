@@ -57,6 +57,8 @@ class DetailsForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.instance.pk is None:  # people are often enrolled one after the other
+            self.fields["person_id"].widget.attrs["autofocus"] = True
         for field in self.fields.values():
             field.show_hidden_initial = self.instance.pk is not None
 

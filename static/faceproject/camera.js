@@ -6,6 +6,7 @@ const video = document.querySelector("#camera-video");
 const trouble = document.querySelector("#camera-problem");
 const takeButton = document.querySelector("#camera-take");
 const turnButton = document.querySelector("#camera-turn");
+const closeButton = document.querySelector("#camera-close");
 
 let stream = null;
 let facing = "environment";
@@ -35,6 +36,7 @@ async function start() {
     const refused = error.name === "NotAllowedError";
     trouble.textContent = refused ? dialog.dataset.refused : dialog.dataset.missing;
     trouble.hidden = false;
+    closeButton.focus();
   }
 }
 
@@ -47,8 +49,10 @@ function photo() {
 }
 
 function wire() {
+  // A button loses the focus when it is disabled, as this one is until the camera runs.
   video.addEventListener("playing", () => {
     takeButton.disabled = false;
+    if (![turnButton, closeButton].includes(document.activeElement)) takeButton.focus();
   });
   takeButton.addEventListener("click", async () => {
     const blob = await photo();
@@ -60,7 +64,7 @@ function wire() {
     facing = facing === "environment" ? "user" : "environment";
     start();
   });
-  document.querySelector("#camera-close").addEventListener("click", () => dialog.close());
+  closeButton.addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", stop);
 }
 

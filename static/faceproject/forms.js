@@ -97,3 +97,6 @@ addEventListener("submit", (event) => {
 addEventListener("pageshow", () => {
   sent = new WeakMap();
 });
+
+// Whoever types goes on where something was refused.
+document.querySelector("main [aria-invalid=true]")?.focus();

@@ -16,7 +16,10 @@ async function look() {
       return;
     }
     shown.querySelector("progress").value = next.querySelector("progress").value;
-    shown.querySelector("p").textContent = next.querySelector("p").textContent;
+    for (const text of ["#import-progress > p", "#import-counts"]) {
+      const place = document.querySelector(text);
+      if (place) place.textContent = page.querySelector(text).textContent;
+    }
   } catch {
     // The server does not answer just now: ask again.
   }

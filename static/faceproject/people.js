@@ -11,10 +11,17 @@ if (list && form) {
   const details = form.querySelector("details");
   let last = null;
 
+  // The list stays under the finger.
+  const unfold = () => {
+    const { top } = list.getBoundingClientRect();
+    details.open = true;
+    scrollBy(0, list.getBoundingClientRect().top - top);
+  };
+
   const tell = () => {
     const count = boxes.filter((box) => box.checked).length;
     told.textContent = count ? told.dataset.text.replace("{count}", count) : "";
-    if (count) details.open = true;
+    if (count) unfold();
     if (whom.value === "page" && count < boxes.length) whom.value = "ticked";
   };
 
@@ -65,6 +72,10 @@ if (list && form) {
       tell();
     } else if (key === "a") tickAll(!boxes.every((each) => each.checked));
     else if (key === "Escape") tickAll(false);
+    else if (key === "m") {
+      unfold();
+      form.querySelector("button").focus();
+    }
     else return;
     event.preventDefault();
   });
