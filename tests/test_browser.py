@@ -303,6 +303,20 @@ def test_what_is_printed_is_what_is_known_in_dark_letters(open_page, ana) -> Non
             expect(control).to_be_hidden()
 
 
+def test_nobody_leaves_a_receipt_unsaved_by_accident(open_page, ana) -> None:
+    page = open_page(f"/people/{Person.objects.get().pk}/erasure")
+    page.get_by_role("button", name="Erase now").click()
+    expect(page.locator("h1")).to_contain_text("Erased")
+    asked = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    page.locator(".brand").click()
+    with page.expect_download():
+        page.get_by_role("link", name="Save as JSON").click()
+    page.locator(".brand").click()
+    expect(page.locator("#search-form")).to_be_visible()
+    assert asked == ["beforeunload"]
+
+
 def test_the_figures_of_an_import_go_on_with_its_bar(
     open_page, weights, data_folder, monkeypatch
 ) -> None:
