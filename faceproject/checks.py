@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import stat
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
@@ -15,6 +16,8 @@ from faceproject.conf import ProjectSettings
 from faceproject.configuration import SETTINGS
 from faceproject.tracing import is_installed
 from recognition.checks import check_values
+
+NEARLY: Final = 0.8  # how alike two names are that are taken for one, of 1
 
 
 @register("faceproject")
@@ -52,6 +55,35 @@ def check_file(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             hint=f"chmod o-rwx {file}",
             id="faceproject.W001",
         )
+    ]
+
+
+@register("faceproject")
+def check_names(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Warn of variables that are no settings, and are nearly called like one."""
+    known = {"ENV_FILE", *(item.name for item in SETTINGS)}
+    others = [name for name in os.environ if name not in known and not name.startswith("OTEL_")]
+    return [
+        Warning(
+            f"{name} is set, and is no setting: it changes nothing.",
+            hint=f"Call it {near[0]}, if that is meant.",
+            id="faceproject.W002",
+        )
+        for name in others
+        if (near := get_close_matches(name, known, 1, NEARLY))
+    ]
+
+
+@register("faceproject")
+def check_hosts(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    return [
+        Warning(
+            f"ALLOWED_HOSTS names {name}, by which nobody calls: a browser that does is answered 400.",
+            hint="Write the name or address alone, without https:// and without a port.",
+            id="faceproject.W003",
+        )
+        for name in settings.ALLOWED_HOSTS
+        if re.search(r"/|[^:]:[^:]*$", re.sub(r"^\[.*\]$", "", name))
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import tempfile
@@ -16,6 +17,7 @@ from recognition.setting import Setting, settings_of
 
 Declaration = TypeVar("Declaration")
 
+LINE = re.compile(r"(?:export )?\w+=", re.ASCII)
 PLAIN = re.compile(r"[\w./:@,+-]*")  # a value that needs no quotes
 
 
@@ -26,16 +28,22 @@ class Environment:
         self.base = base
         self.file = Path(os.environ.get("ENV_FILE") or base / ".env")
         try:
-            with self.file.open(encoding="utf-8") as file:
-                environ.Env.read_env(file)  # does not overwrite what the environment has
+            lines = [line.strip() for line in self.file.read_text("utf-8-sig").splitlines()]
         except FileNotFoundError:
-            pass  # a check says so, where ENV_FILE names it
+            return  # a check says so, where ENV_FILE names it
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise ImproperlyConfigured(
                 f"The settings in {self.file} cannot be read: {reason}. Run this as the user whom the file "
                 "belongs to, or mend it. See docs/configuration.md."
             ) from error
+        for number, line in enumerate(lines, 1):
+            if line and not line.startswith("#") and not LINE.match(line):
+                raise ImproperlyConfigured(  # without the line, which may hold a password
+                    f"Line {number} of {self.file} is no setting: NAME=value was expected, without spaces "
+                    "around the equals sign, or # before a comment. See docs/configuration.md."
+                )
+        environ.Env.read_env(io.StringIO("\n".join(lines)))  # the environment wins
 
     def read(self, declaration: type[Declaration], **defaults: object) -> Declaration:
         """Return the settings that a dataclass declares; `defaults` replace declared defaults.

@@ -483,3 +483,25 @@ def test_passwords_that_everybody_can_read_are_told(tmp_path, monkeypatch, line,
 def test_a_file_of_settings_that_is_not_there_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("ENV_FILE", str(tmp_path / "faces.evn"))
     assert ids() == {"faceproject.E003"}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("ALOWED_HOSTS", "ALLOWED_HOSTS"), ("SEARCH_LOG_DAY", "SEARCH_LOG_DAYS"), ("HTTP", "HTTPS")],
+)
+def test_name_that_is_nearly_a_settings_is_told(monkeypatch, name, meant):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://localhost:4318")
+    monkeypatch.setenv("LANGUAGE", "pt")
+    monkeypatch.setenv(name, "1")
+    warning = found()["faceproject.W002"]
+    assert warning.msg.startswith(f"{name} is set") and f"Call it {meant}" in warning.hint
+
+
+@pytest.mark.parametrize(
+    "name", ["https://faces.example.org", "faces.example.org:8000", "[::1]:80"]
+)
+def test_allowed_host_with_more_than_a_name(settings, name):
+    settings.ALLOWED_HOSTS = ["localhost", "[::1]", "192.168.0.7", "*", ".example.org", name]
+    assert name in found()["faceproject.W003"].msg
+    settings.ALLOWED_HOSTS.remove(name)
+    assert ids() == set()

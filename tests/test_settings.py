@@ -212,6 +212,17 @@ def test_a_file_of_settings_that_cannot_be_read_stops_the_start(
         environment(monkeypatch, tmp_path)
 
 
+@pytest.mark.parametrize("line", ["API_AUTH_REQUIRED = 1", "THREADS: 8", "secret"])
+def test_a_line_that_is_no_setting_stops_the_start(tmp_path: Path, monkeypatch, line: str) -> None:
+    """It was passed over: the door that it should have closed stayed open."""
+    file = tmp_path / "some.env"
+    file.write_text(f"  # of the door\n\n{line}\n")
+    monkeypatch.setenv("ENV_FILE", str(file))
+    with pytest.raises(ImproperlyConfigured, match=rf"Line 3 of {file} is no setting") as stopped:
+        Environment(tmp_path)
+    assert line not in str(stopped.value)
+
+
 def test_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("# a comment\nCOUNT=1\nTOKEN=2\n")
     monkeypatch.setitem(os.environ, "COUNT", "")  # so that it is restored at the end
