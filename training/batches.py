@@ -36,17 +36,18 @@ class Batch(NamedTuple):
 class _Dealer:
     """The choice of crops for each step: every crop once an epoch, in a new order each time."""
 
-    def __init__(self, rows: np.ndarray, batch: int, seed: int) -> None:
+    def __init__(self, rows: np.ndarray, batch: int, seed: int, device: torch.device) -> None:
         if len(rows) < batch:
             raise SystemExit(f"{len(rows)} crops are fewer than a batch of {batch}: lower --batch.")
-        self.rows, self.batch, self.seed = rows, batch, seed
-        self.round, self.order = -1, rows
+        self.rows, self.batch, self.seed, self.device = rows, batch, seed, device
+        self.round, self.order = -1, torch.empty(0)
 
-    def rows_of(self, step: int) -> np.ndarray:
+    def rows_of(self, step: int) -> torch.Tensor:
         number, place = divmod(step, len(self.rows) // self.batch)
         if number != self.round:
             self.round = number
-            self.order = np.random.default_rng((self.seed, number)).permutation(self.rows)
+            order = np.random.default_rng((self.seed, number)).permutation(self.rows)
+            self.order = torch.from_numpy(order).to(self.device)
         return self.order[place * self.batch : (place + 1) * self.batch]
 
 
@@ -65,11 +66,12 @@ class _Batches:
     ) -> None:
         self.faces, self.seed, self.plain = faces, seed, plain
         self.device, self.partners = device, partners
-        self.dealer, self.generator = _Dealer(rows, batch, seed), torch.Generator(device)
+        self.dealer = _Dealer(rows, batch, seed, device)
+        self.generator = torch.Generator(device)
 
-    def _crops(self, rows: np.ndarray) -> torch.Tensor:
+    def _crops(self, rows: torch.Tensor) -> torch.Tensor:
         """Return a copy of these crops, N×3×112×112 uint8 on the device."""
-        return torch.from_numpy(self.faces.images[rows]).permute(0, 3, 1, 2)
+        return torch.from_numpy(self.faces.images[rows.numpy()]).permute(0, 3, 1, 2)
 
     def _dealt(self, step: int) -> Batch:
         """Return the batch before it is augmented, as uint8; seed the generator for the rest."""
@@ -77,11 +79,10 @@ class _Batches:
         self.generator.manual_seed(self.seed * 1_000_003 + step)
         crops, recombined = self._crops(rows), None
         if self.partners:
-            chosen, others = self.partners.choose(rows, step)
-            places = torch.from_numpy(chosen).to(self.device)
+            places, others = self.partners.choose(rows, self.generator)
             crops[places] = recombine(crops[places], self._crops(others), self.generator)
             recombined = Recombined(places, scale(crops[places]))
-        return Batch(crops, torch.from_numpy(rows).to(self.device), recombined)
+        return Batch(crops, rows, recombined)
 
 
 class ProcessorBatches(_Batches):
@@ -125,8 +126,8 @@ class GpuBatches(_Batches):
             part = np.array(crops[start : start + TRANSFER])
             self.images[start : start + TRANSFER] = torch.from_numpy(part).to(self.device)
 
-    def _crops(self, rows: np.ndarray) -> torch.Tensor:
-        return self.images[torch.from_numpy(rows).to(self.device)].permute(0, 3, 1, 2)
+    def _crops(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.images[rows].permute(0, 3, 1, 2)
 
     def take(self, step: int, size: int) -> Batch:
         """Return batch number `step` at 112 pixels, without waiting for the GPU."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -13,14 +12,14 @@ from safetensors.torch import save_file
 from training.layers import untrained
 
 
-def export(run: dict[str, Any], target: Path) -> None:
-    """Write the averaged weights of a checkpoint as half-precision `.safetensors`.
+def export(model: str, average: dict[str, torch.Tensor], step: int, target: Path) -> None:
+    """Write a network's averaged weights as half-precision `.safetensors`.
 
     Tensor names are those of the network, and integer counters stay integers. An interrupted write
     leaves the old file.
     """
-    network = untrained(run["model"])
-    network.load_state_dict(run["average"], strict=True)
+    network = untrained(model)
+    network.load_state_dict(average, strict=True)
     tensors = {
         name: (value.half() if value.is_floating_point() else value).contiguous()
         for name, value in network.state_dict().items()
@@ -28,7 +27,7 @@ def export(run: dict[str, Any], target: Path) -> None:
     if lost := [name for name, value in tensors.items() if not torch.isfinite(value).all()]:
         raise SystemExit(f"{lost[0]} does not fit into half precision; the run has diverged.")
     partial = target.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"model": run["model"], "steps": str(run["step"])})
+    save_file(tensors, partial, metadata={"model": model, "steps": str(step)})
     partial.replace(target)
 
 
@@ -37,8 +36,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("target", type=Path)
+    parser.add_argument("--model", help="of a run of several networks; default: the first")
     options = parser.parse_args()
-    export(torch.load(options.checkpoint, map_location="cpu", weights_only=True), options.target)
+    run = torch.load(options.checkpoint, map_location="cpu", weights_only=True)
+    students = {student["model"]: student for student in run["students"]}
+    model = options.model or next(iter(students))
+    export(model, students[model]["average"], run["step"], options.target)
     print(f"{options.target}: {options.target.stat().st_size / 1e6:.1f} MB")
 
 

@@ -1,4 +1,4 @@
-"""A prepared training run on a GPU: `python -m training.gpu MODEL --sources PARTS … --into RUN`.
+"""A prepared training run on a GPU: `python -m training.gpu MODEL … --sources PARTS … --into RUN`.
 
 It decodes the parts, trains with the settings below and exports every minute. Repeating the command
 resumes the run. Unknown options are passed on to `training.train`.
@@ -13,37 +13,24 @@ from recognition.networks.registry import NETWORKS, get_network
 from training import train
 from training.pack import decode_sources
 
-# For 5 minutes on an H100. training/README.md has the settings of the bundled weights.
-COMMON = [
-    "--batch",
-    "1024",
-    "--ema",
-    "0.995",
-    "--plain",
-    "0.3",
-    "--recombine",
-    "0.65",
-    "--cosface",
-    "0.1",
-]
-SETTINGS = {
-    "mobilenetv3_large": [*COMMON, "--rate", "3e-3", "--sizes", "80:0.5", "112:0.5"],
-    "cosface_resnet50": [*COMMON, "--rate", "2e-3", "--sizes", "80:0.5", "112:0.5"],
-}
+# For 6 minutes of an H100. training/README.md has the settings of the bundled weights.
+SETTINGS = ["--batch", "512", "--ema", "0.998", "--plain", "0.35", "--rate", "2e-3"]
+SETTINGS += ["--recombine", "0.65", "--cosface", "0", "--compile"]
+MINUTES = "6"
 THREADS = 4  # PyTorch's CPU threads; little is computed on the CPU
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Decode, train and export from the command line."""
     options, others = _parser().parse_known_args(arguments)
-    pack, stem = options.into / "pack", get_network(options.model).weights_stem
+    pack, names = options.into / "pack", [get_network(m).weights_stem for m in options.models]
     print(f"{decode_sources(options.sources, pack)} crops in {pack}", flush=True)
-    command = [options.model, "--pack", str(pack), "--resume", "--threads", str(THREADS)]
-    command += ["--checkpoint", str(options.into / f"{stem}.pt")]
-    command += ["--weights", str(options.weights or options.into / f"{stem}.safetensors")]
+    command = [*options.models, "--pack", str(pack), "--resume", "--threads", str(THREADS)]
+    command += ["--checkpoint", str(options.into / f"{'-'.join(names)}.pt"), "--weights"]
+    command += [str(options.into / f"{name}.safetensors") for name in names]
     if not {"--minutes", "--steps"} & set(others):
-        command += ["--minutes", "5"]
-    train.main([*command, *SETTINGS.get(options.model, COMMON), *others])
+        command += ["--minutes", MINUTES]
+    train.main([*command, *SETTINGS, *others])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,10 +39,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("model", choices=list(NETWORKS))
+    parser.add_argument("models", nargs="+", choices=list(NETWORKS), metavar="MODEL")
     parser.add_argument("--sources", nargs="+", required=True, help="parts, folders or zips")
     parser.add_argument("--into", type=Path, required=True, help="folder for the run and its pack")
-    parser.add_argument("--weights", type=Path, help="where to export to; default: in that folder")
     return parser
 
 

@@ -91,5 +91,24 @@ def suit_processor(network: nn.Module) -> str:
     return "kernels.cpp"
 
 
+def suit_gpu(network: nn.Module) -> str:
+    """Use the Triton kernels for depthwise layers, in place; return what was done."""
+    try:
+        from training.gpu_kernels import DepthwiseConvolution
+    except ImportError:
+        return "plain layers, slower where they are depthwise: Triton is not installed"
+    layers = [layer for layer in network.modules() if _is_depthwise(layer)]
+    for layer in layers:
+        layer.__class__ = DepthwiseConvolution
+    return f"{len(layers)} layers of gpu_kernels.py"
+
+
+def _is_depthwise(layer: nn.Module) -> bool:
+    """Tell whether it convolves each channel by itself, padded to keep the size."""
+    if type(layer) is not nn.Conv2d or layer.groups == 1 or layer.groups != layer.out_channels:
+        return False
+    return layer.padding == (layer.kernel_size[0] // 2,) * 2
+
+
 def _is_conv_norm(layer: nn.Sequential) -> bool:
     return [type(part) for part in layer[:2]] == [nn.Conv2d, nn.BatchNorm2d]

@@ -17,12 +17,15 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = made.add_argument
-    add("model", choices=list(NETWORKS))
+    add("models", nargs="+", choices=list(NETWORKS), metavar="MODEL",
+        help=f"{' or '.join(NETWORKS)}; several learn from the same pictures at once")  # fmt: skip
     add("--pack", type=Path, required=True, help="folder that training.pack decode made")
     add("--checkpoint", type=Path, required=True, help="where the run is kept")
-    add("--weights", type=Path, help=".safetensors to write the averaged weights to, each time")
+    add("--weights", type=Path, nargs="+", default=[],
+        help=".safetensors to write the averaged weights to, each time, one for each model")  # fmt: skip
     add("--resume", action="store_true", help="go on from the checkpoint when it is there")
-    add("--start", type=Path, help=".safetensors to start from instead of random weights")
+    add("--start", type=Path, nargs="+",
+        help=".safetensors to start from instead of random weights, one for each model")  # fmt: skip
 
     length = made.add_mutually_exclusive_group(required=True)
     length.add_argument("--minutes", type=float, help="length of the schedule, all calls together")
@@ -53,7 +56,14 @@ def parser() -> argparse.ArgumentParser:
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--threads", type=int, default=1, help="of the processor; more disturb each other")
     add("--amp", action=argparse.BooleanOptionalAction, default=True, help="bfloat16 where safe")
-    add("--compile", action="store_true", help="torch.compile, GPU only: slow start, faster steps")
+    add(
+        "--kernels",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="own layers, where faster",
+    )
+    add("--compile", action=argparse.BooleanOptionalAction, default=False,
+        help="torch.compile, GPU only: slow start, faster steps")  # fmt: skip
     return made
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch.nn import functional
 
@@ -38,22 +37,24 @@ class Recombined(NamedTuple):
 class Partners:
     """Chooses which crops of a batch are recombined, and with whom."""
 
-    def __init__(self, directions: np.ndarray, rows: np.ndarray, share: float, seed: int) -> None:
+    def __init__(self, directions: torch.Tensor, rows: torch.Tensor, share: float) -> None:
         """Take the teacher's N×D directions of all crops, and the rows of those in the training."""
-        self.directions, self.rows, self.share, self.seed = directions, rows, share, seed
+        self.directions, self.rows, self.share = directions, rows, share
 
-    def choose(self, rows: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def choose(
+        self, rows: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the places to recombine, spread over the batch of these `rows`, and the rows of
-        the partners."""
-        rng = np.random.default_rng((self.seed, 3, step))
-        count = round(self.share * len(rows))
-        places = np.arange(count) * len(rows) // max(count, 1)
-        candidates = self.rows[rng.integers(len(self.rows), size=(count, CANDIDATES))]
+        the partners. All is on one device."""
+        count, device = round(self.share * len(rows)), rows.device
+        places = torch.arange(count, device=device) * len(rows) // max(count, 1)
+        shape, chance = (count, CANDIDATES), {"generator": generator, "device": device}
+        candidates = self.rows[torch.randint(len(self.rows), shape, **chance)]
         own = self.directions[rows[places]]
         cosines = (self.directions[candidates] @ own[:, :, None])[..., 0]
-        cosines[cosines > SAME_PERSON] = -1
-        similar = candidates[np.arange(count), cosines.argmax(1)]
-        return places, np.where(rng.random(count) < SIMILAR_SHARE, similar, candidates[:, 0])
+        best = cosines.masked_fill(cosines > SAME_PERSON, -1).argmax(1, keepdim=True)
+        similar = torch.rand(count, **chance) < SIMILAR_SHARE
+        return places, torch.where(similar, candidates.gather(1, best)[:, 0], candidates[:, 0])
 
 
 def recombine(own: torch.Tensor, other: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Target embeddings of the crops: a teacher's directions mapped to 512 dimensions."""
+"""What the crops are taught: a teacher's directions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional
 
-from recognition.networks.registry import EMBEDDING_DIM
 from training.faces import Faces, read_teacher
-from training.losses import fit_orthonormal_map, orthonormal_map
 from training.recombination import Recombined
 from training.teachers import JointTeacher, ProcessorMember, Reidentification, edgeface
 
@@ -31,29 +29,11 @@ class Targets:
 
     def __init__(self, directions: torch.Tensor, teacher: JointTeacher | None) -> None:
         self.directions, self.teacher = directions, teacher
-        self.map = torch.empty(0)
-
-    def fit_map(self, rows: torch.Tensor, outputs: torch.Tensor | None, seed: int) -> float | None:
-        """Choose the orthonormal map to the network's dimensions.
-
-        With the network's `outputs` for the crops at `rows`, it is the map that agrees best with
-        them, so that their knowledge is kept; return the mean cosine. Without `outputs` it is
-        random; return None.
-        """
-        if outputs is None:
-            generator = torch.Generator().manual_seed(seed)
-            turn = orthonormal_map(self.directions.shape[1], EMBEDDING_DIM, generator)
-            self.map = turn.to(self.directions.device)
-            return None
-        given = self.directions[rows]
-        self.map = fit_orthonormal_map(given, outputs.to(given.device))
-        return float((given @ self.map * outputs.to(given.device)).sum(1).mean())
 
     def of(
         self, rows: torch.Tensor, mix: Mix | None = None, recombined: Recombined | None = None
     ) -> torch.Tensor:
-        """Return N×512 targets of length 1: the teacher's vectors of the clean crops, mixed like the
-        pictures.
+        """Return N×D directions of length 1: the teacher's of the clean crops, mixed like the pictures.
 
         About recombined crops the live teacher is asked, before they are augmented.
         """
@@ -63,7 +43,7 @@ class Targets:
         if mix:
             given = mix.share * given + (1 - mix.share) * given[mix.partner]
             given = functional.normalize(given)
-        return given @ self.map
+        return given
 
 
 def fixed_targets(files: Sequence[str | Path], faces: Faces, device: torch.device) -> Targets:
@@ -73,13 +53,22 @@ def fixed_targets(files: Sequence[str | Path], faces: Faces, device: torch.devic
 
 
 def live_targets(
-    edgeface_file: Path, reidentification_file: Path, faces: Faces, pack: Path, device: torch.device
+    edgeface_file: Path,
+    reidentification_file: Path,
+    faces: Faces,
+    pack: Path,
+    device: torch.device,
+    *,
+    compiled: bool = False,
 ) -> Targets:
-    """Return targets from both published networks; their vectors of the clean crops are cached."""
+    """Return targets from both published networks; their vectors of the clean crops are cached.
+
+    `compiled` lets them be compiled for the pictures that they are asked about.
+    """
     members = [edgeface(edgeface_file), Reidentification(reidentification_file)]
     if device.type == "cpu":
         members = [ProcessorMember(member) for member in members]
-    teacher = JointTeacher(members).to(device)
+    teacher = JointTeacher(members, compiled=compiled).to(device)
     cache = pack / CACHE
     if cache.exists():
         state = torch.load(cache, map_location=device, weights_only=True)

@@ -7,6 +7,7 @@ together they are better than either (training/README.md).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -74,19 +75,27 @@ class JointTeacher(nn.Module):
     It maps N×3×112×112 RGB in [-1, 1] to N×256 float32 of length 1. Call `fit` first.
     """
 
-    def __init__(self, members: list[nn.Module]) -> None:
+    def __init__(self, members: list[nn.Module], *, compiled: bool = False) -> None:
         super().__init__()
         self.members = nn.ModuleList(members).eval().requires_grad_(False)
+        self.asked: list[Callable[[torch.Tensor], torch.Tensor]] = list(self.members)
+        if compiled:
+            self.asked = [torch.compile(member, dynamic=False) for member in members]
         self.means: list[torch.Tensor] = []
         self.turn = torch.empty(0)
 
     @torch.no_grad()
-    def _outputs(self, images: torch.Tensor, mirrored: bool) -> list[torch.Tensor]:
+    def _outputs(
+        self,
+        members: Iterable[Callable[[torch.Tensor], torch.Tensor]],
+        images: torch.Tensor,
+        mirrored: bool,
+    ) -> list[torch.Tensor]:
         """Return each member's N×D vectors; with `mirrored`, summed over crop and mirror image."""
         views = [images, images.flip(3)] if mirrored else [images]
         views = [view.contiguous(memory_format=torch.channels_last) for view in views]
         with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
-            given = [[member(view).float() for view in views] for member in self.members]
+            given = [[member(view).float() for view in views] for member in members]
         return [sum(functional.normalize(vectors) for vectors in member) for member in given]
 
     @torch.no_grad()
@@ -99,7 +108,9 @@ class JointTeacher(nn.Module):
         rows = []
         for start in range(0, len(crops), batch):
             part = torch.from_numpy(np.array(crops[start : start + batch])).to(device)
-            rows.append(self._outputs(part.permute(0, 3, 1, 2) / 127.5 - 1, mirrored=True))
+            rows.append(
+                self._outputs(self.members, part.permute(0, 3, 1, 2) / 127.5 - 1, mirrored=True)
+            )
         outputs = [torch.cat(member) for member in zip(*rows, strict=True)]
         self.means = [functional.normalize(member).mean(0) for member in outputs]
         joint = self._join(outputs)
@@ -117,4 +128,6 @@ class JointTeacher(nn.Module):
     @torch.no_grad()
     def forward(self, images: torch.Tensor, mirrored: bool = False) -> torch.Tensor:
         """Return the teacher's vectors; `mirrored` includes the mirror image, at twice the cost."""
-        return functional.normalize(self._join(self._outputs(images, mirrored)) @ self.turn)
+        return functional.normalize(
+            self._join(self._outputs(self.asked, images, mirrored)) @ self.turn
+        )

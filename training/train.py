@@ -11,29 +11,26 @@ from contextlib import suppress
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch.nn import functional
 
 from recognition.metrics import tar_at_fmr
-from recognition.networks.registry import CROP_SIZE, EMBEDDING_DIM
+from recognition.networks.registry import CROP_SIZE
 from training import processes
-from training.batches import Batch, GpuBatches, ProcessorBatches, scale
-from training.export import export
+from training.batches import Batch, GpuBatches, ProcessorBatches
 from training.faces import NOBODY, open_pack, people_with_several
-from training.layers import suit_processor, suit_sizes, untrained
-from training.losses import CosFaceHead, centres_of_people, direction_loss, similarity_loss
 from training.options import parser
 from training.recombination import Partners
+from training.student import Student
 from training.targets import Mix, Targets, fixed_targets, live_targets
 
 WARM_UP = 0.03  # share of the schedule
-SAMPLE = 1500  # crops to fit the teacher's map with
 DIFFERENT = 7919  # between the seeds of two processes of a run
 HELD_OUT = 1000  # most crops of held-out people to measure
 
 
 class Trainer:
-    """The state of a training run: network, head, optimizer, batches and averaged weights."""
+    """The state of a training run: the networks that learn from the same pictures, the batches and
+    the teacher."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         torch.manual_seed(options.seed)
@@ -42,73 +39,34 @@ class Trainer:
         held = people_with_several(self.faces.people, options.hold_out, options.seed)
         self.rows, self.held_out = np.flatnonzero(~held), np.flatnonzero(held)[:HELD_OUT]
         self.people = torch.from_numpy(self.faces.people).to(self.device)
-        self.network = untrained(options.model)
-        if options.start:
-            self.network.load_state_dict(load_file(options.start), strict=True)
-        self.network.to(self.device, memory_format=torch.channels_last)
-        suit_sizes(self.network)
         self.targets = self._targets()
-        if self.device.type == "cpu" and options.amp:
-            print(f"layers: {suit_processor(self.network)}", flush=True)
-        self.head = self._head()
+        starts = options.start or [None] * len(options.models)
+        self.students = [
+            Student(model, start, options, self.faces, self.rows, self.targets)
+            for model, start in zip(options.models, starts, strict=True)
+        ]
         self.batches = self._batches()
-        self.average = _copy_state(self.network)
-        self.optimizer = self._optimizer()
-        self.forward = torch.compile(self.network) if options.compile else self.network
         self.step, self.seconds = 0, 0.0
 
     def _targets(self) -> Targets | None:
-        options, faces = self.options, self.faces
+        options = self.options
         if options.live:
-            targets = live_targets(*options.live, faces, options.pack, self.device)
-        elif options.teacher:
-            targets = fixed_targets(options.teacher, faces, self.device)
-        else:
-            return None
-        outputs, rows = None, self.rows
-        if options.start:
-            rows = np.random.default_rng(options.seed).permutation(rows)[:SAMPLE]
-            outputs = embed(self.network, faces.images[rows], options.amp)
-        agreement = targets.fit_map(torch.from_numpy(rows).to(self.device), outputs, options.seed)
-        if agreement is not None:
-            print(f"the start agrees with the teacher to {agreement:.3f}", flush=True)
-        return targets
-
-    def _head(self) -> CosFaceHead:
-        count, people = len(self.faces.names_of_people), torch.from_numpy(self.faces.people)
-        learned = self.options.train_head or not self.targets
-        if self.targets:
-            directions = self.targets.directions @ self.targets.map
-            centres = centres_of_people(directions.cpu(), people, count)
-        else:
-            centres = functional.normalize(torch.randn(count, EMBEDDING_DIM))
-        head = CosFaceHead(centres, self.options.scale, self.options.margin, learned)
-        return head.to(self.device)
+            given = (*options.live, self.faces, options.pack, self.device)
+            return live_targets(*given, compiled=options.compile)
+        if options.teacher:
+            return fixed_targets(options.teacher, self.faces, self.device)
+        return None
 
     def _batches(self) -> ProcessorBatches | GpuBatches:
         options = self.options
-        seed = options.seed + DIFFERENT * processes.number()
         partners = None
         if options.recombine:
-            directions = self.targets.directions.float().cpu().numpy()
-            partners = Partners(directions, self.rows, options.recombine, seed)
+            rows = torch.from_numpy(self.rows).to(self.device)
+            partners = Partners(self.targets.directions, rows, options.recombine)
         kind = ProcessorBatches if self.device.type == "cpu" else GpuBatches
+        seed = options.seed + DIFFERENT * processes.number()
         given = (self.faces, self.rows, options.batch, seed, options.plain)
         return kind(*given, self.device, partners)
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW without weight decay for norms, slopes and biases."""
-        learned = [*self.network.parameters(), *self.head.parameters()]
-        learned = [parameter for parameter in learned if parameter.requires_grad]
-        self.learned = learned
-        groups = [
-            {
-                "params": [p for p in learned if p.ndim > 1],
-                "weight_decay": self.options.weight_decay,
-            },
-            {"params": [p for p in learned if p.ndim == 1], "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=self.options.rate, fused=True)
 
     def progress(self) -> float:
         """Return the finished share of the schedule, 0 to 1."""
@@ -117,28 +75,22 @@ class Trainer:
         return min(self.seconds / (60 * self.options.minutes), 1.0)
 
     def train_step(self) -> dict[str, torch.Tensor]:
-        """Train on one batch; return its losses, on the device."""
+        """Train every network on one batch; return the losses, on the device."""
         options, done = self.options, self.progress()
         size = size_at(done, options.sizes)
-        for group in self.optimizer.param_groups:
-            group["lr"] = options.rate * learning_rate(done)
         whole = isinstance(self.batches, GpuBatches)  # which augment at 112 pixels
         batch = self.batches.take(self.step, CROP_SIZE if whole else size)
         images, mix = self._mix(batch.images)
-        targets = self.targets and self.targets.of(batch.rows, mix, batch.recombined)
-        images = resize(images, size) if whole else images
-        self.network.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=options.amp):
-            outputs = self.forward(images.contiguous(memory_format=torch.channels_last))
-        losses = self._losses(functional.normalize(outputs.float()), targets, batch, mix)
-        self.optimizer.zero_grad()
-        sum(losses.values()).backward()
-        processes.average(p.grad for p in self.learned if p.grad is not None)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimizer.step()
+        directions = self.targets and self.targets.of(batch.rows, mix, batch.recombined)
+        images, people = resize(images, size) if whole else images, self._people(batch, mix)
+        rate, losses = options.rate * learning_rate(done), {}
         self.step += 1
-        update_average(self.average, self.network, min(options.ema, self.step / (self.step + 10)))
-        return {name: value.detach() for name, value in losses.items()}
+        decay = min(options.ema, self.step / (self.step + 10))
+        for student in self.students:
+            given = student.learn(images, directions, people, rate, decay)
+            said = f"{student.model} " if len(self.students) > 1 else ""
+            losses |= {said + name: value for name, value in given.items()}
+        return losses
 
     def _mix(self, images: torch.Tensor) -> tuple[torch.Tensor, Mix | None]:
         """Mix some pictures with another of the batch (mixup, Zhang et al. 2018)."""
@@ -154,79 +106,52 @@ class Trainer:
         weight = mix.share[:, :, None, None]
         return weight * images + (1 - weight) * images[mix.partner], mix
 
-    def _losses(
-        self,
-        embeddings: torch.Tensor,
-        targets: torch.Tensor | None,
-        batch: Batch,
-        mix: Mix | None,
-    ) -> dict[str, torch.Tensor]:
-        options, losses = self.options, {}
-        if targets is not None:
-            losses["direction"] = direction_loss(embeddings, targets)
-            losses["similarity"] = options.similarity * similarity_loss(embeddings, targets)
-        if options.cosface:
-            people = self.people[batch.rows]
-            if mix:  # a mixed picture has no single person
-                people = torch.where(mix.share[:, 0] < 1, NOBODY, people)
-            if batch.recombined:
-                people = people.index_fill(0, batch.recombined.places, NOBODY)
-            losses["cosface"] = options.cosface * self.head(embeddings, people)
-        return losses
+    def _people(self, batch: Batch, mix: Mix | None) -> torch.Tensor:
+        """Return N numbers of people; a picture that is mixed or recombined shows none of them."""
+        people = self.people[batch.rows]
+        if mix:
+            people = torch.where(mix.share[:, 0] < 1, NOBODY, people)
+        if batch.recombined:
+            people = people.index_fill(0, batch.recombined.places, NOBODY)
+        return people
 
     def report(self) -> str:
         """Return the figures of the averaged weights for all pairs of held-out people, at 112
         pixels."""
         if not len(self.held_out):
             return ""
-        network = untrained(self.options.model).to(self.device, memory_format=torch.channels_last)
-        network.load_state_dict(self.average)
         images, people = self.faces.images[self.held_out], self.faces.people[self.held_out]
-        vectors = embed(network, images, self.options.amp).cpu().numpy()
-        left, right = np.triu_indices(len(vectors), 1)
-        similarities, same = (vectors @ vectors.T)[left, right], people[left] == people[right]
-        rates = (f"{tar_at_fmr(similarities, same, fmr):.1%} at {fmr:.1%}" for fmr in (0.01, 1e-3))
-        return f"; held out: TAR {', '.join(rates)} FMR"
+        left, right = np.triu_indices(len(people), 1)
+        same, text = people[left] == people[right], "; held out"
+        for student in self.students:
+            vectors = student.embed_averaged(images)
+            similarities = (vectors @ vectors.T)[left, right]
+            rates = (
+                f"{tar_at_fmr(similarities, same, fmr):.1%} at {fmr:.1%}" for fmr in (0.01, 1e-3)
+            )
+            text += f": {student.model} TAR {', '.join(rates)} FMR"
+        return text
 
     def save(self) -> None:
         """Write the checkpoint and the weights; an interrupted write leaves the old files."""
-        processes.average(value for value in self.average.values() if value.is_floating_point())
+        for student in self.students:
+            floats = (value for value in student.average.values() if value.is_floating_point())
+            processes.average(floats)
         if processes.number():
             return
-        state = {
-            name: getattr(self, name).state_dict() for name in ("network", "head", "optimizer")
-        }
-        state |= {"average": self.average, "step": self.step, "seconds": self.seconds}
-        state |= {"model": self.options.model, "map": self.targets.map if self.targets else None}
+        students = [student.state() for student in self.students]
         partial = self.options.checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
+        torch.save({"students": students, "step": self.step, "seconds": self.seconds}, partial)
         partial.replace(self.options.checkpoint)
-        if self.options.weights:
-            export(state, self.options.weights)
+        for student, target in zip(self.students, self.options.weights, strict=False):
+            student.export(target, self.step)
 
     def load(self) -> None:
         """Continue from the checkpoint, which must have the same options and crops."""
         state = torch.load(self.options.checkpoint, map_location=self.device, weights_only=True)
-        for name in ("network", "head", "optimizer"):
-            getattr(self, name).load_state_dict(state[name])
-        self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
-        if self.targets:
-            self.targets.map = state["map"]
-
-
-@torch.inference_mode()
-def embed(
-    network: torch.nn.Module, images: np.ndarray, amp: bool, batch: int = 100
-) -> torch.Tensor:
-    """Embed N×112×112×3 uint8 RGB crops; return N×512 float32 of length 1 on the network's device."""
-    device = next(network.parameters()).device
-    network.eval()
-    parts = []
-    for start in range(0, len(images), batch):
-        part = torch.from_numpy(np.array(images[start : start + batch])).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-            parts.append(functional.normalize(network(scale(part.permute(0, 3, 1, 2))).float()))
-    return torch.cat(parts)
+        for student, own in zip(self.students, state["students"], strict=True):
+            student.load(own)
+        self.step, self.seconds = state["step"], state["seconds"]
 
 
 def learning_rate(done: float) -> float:
@@ -253,18 +178,6 @@ def resize(images: torch.Tensor, size: int) -> torch.Tensor:
     return functional.interpolate(
         images, size=(size, size), mode="bilinear", antialias=True, align_corners=False
     )
-
-
-@torch.no_grad()
-def update_average(
-    average: dict[str, torch.Tensor], network: torch.nn.Module, decay: float
-) -> None:
-    """Move the averaged weights a little towards the network's, batch statistics included."""
-    state = network.state_dict()
-    floats = [name for name, value in state.items() if value.is_floating_point()]
-    torch._foreach_lerp_([average[n] for n in floats], [state[n] for n in floats], 1 - decay)
-    for name in state.keys() - floats:
-        average[name].copy_(state[name])
 
 
 def train(trainer: Trainer) -> None:
@@ -329,17 +242,13 @@ def main(arguments: list[str] | None = None) -> None:
     torch.backends.cudnn.benchmark = True
     options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(options)
-    people = len(trainer.head.centres)
+    people = len(trainer.faces.names_of_people)
     if processes.number() == 0:
         print(f"{len(trainer.rows)} crops of {people} people, {len(trainer.held_out)} held out")
     if options.resume and options.checkpoint.exists():
         trainer.load()
         print(f"resumed at step {trainer.step}")
     train(trainer)
-
-
-def _copy_state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in network.state_dict().items()}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from training import gpu, targets
 from training import train as training
 from training.batches import GpuBatches, ProcessorBatches
 from training.options import parser
-from training.train import Trainer, embed, learning_rate, resize, size_at, train, update_average
+from training.student import embed, update_average
+from training.train import Trainer, learning_rate, resize, size_at, train
 
 
 @pytest.fixture
@@ -49,22 +50,22 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(options):
     assert resumed.step == 1
     train(resumed)
     assert whole.step == resumed.step == 2
-    for name, value in whole.average.items():
-        torch.testing.assert_close(resumed.average[name], value, msg=name)
+    for name, value in whole.students[0].average.items():
+        torch.testing.assert_close(resumed.students[0].average[name], value, msg=name)
 
 
 def test_the_export_is_the_published_layout_in_half_precision(options, capsys):
     trainer = Trainer(options)
     train(trainer)
-    assert "held out: TAR" in capsys.readouterr().out
-    with safe_open(options.weights, "pt") as file:
+    assert "held out: mobilenetv3_large TAR" in capsys.readouterr().out
+    with safe_open(options.weights[0], "pt") as file:
         assert file.get_tensor("features.0.0.weight").dtype == torch.float16
         shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     network = mobilenetv3_large()
     assert shapes == {name: list(value.shape) for name, value in network.state_dict().items()}
-    network.load_state_dict(load_file(options.weights))
+    network.load_state_dict(load_file(options.weights[0]))
     exact = mobilenetv3_large()
-    exact.load_state_dict(trainer.average)
+    exact.load_state_dict(trainer.students[0].average)
     images = trainer.faces.images[trainer.held_out[:2]]
     vectors = embed(network, images, amp=False), embed(exact, images, amp=False)
     assert (vectors[0] * vectors[1]).sum(1).min() > 0.999
@@ -77,10 +78,10 @@ def test_a_start_fits_the_map_to_its_own_outputs(options):
     options.start = options.weights
     started = Trainer(options)
     images = torch.from_numpy(started.faces.images[started.rows])
-    outputs = embed(started.network, images.numpy(), amp=False)
+    outputs = embed(started.students[0].network, images.numpy(), amp=False)
+    directions = started.targets.of(torch.from_numpy(started.rows))
     fitted, random = (
-        (outputs * run.targets.of(torch.from_numpy(started.rows))).sum(1).mean()
-        for run in (started, trainer)
+        (outputs * (directions @ run.students[0].map)).sum(1).mean() for run in (started, trainer)
     )
     assert fitted > random + 0.02
 
@@ -88,9 +89,10 @@ def test_a_start_fits_the_map_to_its_own_outputs(options):
 def test_without_a_teacher_the_people_are_what_is_learned(options):
     options.teacher, options.cosface = [], 1.0
     trainer = Trainer(options)
-    before = trainer.head.centres.clone()
+    head = trainer.students[0].head
+    before = head.centres.clone()
     assert set(trainer.train_step()) == {"cosface"}
-    assert not torch.equal(trainer.head.centres, before)
+    assert not torch.equal(head.centres, before)
 
 
 class Member(torch.nn.Module):
@@ -122,7 +124,7 @@ def test_the_live_teacher_is_asked_about_recombined_faces_before_their_augmentat
     given = trainer.targets.of(batch.rows, None, batch.recombined)
     expected = trainer.targets.of(batch.rows)
     torch.testing.assert_close(given[[1, 3]], expected[[1, 3]])
-    asked = trainer.targets.teacher(batch.recombined.crops) @ trainer.targets.map
+    asked = trainer.targets.teacher(batch.recombined.crops)
     torch.testing.assert_close(given[[0, 2]], asked)
     on_gpu = GpuBatches(
         trainer.faces, trainer.rows, 4, 5, 0.5, trainer.device, trainer.batches.partners
@@ -174,14 +176,19 @@ def test_the_prepared_run_decodes_trains_exports_and_goes_on(
         "_batches",
         lambda self: GpuBatches(self.faces, self.rows, 4, 1, 0.3, self.device),
     )
-    command = ["mobilenetv3_large", "--sources", str(crops), "--into", str(tmp_path / "run")]
+    command = ["mobilenetv3_large", "cosface_resnet50"]
+    command += ["--sources", str(crops), "--into", str(tmp_path / "run")]
     command += ["--teacher", str(teacher), "--recombine", "0", "--batch", "4", "--sizes", "32"]
-    command += ["--device", "cpu"]
+    command += ["--device", "cpu", "--no-compile"]
     gpu.main([*command, "--steps", "1"])
-    assert (tmp_path / "run" / "mobilenetv3_large.safetensors").exists()
+    first = load_file(tmp_path / "run" / "mobilenetv3_large.safetensors")
+    assert (tmp_path / "run" / "resnet50_cosface.safetensors").exists()
     gpu.main([*command, "--steps", "2", "--no-amp"])
+    second = load_file(tmp_path / "run" / "mobilenetv3_large.safetensors")
+    assert not torch.equal(first["features.0.0.weight"], second["features.0.0.weight"])
     said = capsys.readouterr().out
     assert "24 crops of 6 people" in said
+    assert "cosface_resnet50 direction" in said
     assert "resumed at step 1" in said and "finished after 2 steps" in said
 
 
@@ -222,7 +229,8 @@ def test_sizes_take_their_shares_of_the_schedule():
 
 def test_average_moves_by_its_share():
     network = torch.nn.BatchNorm1d(1)
-    average = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
-    update_average(average, network, decay=0.75)
+    current = network.state_dict()
+    average = {name: torch.zeros_like(value) for name, value in current.items()}
+    update_average(average, current, decay=0.75)
     assert average["weight"].item() == average["running_var"].item() == 0.25
     assert average["bias"].item() == 0
