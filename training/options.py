@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     add("--weights", type=Path, nargs="+", default=[],
         help=".safetensors to write the averaged weights to, each time, one for each model")  # fmt: skip
     add("--resume", action="store_true", help="go on from the checkpoint when it is there")
-    add("--start", type=Path, nargs="+",
+    add("--initial", type=Path, nargs="+",
         help=".safetensors to start from instead of random weights, one for each model")  # fmt: skip
 
     length = made.add_mutually_exclusive_group(required=True)

@@ -40,7 +40,7 @@ class Trainer:
         self.rows, self.held_out = np.flatnonzero(~held), np.flatnonzero(held)[:HELD_OUT]
         self.people = torch.from_numpy(self.faces.people).to(self.device)
         self.targets = self._targets()
-        starts = options.start or [None] * len(options.models)
+        starts = options.initial or [None] * len(options.models)
         self.students = [
             Student(model, start, options, self.faces, self.rows, self.targets)
             for model, start in zip(options.models, starts, strict=True)
@@ -181,17 +181,23 @@ def resize(images: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def train(trainer: Trainer) -> None:
-    """Run the schedule to its end, with a checkpoint and a report line every `--save-minutes`."""
+    """Run the schedule to its end, with a checkpoint and a report line every `--save-minutes`.
+
+    A first step that compiles the networks takes no time of the schedule.
+    """
     options, sums, steps = trainer.options, {}, 0
+    compiling = trainer.step + 1 if options.compile else 0
     now, saved = time.monotonic(), trainer.seconds
     while trainer.progress() < 1:
         for name, value in trainer.train_step().items():
             sums[name] = sums.get(name, 0) + value
         steps += 1
         last, now = now, time.monotonic()
-        trainer.seconds = processes.agree(trainer.seconds + now - last)
+        if trainer.step != compiling:
+            trainer.seconds = processes.agree(trainer.seconds + now - last)
         if trainer.seconds - saved > 60 * options.save_minutes or trainer.progress() >= 1:
-            speed = steps * options.batch * processes.count() / (trainer.seconds - saved)
+            seconds = max(trainer.seconds - saved, 1e-3)
+            speed = steps * options.batch * processes.count() / seconds
             _print_report(
                 trainer, {name: float(value) / steps for name, value in sums.items()}, speed
             )

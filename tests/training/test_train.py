@@ -75,7 +75,7 @@ def test_a_start_fits_the_map_to_its_own_outputs(options):
     """The targets of the second run are nearer to the network than with a random map."""
     trainer = Trainer(options)
     trainer.save()
-    options.start = options.weights
+    options.initial = options.weights
     started = Trainer(options)
     images = torch.from_numpy(started.faces.images[started.rows])
     outputs = embed(started.students[0].network, images.numpy(), amp=False)
