@@ -141,7 +141,7 @@ _SENTENCES: Final[dict[str, str | Promise]] = {
         "upright, or send one in which the head is held straight."
     ),
     "several_faces": _(
-        "There are several faces in the picture, and the largest has only %(given)d %% of their area; "
+        "There are several faces in the picture, and the one taken has only %(given)d %% of their area; "
         "at least %(expected)d %% are expected. Send a picture that shows this person alone."
     ),
 }

@@ -36,6 +36,9 @@ _LARGE: Final = 1 / 6
 # Faces narrower than this part of the largest one count as background: they have less than a quarter of
 # its area.
 _BACKGROUND: Final = 1 / 2
+# Faces of at least this part of the largest one's side are of about the same size. In 28 of 917 LFW photos
+# the second face was; the named person was the largest in 20 of them, and in all 52 where it was smaller.
+_ALIKE: Final = 0.8
 # Longer side of turned pictures for detectors without `glance`.
 _TURNED_SIDE: Final = 640
 
@@ -61,6 +64,9 @@ def detect_faces(
 ) -> list[Face]:
     """Return the faces of an H×W×3 uint8 RGB picture, largest first.
 
+    Of faces that are about as large as the largest, the one nearest to the middle of the picture is the
+    first: whoever takes or cuts a picture puts the person whom it shows there.
+
     Faces with a score below `min_score` (0 to 1) or a side below `min_face_size` (pixels of the
     full picture) are left out; None stands for `DETECTION_MIN_SCORE` and `DETECTION_MIN_SIZE`.
     `scale` is the size of `image` relative to the full picture; faces are returned in pixels of the
@@ -77,9 +83,24 @@ def detect_faces(
     if not any(_is_sure(face) for face in faces):
         bar = max((face.score for face in faces if face.is_upright), default=score)
         faces = _turned_faces(image, bar, all_faces) or faces
+    faces = _middle_first(faces, *image.shape[:2])
     if scale != 1:
         faces = [face.scaled(1 / scale) for face in faces]
     return [face for face in faces if min(face.box[2:]) >= size]
+
+
+def _middle_first(faces: list[Face], height: int, width: int) -> list[Face]:
+    """Move the most central of the largest faces, which come first, to the beginning."""
+    alike = [face for face in faces if face.area >= _ALIKE**2 * faces[0].area]
+    if len(alike) < 2:
+        return faces
+
+    def distance(face: Face) -> float:
+        left, top, wide, high = face.box
+        return float(np.hypot(left + wide / 2 - width / 2, top + high / 2 - height / 2))
+
+    first = min(alike, key=distance)
+    return [first, *(face for face in faces if face is not first)]
 
 
 def _least_score() -> float:

@@ -80,6 +80,22 @@ def test_largest_face_comes_first(photo):
     assert large.box[0] > 200 > small.box[0]
 
 
+@pytest.mark.parametrize("all_faces", [True, False])
+@pytest.mark.parametrize(("edge", "first"), [(230, "middle"), (320, "edge")])
+def test_of_faces_of_about_the_same_size_the_one_in_the_middle_comes_first(edge, first, all_faces):
+    """In 8 of 28 LFW photos with such faces the largest was not the one whose name it bears."""
+    middle, other = (draw_face(PEOPLE[0], side=side) for side in (200, edge))
+    canvas = Image.new("RGB", (900, 420), (90, 100, 110))
+    canvas.paste(middle, (350, 110))
+    canvas.paste(other, (0, 50))
+
+    found = detect_faces(np.asarray(canvas), all_faces=all_faces)
+
+    assert len(found) == 2
+    assert ("middle" if found[0].box[0] > 340 else "edge") == first
+    assert (found[0].area > found[1].area) == (first == "edge")
+
+
 @pytest.mark.parametrize("factor", [3, 6])
 def test_coordinates_are_of_the_full_picture(photo, factor):
     """A picture above `detection_max_side` gives the coordinates of its small copy, times the
