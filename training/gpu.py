@@ -13,9 +13,9 @@ from recognition.networks.registry import NETWORKS, get_network
 from training import train
 from training.pack import decode_sources
 
-# For 6 minutes of an H100. training/README.md has the settings of the bundled weights.
+# Of the run that made the bundled weights, on one H200 (training/README.md).
 SETTINGS = ["--batch", "512", "--ema", "0.998", "--plain", "0.35", "--rate", "2e-3"]
-SETTINGS += ["--recombine", "0.65", "--cosface", "0", "--compile"]
+SETTINGS += ["--recombine", "0.8", "--cosface", "0"]
 MINUTES = "6"
 THREADS = 4  # PyTorch's CPU threads; little is computed on the CPU
 

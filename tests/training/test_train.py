@@ -179,7 +179,7 @@ def test_the_prepared_run_decodes_trains_exports_and_goes_on(
     command = ["mobilenetv3_large", "cosface_resnet50"]
     command += ["--sources", str(crops), "--into", str(tmp_path / "run")]
     command += ["--teacher", str(teacher), "--recombine", "0", "--batch", "4", "--sizes", "32"]
-    command += ["--device", "cpu", "--no-compile"]
+    command += ["--device", "cpu"]
     gpu.main([*command, "--steps", "1"])
     first = load_file(tmp_path / "run" / "mobilenetv3_large.safetensors")
     assert (tmp_path / "run" / "resnet50_cosface.safetensors").exists()
