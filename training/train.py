@@ -186,7 +186,7 @@ def train(trainer: Trainer) -> None:
     A first step that compiles the networks takes no time of the schedule.
     """
     options, sums, steps = trainer.options, {}, 0
-    compiling = trainer.step + 1 if options.compile else 0
+    compiling = trainer.step + 1 if options.compile else None
     now, saved = time.monotonic(), trainer.seconds
     while trainer.progress() < 1:
         for name, value in trainer.train_step().items():

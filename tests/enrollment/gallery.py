@@ -97,8 +97,8 @@ def add_vectors(persons: dict[str, int], *, noise: float = 0.6, seed: int = 0) -
     return pictures
 
 
-def set_thresholds(match: float = 0.9, review: float = 0.8) -> None:
-    """Set thresholds as a calibration would. Only drawn pictures of the same seed reach 0.9."""
+def set_thresholds(match: float = 0.96, review: float = 0.94) -> None:
+    """Set thresholds as a calibration would. Only drawn pictures of the same seed reach 0.94."""
     Calibration.objects.create(
         model=MODEL,
         fingerprint=find_weights(MODEL).fingerprint,

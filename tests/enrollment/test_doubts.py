@@ -67,10 +67,10 @@ def test_picture_of_ana_under_bia_says_so(thresholds):
     enroll("bia", look(2), **CROP)
     other, own = enroll("bia", look(1, 60), **CROP).outcomes[0].doubts
     assert (other.code, other.other) == (Resemblance.LOOKS_LIKE_SOMEONE_ELSE, ana)
-    assert 0.97 < other.given <= 1 and other.expected == 0.8
-    assert f"Ana (ana) (similarity {other.given:.2f}; less than 0.80 was" in other.message
+    assert 0.97 < other.given <= 1 and other.expected == 0.94
+    assert f"Ana (ana) (similarity {other.given:.2f}; less than 0.94 was" in other.message
     assert (own.code, own.other) == (Resemblance.UNLIKE_OWN_PICTURES, None)
-    assert 0.2 < own.given < own.expected == 0.8
+    assert 0.2 < own.given < own.expected == 0.94
     assert codes("ana") == [[]]
 
 
@@ -88,7 +88,8 @@ def test_pictures_that_come_together_see_each_other(thresholds):
     assert codes("ana") == [["unlike_own_pictures"]] * 2
 
 
-def test_somebody_else_is_found_behind_many_own_pictures(thresholds, monkeypatch):
+def test_somebody_else_is_found_behind_many_own_pictures(monkeypatch):
+    set_thresholds(match=0.9, review=0.8)
     monkeypatch.setattr(doubts, "FIRST_HITS", 2)
     enroll("bia", *(look(1, quality) for quality in (40, 50, 60, 70, 80)), **CROP)
     enroll("ana", look(1, 20), **CROP)

@@ -648,7 +648,7 @@ def test_a_last_day_is_told_as_the_reader_writes_days():
     (line,) = lines("changed")
     assert journal.in_words(line).endswith("“Dec. 30, 2127” → “Dec. 31, 2127”")
     with translation.override("pt-br"):
-        assert journal.in_words(line).endswith("→ “31 de Dezembro de 2127”")
+        assert journal.in_words(line).endswith("→ “31 de dezembro de 2127”")
 
 
 def test_who_sees_whom_is_for_readers_of_the_journal(weights):
