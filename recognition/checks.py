@@ -45,15 +45,21 @@ def check_recognition(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register("models")
 def check_models(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Check the files and packages that embedding needs; a command that embeds nothing does without."""
-    try:
-        settings = get_settings()
-    except (ImproperlyConfigured, TypeError):  # reported by check_recognition
+    if (settings := _usable_settings()) is None:
         return []
     return [
         *check_weights(settings),
         *check_int8(settings),
         *check_detector(settings.detector),
     ]
+
+
+def _usable_settings() -> RecognitionSettings | None:
+    """Return the settings; None where they are unusable, which check_recognition reports."""
+    try:
+        return get_settings()
+    except (ImproperlyConfigured, TypeError):
+        return None
 
 
 def check_model_names(settings: RecognitionSettings) -> Iterator[CheckMessage]:
@@ -109,9 +115,7 @@ def check_int8(settings: RecognitionSettings) -> Iterator[CheckMessage]:
 @register("recognition_notes")
 def note_weights(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Return notes that explain which weights are used; they are no errors."""
-    try:
-        settings = get_settings()
-    except (ImproperlyConfigured, TypeError):  # reported by check_recognition
+    if (settings := _usable_settings()) is None:
         return []
     notes: list[CheckMessage] = []
     for network in NETWORKS.values():

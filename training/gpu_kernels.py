@@ -80,10 +80,9 @@ def depthwise(images: torch.Tensor, taps: torch.Tensor, stride: int) -> torch.Te
     `images` are N×C×H×W, `taps` K²×C float32, one row for each place of the K×K kernel, K odd. The
     result has the images' type and is channels last.
     """
-    images, side = _last(images), _side(taps)
-    count, channels, high, wide = images.shape
-    target = _empty(images, [count, channels, -(-high // stride), -(-wide // stride)])
-    _launch(images, taps, target, side, stride, back=False)
+    images = _last(images)
+    target = _output(images, stride)
+    _launch(images, taps, target, _side(taps), stride, back=False)
     return target
 
 
@@ -108,8 +107,7 @@ def depthwise_backward(
 
 @depthwise.register_fake
 def _(images: torch.Tensor, taps: torch.Tensor, stride: int) -> torch.Tensor:
-    count, channels, high, wide = images.shape
-    return _empty(images, [count, channels, -(-high // stride), -(-wide // stride)])
+    return _output(images, stride)
 
 
 @depthwise_backward.register_fake
@@ -160,6 +158,12 @@ def _launch(
 
 def _last(images: torch.Tensor) -> torch.Tensor:
     return images.contiguous(memory_format=torch.channels_last)
+
+
+def _output(images: torch.Tensor, stride: int) -> torch.Tensor:
+    """Return the empty result of a convolution with this stride."""
+    count, channels, high, wide = images.shape
+    return _empty(images, [count, channels, -(-high // stride), -(-wide // stride)])
 
 
 def _empty(like: torch.Tensor, shape: list[int]) -> torch.Tensor:

@@ -38,7 +38,7 @@ class Student:
     def __init__(
         self,
         model: str,
-        start: Path | None,
+        initial: Path | None,
         options: argparse.Namespace,
         faces: Faces,
         rows: np.ndarray,
@@ -47,11 +47,11 @@ class Student:
         """Take the rows of the pack that are trained on, and targets unless there is no teacher."""
         self.model, self.options, self.device = model, options, torch.device(options.device)
         self.network = untrained(model)
-        if start:
-            self.network.load_state_dict(load_file(start), strict=True)
+        if initial:
+            self.network.load_state_dict(load_file(initial), strict=True)
         self.network.to(self.device, memory_format=torch.channels_last)
         suit_sizes(self.network)
-        self.map = self._map(faces, rows, targets, fitted=start is not None) if targets else None
+        self.map = self._map(faces, rows, targets, fitted=initial is not None) if targets else None
         if options.amp and options.kernels:
             suit = suit_gpu if self.device.type == "cuda" else suit_processor
             print(f"{model}: {suit(self.network)}", flush=True)

@@ -40,10 +40,10 @@ class Trainer:
         self.rows, self.held_out = np.flatnonzero(~held), np.flatnonzero(held)[:HELD_OUT]
         self.people = torch.from_numpy(self.faces.people).to(self.device)
         self.targets = self._targets()
-        starts = options.initial or [None] * len(options.models)
+        files = options.initial or [None] * len(options.models)
         self.students = [
-            Student(model, start, options, self.faces, self.rows, self.targets)
-            for model, start in zip(options.models, starts, strict=True)
+            Student(model, initial, options, self.faces, self.rows, self.targets)
+            for model, initial in zip(options.models, files, strict=True)
         ]
         self.batches = self._batches()
         self.step, self.seconds = 0, 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Final
 
@@ -97,7 +98,7 @@ def _middle_first(faces: list[Face], height: int, width: int) -> list[Face]:
 
     def distance(face: Face) -> float:
         left, top, wide, high = face.box
-        return float(np.hypot(left + wide / 2 - width / 2, top + high / 2 - height / 2))
+        return math.hypot(left + wide / 2 - width / 2, top + high / 2 - height / 2)
 
     first = min(alike, key=distance)
     return [first, *(face for face in faces if face is not first)]
