@@ -66,9 +66,10 @@ def test_int8_answers_as_weights_of_its_own(api, chosen, settings):
     assert 0.9 < cosines.mean() < 0.9999
 
 
-def test_bundled_file_belongs_to_the_bundled_weights(both_models):
+@pytest.mark.parametrize("model", [MODEL, "cosface_resnet50"])
+def test_bundled_file_belongs_to_the_bundled_weights(both_models, model):
     """After new weights it is made anew: training/README.md says how."""
-    file, (source, *_others) = int8_file(MODEL), weights_files(MODEL)
+    file, (source, *_others) = int8_file(model), weights_files(model)
     assert made_from(file.path, file.digest) == full_hash(source)
     assert read_descriptor(file).match
 
@@ -136,7 +137,7 @@ def test_verify_weights_lists_it(folder, settings, capsys):
     assert "made from other weights" in capsys.readouterr().out
 
 
-def test_fetch_weights_lists_what_it_gives_and_costs(folder, settings, capsys):
+def test_fetch_weights_lists_what_it_gives_and_costs(folder, capsys):
     call_command("fetch_weights", MODEL, list=True)
     output = capsys.readouterr().out
     assert f"{MODEL}.int8.npz (installed)" in output and f"INT8_MODELS={MODEL}" in output
