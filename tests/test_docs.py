@@ -67,12 +67,33 @@ def test_both_languages_have_the_same_parts(name: str) -> None:
     assert english == portuguese
 
 
-def test_both_readmes_tell_the_same_commands_and_figures() -> None:
+def test_both_readmes_tell_the_same_commands() -> None:
     english, portuguese = (
         re.findall(r"^(?:script/\S+|curl -F \S+)", page.read_text(), re.MULTILINE)
         for page in PAGES[:2]
     )
     assert [line.split("@")[0] for line in english] == [line.split("@")[0] for line in portuguese]
+
+
+def test_all_tell_the_same_of_how_well_the_weights_recognise() -> None:
+    """The figures of `weights/README.md` are in both READMEs' tables, and rounded where they begin."""
+    rows = r"^\| \*\*{}\*\*.*\n(?:\| ….*\n)*?\| … .*0\.1 % \| \*\*([\d.]+) %.*?\*\*([\d.]+) %"
+    weights = PAGES[2].read_text()
+    crops = re.search(rows.format("LFW, 541 people, crops"), weights, re.MULTILINE)
+    wild = re.search(rows.format("CelebA, in the wild"), weights, re.MULTILINE)
+    photos = re.search(r"LFW from the photo on.*?([\d.]+) %\*\*.*?([\d.]+) %\*\*", weights)
+    assert crops and wild and photos
+    measured = [*crops.groups(), *wild.groups(), *photos.groups()]
+    for page in PAGES[:2]:
+        text = page.read_text().replace(",", ".")
+        told = re.findall(
+            r"^\| .*(?:LFW|CelebA).*\| ([\d.]+) % \| ([\d.]+) % \|", text, re.MULTILINE
+        )
+        assert [figure for row in told for figure in row] == measured
+        begins = re.search(r"(\d+) % .*?(\d+) (?:to|a) (\d+) %", text)
+        assert begins and [float(figure) for figure in begins.groups()] == [
+            round(float(figure)) for figure in (photos[1], *sorted(wild.groups()))
+        ]
 
 
 def test_changelog_begins_with_this_version_and_what_to_do() -> None:
