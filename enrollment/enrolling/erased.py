@@ -20,7 +20,7 @@ from django.db import transaction
 from django.db.models import Model
 from django.utils import timezone
 
-from enrollment.enrolling.signing import installation_key
+from enrollment.installation_key import installation_key
 from enrollment.models import (
     BackupRecord,
     ErasedId,

@@ -10,9 +10,9 @@ from typing import Any, Final
 from django.db.models import QuerySet
 
 from enrollment import journal
-from enrollment.enrolling import KeyRefused
 from enrollment.gallery import SearchHit, search_gallery
 from enrollment.inbox.sealing import hash_of_face
+from enrollment.installation_key import KeyRefused
 from enrollment.models import Feedback, Person
 from recognition.embedding import Crop
 from recognition.inference import Embeddings

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 from django.utils.translation import gettext
 
-from enrollment.enrolling import installation_key
+from enrollment.installation_key import installation_key
 from recognition.exceptions import RecognitionError
 from recognition.private_file import private_file
 

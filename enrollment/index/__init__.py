@@ -2,36 +2,34 @@
 
 from enrollment.index.indexing import (
     BATCH_SIZE,
-    COPY_SIZE,
     IndexReport,
-    begin,
     complete_rows,
     compute,
     create_pending,
-    in_batches,
     index_rows,
 )
-from enrollment.index.queue import request_indexing, requested, thread_runs
-from enrollment.index.removals import (
-    apply_deletions,
-    files_in_use,
-    remove_deleted,
-    remove_files,
+from enrollment.index.progress import Track, batches, index_batches, untracked
+from enrollment.index.queue import (
+    request_indexing,
+    request_upsert,
+    requested,
+    thread_runs,
+    together,
 )
-from enrollment.index.requesting import request_upsert, together
+from enrollment.index.removals import apply_deletions, files_in_use, remove_deleted, remove_files
 from enrollment.index.signals import register_signal_handlers
 
 __all__ = [
     "BATCH_SIZE",
-    "COPY_SIZE",
     "IndexReport",
+    "Track",
     "apply_deletions",
-    "begin",
+    "batches",
     "complete_rows",
     "compute",
     "create_pending",
     "files_in_use",
-    "in_batches",
+    "index_batches",
     "index_rows",
     "register_signal_handlers",
     "remove_deleted",
@@ -41,4 +39,5 @@ __all__ = [
     "requested",
     "thread_runs",
     "together",
+    "untracked",
 ]

@@ -13,8 +13,7 @@ from django.db import transaction
 from django_tasks import task
 
 from enrollment.index.indexing import writing
-from enrollment.index.queue import requested, thread_runs
-from enrollment.index.requesting import request_upsert
+from enrollment.index.queue import request_upsert, requested, thread_runs
 from enrollment.models import Consent, FaceEmbedding, FaceImage, Removal, TrashedPart
 from recognition.exceptions import RecognitionError
 from recognition.vector_store import get_vector_store

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from django.db.models.signals import post_save, pre_save
 
-from enrollment.index import removals, requesting
+from enrollment.index import queue, removals
 from enrollment.models import FaceEmbedding, FaceImage, Person, removals_noted
 
 _RENAMED: Final = "_renamed"  # set on a person between pre_save and post_save
@@ -27,14 +27,14 @@ def person_about_to_be_saved(instance: Person, raw: bool, **kwargs: Any) -> None
 
 def person_saved(instance: Person, **kwargs: Any) -> None:
     if vars(instance).pop(_RENAMED):
-        requesting.request_upsert(FaceEmbedding.objects.filter(face_image__person=instance))
+        queue.request_upsert(FaceEmbedding.objects.filter(face_image__person=instance))
 
 
 def face_image_saved(instance: FaceImage, created: bool, raw: bool, **kwargs: Any) -> None:
     if raw:
         return
     if created:
-        requesting.request_embeddings([instance])
+        queue.request_embeddings([instance])
     else:
         Person.objects.filter(cover=instance).exclude(pk=instance.person_id).update(cover=None)
-        requesting.request_upsert(instance.embeddings.all())
+        queue.request_upsert(instance.embeddings.all())

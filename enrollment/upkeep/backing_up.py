@@ -22,6 +22,7 @@ from django.utils.translation import gettext
 
 from enrollment import journal
 from enrollment.exceptions import StorageUnavailable
+from enrollment.index import Track, batches, untracked
 from enrollment.models import (
     BackupRecord,
     Consent,
@@ -43,7 +44,6 @@ from enrollment.upkeep.backup_contents import (
     backed_up_models,
 )
 from enrollment.upkeep.backup_records import record_backup
-from enrollment.upkeep.loops import Track, batches, untracked
 from recognition.networks import NETWORKS
 from recognition.networks.descriptor import descriptor_path
 from recognition.networks.weights import int8_file, weights_files

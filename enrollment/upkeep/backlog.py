@@ -25,13 +25,13 @@ from django_tasks import TaskResultStatus
 from django_tasks_db.models import DBTaskResult
 
 from enrollment import enrolling, gallery, inbox, index, journal, judging
+from enrollment.index import batches, index_batches
 from enrollment.models import ErasedId, FaceEmbedding, FaceImage, Removal, compute_again
 from enrollment.upkeep.deciding import note_settings
 from enrollment.upkeep.figures import LAST_PASS
 from enrollment.upkeep.import_jobs import forget_old_jobs
 from enrollment.upkeep.import_work import carry_out_imports, drop_claims
 from enrollment.upkeep.leader import Leadership
-from enrollment.upkeep.loops import batches, index_batches
 from enrollment.upkeep.retention import delete_due_persons
 from enrollment.upkeep.safe_copy import forget_old_copies
 from recognition.exceptions import RecognitionError

@@ -15,8 +15,9 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext
 
 from enrollment import enrolling
-from enrollment.enrolling import Erased, installation_key, list_beside, read_erased_list, remembered
+from enrollment.enrolling import Erased, list_beside, read_erased_list, remembered
 from enrollment.exceptions import NotInTrash
+from enrollment.installation_key import installation_key
 from enrollment.models import BackupRecord, ErasedId, FaceImage, Receipt
 from enrollment.upkeep.archive import ArchiveRefused
 from enrollment.upkeep.backup_contents import Manifest

@@ -18,9 +18,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from enrollment import index
+from enrollment.index import Track, batches
 from enrollment.models import DOCUMENTS_FOLDER, Consent, FaceImage, TrashedPart
 from enrollment.upkeep.drift import Kind, Reconciliation
-from enrollment.upkeep.loops import Track, batches
 
 FOLDERS: Final = ("pictures", DOCUMENTS_FOLDER)  # see enrollment.models.picture_path
 # With a Milvus server, other processes may be storing pictures: first the file, then the row.

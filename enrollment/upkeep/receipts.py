@@ -28,9 +28,9 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from enrollment import enrolling, index, journal
-from enrollment.enrolling import installation_key, is_signed
 from enrollment.exceptions import NotInTrash, PersonMerged, PersonNotFound, ReceiptRefused
 from enrollment.gallery import get_person
+from enrollment.installation_key import installation_key, is_signed
 from enrollment.models import (
     BackupRecord,
     Consent,

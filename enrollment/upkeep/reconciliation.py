@@ -17,9 +17,9 @@ from django.utils.translation import ngettext
 
 from enrollment import index, judging
 from enrollment.gallery import pictures_without
+from enrollment.index import Track, batches, index_batches, untracked
 from enrollment.models import FaceEmbedding, FaceImage, Removal
 from enrollment.upkeep.drift import EXAMPLES, Kind, Reconciliation
-from enrollment.upkeep.loops import Track, batches, index_batches, untracked
 from enrollment.upkeep.picture_files import compare_files
 from recognition.exceptions import RecognitionError, VectorStoreLocked
 from recognition.networks import NETWORKS, find_weights, load_network, usable_names

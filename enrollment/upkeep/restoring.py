@@ -30,6 +30,7 @@ from django.utils.translation import gettext
 from enrollment import index, journal
 from enrollment.enrolling import highest_keys
 from enrollment.exceptions import StorageUnavailable
+from enrollment.index import Track, batches, index_batches, untracked
 from enrollment.models import (
     Consent,
     FaceEmbedding,
@@ -61,7 +62,6 @@ from enrollment.upkeep.backup_contents import (
     backed_up_models,
 )
 from enrollment.upkeep.backup_outliving import OUTLIVING, erase_again, outliving
-from enrollment.upkeep.loops import Track, batches, index_batches, untracked
 from recognition.conf import get_settings
 from recognition.networks import usable_names
 from recognition.networks.weights import find_weights

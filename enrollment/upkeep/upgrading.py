@@ -19,10 +19,10 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from enrollment.index import Track, untracked
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from enrollment.upkeep import safe_copy
 from enrollment.upkeep.leader import SETTING_UP, one_at_a_time
-from enrollment.upkeep.loops import Track, untracked
 from enrollment.upkeep.reconciliation import pictures_to_embed, reconcile
 from enrollment.upkeep.trial import Trial
 from recognition.conf import get_settings

@@ -15,8 +15,8 @@ from rest_framework.authtoken.models import Token
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from enrollment.journal import Action, note_refusal, short_wait
-from enrollment.models import AccessToken, digest_of
+from enrollment.journal import note_refusal, short_wait
+from enrollment.models import AccessToken, Action, digest_of
 
 logger = logging.getLogger(__name__)
 

@@ -24,6 +24,7 @@ from rest_framework.test import APIClient
 from enrollment import enrolling, gallery, journal, upkeep
 from enrollment.exceptions import UnknownPurpose
 from enrollment.gallery import persons_expiring, search_gallery, selectors
+from enrollment.installation_key import public_key
 from enrollment.models import (
     AccessToken,
     BackupRecord,
@@ -301,7 +302,7 @@ def test_whoever_is_only_in_the_trash_is_erased_with_a_receipt(ana, boss, api, c
         item = enrolling.delete_person(ana).undo
     data = erase(item, boss, api)
     signed = upkeep.read_receipt(data)
-    public = enrolling.public_key(signed["public_key"])
+    public = public_key(signed["public_key"])
     assert upkeep.verify_receipt(signed, public)
     receipt = signed["receipt"]
     assert receipt["person_id"] == CPF and [each["number"] for each in receipt["backups"]] == [7]

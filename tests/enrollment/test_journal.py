@@ -23,9 +23,10 @@ from django.urls import reverse
 from django.utils import timezone, translation
 
 from enrollment import enrolling, journal
-from enrollment.journal import Action, verifying
+from enrollment.journal import verifying
 from enrollment.models import (
     AccessToken,
+    Action,
     Doubt,
     FaceImage,
     JournalChain,

@@ -14,7 +14,8 @@ from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from enrollment.journal import COLUMNS, Action, as_row, find_lines, record, verify
+from enrollment.journal import COLUMNS, as_row, find_lines, record, verify
+from enrollment.models import Action
 from recognition.management.options import require_with
 
 LINES_AT_A_TIME: Final = 1000

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from enrollment.enrolling import installation_key, public_key
+from enrollment.installation_key import installation_key, public_key
 from enrollment.models import Receipt
 from enrollment.upkeep import (
     read_receipt,

@@ -1,4 +1,4 @@
-"""Helpers for long loops: batches and progress."""
+"""Long loops in batches, with their progress."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from django.utils.translation import gettext
 
-from enrollment import index
+from enrollment.index.indexing import BATCH_SIZE, COPY_SIZE, begin, in_batches
 from recognition.ahead import Crew, one_ahead
 from recognition.embedding import Crop
 
@@ -45,8 +45,8 @@ def index_batches(
     """
     done = iter(track(range(len(ids)), label or gettext("Indexing"), len(ids)))
     with Crew() as crew:
-        batches = index.in_batches(ids, index.BATCH_SIZE, index.COPY_SIZE)
-        for batch, begun in one_ahead((batch, index.begin(crew, batch)) for batch in batches):
+        batches = in_batches(ids, BATCH_SIZE, COPY_SIZE)
+        for batch, begun in one_ahead((batch, begin(crew, batch)) for batch in batches):
             yield batch, begun
             for _one in islice(done, len(batch)):
                 pass
