@@ -11,15 +11,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
-from enrollment import inbox
+from enrollment import inbox, probes
 from enrollment.api import inbox_schema as schema
 from enrollment.api import inbox_serializers as serializers
 from enrollment.api.filters import check_parameters
 from enrollment.api.pagination import PageNumbers
 from enrollment.api.persons import PersonCall
 from enrollment.gallery import Weights, best_of_person, person_meant, search_thresholds
-from enrollment.inbox import Action, Card, Filters, Word
+from enrollment.inbox import Action, Card, Filters
 from enrollment.models import Person, Probe, ProbeChannel
+from enrollment.probes import Word
 from enrollment.web import Act, acts_to_settle, searchable_by
 from recognition.api.access import require
 from recognition.api.views import crop_file
@@ -130,22 +131,22 @@ class FeedbackView(PersonCall):
             decision=own or decide(similarity, search_thresholds(weights)),
             weights=weights,
         )
-        if word.verdict == inbox.WITHDRAWN:
-            inbox.take_back_feedback(word.probe.picture_hash, person)
+        if word.verdict == probes.WITHDRAWN:
+            probes.take_back_feedback(word.probe.picture_hash, person)
         else:
-            inbox.give_feedback([word])
+            probes.give_feedback([word])
         return Response(serializers.FeedbackResponseSerializer.answer(_told(word)))
 
 
 def _searched(form: dict[str, Any]) -> tuple[Probe, Embeddings]:
     """Return the face of a kept answer, or of the picture in the form, with its vector."""
     if "answer_number" in form:
-        probe = inbox.probe_of(form["answer_number"], form["face"])
-        return probe, inbox.embeddings_of(probe)
+        probe = probes.probe_of(form["answer_number"], form["face"])
+        return probe, probes.embeddings_of(probe)
     (crop,) = crop_file(form["image"], form | {"use_face_detection": True, "require_face": True})
     vectors = embed_crops([crop.pixels], form["model"])
     probe = Probe(
-        picture_hash=inbox.hash_of_face(crop.pixels),
+        picture_hash=probes.hash_of_face(crop.pixels),
         model=vectors.model,
         fingerprint=vectors.fingerprint,
         channel=ProbeChannel.API,

@@ -15,7 +15,8 @@ from enrollment.api.person_serializers import PersonFormSerializer, UndoSerializ
 from enrollment.api.probe_serializers import DecisionField
 from enrollment.api.serializers import PersonIdField
 from enrollment.enrolling import CHANGEABLE
-from enrollment.inbox import WITHDRAWN, Action, Card, Kind, Verdict
+from enrollment.inbox import Action, Card, Kind
+from enrollment.probes import WITHDRAWN, Verdict
 from recognition.api.answers import AnswerSerializer, InstantField
 from recognition.api.fields import (
     DayField,

@@ -27,7 +27,8 @@ from enrollment.gallery import (
     thresholds_in_force,
     without_verdict,
 )
-from enrollment.inbox import (
+from enrollment.models import FaceEmbedding, Person, ProbeChannel, SearchEntry
+from enrollment.probes import (
     FacePicture,
     Remembered,
     Said,
@@ -36,7 +37,6 @@ from enrollment.inbox import (
     remember,
     said_of,
 )
-from enrollment.models import FaceEmbedding, Person, ProbeChannel, SearchEntry
 from enrollment.web import Act, found_by, is_found, keep_search, searchable_by
 from recognition.api.access import may
 from recognition.api.views import UploadView, crop_file

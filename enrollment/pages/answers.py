@@ -18,10 +18,9 @@ from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext
 from django.views.decorators.http import require_POST, require_safe
 
-from enrollment import inbox
+from enrollment import inbox, probes
 from enrollment.exceptions import AnswerNotFound, FaceGone
 from enrollment.gallery import hits_again, note_shown_again, person_named
-from enrollment.inbox import Remembered, Verdict, Word, feedback_on, take_back_feedback
 from enrollment.models import FaceImage, Person, Probe, SearchAnswer, TrashItem
 from enrollment.pages.forms import SearchForm
 from enrollment.pages.people_forms import NewFaceForm
@@ -33,6 +32,7 @@ from enrollment.pages.query_pictures import (
     ShownThresholds,
 )
 from enrollment.pages.views import show_page
+from enrollment.probes import Remembered, Verdict, Word, feedback_on, take_back_feedback, unseal
 from enrollment.web import Act, error_text, may_undo, say_done, say_mistakable, searchable_by
 from recognition.api.access import lacking_permission, may, page_access
 from recognition.decision import Thresholds
@@ -67,7 +67,7 @@ def answers(request: HttpRequest, numbers: str) -> HttpResponse:
     shown, problems = [], {}
     for number in dict.fromkeys(numbers.split(",")[:MOST_ANSWERS]):
         try:
-            shown.append(shown_answer(request, inbox.answer_of(number)))
+            shown.append(shown_answer(request, probes.answer_of(number)))
         except RecognitionError as error:
             problems[error.message] = Problem.of(error)
     for each in shown:
@@ -91,7 +91,7 @@ def shown_answer(request: HttpRequest, answer: SearchAnswer) -> ShownAnswer:
             gettext("The answer %(number)s was given to a program, so there is no page of it.")
             % {"number": answer.number}
         )
-    content = json.loads(inbox.unseal(answer.content))
+    content = json.loads(unseal(answer.content))
     thresholds = _thresholds(content["thresholds"])
     faces = [face for picture in content["pictures"] for face in picture["faces"]]
     hits = hits_again(
@@ -149,7 +149,7 @@ def act(request: HttpRequest, number: str, place: int) -> HttpResponse:
         do = acts.get(request.POST.get("act", ""))
         if do is None:
             raise ValidationError(gettext("Say what to do: press one of the buttons of the face."))
-        response = do(request, inbox.probe_of(number, place))
+        response = do(request, probes.probe_of(number, place))
     except (RecognitionError, ValidationError) as error:
         messages.error(request, error_text(error), extra_tags=f"{number}-{place}")
     else:
@@ -195,7 +195,7 @@ def _judge(request: HttpRequest, probe: Probe, verdict: str) -> None:
         face_image=shown.hit.face_image,
         decision=shown.decision,
     )
-    inbox.give_feedback([word])
+    probes.give_feedback([word])
     if verdict == Verdict.CONFIRMED:
         text = gettext("Remembered: this is %(person)s.")
     else:

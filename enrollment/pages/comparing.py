@@ -28,7 +28,6 @@ from enrollment.gallery import (
     thresholds_in_force,
     thumbnail,
 )
-from enrollment.inbox import said_of
 from enrollment.models import FaceEmbedding, Feedback, Person
 from enrollment.pages.query_pictures import (
     Likeness,
@@ -38,6 +37,7 @@ from enrollment.pages.query_pictures import (
     ShownThresholds,
     read_pictures,
 )
+from enrollment.probes import said_of
 from enrollment.web import Act, is_found, searchable_by
 from recognition.api.access import may
 from recognition.decision import Thresholds, decide

@@ -11,8 +11,9 @@ from django.http import HttpRequest
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from enrollment.inbox import Action, Candidate, Card, Kind, read_face
+from enrollment.inbox import Action, Candidate, Card, Kind
 from enrollment.models import Probe
+from enrollment.probes import read_face
 from enrollment.web import allowed_actions, picture_address
 from recognition.exceptions import RecognitionError
 

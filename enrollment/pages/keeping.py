@@ -10,9 +10,9 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 
-from enrollment.inbox import Remembered
 from enrollment.models import ProbeChannel, SearchAnswer
 from enrollment.pages.query_pictures import QueryPicture
+from enrollment.probes import Remembered
 from enrollment.web import keep_search
 from recognition.decision import Thresholds
 from recognition.inference import Embeddings

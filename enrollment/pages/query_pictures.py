@@ -16,8 +16,8 @@ from enrollment.gallery import (
     SearchHit,
     data_uri,
 )
-from enrollment.inbox import FacePicture, Remembered, SealBroken, face_pictures
 from enrollment.models import Feedback, Probe
+from enrollment.probes import FacePicture, Remembered, SealBroken, face_pictures
 from enrollment.web import found_by, picture_address
 from recognition.decision import Decision, Thresholds
 from recognition.detection import Face, looks_for_faces

@@ -9,7 +9,6 @@ from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest
 
 from enrollment.gallery import Weights, gallery_is_empty, search_gallery, search_thresholds
-from enrollment.inbox import Remembered, keeps, remember
 from enrollment.models import ProbeChannel
 from enrollment.pages.keeping import keep
 from enrollment.pages.query_pictures import (
@@ -18,6 +17,7 @@ from enrollment.pages.query_pictures import (
     asked_faces,
     read_pictures,
 )
+from enrollment.probes import Remembered, keeps, remember
 from enrollment.web import searchable_by
 from recognition.decision import Thresholds
 from recognition.embedding import embed_crops

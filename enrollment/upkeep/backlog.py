@@ -24,7 +24,7 @@ from django.utils import timezone
 from django_tasks import TaskResultStatus
 from django_tasks_db.models import DBTaskResult
 
-from enrollment import enrolling, gallery, inbox, index, journal, judging
+from enrollment import enrolling, gallery, index, journal, judging, probes
 from enrollment.index import batches, index_batches
 from enrollment.models import ErasedId, FaceEmbedding, FaceImage, Removal, compute_again
 from enrollment.upkeep.deciding import note_settings
@@ -301,7 +301,7 @@ class BacklogThread(threading.Thread):
         return False
 
     def _forget_faces(self) -> None:
-        if forgotten := inbox.forget_old_faces():
+        if forgotten := probes.forget_old_faces():
             logger.info("Deleted %d searched faces whose time is over", forgotten)
 
     def _delete_due_persons(self) -> None:

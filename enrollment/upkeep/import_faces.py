@@ -12,7 +12,7 @@ from typing import Final
 from django.db import transaction
 from django.utils.translation import gettext
 
-from enrollment import inbox
+from enrollment import probes
 from enrollment.enrolling import FileResult, FileStatus, face_of, file_of, found_in
 from enrollment.exceptions import PictureNotFound
 from enrollment.gallery import compared_weights, jpeg, search_gallery, thumbnail
@@ -93,10 +93,10 @@ def _put_into_inbox(
     until: datetime,
     username: str,
 ) -> int:
-    picture = inbox.FacePicture(small, None)
+    picture = probes.FacePicture(small, None)
     if crop is not None:
-        (picture,) = inbox.face_pictures_of(file_of(row).read_bytes(), [crop])
-    probe = inbox.keep_refused(
+        (picture,) = probes.face_pictures_of(file_of(row).read_bytes(), [crop])
+    probe = probes.keep_refused(
         picture,
         crop,
         reason=row.code,
@@ -125,5 +125,5 @@ def small_picture(row: ImportFile) -> bytes:
         if row.is_kept:
             return thumbnail(file_of(row).read_bytes(), SIDE)
         if probe := Probe.objects.waiting().filter(pk=row.probe_pk or 0).first():
-            return inbox.read_face(probe)
+            return probes.read_face(probe)
     raise PictureNotFound(gettext("This file is kept no more, or is no picture."))

@@ -9,8 +9,8 @@ from django.conf import settings
 from django.http import HttpRequest
 
 from enrollment.gallery import SearchHit, Weights
-from enrollment.inbox import FacePicture, SearchedFace, keep_answer
 from enrollment.models import SearchAnswer
+from enrollment.probes import FacePicture, SearchedFace, keep_answer
 from recognition.decision import Decision, Thresholds
 from recognition.embedding import Crop
 from recognition.inference import Embeddings

@@ -10,11 +10,10 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 
-from enrollment import enrolling, inbox, journal, upkeep
+from enrollment import enrolling, inbox, journal, probes, upkeep
 from enrollment.exceptions import ActionRefused, AlreadySettled, CardNotFound, PictureNotFound
 from enrollment.gallery import compared_weights
-from enrollment.inbox import Action, Answer, Filters, assigning
-from enrollment.inbox.groups import group_of
+from enrollment.inbox import Action, Answer, Filters, assignment
 from enrollment.judging import examine_and_keep
 from enrollment.models import (
     Calibration,
@@ -29,6 +28,7 @@ from enrollment.models import (
     SearchAnswer,
     TrashItem,
 )
+from enrollment.probes.groups import group_of
 from enrollment.upkeep.backup_contents import backed_up_models
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from tests.enrollment.gallery import MODEL, add_vectors, enroll, found, set_thresholds
@@ -74,12 +74,12 @@ def test_faces_are_kept_by_choice_only_and_sealed(api, admin_client, settings, p
     probe = Probe.objects.get()
     assert (probe.channel, probe.decision, probe.in_inbox) == ("api", "unknown", True)
     assert probe.person.person_id == "ana" and probe.group
-    jpeg = inbox.read_face(probe)
+    jpeg = probes.read_face(probe)
     assert jpeg[:2] == b"\xff\xd8" and jpeg[:60] not in bytes(probe.picture)
     key = settings.DATA_DIR / "sealing_key"
     assert key.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(inbox.SealBroken, match="sealing_key"):
-        inbox.unseal(bytes(probe.picture)[:-1] + b"\0\0")
+    with pytest.raises(probes.SealBroken, match="sealing_key"):
+        probes.unseal(bytes(probe.picture)[:-1] + b"\0\0")
 
 
 def test_an_answer_of_the_page_is_kept_for_an_hour_and_gone_after_it(
@@ -90,12 +90,12 @@ def test_an_answer_of_the_page_is_kept_for_an_hour_and_gone_after_it(
     form = {"images": [upload(photos[ANA, 1])], "model": MODEL, "top_k": 5}
     assert admin_client.post("/", form).status_code == 200
     answer = SearchAnswer.objects.get()
-    probe = inbox.probe_of(answer.number, 1)
+    probe = probes.probe_of(answer.number, 1)
     assert not probe.in_inbox and inbox.count(Filters()) == 0
-    assert inbox.forget_old_faces() == 0
+    assert probes.forget_old_faces() == 0
     settings.KEEP_ANSWERS_MINUTES = 1  # fewer hold for what is kept already
     SearchAnswer.objects.update(created_at=timezone.now() - timedelta(minutes=2))
-    assert inbox.forget_old_faces() == 1
+    assert probes.forget_old_faces() == 1
     assert not SearchAnswer.objects.exists()
 
 
@@ -128,14 +128,14 @@ def test_whoever_is_slower_changes_nothing(api, keeping, photos, monkeypatch):
     set_thresholds(0.9999, 0.9998)
     search(api, photos[BIA, 0])
     (key,) = keys()
-    enrol = assigning._enroll
+    enrol = assignment._enroll
 
     def overtaken(*args):
         outcomes = enrol(*args)
         inbox.discard_faces(list(Probe.objects.all()))
         return outcomes
 
-    monkeypatch.setattr(assigning, "_enroll", overtaken)
+    monkeypatch.setattr(assignment, "_enroll", overtaken)
     with pytest.raises(AlreadySettled):
         inbox.settle([key], "new", new={"person_id": "bia"})
     assert list(Person.objects.values_list("person_id", flat=True)) == ["ana"]
@@ -252,12 +252,12 @@ def test_what_is_discarded_comes_back_for_an_hour(api, keeping, photos, settings
     search(api, photos[BIA, 0])
     (key,) = keys()
     item = inbox.settle([key], "discard").undo[0]
-    assert keys() == [] and inbox.forget_old_faces() == 0
+    assert keys() == [] and probes.forget_old_faces() == 0
     enrolling.undo(item)
     assert keys() == [key]
     item = inbox.settle([key], "discard").undo[0]
     Probe.objects.update(settled_at=timezone.now() - timedelta(hours=2))
-    assert inbox.forget_old_faces() == 1
+    assert probes.forget_old_faces() == 1
     with pytest.raises(enrolling.undo.__globals__["NotUndoable"]):
         enrolling.undo(item)
     settings.TRASH_DAYS = 0
@@ -375,7 +375,7 @@ def test_a_stranger_is_recognised_among_those_who_wait(db):
             channel="api",
             model=weights.model,
             fingerprint=weights.fingerprint,
-            vector=inbox.seal(vector.astype("<f4").tobytes()),
+            vector=probes.seal(vector.astype("<f4").tobytes()),
             decision="unknown",
             in_inbox=True,
             kept_until=timezone.now() + timedelta(days=1),

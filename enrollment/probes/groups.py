@@ -12,8 +12,8 @@ import numpy as np
 from django.db import connection
 
 from enrollment.gallery import Weights, thresholds_in_force
-from enrollment.inbox.sealing import SealBroken, unseal
 from enrollment.models import Probe
+from enrollment.probes.encryption import SealBroken, unseal
 from recognition.decision import Decision
 from recognition.vector_store import EMBEDDING_DIM
 

@@ -22,10 +22,10 @@ from django.utils.translation import gettext
 from enrollment import journal
 from enrollment.exceptions import AnswerNotFound, FaceGone
 from enrollment.gallery import SearchHit, Weights, compared_weights
-from enrollment.inbox.faces import FacePicture
-from enrollment.inbox.groups import begin_groups_alone, group_of
-from enrollment.inbox.sealing import hash_of_face, seal, unseal
 from enrollment.models import Probe, ProbeChannel, SearchAnswer
+from enrollment.probes.encryption import hash_of_face, seal, unseal
+from enrollment.probes.faces import FacePicture
+from enrollment.probes.groups import begin_groups_alone, group_of
 from recognition.conf import get_settings
 from recognition.decision import Decision
 from recognition.embedding import Crop, crop_again, crop_upload, embed_crops

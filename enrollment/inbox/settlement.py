@@ -16,7 +16,7 @@ from django.utils.translation import gettext
 from enrollment import enrolling, journal
 from enrollment.enrolling import Done
 from enrollment.exceptions import ActionRefused
-from enrollment.inbox.assigning import (
+from enrollment.inbox.assignment import (
     UNSEEN,
     Enrolled,
     discard_faces,
@@ -25,8 +25,8 @@ from enrollment.inbox.assigning import (
     settled_already,
 )
 from enrollment.inbox.card import Action, Kind
+from enrollment.inbox.card_contents import OF_DOUBTS, OF_FACES, OF_PAIRS, card_not_found, is_number
 from enrollment.inbox.sections import COUNT, nearer_cases, pair_cases
-from enrollment.inbox.showing import OF_DOUBTS, OF_FACES, OF_PAIRS, card_not_found, is_number
 from enrollment.judging import dismiss_doubts
 from enrollment.models import DistinctPair, Doubt, FaceImage, Person, Probe, TrashItem
 from recognition.exceptions import RecognitionError

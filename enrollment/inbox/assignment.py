@@ -18,10 +18,9 @@ from django.utils.translation import gettext
 from enrollment import enrolling, journal
 from enrollment.enrolling import Done, Outcome, Upload
 from enrollment.exceptions import ActionRefused, AlreadySettled, PersonNotFound
-from enrollment.inbox.feedback import Verdict, Word, give_feedback
-from enrollment.inbox.keeping import read_face, read_record
 from enrollment.judging import dismiss_doubts
 from enrollment.models import Doubt, FaceImage, ImportFile, Person, Probe, TrashItem
+from enrollment.probes import Verdict, Word, give_feedback, read_face, read_record
 from recognition.decision import Decision
 from recognition.exceptions import RecognitionError
 

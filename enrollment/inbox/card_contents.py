@@ -17,11 +17,10 @@ from django.utils.translation import gettext_lazy as _
 from enrollment.exceptions import CardNotFound
 from enrollment.gallery import SearchHit, Weights, compared_weights, search_gallery
 from enrollment.inbox.card import Action, Candidate, Card, Filters, Kind
-from enrollment.inbox.feedback import rejections
-from enrollment.inbox.keeping import embeddings_of, read_face
 from enrollment.inbox.sections import keys, nearer_cases, pair_cases
 from enrollment.judging import doubts_of
 from enrollment.models import Doubt, FaceImage, Person, Probe, ProbeChannel
+from enrollment.probes import embeddings_of, read_face, rejections
 from recognition.decision import Decision
 from recognition.exceptions import RecognitionError
 from recognition.inference import Embeddings

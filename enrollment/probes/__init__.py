@@ -1,0 +1,60 @@
+"""Searched faces: kept encrypted for a while, grouped, and what operators said of their matches."""
+
+from enrollment.probes.encryption import SealBroken, hash_of_face, seal, unseal
+from enrollment.probes.faces import FacePicture, face_pictures, face_pictures_of
+from enrollment.probes.feedback import (
+    WITHDRAWN,
+    Remembered,
+    Said,
+    Verdict,
+    Word,
+    feedback_on,
+    give_feedback,
+    rejections,
+    remember,
+    said_of,
+    take_back_feedback,
+)
+from enrollment.probes.kept_faces import (
+    SearchedFace,
+    answer_of,
+    embeddings_of,
+    forget_old_faces,
+    keep_answer,
+    keep_refused,
+    keeps,
+    probe_of,
+    read_face,
+    read_record,
+)
+
+__all__ = [
+    "FacePicture",
+    "Remembered",
+    "Said",
+    "SealBroken",
+    "SearchedFace",
+    "Verdict",
+    "WITHDRAWN",
+    "Word",
+    "answer_of",
+    "embeddings_of",
+    "face_pictures",
+    "face_pictures_of",
+    "feedback_on",
+    "forget_old_faces",
+    "give_feedback",
+    "hash_of_face",
+    "keep_answer",
+    "keep_refused",
+    "keeps",
+    "probe_of",
+    "read_face",
+    "read_record",
+    "rejections",
+    "remember",
+    "said_of",
+    "seal",
+    "take_back_feedback",
+    "unseal",
+]
