@@ -66,6 +66,7 @@ from enrollment.enrolling.services import (
     sync_again,
 )
 from enrollment.enrolling.spreadsheets import escaped, is_shortened, shortened_id, unescaped
+from enrollment.enrolling.staging_folder import forget_old_imports, imports_folder, job_folder
 from enrollment.enrolling.trash import (
     deleted_persons,
     deleted_rows,
@@ -78,9 +79,6 @@ from enrollment.enrolling.trash import (
 )
 from enrollment.enrolling.trash_items import (
     PERSONS_OF_ITEMS,
-    begin_import,
-    end_import,
-    erased_at,
     in_trash,
     new_settlement,
     trashed_person,
@@ -99,11 +97,8 @@ from enrollment.enrolling.zip_import import (
     details_of,
     face_of,
     file_of,
-    forget_old_imports,
     found_in,
     has_files,
-    imports_folder,
-    job_folder,
     rows_of,
     source_of,
     stage_files,
@@ -132,7 +127,6 @@ __all__ = [
     "WaitingPicture",
     "add_consent",
     "as_text",
-    "begin_import",
     "begin_request",
     "carry_out_request",
     "change_person",
@@ -156,7 +150,6 @@ __all__ = [
     "digest_of_request",
     "each_file",
     "empty_trash",
-    "end_import",
     "enroll_chosen",
     "enroll_pictures",
     "erase_each",
@@ -164,7 +157,6 @@ __all__ = [
     "erase_person",
     "erase_pictures",
     "erase_trashed_person",
-    "erased_at",
     "escaped",
     "face_of",
     "faces_in",

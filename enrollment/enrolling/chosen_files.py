@@ -17,7 +17,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.core.files import File
 
-from enrollment.enrolling.zip_import import forget_old_imports, imports_folder
+from enrollment.enrolling.staging_folder import forget_old_imports, imports_folder
 
 MOST_BYTES_IN_REQUESTS: Final = 4  # times MAX_REQUEST_MB, of one account
 _NAMES: Final = "names.json"

@@ -28,7 +28,7 @@ from enrollment.enrolling.trash import (
     keep_owners,
     put_away,
 )
-from enrollment.enrolling.trash_items import Kind, new_item, whom_of
+from enrollment.enrolling.trash_items import Kind
 from enrollment.enrolling.waiting import move_waiting
 from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
 from enrollment.gallery import picture_of
@@ -42,6 +42,8 @@ from enrollment.models import (
     SearchEntry,
     TrashItem,
     id_is_merged,
+    new_item,
+    whom_of,
 )
 
 IDS_A_QUERY: Final = 10_000  # SQLite takes 32,766 parameters

@@ -13,9 +13,19 @@ from enrollment import journal
 from enrollment.enrolling.consents import change_purposes
 from enrollment.enrolling.corrections import Done, erase_person, locked_persons, undoable
 from enrollment.enrolling.trash import put_away
-from enrollment.enrolling.trash_items import Kind, new_item, whom_of
+from enrollment.enrolling.trash_items import Kind
 from enrollment.exceptions import TooManyPersons
-from enrollment.models import Consent, FaceImage, Person, Purpose, TrashedPart, TrashItem, as_lines
+from enrollment.models import (
+    Consent,
+    FaceImage,
+    Person,
+    Purpose,
+    TrashedPart,
+    TrashItem,
+    as_lines,
+    new_item,
+    whom_of,
+)
 
 MOST_CHANGED: Final = 5_000  # persons in one act
 MOST_DELETED: Final = 1_000

@@ -1,10 +1,9 @@
-"""Items of the trash: make one, find one, and when its time is over."""
+"""Items of the trash: find one, and when its time is over."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, time, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from django.conf import settings
@@ -13,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from enrollment.exceptions import NotInTrash
-from enrollment.models import Person, TrashedPart, TrashItem
+from enrollment.models import TrashedPart, TrashItem, new_item
 
 PICTURES_AT_A_TIME: Final = 500  # their rows and vectors are in memory together
 Kind = TrashItem.Kind
@@ -21,68 +20,6 @@ Kind = TrashItem.Kind
 PERSONS_OF_ITEMS: Final = Prefetch(
     "parts", TrashedPart.objects.exclude(person_id="").defer("content"), to_attr="persons"
 )
-
-
-def new_item(
-    kind: str, whom: str | int, persons: Iterable[Person] = (), **values: Any
-) -> TrashItem | None:
-    """Store an item without parts; return None when `TRASH_DAYS` is 0.
-
-    `whom` is its label, or of how many people it is. It is kept no longer than the first last day
-    (`keep_until`) of the persons whom it holds.
-    """
-    due = erased_at(persons)
-    if due is None:
-        return None
-    if isinstance(whom, int):
-        values["facts"] = {**values.get("facts", {}), TrashItem.PEOPLE: whom}
-    else:
-        values["label"] = whom[:500]
-    return TrashItem.objects.create(kind=kind, erase_at=due, **values)
-
-
-def erased_at(persons: Iterable[Person]) -> datetime | None:
-    """Return until when the trash keeps these persons, deleted now; None when it keeps nobody."""
-    if not settings.TRASH_DAYS:
-        return None
-    days = [person.keep_until for person in persons if person.keep_until]
-    due = timezone.now() + timedelta(days=settings.TRASH_DAYS)
-    # Later ones do not matter, and the day after the last of all, 9999-12-31, is none.
-    if days and min(days) < timezone.localdate(due):
-        midnight = datetime.combine(min(days) + timedelta(days=1), time.min)
-        due = min(due, timezone.make_aware(midnight))
-    return due
-
-
-def whom_of(persons: Sequence[Person]) -> str | int:
-    """Return what an item says of whom it is: of several persons their number, which names nobody."""
-    return str(persons[0]) if len(persons) == 1 else len(persons)
-
-
-def begin_import(label: str, *, key: str = "", since: datetime | None = None) -> TrashItem | None:
-    """Store an item that undoes an import, for the pictures that get its `import_key`.
-
-    For one that has enrolled pictures already, `key` is what theirs begin with, and `since` when it
-    began.
-    """
-    facts = {"key": key or secrets.token_hex(8)}
-    return new_item(Kind.IMPORT, label, facts=facts, created_at=since or timezone.now())
-
-
-def import_key(item: TrashItem | None) -> str:
-    """Return what the upload keys of the imported pictures begin with; empty without an item."""
-    return item.facts["key"] if item else ""
-
-
-def end_import(item: TrashItem | None, pictures: int) -> TrashItem | None:
-    """Note how many pictures were enrolled; return the item, or None when there is none to undo."""
-    if item and not pictures:
-        item.delete()
-    elif item:
-        item.pictures = pictures
-        item.save(update_fields=["pictures"])
-        return item
-    return None
 
 
 def new_settlement(label: str, **values: Any) -> TrashItem | None:

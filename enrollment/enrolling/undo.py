@@ -26,7 +26,7 @@ from enrollment.enrolling.restoring import (
     several_persons,
 )
 from enrollment.enrolling.trash import put_away
-from enrollment.enrolling.trash_items import Kind, held, in_parts, new_item
+from enrollment.enrolling.trash_items import Kind, held, in_parts
 from enrollment.enrolling.waiting import move_waiting
 from enrollment.exceptions import NotUndoable
 from enrollment.models import (
@@ -42,6 +42,7 @@ from enrollment.models import (
     TrashedPart,
     TrashItem,
     from_lines,
+    new_item,
 )
 from recognition.exceptions import RecognitionError
 

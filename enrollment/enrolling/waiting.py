@@ -25,7 +25,7 @@ from django.utils.translation import gettext
 from enrollment.enrolling.chosen_files import MOST_BYTES_IN_REQUESTS
 from enrollment.enrolling.looking import Upload
 from enrollment.enrolling.services import Outcome, enroll_pictures
-from enrollment.enrolling.zip_import import forget_old_imports, imports_folder
+from enrollment.enrolling.staging_folder import forget_old_imports, imports_folder
 from enrollment.exceptions import StorageUnavailable
 from enrollment.gallery import compared_weights, data_uri, thresholds_in_force
 from enrollment.models import Person

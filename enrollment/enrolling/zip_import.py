@@ -10,14 +10,12 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import IO, Any, Final
 
-from django.conf import settings
 from django.db import transaction
 from django.utils.translation import get_language
 
@@ -32,13 +30,11 @@ from enrollment.enrolling.finding_files import (
     is_passed_over,
 )
 from enrollment.enrolling.folder_import import ImportOptions
+from enrollment.enrolling.staging_folder import forget_old_imports, imports_folder, job_folder
 from enrollment.enrolling.table_import import find_table, read_table
 from enrollment.enrolling.unpacking import unpack
 from enrollment.models import ImportFile, ImportJob, new_key
 
-KEPT_SECONDS: Final = 24 * 3600
-_FOLDER: Final = "imports"
-_OF_JOBS: Final = "job-"
 _SUFFIX: Final = re.compile(r"\.[a-z0-9]{1,8}")
 _ROWS_AT_A_TIME: Final = 500
 
@@ -163,11 +159,6 @@ def details_of(row: ImportFile) -> dict[str, Any]:
     return details
 
 
-def job_folder(job: ImportJob) -> Path:
-    """Return the folder of the job's files."""
-    return imports_folder() / f"{_OF_JOBS}{job.key}"
-
-
 def file_of(row: ImportFile) -> Path:
     """Return where the file of this row lies, while it is kept."""
     return job_folder(row.job) / f"{row.number}{row.suffix}"
@@ -194,30 +185,6 @@ def face_of(row: ImportFile) -> Path:
 def found_in(row: ImportFile) -> Path:
     """Return where lies what the check found in the row's file, for the run; see `Upload.found`."""
     return job_folder(row.job) / f"{row.number}.found"
-
-
-def forget_old_imports() -> None:
-    """Delete what waits in the folder of imports for more than a day, but for files of jobs."""
-    folder = settings.DATA_DIR / _FOLDER
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name.startswith(_OF_JOBS) and _has_job(path):
-            continue
-        if path.stat().st_mtime < time.time() - KEPT_SECONDS:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-
-
-def _has_job(folder: Path) -> bool:
-    return ImportJob.objects.filter(key=folder.name.removeprefix(_OF_JOBS)).exists()
-
-
-def imports_folder() -> Path:
-    """Return the folder of staged imports; create it if needed."""
-    folder: Path = settings.DATA_DIR / _FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
 
 
 def _root(folder: Path) -> Path:

@@ -60,10 +60,16 @@ from enrollment.models.trash import (
     TrashedPart,
     TrashItem,
     as_lines,
+    erased_at,
     from_lines,
+    new_item,
+    whom_of,
 )
 
 __all__ = [
+    "erased_at",
+    "new_item",
+    "whom_of",
     "DECISION_LABELS",
     "DOCUMENTS_FOLDER",
     "DOCUMENT_TYPES",

@@ -8,10 +8,11 @@ and keeping are one transaction, and so are restoring and forgetting.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, time, timedelta
 from typing import Any, Final
 
+from django.conf import settings
 from django.core import serializers
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
@@ -145,3 +146,39 @@ class MergedId(models.Model):
 
     def __str__(self) -> str:
         return str(self.person_id)
+
+
+def new_item(
+    kind: str, whom: str | int, persons: Iterable[Person] = (), **values: Any
+) -> TrashItem | None:
+    """Store an item without parts; return None when `TRASH_DAYS` is 0.
+
+    `whom` is its label, or of how many people it is. It is kept no longer than the first last day
+    (`keep_until`) of the persons whom it holds.
+    """
+    due = erased_at(persons)
+    if due is None:
+        return None
+    if isinstance(whom, int):
+        values["facts"] = {**values.get("facts", {}), TrashItem.PEOPLE: whom}
+    else:
+        values["label"] = whom[:500]
+    return TrashItem.objects.create(kind=kind, erase_at=due, **values)
+
+
+def erased_at(persons: Iterable[Person]) -> datetime | None:
+    """Return until when the trash keeps these persons, deleted now; None when it keeps nobody."""
+    if not settings.TRASH_DAYS:
+        return None
+    days = [person.keep_until for person in persons if person.keep_until]
+    due = timezone.now() + timedelta(days=settings.TRASH_DAYS)
+    # Later ones do not matter, and the day after the last of all, 9999-12-31, is none.
+    if days and min(days) < timezone.localdate(due):
+        midnight = datetime.combine(min(days) + timedelta(days=1), time.min)
+        due = min(due, timezone.make_aware(midnight))
+    return due
+
+
+def whom_of(persons: Sequence[Person]) -> str | int:
+    """Return what an item says of whom it is: of several persons their number, which names nobody."""
+    return str(persons[0]) if len(persons) == 1 else len(persons)

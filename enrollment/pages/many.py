@@ -30,7 +30,7 @@ from enrollment.gallery import (
     shown_persons,
     sorted_persons,
 )
-from enrollment.models import Consent, FaceImage, Person, Purpose
+from enrollment.models import Consent, FaceImage, Person, Purpose, erased_at
 from enrollment.pages.gallery import PERSONS_A_PAGE
 from enrollment.pages.people import number_of, people_page, show
 from enrollment.pages.people_forms import GalleryForm
@@ -212,7 +212,7 @@ def _context(data: QueryDict, name: str, keys: list[int], form: Any) -> dict[str
         "hidden": _hidden(data, keys),
         "back": _list_address(data),
         "notes": _notes(name, persons),
-        "until": enrolling.erased_at(persons) if name in ("merge", "delete") else None,
+        "until": erased_at(persons) if name in ("merge", "delete") else None,
     }
     if form is not None:
         context["form"] = form

@@ -36,7 +36,7 @@ from enrollment.enrolling import (
     UploadStored,
 )
 from enrollment.judging import doubts_of
-from enrollment.models import FaceImage, ImportFile, ImportJob, Person
+from enrollment.models import FaceImage, ImportFile, ImportJob, Person, TrashItem, new_item
 from enrollment.upkeep.import_faces import note_faces, offer_refused
 from enrollment.upkeep.import_fetching import each_fetched
 from recognition.exceptions import RecognitionError
@@ -334,8 +334,13 @@ def _end(job: ImportJob, state: State) -> None:
         done = job.files.filter(step=Step.DONE)
         counts = Counter(done.values_list("status", flat=True))
         if enrolled := counts[FileStatus.ENROLLED]:
-            item = enrolling.begin_import(job.label, key=job.key, since=job.started_at)
-            undo = enrolling.end_import(item, enrolled)
+            undo = new_item(
+                TrashItem.Kind.IMPORT,
+                job.label,
+                facts={"key": job.key},
+                created_at=job.started_at or timezone.now(),
+                pictures=enrolled,
+            )
             ImportJob.objects.filter(pk=job.pk).update(undo=undo)
         enrolled_rows = done.filter(status=FileStatus.ENROLLED)
         persons = enrolled_rows.order_by().values("person_id").distinct().count()

@@ -307,7 +307,7 @@ def test_the_admins_history_forgets_who_was_deleted(boss, commits, picture):
 def test_an_import_that_nobody_confirmed_goes_without_another(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(backlog.connections, "close_all", lambda: None)  # the test's own
     settings.DATA_DIR = tmp_path
-    old = zip_import.imports_folder() / "old1"
+    old = enrolling.imports_folder() / "old1"
     old.mkdir()
     os.utime(old, (1e9, 1e9))
     backlog.BacklogThread()._pass(timezone.now())
