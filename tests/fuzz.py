@@ -649,7 +649,7 @@ def fuzz_folders(part: Slice) -> Report:
     """Import unusual folders and unpacked ZIPs as `manage.py enroll` does. Needs a database."""
     from django.core.management import CommandError, call_command
 
-    from enrollment.enrolling.unpacking import BadArchive, unpack
+    from enrollment.imports.zip_archive import BadArchive, unpack
 
     report = Report()
     with tempfile.TemporaryDirectory(prefix="fuzz") as folder:  # so that the networks are loaded

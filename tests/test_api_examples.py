@@ -17,7 +17,7 @@ from django.utils import timezone
 from rest_framework.settings import api_settings
 from rest_framework.test import APIClient
 
-from enrollment import upkeep
+from enrollment import imports
 from enrollment.api.schema import EXAMPLES as GALLERY_EXAMPLES
 from enrollment.models import IdempotentRequest, Probe, Purpose
 from recognition.api.schema import EXAMPLES
@@ -218,7 +218,7 @@ def jobs(client: APIClient) -> dict[str, Any]:
         made = client.post("/api/jobs", basis | {"archive": upload(packed.getvalue(), "faces.zip")})
         job = f"/api/jobs/{made.json()['id']}"
         busy = client.post(f"{job}/pause")
-    upkeep.carry_out_imports()
+    imports.carry_out_imports()
     return {
         "jobs_create": made,
         "import_busy": busy,

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 from django.contrib.sessions.models import Session
 
-from enrollment import upkeep
-from enrollment.enrolling import create_person, delete_person, merge_persons, stage_import
-from enrollment.enrolling.looking import Upload
+from enrollment import imports
+from enrollment.enrolling import create_person, delete_person, merge_persons
+from enrollment.enrolling.inspection import Upload
 from enrollment.enrolling.services import enroll_pictures
+from enrollment.imports import stage_import
 from enrollment.models import FaceImage, Person, SearchEntry
 from tests import browsing
 from tests.browsing import (
@@ -320,12 +321,12 @@ def test_nobody_leaves_a_receipt_unsaved_by_accident(open_page, ana) -> None:
 def test_the_figures_of_an_import_go_on_with_its_bar(
     open_page, weights, data_folder, monkeypatch
 ) -> None:
-    monkeypatch.setattr("enrollment.upkeep.import_work.BATCH", 1)
+    monkeypatch.setattr("enrollment.imports.execution.BATCH", 1)
     files = {f"ana/{shot}.jpg": as_jpeg(draw_face(PEOPLE[0], shot)) for shot in range(3)}
     job = stage_import(io.BytesIO(packed(files)), "faces.zip", 0, is_confirmed=True)
     page = open_page(f"/imports/{job.pk}")
     for added in ("1 picture was added", "2 pictures were added"):
-        upkeep.carry_out_imports(lambda: True)  # one batch
+        imports.carry_out_imports(lambda: True)  # one batch
         expect(page.locator("#import-counts")).to_contain_text(added, timeout=TIMEOUT_MS)
 
 

@@ -117,7 +117,7 @@ NOT_RUN = {
             "script/manage watch FOLDER --legal-basis 'consent of 2026-11-27' --keep-until 2099-12-31 --purpose door",
             "script/manage watch PASTA --legal-basis 'consentimento de 2026-11-27' --keep-until 2099-12-31 --purpose door",
         ),
-        "runs until it is stopped; tests/enrollment/test_watch.py",
+        "runs until it is stopped; tests/enrollment/test_watched_folder.py",
     ),
     "script/chaos": "takes minutes; tests/test_crash.py runs it briefly",
     "script/chaos --clients 32 --minutes 3": "takes minutes; tests/test_load.py runs it briefly",

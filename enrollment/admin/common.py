@@ -25,8 +25,9 @@ from import_export.tmp_storages import BaseStorage
 from tablib import Dataset
 
 from enrollment import journal
-from enrollment.enrolling import escaped, imports_folder, unescaped
+from enrollment.enrolling import imports_folder
 from enrollment.gallery import holds_words
+from enrollment.imports import escaped, unescaped
 from enrollment.models import FaceEmbedding, Removal
 
 # Django's own widget with two lists has tooltips that screen readers do not read.

@@ -12,8 +12,9 @@ from import_export.exceptions import FieldError
 from import_export.widgets import DateWidget
 
 from enrollment import journal
-from enrollment.enrolling import CHANGEABLE, is_shortened, save_person, shortened_id
+from enrollment.enrolling import CHANGEABLE, save_person
 from enrollment.gallery import with_pictures
+from enrollment.imports import is_shortened, shortened_id
 from enrollment.models import Person, normalised
 
 # Texts of django-import-export without a Portuguese translation; our catalogue translates them.

@@ -8,10 +8,10 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from enrollment import upkeep
+from enrollment import imports
 from enrollment.api.pagination import PageQuerySerializer, PageSerializer
 from enrollment.api.person_serializers import UndoSerializer
-from enrollment.enrolling import FileStatus
+from enrollment.imports import FileStatus
 from enrollment.models import ImportFile, ImportJob, Person, validate_not_past
 from recognition.api.answers import AnswerSerializer, InstantField
 from recognition.api.fields import DayField, FlagField, OneOfField, RepeatedField, TextField
@@ -107,10 +107,10 @@ class JobSerializer(AnswerSerializer, serializers.ModelSerializer):
         read_only_fields = ("id",)
 
     def get_counts(self, job: ImportJob) -> CountsSerializer:
-        return upkeep.counts_of(job)  # type: ignore[return-value]
+        return imports.counts_of(job)  # type: ignore[return-value]
 
     def get_seconds_left(self, job: ImportJob) -> float | None:
-        return upkeep.seconds_left(job, upkeep.counts_of(job)["left"])
+        return imports.seconds_left(job, imports.counts_of(job)["left"])
 
 
 class JobResponseSerializer(JobSerializer):

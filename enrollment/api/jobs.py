@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
-from enrollment import enrolling, upkeep
+from enrollment import enrolling, imports
 from enrollment.api import job_schema as schema
 from enrollment.api import job_serializers as serializers
 from enrollment.api.filters import check_parameters
@@ -22,10 +22,10 @@ from enrollment.web import Act, owner_of
 from recognition.api.access import require
 
 _ACTS = {
-    "start": upkeep.start_import,
-    "pause": upkeep.pause_import,
-    "resume": upkeep.resume_import,
-    "cancel": upkeep.cancel_import,
+    "start": imports.start_import,
+    "pause": imports.pause_import,
+    "resume": imports.resume_import,
+    "cancel": imports.cancel_import,
 }
 
 
@@ -52,7 +52,7 @@ class JobsView(JobCall, PageCall):
         return self.read_page()
 
     def get_queryset(self) -> QuerySet[ImportJob]:
-        return upkeep.find_imports(owner_of(self.request)).select_related("undo")
+        return imports.find_imports(owner_of(self.request)).select_related("undo")
 
     @schema.jobs_create
     def post(self, request: Request) -> Response:
@@ -61,8 +61,8 @@ class JobsView(JobCall, PageCall):
         options = {name: form.pop(name) for name in ("use_face_detection", "on_several_faces")}
         form["purposes"] = [purpose.pk for purpose in enrolling.purposes_named(form["purposes"])]
         details = {name: value for name, value in form.items() if value}
-        enrolling.check_readiness()
-        job = enrolling.stage_import(
+        imports.check_readiness()
+        job = imports.stage_import(
             archive,
             archive.name,
             owner_of(request),
@@ -70,7 +70,7 @@ class JobsView(JobCall, PageCall):
             is_confirmed=is_confirmed,
             **options,
         )
-        upkeep.request_imports()
+        imports.request_imports()
         return _answer(_job(request, job.pk), HTTPStatus.ACCEPTED)
 
 
@@ -107,13 +107,13 @@ class JobActView(JobCall):
             raise NotFound
         job = _job(request, number)
         if act in ("start", "resume"):
-            enrolling.check_readiness()
+            imports.check_readiness()
         _ACTS[act](job)
         return _answer(job)
 
 
 def _job(request: Request, number: int) -> ImportJob:
-    return upkeep.get_import(number, owner_of(request))
+    return imports.get_import(number, owner_of(request))
 
 
 def _answer(job: ImportJob, status: int = HTTPStatus.OK) -> Response:

@@ -1,8 +1,13 @@
-"""All writes to the gallery: enrolment, corrections, imports, and idempotent requests."""
+"""All writes to the gallery: enrolment, corrections, and idempotent requests."""
 
-from enrollment.enrolling.choosing import choose_face, faces_in
 from enrollment.enrolling.chosen_files import chosen_files, chosen_names, keep_files
-from enrollment.enrolling.consents import add_consent, consent_of, purposes_named, remove_consent
+from enrollment.enrolling.consents import (
+    add_consent,
+    consent_of,
+    purposes_named,
+    record_first_consent,
+    remove_consent,
+)
 from enrollment.enrolling.corrections import (
     CHANGEABLE,
     Done,
@@ -28,15 +33,16 @@ from enrollment.enrolling.erased import (
     returned,
     write_erased_lists,
 )
-from enrollment.enrolling.fetching import NotFetched, fetch_picture
-from enrollment.enrolling.finding_files import FileStatus, FoundFile, as_text, find_files
-from enrollment.enrolling.folder_import import (
-    BATCH_PICTURES,
-    FileResult,
-    ImportOptions,
-    check_readiness,
-    each_file,
-    key_of_file,
+from enrollment.enrolling.group_photos import (
+    WaitingPicture,
+    choose_face,
+    count_waiting,
+    enroll_chosen,
+    faces_in,
+    give_back_taken,
+    keep_waiting,
+    leave_out,
+    waiting_pictures,
 )
 from enrollment.enrolling.idempotency import (
     MAX_KEY_LENGTH,
@@ -46,7 +52,7 @@ from enrollment.enrolling.idempotency import (
     forget_old_requests,
     has_answer,
 )
-from enrollment.enrolling.looking import Upload
+from enrollment.enrolling.inspection import Look, Upload, found_face, look_at
 from enrollment.enrolling.many import (
     MOST_CHANGED,
     MOST_DELETED,
@@ -56,16 +62,16 @@ from enrollment.enrolling.many import (
     delete_persons,
     set_purposes,
 )
-from enrollment.enrolling.newcomers import create_newcomer
+from enrollment.enrolling.merged_ids import takers
 from enrollment.enrolling.restoring import RESTORABLE, highest_keys, restore
 from enrollment.enrolling.services import (
+    DETAILS,
     Outcome,
     UploadStored,
     clean_person_id,
     enroll_pictures,
     sync_again,
 )
-from enrollment.enrolling.spreadsheets import escaped, is_shortened, shortened_id, unescaped
 from enrollment.enrolling.staging_folder import forget_old_imports, imports_folder, job_folder
 from enrollment.enrolling.trash import (
     deleted_persons,
@@ -84,41 +90,17 @@ from enrollment.enrolling.trash_items import (
     trashed_person,
 )
 from enrollment.enrolling.undo import undo, undo_each
-from enrollment.enrolling.waiting import (
-    WaitingPicture,
-    count_waiting,
-    enroll_chosen,
-    give_back_taken,
-    keep_waiting,
-    leave_out,
-    waiting_pictures,
-)
-from enrollment.enrolling.zip_import import (
-    details_of,
-    face_of,
-    file_of,
-    found_in,
-    has_files,
-    rows_of,
-    source_of,
-    stage_files,
-    stage_import,
-)
 
 __all__ = [
-    "BATCH_PICTURES",
     "CHANGEABLE",
+    "DETAILS",
     "Done",
     "Erased",
-    "FileResult",
-    "FileStatus",
-    "FoundFile",
-    "ImportOptions",
+    "Look",
     "MAX_KEY_LENGTH",
     "MOST_CHANGED",
     "MOST_DELETED",
     "MOST_MERGED",
-    "NotFetched",
     "Outcome",
     "PERSONS_OF_ITEMS",
     "RESTORABLE",
@@ -126,29 +108,24 @@ __all__ = [
     "UploadStored",
     "WaitingPicture",
     "add_consent",
-    "as_text",
     "begin_request",
     "carry_out_request",
     "change_person",
     "change_persons",
     "check_number",
-    "check_readiness",
     "choose_face",
     "chosen_files",
     "chosen_names",
     "clean_person_id",
     "consent_of",
     "count_waiting",
-    "create_newcomer",
     "create_person",
     "delete_person",
     "delete_persons",
     "delete_pictures",
     "deleted_persons",
     "deleted_rows",
-    "details_of",
     "digest_of_request",
-    "each_file",
     "empty_trash",
     "enroll_chosen",
     "enroll_pictures",
@@ -157,55 +134,44 @@ __all__ = [
     "erase_person",
     "erase_pictures",
     "erase_trashed_person",
-    "escaped",
-    "face_of",
     "faces_in",
-    "fetch_picture",
-    "file_of",
-    "find_files",
     "forget_old_imports",
     "forget_old_requests",
-    "found_in",
+    "found_face",
     "give_back_taken",
     "has_answer",
-    "has_files",
     "highest_keys",
     "imports_folder",
     "in_trash",
-    "is_shortened",
     "job_folder",
     "keep_files",
     "keep_waiting",
-    "key_of_file",
     "keys_of",
     "leave_out",
     "list_beside",
+    "look_at",
     "merge_persons",
     "move_pictures",
     "move_to_new_person",
     "new_settlement",
     "purposes_named",
     "read_erased_list",
+    "record_first_consent",
     "remember_again",
     "remembered",
     "remove_consent",
     "restore",
     "returned",
-    "rows_of",
     "save_person",
     "set_cover",
     "set_purposes",
-    "shortened_id",
-    "source_of",
-    "stage_files",
-    "stage_import",
     "sync_again",
+    "takers",
     "trashed_of",
     "trashed_person",
     "undo",
     "undo_each",
     "undoable",
-    "unescaped",
     "waiting_pictures",
     "write_erased_lists",
 ]

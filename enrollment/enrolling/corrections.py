@@ -19,6 +19,7 @@ from django.utils.translation import gettext
 
 from enrollment import index, journal
 from enrollment.enrolling.erased import marks_of, picture_mark, remember_erased
+from enrollment.enrolling.group_photos import move_waiting
 from enrollment.enrolling.merged_ids import lead_to
 from enrollment.enrolling.trash import (
     erase_trash_of,
@@ -29,7 +30,6 @@ from enrollment.enrolling.trash import (
     put_away,
 )
 from enrollment.enrolling.trash_items import Kind
-from enrollment.enrolling.waiting import move_waiting
 from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
 from enrollment.gallery import picture_of
 from enrollment.models import (

@@ -19,7 +19,7 @@ from django.db.models.functions import Cast
 from django.utils import timezone
 from django.utils.translation import gettext
 
-from enrollment.enrolling.looking import Upload
+from enrollment.enrolling.inspection import Upload
 from enrollment.enrolling.services import UploadStored
 from enrollment.models import IdempotentRequest, Person
 from recognition.exceptions import RecognitionError

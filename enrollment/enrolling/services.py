@@ -20,7 +20,7 @@ from django.utils.translation import gettext
 
 from enrollment import index, journal
 from enrollment.enrolling.consents import record_first_consent
-from enrollment.enrolling.looking import REFUSE, Look, Upload, look_at, sentences
+from enrollment.enrolling.inspection import REFUSE, Look, Upload, look_at, sentences
 from enrollment.enrolling.merged_ids import note_pictures, person_for
 from enrollment.exceptions import DoubtfulIdentity, PictureNotFound, StorageUnavailable
 from enrollment.gallery import Weights, compared_weights

@@ -19,13 +19,13 @@ from django.utils.translation import gettext
 from enrollment import journal
 from enrollment.enrolling.consents import erase_consents
 from enrollment.enrolling.erased import picture_mark, remember_erased, trashed_marks
+from enrollment.enrolling.group_photos import forget_waiting_for, waiting_keys
 from enrollment.enrolling.idempotency import (
     answers_about,
     forget_answers_about,
     forget_mentions,
     mentions,
 )
-from enrollment.enrolling.import_forgetting import forget_in_imports
 from enrollment.enrolling.trash_items import (
     PICTURES_AT_A_TIME,
     Kind,
@@ -33,8 +33,8 @@ from enrollment.enrolling.trash_items import (
     is_due,
     trashed_person,
 )
-from enrollment.enrolling.waiting import forget_waiting_for, waiting_keys
 from enrollment.exceptions import NotInTrash, PersonNotFound
+from enrollment.imports import forget_in_imports
 from enrollment.models import (
     Doubt,
     FaceEmbedding,

@@ -16,6 +16,7 @@ from django.utils.translation import gettext
 from enrollment import index, journal
 from enrollment.enrolling.consents import give_purposes_back
 from enrollment.enrolling.corrections import delete_person, locked_persons, move
+from enrollment.enrolling.group_photos import move_waiting
 from enrollment.enrolling.restoring import (
     Restored,
     present_owners,
@@ -27,7 +28,6 @@ from enrollment.enrolling.restoring import (
 )
 from enrollment.enrolling.trash import put_away
 from enrollment.enrolling.trash_items import Kind, held, in_parts
-from enrollment.enrolling.waiting import move_waiting
 from enrollment.exceptions import NotUndoable
 from enrollment.models import (
     Consent,

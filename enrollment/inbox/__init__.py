@@ -1,6 +1,6 @@
 """The inbox: what needs a person, and what settles it."""
 
-from enrollment.inbox.assignment import discard_faces, enroll_faces
+from enrollment.inbox.assignment import create_newcomer, discard_faces, enroll_faces
 from enrollment.inbox.card import Action, Candidate, Card, Filters, Kind
 from enrollment.inbox.card_contents import card, card_not_found, cards, cards_of, face_of
 from enrollment.inbox.sections import count
@@ -19,6 +19,7 @@ __all__ = [
     "cards",
     "cards_of",
     "count",
+    "create_newcomer",
     "discard_faces",
     "enroll_faces",
     "face_of",

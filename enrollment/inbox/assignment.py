@@ -16,8 +16,16 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from enrollment import enrolling, journal
-from enrollment.enrolling import Done, Outcome, Upload
+from enrollment.enrolling import (
+    CHANGEABLE,
+    Done,
+    Outcome,
+    Upload,
+    create_person,
+    record_first_consent,
+)
 from enrollment.exceptions import ActionRefused, AlreadySettled, PersonNotFound
+from enrollment.imports import details_of
 from enrollment.judging import dismiss_doubts
 from enrollment.models import Doubt, FaceImage, ImportFile, Person, Probe, TrashItem
 from enrollment.probes import Verdict, Word, give_feedback, read_face, read_record
@@ -149,7 +157,7 @@ def _begun(
     if any(not probe.picture_hash for probe in probes):
         raise ActionRefused(gettext("This picture shows no face that could be enrolled."))
     best = _best(probes)
-    whose = person or enrolling.create_newcomer(dict(new or {}), _file_of(probes))
+    whose = person or create_newcomer(dict(new or {}), _file_of(probes))
     return Enrolled(probes, best, whose, person is None)
 
 
@@ -237,3 +245,21 @@ def _teach(faces: Faces, person: Person) -> list[int]:
             continue
         words.append(Word(probe, near, verdict, probe.similarity, decision=probe.decision))
     return [said.pk for said in give_feedback(words)] if words else []
+
+
+def create_newcomer(given: Mapping[str, Any], row: ImportFile | None) -> Person:
+    """Create somebody new of whom the picture is this file of an import, if there is one.
+
+    `given` are `CHANGEABLE` fields; where it says nothing they are as the import has them for its new
+    persons, with a consent to its purposes. What the row says of whom it names is only for that id.
+    Raise the errors of `create_person`.
+    """
+    details: dict[str, Any] = {}
+    if row is not None:
+        is_named = row.person_id == given.get("person_id")
+        details = details_of(row if is_named else ImportFile(job=row.job))
+    known = {name: value for name, value in details.items() if name in CHANGEABLE}
+    with journal.changes():
+        person = create_person(**known | {name: each for name, each in given.items() if each})
+        record_first_consent(person, details)
+    return person

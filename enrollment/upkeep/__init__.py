@@ -13,22 +13,6 @@ from enrollment.upkeep.backup_records import (
 from enrollment.upkeep.checks import register_checks
 from enrollment.upkeep.drift import Finding, Kind, Reconciliation
 from enrollment.upkeep.figures import Waiting, waiting_work
-from enrollment.upkeep.folder_imports import Follower, begin_folder_import
-from enrollment.upkeep.import_faces import small_picture
-from enrollment.upkeep.import_jobs import (
-    ImportBusy,
-    ImportGone,
-    cancel_import,
-    counts_of,
-    find_imports,
-    forget_old_jobs,
-    get_import,
-    pause_import,
-    resume_import,
-    seconds_left,
-    start_import,
-)
-from enrollment.upkeep.import_work import carry_out_imports, request_imports
 from enrollment.upkeep.leader import SETTING_UP, free_locks_of_vanished, one_at_a_time
 from enrollment.upkeep.person_export import export_name, export_person
 from enrollment.upkeep.receipts import (
@@ -50,58 +34,39 @@ from enrollment.upkeep.safe_copy import is_unfinished as is_upgrade_unfinished
 from enrollment.upkeep.trial import Trial
 from enrollment.upkeep.upgrading import undo as undo_upgrade
 from enrollment.upkeep.upgrading import upgrade
-from enrollment.upkeep.watching import SETTLED_SECONDS, WatchedFolder
 
 __all__ = [
     "BacklogThread",
     "BackupState",
     "Finding",
-    "Follower",
     "Ground",
-    "ImportBusy",
-    "ImportGone",
     "Kind",
     "Reconciliation",
     "SETTING_UP",
-    "SETTLED_SECONDS",
     "Trial",
     "Waiting",
-    "WatchedFolder",
     "backup",
     "backups_holding",
-    "begin_folder_import",
-    "cancel_import",
-    "carry_out_imports",
-    "counts_of",
     "delete_overdue",
     "erase_by_id",
     "erase_item_with_receipts",
     "erase_with_receipt",
     "export_name",
     "export_person",
-    "find_imports",
-    "forget_old_jobs",
     "free_locks_of_vanished",
-    "get_import",
     "is_upgrade_unfinished",
     "known_models",
     "mark_deleted",
     "one_at_a_time",
-    "pause_import",
     "read_receipt",
     "receipt_again",
     "receipt_json",
     "receipt_page",
     "reconcile",
     "register_checks",
-    "request_imports",
     "restore",
-    "resume_import",
     "save_receipt",
     "says_the_same",
-    "seconds_left",
-    "small_picture",
-    "start_import",
     "state_of",
     "undo_upgrade",
     "upgrade",

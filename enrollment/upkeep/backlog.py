@@ -25,12 +25,11 @@ from django_tasks import TaskResultStatus
 from django_tasks_db.models import DBTaskResult
 
 from enrollment import enrolling, gallery, index, journal, judging, probes
+from enrollment.imports import carry_out_imports, drop_claims, forget_old_jobs
 from enrollment.index import batches, index_batches
 from enrollment.models import ErasedId, FaceEmbedding, FaceImage, Removal, compute_again
 from enrollment.upkeep.deciding import note_settings
 from enrollment.upkeep.figures import LAST_PASS
-from enrollment.upkeep.import_jobs import forget_old_jobs
-from enrollment.upkeep.import_work import carry_out_imports, drop_claims
 from enrollment.upkeep.leader import Leadership
 from enrollment.upkeep.retention import delete_due_persons
 from enrollment.upkeep.safe_copy import forget_old_copies

@@ -19,9 +19,10 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext
 
 from enrollment import journal
-from enrollment.enrolling import CHANGEABLE, FileStatus
+from enrollment.enrolling import CHANGEABLE
 from enrollment.exceptions import PictureMissing
 from enrollment.gallery import pictures_of, read_document, read_picture
+from enrollment.imports import FileStatus
 from enrollment.models import (
     DECISION_LABELS,
     Action,

@@ -18,9 +18,9 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
-from enrollment import enrolling, upkeep
-from enrollment.enrolling import FileStatus, check_readiness, escaped
+from enrollment import imports
 from enrollment.gallery import with_pictures
+from enrollment.imports import FileStatus, check_readiness, escaped
 from enrollment.models import ImportFile, ImportJob, Person, Probe, Purpose, validate_not_past
 from enrollment.web.acts import Act, owner_of
 from enrollment.web.place import Place
@@ -33,10 +33,10 @@ IMPORTS_A_PAGE: Final = 50
 CSV_COLUMNS: Final = ("file", "person_id", "status", "reason", "face_detected", "searchable")
 _SHOWN: Final = {"refused": ImportFile.Rank.REFUSED, "doubtful": ImportFile.Rank.DOUBTFUL}
 _DECISIONS: Final = {
-    "start": upkeep.start_import,
-    "pause": upkeep.pause_import,
-    "resume": upkeep.resume_import,
-    "cancel": upkeep.cancel_import,
+    "start": imports.start_import,
+    "pause": imports.pause_import,
+    "resume": imports.resume_import,
+    "cancel": imports.cancel_import,
 }
 
 
@@ -115,7 +115,7 @@ def import_pictures(request: HttpRequest, *, place: Place) -> HttpResponse:
         several = "refuse" if form.cleaned_data["refuse_several_faces"] else "largest"
         try:
             check_readiness()
-            job = enrolling.stage_import(
+            job = imports.stage_import(
                 archive,
                 archive.name,
                 owner_of(request),
@@ -123,7 +123,7 @@ def import_pictures(request: HttpRequest, *, place: Place) -> HttpResponse:
                 use_face_detection=form.cleaned_data["use_face_detection"],
                 on_several_faces=several,
             )
-            upkeep.request_imports()
+            imports.request_imports()
             return redirect(place.run, job.pk)
         except RecognitionError as error:
             form.add_error("archive", error.message)
@@ -134,9 +134,9 @@ def import_pictures(request: HttpRequest, *, place: Place) -> HttpResponse:
 def imports_list(request: HttpRequest, *, place: Place) -> HttpResponse:
     """List the imports, newest first."""
     _check_permission(request)
-    pages = Paginator(upkeep.find_imports(owner_of(request)), IMPORTS_A_PAGE)
+    pages = Paginator(imports.find_imports(owner_of(request)), IMPORTS_A_PAGE)
     page = pages.get_page(request.GET.get("page"))
-    shown = [(job, upkeep.counts_of(job)) for job in page]
+    shown = [(job, imports.counts_of(job)) for job in page]
     context = {"title": gettext("Imports"), "page": page, "imports": shown}
     return place.render(request, "imports", context)
 
@@ -149,7 +149,7 @@ def import_run(request: HttpRequest, token: int | str, *, place: Place) -> HttpR
     _check_permission(request)
     try:
         number = int(token) if str(token).isdecimal() and len(str(token)) < 18 else 0
-        job = upkeep.get_import(number, owner_of(request))
+        job = imports.get_import(number, owner_of(request))
         if request.method == "POST":
             return _decide(request, job, place)
     except RecognitionError as error:
@@ -184,7 +184,7 @@ def _described(request: HttpRequest, job: ImportJob) -> dict[str, Any]:
     if shown in _SHOWN:
         rows = rows.filter(rank=_SHOWN[shown])
     page = Paginator(rows, FILES_A_PAGE).get_page(request.GET.get("page"))
-    counts = upkeep.counts_of(job)
+    counts = imports.counts_of(job)
     enrolled = job.files.filter(status=FileStatus.ENROLLED).order_by()
     ids = enrolled.values("person_id").distinct()
     known = Person.objects.filter(person_id__in=ids).count()
@@ -198,7 +198,7 @@ def _described(request: HttpRequest, job: ImportJob) -> dict[str, Any]:
         "counts": counts,
         "total": total,
         "handled": total - counts["left"],
-        "left": _time_left(upkeep.seconds_left(job, counts["left"])),
+        "left": _time_left(imports.seconds_left(job, counts["left"])),
         "page": page,
         "shown": shown,
         "results": _with_candidates(page.object_list),
@@ -248,10 +248,10 @@ def _time_left(seconds: float | None) -> str:
 def import_file(request: HttpRequest, token: int, pk: int) -> HttpResponse:
     """Serve the face of an import's file, or the whole picture, as a small JPEG."""
     _check_permission(request)
-    job = get_object_or_404(upkeep.find_imports(owner_of(request)), pk=token)
+    job = get_object_or_404(imports.find_imports(owner_of(request)), pk=token)
     row = get_object_or_404(job.files.select_related("job"), pk=pk)
     try:
-        response = HttpResponse(upkeep.small_picture(row), content_type="image/jpeg")
+        response = HttpResponse(imports.small_picture(row), content_type="image/jpeg")
     except RecognitionError as error:
         return HttpResponse(error.message, status=404, content_type="text/plain; charset=utf-8")
     response.headers["Cross-Origin-Resource-Policy"] = "same-origin"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from enrollment.enrolling import services
-from enrollment.enrolling.looking import Upload
+from enrollment.enrolling.inspection import Upload
 from enrollment.enrolling.services import Outcome
 from enrollment.gallery.selectors import search_gallery
 from enrollment.models import Calibration, FaceEmbedding, FaceImage, Person

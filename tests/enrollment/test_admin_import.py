@@ -19,9 +19,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from enrollment import enrolling, upkeep
+from enrollment import enrolling
 from enrollment.admin.states import in_searches
-from enrollment.enrolling import unpacking
+from enrollment.imports import zip_archive
 from enrollment.models import FaceEmbedding, FaceImage, ImportJob, Person, Probe, Removal
 from tests.enrollment.gallery import enroll, found, stored
 from tests.pictures import draw_picture, packed, upload
@@ -128,7 +128,7 @@ def test_hostile_archives_are_refused_in_a_sentence(boss, weights, settings, con
 
 
 def test_bomb_is_refused_before_it_is_unpacked(boss, weights, monkeypatch):
-    monkeypatch.setattr(unpacking, "MAX_BYTES", 1000)
+    monkeypatch.setattr(zip_archive, "MAX_BYTES", 1000)
     refused = send(boss, packed({"ana/1.jpg": b"0" * 2000}))
     assert "Split it" in refused.content.decode()
 
@@ -336,5 +336,5 @@ def test_previews_leave_nothing_behind(boss, weights, settings, tmp_path, monkey
         os.utime(path, (0, 0))
     enrolling.forget_old_imports()
     ImportJob.objects.update(changed_at=timezone.now() - timedelta(days=2))
-    upkeep.forget_old_jobs()
+    imports.forget_old_jobs()
     assert list(imports.iterdir()) == [] and list(Path(tempfile.gettempdir()).iterdir()) == []

@@ -14,9 +14,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from enrollment import enrolling, upkeep
-from enrollment.enrolling.finding_files import FileStatus, find_files
+from enrollment import enrolling, imports
 from enrollment.gallery.selectors import search_gallery
+from enrollment.imports.found_files import FileStatus, find_files
 from enrollment.models import FaceEmbedding, FaceImage, ImportJob, Person, Probe
 from recognition.embedding import embed_uploads
 from recognition.vector_store import get_vector_store
@@ -94,9 +94,10 @@ def test_pictures_of_several_persons_share_a_batch(folder, monkeypatch, weights)
 
 
 def test_next_batch_is_looked_at_and_embedded_while_one_is_stored(folder, monkeypatch, weights):
-    from enrollment.enrolling import folder_import, services
+    from enrollment.enrolling import services
+    from enrollment.imports import batch_enrolment
 
-    store, look_at, looked, second = services._store, folder_import.look_at, [], threading.Event()
+    store, look_at, looked, second = services._store, batch_enrolment.look_at, [], threading.Event()
 
     def look(upload, **options):
         seen = look_at(upload, **options)
@@ -109,15 +110,16 @@ def test_next_batch_is_looked_at_and_embedded_while_one_is_stored(folder, monkey
         assert second.wait(10)
         return store(admitted)
 
-    monkeypatch.setattr(folder_import, "BATCH_PICTURES", 1)
-    monkeypatch.setattr(folder_import, "look_at", look)
+    monkeypatch.setattr(batch_enrolment, "BATCH_PICTURES", 1)
+    monkeypatch.setattr(batch_enrolment, "look_at", look)
     monkeypatch.setattr(services, "_store", slow_store)
     run_enroll(folder)
     assert looked == [{weights}] * 3
 
 
 def test_what_was_only_begun_when_a_run_ended_is_enrolled_by_the_next(folder, monkeypatch, weights):
-    from enrollment.enrolling import folder_import, services
+    from enrollment.enrolling import services
+    from enrollment.imports import batch_enrolment
 
     store, calls = services._store, []
 
@@ -127,7 +129,7 @@ def test_what_was_only_begun_when_a_run_ended_is_enrolled_by_the_next(folder, mo
             raise KeyboardInterrupt
         return store(admitted)
 
-    monkeypatch.setattr(folder_import, "BATCH_PICTURES", 1)
+    monkeypatch.setattr(batch_enrolment, "BATCH_PICTURES", 1)
     with monkeypatch.context() as patch:
         patch.setattr(services, "_store", interrupted)
         with pytest.raises(CommandError, match="Interrupted"):
@@ -308,10 +310,10 @@ def test_folder_that_is_none_is_refused(tmp_path):
 
 
 def test_interrupt_keeps_what_was_enrolled(folder, monkeypatch, weights):
-    from enrollment.enrolling import folder_import
+    from enrollment.imports import batch_enrolment
 
-    monkeypatch.setattr(folder_import, "BATCH_PICTURES", 1)
-    enroll_pictures, calls = folder_import.enroll_pictures, []
+    monkeypatch.setattr(batch_enrolment, "BATCH_PICTURES", 1)
+    enroll_pictures, calls = batch_enrolment.enroll_pictures, []
 
     def interrupted(*args, **options):
         calls.append(args)
@@ -319,7 +321,7 @@ def test_interrupt_keeps_what_was_enrolled(folder, monkeypatch, weights):
             raise KeyboardInterrupt
         return enroll_pictures(*args, **options)
 
-    monkeypatch.setattr(folder_import, "enroll_pictures", interrupted)
+    monkeypatch.setattr(batch_enrolment, "enroll_pictures", interrupted)
     with pytest.raises(CommandError, match="Interrupted") as error:
         run_enroll(folder)
     assert error.value.returncode == 130
@@ -414,7 +416,8 @@ def test_the_report_of_a_run_warns_of_whom_a_new_person_may_be(folder, draw_pict
 
 def cut_off(folder: Path, monkeypatch, after: int = 1) -> None:
     """Run the command on the folder, and end it as a signal does after so many pictures."""
-    from enrollment.enrolling import folder_import, services
+    from enrollment.enrolling import services
+    from enrollment.imports import batch_enrolment
 
     store, calls = services._store, []
 
@@ -425,7 +428,7 @@ def cut_off(folder: Path, monkeypatch, after: int = 1) -> None:
         return store(admitted)
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder_import, "BATCH_PICTURES", 1)
+        patch.setattr(batch_enrolment, "BATCH_PICTURES", 1)
         patch.setattr(services, "_store", killed)
         with pytest.raises(SystemExit):
             run_enroll(folder)
@@ -441,7 +444,7 @@ def test_a_run_is_an_import_with_a_report_that_stays_and_one_undo(
     job = ImportJob.objects.get()
     assert (job.source, job.state, job.label, job.folder) == ("folder", "done", "people", "")
     counts = {"enrolled": 4, "skipped": 0, "refused": 1, "ignored": 0, "left": 0}
-    assert upkeep.counts_of(job) == counts
+    assert imports.counts_of(job) == counts
     assert f"trash undo {job.undo.pk}'" in output and job.undo.pictures == 4
     assert FaceImage.objects.filter(original_path="Ana_Lima/caf\\xe9.jpg").exists()
     assert f'/imports/{job.pk}">{job.pk}: people' in boss.get("/imports/").text
@@ -469,7 +472,7 @@ def test_a_killed_run_goes_on_as_the_same_import(folder, monkeypatch, weights, d
 
 def test_the_server_goes_on_with_a_killed_run(folder, monkeypatch, weights):
     cut_off(folder, monkeypatch)
-    assert upkeep.carry_out_imports() == 1
+    assert imports.carry_out_imports() == 1
     job = ImportJob.objects.get()
     assert (job.state, job.undo.pictures) == ("done", 3) and (folder / "Ana_Lima/1.jpg").exists()
 
@@ -481,9 +484,9 @@ def test_what_another_process_does_is_waited_for(folder, monkeypatch, weights):
 
     def other_process(_seconds):
         ImportJob.objects.update(claim="", claimed_until=None)
-        upkeep.carry_out_imports()
+        imports.carry_out_imports()
 
-    monkeypatch.setattr("enrollment.upkeep.folder_imports.time.sleep", other_process)
+    monkeypatch.setattr("enrollment.imports.folder.time.sleep", other_process)
     output, errors = run_enroll(folder)
     assert errors.count("of this folder is in progress; waiting for it.") == 1
     assert output.startswith("0 pictures of 0 people enrolled (0 doubtful), 3 skipped")
@@ -491,19 +494,19 @@ def test_what_another_process_does_is_waited_for(folder, monkeypatch, weights):
 
 
 def test_a_run_can_be_paused_and_cancelled_from_its_page(folder, monkeypatch, weights):
-    from enrollment.upkeep import import_work
+    from enrollment.imports import execution
 
-    keep = import_work._keep
+    keep = execution._keep
 
     def keep_and_pause(*args):
         keep(*args)
-        upkeep.pause_import(ImportJob.objects.get())
+        imports.pause_import(ImportJob.objects.get())
 
-    monkeypatch.setattr(import_work, "_keep", keep_and_pause)
-    monkeypatch.setattr(import_work, "BATCH_PICTURES", 1)
+    monkeypatch.setattr(execution, "_keep", keep_and_pause)
+    monkeypatch.setattr(execution, "BATCH_PICTURES", 1)
     monkeypatch.setattr(
-        "enrollment.upkeep.folder_imports.time.sleep",
-        lambda _seconds: upkeep.cancel_import(ImportJob.objects.get()),
+        "enrollment.imports.folder.time.sleep",
+        lambda _seconds: imports.cancel_import(ImportJob.objects.get()),
     )
     output, errors = io.StringIO(), io.StringIO()
     with pytest.raises(CommandError, match="The import was cancelled"):

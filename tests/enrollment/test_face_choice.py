@@ -13,12 +13,7 @@ from django.core.management import call_command
 from django.test import Client
 from PIL import Image
 
-from enrollment.enrolling import (
-    erase_person,
-    forget_old_imports,
-    merge_persons,
-    waiting,
-)
+from enrollment.enrolling import erase_person, forget_old_imports, group_photos, merge_persons
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from enrollment.web.face_choice import LEFT_OUT
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
@@ -107,7 +102,7 @@ def test_the_operator_picks_before_anybody_is_enrolled(local, api, ana, group, a
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_the_face_most_like_the_persons_pictures_is_preselected(local, api, ana, group, number):
     assert preselected(add(local, ana, group=group)) == ["0"]
-    waiting.leave_out(waiting.waiting_pictures(0, ana))
+    group_photos.leave_out(group_photos.waiting_pictures(0, ana))
     x, y, width, height = boxes(api, group)[number]
     around = (x - width, y - height, x + 2 * width, y + 2 * height)
     face = Image.open(io.BytesIO(group)).crop(tuple(map(round, around)))
@@ -251,15 +246,15 @@ def test_what_waits_goes_with_the_person_and_follows_a_merge(
 def test_a_second_click_enrols_nothing_twice(local, ana, group, monkeypatch):
     (name,) = choices(add(local, ana, group=group))
     page = f"/people/{ana.pk}/faces"
-    enrolled = waiting.enroll_pictures
+    enrolled = group_photos.enroll_pictures
 
     def clicked_again(*args, **options):
-        monkeypatch.setattr(waiting, "enroll_pictures", enrolled)
+        monkeypatch.setattr(group_photos, "enroll_pictures", enrolled)
         again = local.post(page, {name: "1"})
         assert again.url == f"/people/{ana.pk}/"
         return enrolled(*args, **options)
 
-    monkeypatch.setattr(waiting, "enroll_pictures", clicked_again)
+    monkeypatch.setattr(group_photos, "enroll_pictures", clicked_again)
     local.post(page, {name: "0"})
     assert FaceImage.objects.count() == 1
 
@@ -286,7 +281,7 @@ def test_what_a_crash_cut_off_waits_again_and_is_enrolled_once(
     local, ana, group, monkeypatch, after
 ):
     (name,) = choices(add(local, ana, group=group))
-    page, enroll = f"/people/{ana.pk}/faces", waiting.enroll_pictures
+    page, enroll = f"/people/{ana.pk}/faces", group_photos.enroll_pictures
 
     def killed(*uploads, **options):
         if after:
@@ -294,28 +289,28 @@ def test_what_a_crash_cut_off_waits_again_and_is_enrolled_once(
         raise Killed
 
     with monkeypatch.context() as at_the_crash:
-        at_the_crash.setattr(waiting, "enroll_pictures", killed)
-        at_the_crash.setattr(waiting, "_give_back", lambda home: None)
+        at_the_crash.setattr(group_photos, "enroll_pictures", killed)
+        at_the_crash.setattr(group_photos, "_give_back", lambda home: None)
         with pytest.raises(Killed):
             local.post(page, {name: "0"})
-    waiting.give_back_taken()
-    assert not waiting.count_waiting(0, ana)  # it may still be at work
-    monkeypatch.setattr(waiting, "TAKEN_SECONDS", -1.0)
-    waiting.give_back_taken()
+    group_photos.give_back_taken()
+    assert not group_photos.count_waiting(0, ana)  # it may still be at work
+    monkeypatch.setattr(group_photos, "TAKEN_SECONDS", -1.0)
+    group_photos.give_back_taken()
     local.post(page, {name: "0"})
     assert FaceImage.objects.count() == 1
-    assert not waiting.count_waiting(0, ana)
+    assert not group_photos.count_waiting(0, ana)
 
 
 def test_the_same_file_waits_once_and_not_too_many_wait(local, ana, group, pair, monkeypatch):
     add(local, ana, group=group)
     assert len(choices(add(local, ana, again=group))) == 1
-    monkeypatch.setattr(waiting, "MOST_WAITING", 1)
+    monkeypatch.setattr(group_photos, "MOST_WAITING", 1)
     refused = add(local, ana, pair=pair)
     assert "too many pictures wait for you" in texts(refused) and "pair.jpg" in texts(refused)
     assert refused.redirect_chain == [(f"/people/{ana.pk}/", 302)]
-    monkeypatch.setattr(waiting, "MOST_WAITING", 9)
-    monkeypatch.setattr(waiting, "MOST_BYTES_IN_REQUESTS", 0)
+    monkeypatch.setattr(group_photos, "MOST_WAITING", 9)
+    monkeypatch.setattr(group_photos, "MOST_BYTES_IN_REQUESTS", 0)
     assert "too many pictures wait for you" in texts(add(local, ana, pair=pair))
 
 

@@ -132,17 +132,17 @@ def test_the_crop_made_later_is_the_same():
 
 
 def test_a_file_is_hashed_once(api, monkeypatch):
-    from enrollment.enrolling import looking
+    from enrollment.enrolling import inspection
 
     hashed = []
-    sha256 = looking.hashlib.sha256
+    sha256 = inspection.hashlib.sha256
 
     def counted(content: bytes = b"", **options: object):
         hashed.append(len(content))
         return sha256(content, **options)
 
     content = draw_picture()
-    monkeypatch.setattr(looking.hashlib, "sha256", counted)
+    monkeypatch.setattr(inspection.hashlib, "sha256", counted)
     form = {"images": upload(content), "person_id": "ana", "use_face_detection": "false"}
     assert api.post(INSERT, form, headers={"idempotency-key": "k"}).status_code == 200
     assert hashed.count(len(content)) == 1

@@ -16,8 +16,9 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from enrollment import enrolling, inbox, upkeep
-from enrollment.enrolling import FileStatus, erase_person, stage_import, undo
+from enrollment import enrolling, imports, inbox, upkeep
+from enrollment.enrolling import erase_person, undo
+from enrollment.imports import FileStatus, stage_import
 from enrollment.models import (
     Consent,
     FaceImage,
@@ -51,7 +52,7 @@ def staged(files: dict[str, bytes | str], **options: Any) -> ImportJob:
 
 def carried_out(files: dict[str, bytes | str], **options: Any) -> ImportJob:
     job = staged(files, **options)
-    upkeep.carry_out_imports()
+    imports.carry_out_imports()
     job.refresh_from_db()
     return job
 
@@ -61,15 +62,15 @@ def told(job: ImportJob) -> dict[str, str]:
 
 
 def test_what_stops_between_two_batches_goes_on_where_it_was(monkeypatch):
-    monkeypatch.setattr("enrollment.upkeep.import_work.BATCH", 2)
+    monkeypatch.setattr("enrollment.imports.execution.BATCH", 2)
     job = staged({f"ana/{number}.jpg": crop(number) for number in range(5)})
-    upkeep.carry_out_imports(lambda: True)
+    imports.carry_out_imports(lambda: True)
     job.refresh_from_db()
     assert (FaceImage.objects.count(), job.state, job.claim) == (2, State.RUNNING, "")
-    assert upkeep.counts_of(job)["left"] == 3 and upkeep.seconds_left(job, 3) > 0
-    upkeep.pause_import(job)
-    assert upkeep.carry_out_imports() == 0
-    upkeep.resume_import(job)
+    assert imports.counts_of(job)["left"] == 3 and imports.seconds_left(job, 3) > 0
+    imports.pause_import(job)
+    assert imports.carry_out_imports() == 0
+    imports.resume_import(job)
     job.refresh_from_db()
     assert job.state == State.DONE and set(told(job).values()) == {"enrolled"}
     assert FaceImage.objects.count() == 5 and job.undo.pictures == 5
@@ -79,10 +80,10 @@ def test_what_stops_between_two_batches_goes_on_where_it_was(monkeypatch):
 
 
 def test_a_cancelled_import_keeps_what_it_enrolled_until_it_is_undone(monkeypatch, commits):
-    monkeypatch.setattr("enrollment.upkeep.import_work.BATCH", 1)
+    monkeypatch.setattr("enrollment.imports.execution.BATCH", 1)
     job = staged({"ana/1.jpg": crop(1), "ana/2.jpg": crop(2)})
-    upkeep.carry_out_imports(lambda: True)
-    upkeep.cancel_import(job)
+    imports.carry_out_imports(lambda: True)
+    imports.cancel_import(job)
     job.refresh_from_db()
     assert (job.state, job.undo.pictures) == (State.CANCELLED, 1)
     assert sorted(told(job).values()) == ["", "enrolled"]
@@ -90,16 +91,16 @@ def test_a_cancelled_import_keeps_what_it_enrolled_until_it_is_undone(monkeypatc
         undo(job.undo)
     job.refresh_from_db()
     assert not Person.objects.exists() and job.undo is None and job.undone_at
-    with pytest.raises(upkeep.ImportBusy):
-        upkeep.resume_import(job)
+    with pytest.raises(imports.ImportBusy):
+        imports.resume_import(job)
 
 
 @pytest.mark.parametrize("act", ["start_import", "pause_import", "resume_import", "cancel_import"])
 def test_an_import_that_somebody_cancelled_meanwhile_is_gone(act):
     """Both had read it, and the second one's failed: 500."""
     job = ImportJob.objects.create(label="faces.zip", state=State.READY)
-    upkeep.cancel_import(ImportJob.objects.get())
-    with pytest.raises(upkeep.ImportGone):
+    imports.cancel_import(ImportJob.objects.get())
+    with pytest.raises(imports.ImportGone):
         getattr(upkeep, act)(job)
 
 
@@ -141,13 +142,13 @@ def test_what_the_preview_found_is_not_looked_for_again(monkeypatch, changed, lo
     files = {"ana/1.jpg": as_jpeg(draw_face(ana)), "bia/1.jpg": as_jpeg(draw_face(bia))}
     job = carried_out(files, use_face_detection=True, is_confirmed=False)
     if changed == "the picture":
-        enrolling.file_of(job.files.get(path="ana/1.jpg")).write_bytes(as_jpeg(draw_face(caio)))
+        imports.file_of(job.files.get(path="ana/1.jpg")).write_bytes(as_jpeg(draw_face(caio)))
     elif changed == "the process":  # whose detector may be another
-        monkeypatch.setattr("enrollment.enrolling.looking._PROCESS", "a later one")
+        monkeypatch.setattr("enrollment.enrolling.inspection._PROCESS", "a later one")
     looked = Mock(side_effect=detect_faces)
     monkeypatch.setattr("recognition.embedding.detect_faces", looked)
-    upkeep.start_import(job)
-    upkeep.carry_out_imports()
+    imports.start_import(job)
+    imports.carry_out_imports()
     assert not enrolling.job_folder(job).exists()
     assert looked.call_count == looked_again
     assert told(job) == dict.fromkeys(files, FileStatus.ENROLLED)
@@ -200,8 +201,8 @@ def test_a_refused_row_of_a_table_keeps_what_it_says_of_whom_it_names():
     table = "person_id,name,notes,picture\nbia,Bia,gate,x.jpg\n"
     carried_out({"a.csv": table, "x.jpg": b"no picture"})
     row = ImportFile.objects.get(status="refused")
-    assert enrolling.create_newcomer({"person_id": "bia", "name": ""}, row).notes == "gate"
-    caio = enrolling.create_newcomer({"person_id": "caio"}, row)
+    assert inbox.create_newcomer({"person_id": "bia", "name": ""}, row).notes == "gate"
+    caio = inbox.create_newcomer({"person_id": "caio"}, row)
     assert (caio.name, caio.notes) == ("", "")
 
 
@@ -255,7 +256,7 @@ def test_pictures_of_addresses_are_fetched_and_shown_before_they_are_enrolled(ho
     assert rows["0"].path == "people.csv, line 2: a.jpg" and rows["0"].has_face
     assert rows["2"].code == "not_fetched" and "localhost answered 404" in rows["2"].reason
     assert not any(row.address for row in rows.values())
-    upkeep.start_import(job)
+    imports.start_import(job)
     job.refresh_from_db()
     assert (job.state, job.undo.pictures, len(host.asked)) == (State.DONE, 2, 4)
     stored = FaceImage.objects.order_by("pk").values_list("original_path", flat=True)
@@ -266,19 +267,19 @@ def test_what_an_interrupted_import_fetched_is_not_fetched_again(host, monkeypat
     host.pictures |= {f"/{name}.jpg?token=1": crop(name) for name in "abc"}
     job = staged(addressed(host, "a", "b", "c"))
     first, second, _third = job.files.all()
-    enrolling.fetch_picture(first.address, enrolling.file_of(first))  # killed before it was noted
-    enrolling.file_of(second).with_suffix(".jpg.part").write_bytes(b"half")
-    monkeypatch.setattr("enrollment.upkeep.import_fetching._AHEAD", 0)
-    upkeep.carry_out_imports(lambda: True)
+    imports.fetch_picture(first.address, imports.file_of(first))  # killed before it was noted
+    imports.file_of(second).with_suffix(".jpg.part").write_bytes(b"half")
+    monkeypatch.setattr("enrollment.imports.downloads._AHEAD", 0)
+    imports.carry_out_imports(lambda: True)
     assert job.files.exclude(address="").count() == 2 and len(host.asked) == 1
-    upkeep.carry_out_imports()
+    imports.carry_out_imports()
     assert set(told(job).values()) == {"enrolled"} and FaceImage.objects.count() == 3
     assert sorted(host.paths) == [f"/{name}.jpg?token=1" for name in "abc"]
 
 
 def test_one_import_fetches_so_much_and_no_more(host, monkeypatch, commits):
-    monkeypatch.setattr("enrollment.upkeep.import_fetching.MOST_BYTES", 1)
-    monkeypatch.setattr("enrollment.upkeep.import_fetching._AHEAD", 0)
+    monkeypatch.setattr("enrollment.imports.downloads.MOST_BYTES", 1)
+    monkeypatch.setattr("enrollment.imports.downloads._AHEAD", 0)
     host.pictures["/a.jpg?token=1"] = crop("a")
     job = staged(addressed(host, "a", "b"))
     with commits():
@@ -292,7 +293,7 @@ def test_one_import_fetches_so_much_and_no_more(host, monkeypatch, commits):
 def test_an_erased_person_leaves_the_reports(commits):
     job = carried_out({"mariana/1.jpg": crop(1), "ana/2.jpg": crop(2), "bia/ana.jpg": crop(3)})
     waiting = staged({"ana/3.jpg": crop(4)}, is_confirmed=False)
-    found = enrolling.found_in(waiting.files.get())
+    found = imports.found_in(waiting.files.get())
     found.write_text("{}")
     Person.objects.filter(person_id="ana").update(person_id="renamed")
     renamed = Person.objects.get(person_id="renamed")
@@ -310,8 +311,8 @@ def test_an_erased_person_leaves_the_reports(commits):
         ("", ""),
         ("mariana/1.jpg", "mariana"),
     ]
-    upkeep.carry_out_imports()
-    upkeep.start_import(waiting)
+    imports.carry_out_imports()
+    imports.start_import(waiting)
     assert not Person.objects.filter(person_id="ana").exists()
     assert list(waiting.files.values_list("path", "status")) == [("", "refused")]
 
@@ -319,13 +320,13 @@ def test_an_erased_person_leaves_the_reports(commits):
 def test_old_imports_end_and_their_reports_go(settings):
     job = carried_out({"ana/1.jpg": crop(1)})
     resting = staged({"ana/2.jpg": crop(2)})
-    upkeep.pause_import(resting)
+    imports.pause_import(resting)
     long_ago = timezone.now() - timedelta(days=settings.JOURNAL_DAYS + 1)
     ImportJob.objects.filter(pk=job.pk).update(finished_at=long_ago)
     ImportJob.objects.filter(pk=resting.pk).update(changed_at=long_ago)
-    upkeep.forget_old_jobs()
+    imports.forget_old_jobs()
     assert not ImportJob.objects.filter(pk=job.pk).exists()
-    upkeep.carry_out_imports()
+    imports.carry_out_imports()
     resting.refresh_from_db()
     assert resting.state == State.CANCELLED and resting.finished_at
     assert FaceImage.objects.count() == 1

@@ -13,7 +13,7 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 
 from enrollment.enrolling import add_consent
-from enrollment.enrolling.looking import Upload
+from enrollment.enrolling.inspection import Upload
 from enrollment.enrolling.services import enroll_pictures
 from enrollment.gallery.selectors import search_gallery
 from enrollment.index import index_rows

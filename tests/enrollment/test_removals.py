@@ -19,7 +19,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from enrollment import gallery, index
-from enrollment.enrolling import erase_item, erase_person, erase_pictures, zip_import
+from enrollment.enrolling import erase_item, erase_person, erase_pictures, imports_folder
 from enrollment.models import (
     FaceEmbedding,
     FaceImage,
@@ -307,7 +307,7 @@ def test_the_admins_history_forgets_who_was_deleted(boss, commits, picture):
 def test_an_import_that_nobody_confirmed_goes_without_another(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(backlog.connections, "close_all", lambda: None)  # the test's own
     settings.DATA_DIR = tmp_path
-    old = enrolling.imports_folder() / "old1"
+    old = imports_folder() / "old1"
     old.mkdir()
     os.utime(old, (1e9, 1e9))
     backlog.BacklogThread()._pass(timezone.now())

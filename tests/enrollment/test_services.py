@@ -15,8 +15,8 @@ from django.db import connection, connections, transaction
 from django.db.utils import DatabaseError
 from PIL import Image
 
-from enrollment.enrolling import looking, services
-from enrollment.enrolling.looking import Upload
+from enrollment.enrolling import inspection, services
+from enrollment.enrolling.inspection import Upload
 from enrollment.exceptions import StorageUnavailable
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from recognition.exceptions import InvalidImage, NoFaceDetected
@@ -106,7 +106,7 @@ def test_one_batch_may_hold_pictures_of_many_persons(picture, draw_picture):
 
 
 def test_dry_run_reads_and_writes_nothing(picture, settings, monkeypatch):
-    monkeypatch.setattr(looking, "storable_bytes", lambda *_args: 1 / 0)  # nothing is encoded
+    monkeypatch.setattr(inspection, "storable_bytes", lambda *_args: 1 / 0)  # nothing is encoded
     uploads = [Upload("ana", "x.jpg", data) for data in (picture, b"")]
     outcomes = services.enroll_pictures(
         uploads, source="folder", use_face_detection=False, dry_run=True

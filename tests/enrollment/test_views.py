@@ -17,7 +17,7 @@ from django.utils.html import strip_tags
 from PIL import Image, ImageEnhance
 from rest_framework.authtoken.models import Token
 
-from enrollment.enrolling.looking import Upload
+from enrollment.enrolling.inspection import Upload
 from enrollment.enrolling.services import enroll_pictures
 from enrollment.gallery.selectors import SearchHit
 from enrollment.models import FaceEmbedding, FaceImage, Person

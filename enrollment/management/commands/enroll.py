@@ -15,20 +15,21 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from enrollment.enrolling import (
+from enrollment.enrolling import clean_person_id
+from enrollment.imports import (
     FileResult,
     FileStatus,
+    Follower,
     FoundFile,
     ImportOptions,
+    begin_folder_import,
     check_readiness,
-    clean_person_id,
     each_file,
     escaped,
     find_files,
 )
 from enrollment.management.counts import people, pictures
 from enrollment.models import ImportJob
-from enrollment.upkeep import Follower, begin_folder_import
 from recognition.exceptions import RecognitionError
 from recognition.management.progress import add_progress_argument, progress_bar
 

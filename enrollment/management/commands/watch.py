@@ -13,9 +13,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from enrollment.enrolling import purposes_named
+from enrollment.imports import SETTLED_SECONDS, WatchedFolder, counts_of
 from enrollment.management.days import day as read_day
 from enrollment.models import ImportJob
-from enrollment.upkeep import SETTLED_SECONDS, WatchedFolder, counts_of
 from recognition.exceptions import RecognitionError
 from recognition.management.options import positive
 

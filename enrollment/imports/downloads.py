@@ -12,22 +12,28 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import urljoin
 
 from django.conf import settings
+from django.db.models import QuerySet
+from django.utils.translation import gettext
 from django.utils.translation import gettext as _
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Url, parse_url
 
-from enrollment.enrolling.finding_files import too_large
+from enrollment.enrolling import job_folder
+from enrollment.imports.found_files import FileStatus, too_large
+from enrollment.imports.staging import file_of
+from enrollment.models import ImportFile, ImportJob
+from recognition.ahead import in_order
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
 
@@ -37,6 +43,10 @@ MOST_REDIRECTS: Final = 5
 _PORTS: Final = {"https": 443, "http": 80}
 _CHUNK: Final = 64 * 1024
 _HEADERS: Final = {"User-Agent": "face-recognition-import", "Accept-Encoding": "identity"}
+
+
+_AHEAD: Final = 4  # pictures begun before their turn
+MOST_BYTES: Final = 2 * 1024**3  # of one import, as a ZIP unpacks
 
 
 class NotFetched(RecognitionError):
@@ -229,3 +239,49 @@ def _why(error: Exception, host: str, deadline: float) -> str:
     else:
         text = _("%(host)s cannot be reached, or broke off. Import the row again later.")
     return text % {"host": host}
+
+
+def each_fetched(job: ImportJob) -> Generator[ImportFile]:
+    """Fetch what has an address, and yield each row after it was noted whether its file is there.
+
+    A file is there whole or not at all, so what an interrupted import fetched is not fetched again.
+    """
+    rows = list(_left(job))
+    for row in rows:
+        row.job = job
+    held = sum(path.stat().st_size for path in job_folder(job).iterdir()) if rows else 0
+    for row, reason in zip(rows, in_order(_fetch, rows, _AHEAD), strict=True):
+        if reason:
+            _refuse(_left(job).filter(pk=row.pk), reason)
+        elif _left(job).filter(pk=row.pk).update(is_kept=True, address=""):
+            held += file_of(row).stat().st_size
+        else:  # somebody erased the person, or cancelled the import, meanwhile
+            file_of(row).unlink(missing_ok=True)
+        if held > MOST_BYTES:
+            message = gettext("The pictures of one import take at most %(limit)d MB. Split it.")
+            _refuse(_left(job), message % {"limit": MOST_BYTES >> 20})
+            return
+        yield row
+
+
+def _left(job: ImportJob) -> QuerySet[ImportFile]:
+    return job.files.exclude(address="").exclude(step=ImportFile.Step.DONE)
+
+
+def _fetch(row: ImportFile) -> str:
+    """Fetch the picture unless it is there; return why that failed, or nothing."""
+    target = file_of(row)
+    try:
+        if not target.exists():
+            fetch_picture(row.address, target)
+    except FileNotFoundError:  # the import was cancelled, and its folder is gone
+        return ""
+    except NotFetched as error:
+        return error.message
+    return ""
+
+
+def _refuse(rows: QuerySet[ImportFile], reason: str) -> None:
+    values: dict[str, Any] = {"step": ImportFile.Step.DONE, "rank": ImportFile.Rank.REFUSED}
+    values |= {"status": FileStatus.REFUSED, "code": NotFetched.code, "reason": reason}
+    rows.update(address="", **values)

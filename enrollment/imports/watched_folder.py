@@ -19,10 +19,11 @@ from typing import Any, Final
 
 from django.utils.translation import gettext
 
-from enrollment import enrolling
-from enrollment.enrolling import FileStatus, FoundFile, escaped, find_files
+from enrollment.imports.execution import leave_imports
+from enrollment.imports.found_files import FileStatus, FoundFile, find_files
+from enrollment.imports.spreadsheet_cells import escaped
+from enrollment.imports.staging import stage_files
 from enrollment.models import ImportFile, ImportJob
-from enrollment.upkeep.import_work import leave_imports
 
 SETTLED_SECONDS: Final = 10.0  # a file that was written to later may still be half-written
 EMPTY_SECONDS: Final = 60.0  # an empty folder that changed later may be about to be filled
@@ -101,7 +102,7 @@ class WatchedFolder:
                 with suppress(FileNotFoundError):  # somebody took it away again
                     item.path.rename(target)
                     moved.append(replace(item, path=target))
-            job = enrolling.stage_files(
+            job = stage_files(
                 moved,
                 label=self.folder.name,
                 source=ImportJob.Source.WATCHED,

@@ -13,7 +13,7 @@ from typing import Any, Final
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
-from enrollment.enrolling.services import clean_person_id
+from enrollment.enrolling import clean_person_id
 from recognition.conf import get_settings
 
 # Files and folders of operating systems and network drives, in lower case.

@@ -11,8 +11,8 @@ from django.db.models import Q
 from django.utils.translation import gettext
 
 from enrollment import journal
-from enrollment.enrolling.finding_files import FileStatus
-from enrollment.enrolling.zip_import import face_of, file_of, found_in
+from enrollment.imports.found_files import FileStatus
+from enrollment.imports.staging import face_of, file_of, found_in
 from enrollment.models import ImportFile, ImportJob
 
 _FIELDS: Final = (

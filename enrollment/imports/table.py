@@ -18,10 +18,10 @@ from typing import Any, Final
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
-from enrollment.enrolling.finding_files import NOBODYS, FoundFile, find_files
-from enrollment.enrolling.services import DETAILS, clean_person_id
-from enrollment.enrolling.spreadsheets import is_shortened, shortened_id, unescaped
-from enrollment.enrolling.unpacking import MAX_FILES, BadArchive
+from enrollment.enrolling import DETAILS, clean_person_id
+from enrollment.imports.found_files import NOBODYS, FoundFile, find_files
+from enrollment.imports.spreadsheet_cells import is_shortened, shortened_id, unescaped
+from enrollment.imports.zip_archive import MAX_FILES, BadArchive
 from enrollment.models import Person
 
 PERSON_ID: Final = "person_id"

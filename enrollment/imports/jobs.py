@@ -13,9 +13,11 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from enrollment import journal
-from enrollment.enrolling import FileStatus, has_files, job_folder
+from enrollment.enrolling import job_folder
+from enrollment.imports.execution import request_imports
+from enrollment.imports.found_files import FileStatus
+from enrollment.imports.staging import has_files
 from enrollment.models import ImportFile, ImportJob
-from enrollment.upkeep.import_work import request_imports
 from recognition.exceptions import RecognitionError
 
 State = ImportJob.State

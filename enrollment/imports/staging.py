@@ -20,7 +20,9 @@ from django.db import transaction
 from django.utils.translation import get_language
 
 from enrollment import journal
-from enrollment.enrolling.finding_files import (
+from enrollment.enrolling import forget_old_imports, imports_folder, job_folder
+from enrollment.imports.batch_enrolment import ImportOptions
+from enrollment.imports.found_files import (
     NOBODYS,
     FileStatus,
     FoundFile,
@@ -29,10 +31,8 @@ from enrollment.enrolling.finding_files import (
     from_text,
     is_passed_over,
 )
-from enrollment.enrolling.folder_import import ImportOptions
-from enrollment.enrolling.staging_folder import forget_old_imports, imports_folder, job_folder
-from enrollment.enrolling.table_import import find_table, read_table
-from enrollment.enrolling.unpacking import unpack
+from enrollment.imports.table import find_table, read_table
+from enrollment.imports.zip_archive import unpack
 from enrollment.models import ImportFile, ImportJob, new_key
 
 _SUFFIX: Final = re.compile(r"\.[a-z0-9]{1,8}")

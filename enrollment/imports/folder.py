@@ -19,18 +19,12 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from enrollment import journal
-from enrollment.enrolling import (
-    FileResult,
-    FileStatus,
-    FoundFile,
-    ImportOptions,
-    as_text,
-    rows_of,
-    stage_files,
-)
+from enrollment.imports.batch_enrolment import FileResult, ImportOptions
+from enrollment.imports.execution import CLAIMED, carry_out_import, remember_stored
+from enrollment.imports.found_files import FileStatus, FoundFile, as_text
+from enrollment.imports.staging import rows_of, stage_files
 from enrollment.judging import doubts_of
 from enrollment.models import Doubt, ImportFile, ImportJob
-from enrollment.upkeep.import_work import CLAIMED, carry_out_import, remember_stored
 from recognition.vector_store import get_vector_store
 
 State = ImportJob.State

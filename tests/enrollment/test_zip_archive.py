@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from enrollment.enrolling import ImportOptions, each_file, find_files
-from enrollment.enrolling.unpacking import BadArchive, unpack
-from enrollment.enrolling.zip_import import stage_import
+from enrollment.imports import ImportOptions, carry_out_imports, each_file, find_files
+from enrollment.imports.staging import stage_import
+from enrollment.imports.zip_archive import BadArchive, unpack
 from enrollment.models import FaceImage, Person
-from enrollment.upkeep import carry_out_imports
 from tests.pictures import draw_picture, packed
 
 pytestmark = pytest.mark.usefixtures("data_folder")
@@ -218,24 +217,24 @@ def test_systems_own_are_nobody_and_spoil_no_wrapper(tmp_path):
 @pytest.mark.django_db
 def test_refused_file_stands_in_no_others_way(tmp_path, weights, monkeypatch):
     """An identical file in another folder is judged by itself."""
-    from enrollment.enrolling import folder_import
+    from enrollment.imports import batch_enrolment
     from recognition.exceptions import InvalidImage
 
     for person in ("ana", "bia"):
         (tmp_path / person).mkdir()
         (tmp_path / person / "1.jpg").write_bytes(draw_picture())
-    enroll = folder_import.enroll_pictures
+    enroll = batch_enrolment.enroll_pictures
 
     def refuse_ana(uploads, **options):
         outcomes = enroll([each for each in uploads if each.person_id != "ana"], **options)
         return [
-            folder_import.Outcome(each, error=InvalidImage("not this one"))
+            batch_enrolment.Outcome(each, error=InvalidImage("not this one"))
             if each.person_id == "ana"
             else outcomes.pop(0)
             for each in uploads
         ]
 
-    monkeypatch.setattr(folder_import, "enroll_pictures", refuse_ana)
+    monkeypatch.setattr(batch_enrolment, "enroll_pictures", refuse_ana)
     results = list(each_file(find_files(tmp_path), ImportOptions(use_face_detection=False)))
     assert [(each.person_id, each.status) for each in results] == [
         ("ana", "refused"),

@@ -27,18 +27,20 @@ from django.utils.translation import gettext
 from django_tasks import task
 
 from enrollment import enrolling, index, journal
-from enrollment.enrolling import (
+from enrollment.enrolling import UploadStored
+from enrollment.imports.batch_enrolment import (
     BATCH_PICTURES,
     FileResult,
-    FileStatus,
-    FoundFile,
     ImportOptions,
-    UploadStored,
+    each_file,
+    key_of_file,
 )
+from enrollment.imports.downloads import each_fetched
+from enrollment.imports.faces import note_faces, offer_refused
+from enrollment.imports.found_files import FileStatus, FoundFile
+from enrollment.imports.staging import details_of, found_in, has_files, source_of
 from enrollment.judging import doubts_of
 from enrollment.models import FaceImage, ImportFile, ImportJob, Person, TrashItem, new_item
-from enrollment.upkeep.import_faces import note_faces, offer_refused
-from enrollment.upkeep.import_fetching import each_fetched
 from recognition.exceptions import RecognitionError
 
 logger = logging.getLogger(__name__)
@@ -114,7 +116,7 @@ def _waiting(before: datetime | None) -> QuerySet[ImportJob]:
 
 def _claim_next(before: datetime | None) -> ImportJob | None:
     for job in list(_waiting(before).order_by("pk")):
-        if job.state != State.CANCELLED and not enrolling.has_files(job):
+        if job.state != State.CANCELLED and not has_files(job):
             continue  # they are on another machine
         if claimed := _claim(job, before):
             return claimed
@@ -241,7 +243,7 @@ def remember_stored(job: ImportJob) -> None:
     found = {
         row: picture
         for row in _left(job)
-        if (picture := pictures.get(enrolling.key_of_file(job.key, row.path)))
+        if (picture := pictures.get(key_of_file(job.key, row.path)))
     }
     if not found:
         return
@@ -268,7 +270,7 @@ def _batches(
     for row in rows:
         row.job = job
     size = BATCH_PICTURES if job.folder else BATCH
-    results = enrolling.each_file(
+    results = each_file(
         [_found(row) for row in rows],
         ImportOptions(**job.options),
         dry_run=dry_run,
@@ -281,15 +283,15 @@ def _batches(
 
 
 def _found(row: ImportFile) -> FoundFile:
-    details = enrolling.details_of(row)
+    details = details_of(row)
     name = details.pop("name", "")
     return FoundFile(
-        enrolling.source_of(row),
+        source_of(row),
         row.path,
         row.person_id,
         name,
         details=details,
-        found=enrolling.found_in(row),
+        found=found_in(row),
     )
 
 

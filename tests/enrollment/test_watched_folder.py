@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from enrollment import upkeep
+from enrollment import imports
 from enrollment.enrolling import erase_person
+from enrollment.imports import watched_folder
 from enrollment.models import FaceImage, ImportJob, Person, Probe, Purpose
-from enrollment.upkeep import watching
 from tests.commands import run
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from tests.pictures import draw_picture
@@ -49,7 +49,7 @@ def test_what_is_laid_into_the_folder_is_enrolled_and_moved_away(folder, setting
     assert f"Import {number}: refused 1, left 2." in said
     assert FaceImage.objects.count() == 0  # the server does it
     assert look(folder) == "" and len(files_in(folder)) == 4
-    upkeep.carry_out_imports()
+    imports.carry_out_imports()
     (folder.parent / "done" / "ana").mkdir()
     (folder.parent / "done" / "ana" / "1.jpg").write_bytes(b"an earlier one")
     assert f"Import {number} is over: enrolled 1, refused 2." in look(folder)
@@ -73,7 +73,7 @@ def test_what_is_laid_into_the_folder_is_enrolled_and_moved_away(folder, setting
 
 
 def test_a_file_that_is_still_written_is_waited_for(folder):
-    watched = watching.WatchedFolder(folder, settled_seconds=60)
+    watched = watched_folder.WatchedFolder(folder, settled_seconds=60)
     watched.prepare()
     assert watched.look() == (None, [])
     assert files_in(folder) == ["ana/1.jpg"]
@@ -84,7 +84,7 @@ def test_what_was_taken_and_not_imported_is_put_back(folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(watching.enrolling, "stage_files", full)
+        patch.setattr(watched_folder.enrolling, "stage_files", full)
         assert "This look failed" in look(folder)
     assert files_in(folder) == ["ana/1.jpg"]
     taken = folder / ".taken" / "abcdefgh" / "ana"  # as a process that was killed leaves it
@@ -92,14 +92,14 @@ def test_what_was_taken_and_not_imported_is_put_back(folder, monkeypatch):
     (folder / "ana" / "1.jpg").rename(taken / "1.jpg")
     assert "left 1." in look(folder)
     (folder / "ana").exists() and os.utime(folder / "ana", (1e9, 1e9))
-    upkeep.carry_out_imports()
+    imports.carry_out_imports()
     look(folder)
     assert FaceImage.objects.count() == 1 and not (folder / "ana").exists()
 
 
 def test_files_of_who_was_erased_meanwhile_are_moved_away_without_a_name(folder, commits):
     look(folder)
-    upkeep.carry_out_imports()
+    imports.carry_out_imports()
     with commits():
         erase_person(Person.objects.get())
     look(folder)

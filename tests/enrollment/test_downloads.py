@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from enrollment.conf import hosts
-from enrollment.enrolling import NotFetched, fetch_picture, fetching
+from enrollment.imports import NotFetched, downloads, fetch_picture
 from tests.picture_host import PICTURE, picture_host
 
 
@@ -26,7 +26,7 @@ def _listed(settings, host, monkeypatch) -> None:
     host.asked.clear()
     settings.IMPORT_HOSTS = hosts(host.url)
     settings.RECOGNITION = {**settings.RECOGNITION, "MAX_REQUEST_BYTES": 1024 * 1024}
-    monkeypatch.setattr(fetching, "TOTAL_SECONDS", 5.0)
+    monkeypatch.setattr(downloads, "TOTAL_SECONDS", 5.0)
 
 
 def refused(address: str, folder) -> str:
@@ -92,7 +92,7 @@ def test_a_bare_name_is_no_way_into_a_private_network(host, tmp_path, settings):
 
 @pytest.mark.parametrize("path", ["drip", "headers"])
 def test_a_host_that_never_ends_is_left(host, tmp_path, monkeypatch, path):
-    monkeypatch.setattr(fetching, "TOTAL_SECONDS", 0.3)
+    monkeypatch.setattr(downloads, "TOTAL_SECONDS", 0.3)
     began = time.monotonic()
     assert "in time" in refused(f"{host.url}/{path}", tmp_path)
     assert time.monotonic() - began < 1.5

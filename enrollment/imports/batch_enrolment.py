@@ -15,11 +15,18 @@ from typing import Any, Final, Literal, NamedTuple
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
-from enrollment.enrolling.finding_files import FileStatus, FoundFile, too_large
-from enrollment.enrolling.looking import Look, Upload, found_face, look_at
-from enrollment.enrolling.merged_ids import takers
-from enrollment.enrolling.services import Outcome, enroll_pictures, sync_again
+from enrollment.enrolling import (
+    Look,
+    Outcome,
+    Upload,
+    enroll_pictures,
+    found_face,
+    look_at,
+    sync_again,
+    takers,
+)
 from enrollment.gallery import easily_mistaken
+from enrollment.imports.found_files import FileStatus, FoundFile, too_large
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
 from recognition.ahead import Crew, one_ahead
 from recognition.conf import get_settings

@@ -22,15 +22,17 @@ import numpy as np
 from django.conf import settings
 from django.utils.translation import gettext
 
+from enrollment import index, journal
 from enrollment.enrolling.chosen_files import MOST_BYTES_IN_REQUESTS
-from enrollment.enrolling.looking import Upload
+from enrollment.enrolling.inspection import Upload
 from enrollment.enrolling.services import Outcome, enroll_pictures
 from enrollment.enrolling.staging_folder import forget_old_imports, imports_folder
 from enrollment.exceptions import StorageUnavailable
-from enrollment.gallery import compared_weights, data_uri, thresholds_in_force
-from enrollment.models import Person
-from recognition.embedding import Crop, FaceNotChosen, embed_crops
-from recognition.exceptions import RecognitionError
+from enrollment.gallery import compared_weights, data_uri, read_picture, thresholds_in_force
+from enrollment.models import FaceEmbedding, FaceImage, Person
+from recognition.embedding import Crop, FaceNotChosen, crop_upload, embed_crops
+from recognition.exceptions import NoSuchFace, RecognitionError
+from recognition.networks import usable_names
 
 # Of one account, for all persons together.
 MOST_WAITING: Final = 100  # pictures
@@ -276,3 +278,30 @@ def move_waiting(person_id: int, to: int, keys: Collection[str] | None = None) -
 def _key(folder: Path) -> str:
     _faces, owner, _person, digest = folder.name.split("-")
     return f"{owner}-{digest}"
+
+
+def faces_in(picture: FaceImage) -> list[Crop]:
+    """Return the crop of every face in a stored picture, largest first. Raise `NoFaceDetected`."""
+    return crop_upload(read_picture(picture), require_face=True, all_faces=True)
+
+
+def choose_face(picture: FaceImage, face_index: int) -> None:
+    """Enrol the picture for this face (0 is the largest). Raise `NoSuchFace`.
+
+    The old vectors are deleted; searches find the new face on return.
+    """
+    crops = faces_in(picture)
+    if not 0 <= face_index < len(crops):
+        message = gettext("The picture has no such face. Reload the page and choose again.")
+        raise NoSuchFace(message)
+    crop = crops[face_index]
+    with journal.changes():
+        FaceImage.objects.filter(pk=picture.pk).update(
+            chosen_face=crop.face_record(), use_face_detection=True, judged_at=None
+        )
+        for row in FaceEmbedding.objects.filter(face_image=picture):
+            row.delete()
+        facts = {"picture": picture.pk, "face": face_index}
+        journal.record(journal.Action.FACE_CHOSEN, person=picture.person, facts=facts)
+        ids = index.create_pending([picture], usable_names(), {picture.pk: crop})
+    index.index_rows(ids, {picture.pk: crop})

@@ -13,9 +13,11 @@ from django.db import transaction
 from django.utils.translation import gettext
 
 from enrollment import probes
-from enrollment.enrolling import FileResult, FileStatus, face_of, file_of, found_in
 from enrollment.exceptions import PictureNotFound
 from enrollment.gallery import compared_weights, jpeg, search_gallery, thumbnail
+from enrollment.imports.batch_enrolment import FileResult
+from enrollment.imports.found_files import FileStatus
+from enrollment.imports.staging import face_of, file_of, found_in
 from enrollment.models import ImportFile, Person, Probe
 from recognition.embedding import Crop, crop_upload, embeddings_of
 from recognition.exceptions import RecognitionError
