@@ -14,7 +14,7 @@ import pytest
 from django.contrib.sessions.models import Session
 
 from enrollment import imports
-from enrollment.enrolling import create_person, delete_person, merge_persons
+from enrollment.corrections import create_person, delete_person, merge_persons
 from enrollment.enrolling.inspection import Upload
 from enrollment.enrolling.services import enroll_pictures
 from enrollment.imports import stage_import

@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from PIL import Image
 
 from enrollment import inbox
-from enrollment.enrolling import undo
+from enrollment.corrections import undo
 from enrollment.exceptions import NotUndoable
 from enrollment.models import Doubt, JournalEntry, Probe, TrashItem
 from tests import browsing

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext, ngettext
 
-from enrollment import enrolling
+from enrollment import corrections
 from enrollment.gallery import better_kept
 from enrollment.models import Person
 from enrollment.web import say_done
@@ -31,7 +31,7 @@ def merge_selected(model_admin: Any, request: HttpRequest, persons: QuerySet[Per
     if kept is None:
         return _ask(model_admin, request, chosen)
     try:
-        done = enrolling.merge_persons(kept, *(each for each in chosen if each != kept))
+        done = corrections.merge_persons(kept, *(each for each in chosen if each != kept))
     except RecognitionError as error:
         messages.error(request, error.message)
         return None

@@ -18,14 +18,14 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from import_export.admin import ImportExportMixin
 
-from enrollment import enrolling, journal
+from enrollment import corrections, enrolling, journal
 from enrollment.admin.common import CsvAndJson, GalleryAdmin, RowTooLong, thumbnail
 from enrollment.admin.forms import PersonForm
 from enrollment.admin.merging import merge_selected
 from enrollment.admin.pictures import FaceImageInline
 from enrollment.admin.resources import PersonExportResource, PersonResource
 from enrollment.admin.states import SyncState, person_badges, person_sync_state, with_pictures
-from enrollment.enrolling import CHANGEABLE
+from enrollment.corrections import CHANGEABLE
 from enrollment.gallery import DUE_SOON, persons_due
 from enrollment.models import Doubt, FaceImage, Person
 from enrollment.web import (
@@ -232,12 +232,12 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Person, form: Any, change: bool) -> None:
-        enrolling.save_person(obj)
+        corrections.save_person(obj)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         formset.save(commit=False)  # its rows can only be deleted
         ids = [row.pk for row in formset.deleted_objects]
-        say_in_trash(request, [enrolling.delete_pictures(form.instance, ids)], undo=HERE.undo)
+        say_in_trash(request, [corrections.delete_pictures(form.instance, ids)], undo=HERE.undo)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
@@ -256,11 +256,11 @@ class PersonAdmin(CsvAndJson, ImportExportMixin, GalleryAdmin):
         return writes and request.user.has_perm("enrollment.add_faceimage")
 
     def delete_model(self, request: HttpRequest, obj: Person) -> None:
-        say_in_trash(request, [enrolling.delete_person(obj)], undo=HERE.undo)
+        say_in_trash(request, [corrections.delete_person(obj)], undo=HERE.undo)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Person]) -> None:
         with journal.changes():
-            done = [enrolling.delete_person(person) for person in queryset]
+            done = [corrections.delete_person(person) for person in queryset]
         say_in_trash(request, done, undo=HERE.undo)
 
     def sync_again(self, request: HttpRequest, queryset: QuerySet[Person]) -> None:

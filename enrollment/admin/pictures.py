@@ -19,7 +19,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from enrollment import enrolling, journal
+from enrollment import corrections, enrolling, journal
 from enrollment.admin.common import GalleryAdmin, thumbnail
 from enrollment.admin.dates import DatedAdmin
 from enrollment.admin.states import SyncState, badge, is_doubtful, picture_badges, sync_state
@@ -243,17 +243,17 @@ class FaceImageAdmin(GalleryAdmin, DatedAdmin):
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: FaceImage, form: Any, change: bool) -> None:
-        say_in_trash(request, [enrolling.move_pictures([obj.pk], obj.person)], undo=UNDO)
+        say_in_trash(request, [corrections.move_pictures([obj.pk], obj.person)], undo=UNDO)
 
     def delete_model(self, request: HttpRequest, obj: FaceImage) -> None:
-        say_in_trash(request, [enrolling.delete_pictures(obj.person, [obj.pk])], undo=UNDO)
+        say_in_trash(request, [corrections.delete_pictures(obj.person, [obj.pk])], undo=UNDO)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[FaceImage]) -> None:
         by_person: dict[Person, list[int]] = {}
         for picture in queryset.select_related("person").order_by("person"):
             by_person.setdefault(picture.person, []).append(picture.pk)
         with journal.changes():
-            done = [enrolling.delete_pictures(person, ids) for person, ids in by_person.items()]
+            done = [corrections.delete_pictures(person, ids) for person, ids in by_person.items()]
         say_in_trash(request, done, undo=UNDO)
 
     def sync_again(self, request: HttpRequest, queryset: QuerySet[FaceImage]) -> None:

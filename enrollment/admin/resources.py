@@ -12,7 +12,7 @@ from import_export.exceptions import FieldError
 from import_export.widgets import DateWidget
 
 from enrollment import journal
-from enrollment.enrolling import CHANGEABLE, save_person
+from enrollment.corrections import CHANGEABLE, save_person
 from enrollment.gallery import with_pictures
 from enrollment.imports import is_shortened, shortened_id
 from enrollment.models import Person, normalised

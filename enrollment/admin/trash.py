@@ -12,7 +12,7 @@ from django.urls import path
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from enrollment import enrolling
+from enrollment import corrections
 from enrollment.models import MergedId, TrashItem
 from enrollment.upkeep import erase_item_with_receipts
 from enrollment.web import Act, may_undo, receipts_response, undo_item
@@ -51,7 +51,7 @@ class TrashItemAdmin(ReadOnlyAdmin):
         css = {"all": ["enrollment/admin.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TrashItem]:
-        return enrolling.in_trash()
+        return corrections.in_trash()
 
     def get_urls(self) -> list[Any]:
         undo = partial(undo_item, person="admin:enrollment_person_change", trash=LIST)
@@ -67,7 +67,7 @@ class TrashItemAdmin(ReadOnlyAdmin):
 
     @admin.action(description=_("Restore or undo the selected"))
     def undo_selected(self, request: HttpRequest, queryset: QuerySet[TrashItem]) -> None:
-        self._do(request, queryset, enrolling.undo)
+        self._do(request, queryset, corrections.undo)
 
     @admin.action(description=_("Erase the selected for good"))
     def erase_selected(

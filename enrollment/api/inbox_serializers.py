@@ -14,7 +14,7 @@ from enrollment.api.paths import PictureUrlField
 from enrollment.api.person_serializers import PersonFormSerializer, UndoSerializer
 from enrollment.api.probe_serializers import DecisionField
 from enrollment.api.serializers import PersonIdField
-from enrollment.enrolling import CHANGEABLE
+from enrollment.corrections import CHANGEABLE
 from enrollment.inbox import Action, Card, Kind
 from enrollment.probes import WITHDRAWN, Verdict
 from recognition.api.answers import AnswerSerializer, InstantField

@@ -12,7 +12,7 @@ from rest_framework import serializers
 from enrollment.api.pagination import PageSerializer
 from enrollment.api.paths import PersonUrlField, PictureUrlField, person_url
 from enrollment.api.serializers import InsertFormSerializer, PersonIdField, WarningSerializer
-from enrollment.enrolling import CHANGEABLE
+from enrollment.corrections import CHANGEABLE
 from enrollment.models import FaceEmbedding, FaceImage, Person, TrashItem
 from recognition.api.answers import AnswerSerializer, InstantField
 from recognition.api.fields import DayField, FlagField, TextField, WholeNumberField

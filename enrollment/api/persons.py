@@ -17,7 +17,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
-from enrollment import enrolling
+from enrollment import corrections, enrolling
 from enrollment.api import person_schema as schema
 from enrollment.api import person_serializers as serializers
 from enrollment.api.filters import KnownFilters, PersonFilter, check_parameters
@@ -91,7 +91,7 @@ class PersonsView(PersonCall, PageCall):
 
     @schema.persons_create
     def post(self, request: Request) -> Response:
-        person = enrolling.create_person(**self.read_form(request))
+        person = corrections.create_person(**self.read_form(request))
         self.warn(request, easily_mistaken(person))
         answer = person_answer(person.person_id, request, HTTPStatus.CREATED)
         answer["Location"] = person_url(request, person.person_id)
@@ -115,15 +115,15 @@ class PersonView(PersonCall):
         person = get_person(person_id)
         with transaction.atomic():
             if "cover" in changes:
-                enrolling.set_cover(person, changes.pop("cover"))
-            person = enrolling.change_person(person, **changes)
+                corrections.set_cover(person, changes.pop("cover"))
+            person = corrections.change_person(person, **changes)
         return person_answer(person.person_id, request)
 
     @schema.persons_delete
     def delete(self, request: Request, person_id: str) -> Response:
         if not is_to_erase(request):
             person = get_person(person_id)
-            return _deleted_answer(person.person_id, enrolling.delete_person(person))
+            return _deleted_answer(person.person_id, corrections.delete_person(person))
         return _erased_answer(person_id)
 
 
@@ -136,7 +136,7 @@ class PersonMergeView(PersonCall):
     @schema.persons_merge
     def post(self, request: Request, person_id: str) -> Response:
         kept, merged = get_person(person_id), get_person(self.read_form(request)["person_id"])
-        done = enrolling.merge_persons(kept, merged)
+        done = corrections.merge_persons(kept, merged)
         person = get_person(kept.person_id)
         person.moved_pictures, person.undo = done.pictures, done.undo
         return Response(serializers.MergeResponseSerializer.answer(person, request))
@@ -203,12 +203,12 @@ class PersonImageView(PersonCall):
         picture_of(get_person(person_id), image_id)
         if form["create_person"]:
             require(request, Act.ADD_PERSON)
-            done = enrolling.move_to_new_person([image_id], form["person_id"])
+            done = corrections.move_to_new_person([image_id], form["person_id"])
             person = done.owner
             self.warn(request, easily_mistaken(person))
         else:
             person = get_person(form["person_id"])
-            done = enrolling.move_pictures([image_id], person)
+            done = corrections.move_pictures([image_id], person)
         picture = picture_of(person, image_id)
         picture.undo = done.undo
         return _picture_answer(picture, request)
@@ -218,9 +218,9 @@ class PersonImageView(PersonCall):
         person = get_person(person_id)
         ids = [picture_of(person, image_id).pk]
         if is_to_erase(request):
-            done = enrolling.Done(enrolling.erase_pictures(person, ids))
+            done = corrections.Done(corrections.erase_pictures(person, ids))
         else:
-            done = enrolling.delete_pictures(person, ids)
+            done = corrections.delete_pictures(person, ids)
         return _deleted_answer(person.person_id, done)
 
 
@@ -239,7 +239,7 @@ def _erased_answer(person_id: str) -> Response:
     """Erase the person, also from the trash, and answer how many pictures, with the receipt."""
     signed = erase_by_id(person_id)
     count = signed["receipt"]["removed"]["pictures"]
-    return _deleted_answer(person_id, enrolling.Done(count), signed)
+    return _deleted_answer(person_id, corrections.Done(count), signed)
 
 
 def person_answer(person_id: str, request: Request, status: int = HTTPStatus.OK) -> Response:
@@ -253,7 +253,7 @@ def _picture_answer(picture: FaceImage, request: Request) -> Response:
 
 
 def _deleted_answer(
-    person_id: str, done: enrolling.Done, receipt: dict[str, Any] | None = None
+    person_id: str, done: corrections.Done, receipt: dict[str, Any] | None = None
 ) -> Response:
     deleted = {"person_id": person_id, "deleted_pictures": done.pictures, "undo": done.undo}
     deleted["receipt"] = receipt

@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from enrollment import enrolling
+from enrollment import corrections
 from enrollment.api import person_serializers as serializers
 from enrollment.api import trash_schema as schema
 from enrollment.api.persons import PageCall, PersonCall, person_answer
@@ -31,7 +31,7 @@ class TrashView(PersonCall, PageCall):
         return self.read_page()
 
     def get_queryset(self) -> QuerySet[TrashItem]:
-        return enrolling.in_trash().prefetch_related(enrolling.PERSONS_OF_ITEMS)
+        return corrections.in_trash().prefetch_related(corrections.PERSONS_OF_ITEMS)
 
 
 class TrashItemView(PersonCall):
@@ -56,7 +56,7 @@ class TrashUndoView(PersonCall):
     @schema.trash_undo
     def post(self, request: Request, item_id: int) -> Response:
         item = _item(request, item_id)
-        restored = enrolling.undo(item, **self.read_form(request))
+        restored = corrections.undo(item, **self.read_form(request))
         answer = {
             "person_ids": [person.person_id for person in restored.persons],
             "pictures": len(restored.pictures),
@@ -73,13 +73,13 @@ class PersonRestoreView(PersonCall):
     @schema.persons_restore
     def post(self, request: Request, person_id: str) -> Response:
         form: dict[str, Any] = self.read_form(request)
-        restored = enrolling.restore(enrolling.trashed_person(person_id), **form)
+        restored = corrections.restore(corrections.trashed_person(person_id), **form)
         return person_answer(restored.persons[0].person_id, request)
 
 
 def _item(request: Request, item_id: int) -> TrashItem:
     """Return the item, if the request may undo it."""
-    item = get_object_or_404(enrolling.in_trash(), pk=item_id)
+    item = get_object_or_404(corrections.in_trash(), pk=item_id)
     for act in acts_to_undo(item):
         require(request, act)
     return item

@@ -15,15 +15,9 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.translation import gettext
 
-from enrollment import enrolling, journal
-from enrollment.enrolling import (
-    CHANGEABLE,
-    Done,
-    Outcome,
-    Upload,
-    create_person,
-    record_first_consent,
-)
+from enrollment import corrections, enrolling, journal
+from enrollment.corrections import CHANGEABLE, Done, create_person
+from enrollment.enrolling import Outcome, Upload, record_first_consent
 from enrollment.exceptions import ActionRefused, AlreadySettled, PersonNotFound
 from enrollment.imports import details_of
 from enrollment.judging import dismiss_doubts
@@ -49,10 +43,10 @@ def settled_already() -> AlreadySettled:
 def discard_faces(probes: Sequence[Probe]) -> Done:
     """Settle faces of which nothing is to become."""
     with journal.changes():
-        item = enrolling.new_settlement("")
+        item = corrections.new_settlement("")
         _mark(probes, Probe.Settled.DISCARDED, item)
         facts = {"faces": len(probes)}
-        journal.record(journal.Action.DISCARDED, facts=enrolling.undoable(facts, item))
+        journal.record(journal.Action.DISCARDED, facts=corrections.undoable(facts, item))
     return Done(0, item)
 
 
@@ -94,12 +88,12 @@ class Enrolled:
         with journal.changes():
             said = _teach(self.best, person)
             facts = {"pictures": stored, "is_new": self.is_new, "feedback": said}
-            item = enrolling.new_settlement(
+            item = corrections.new_settlement(
                 str(person), taker_pk=person.pk, facts=facts, pictures=len(stored)
             )
             _mark(self.probes, Probe.Settled.ASSIGNED, item)
             facts = {"faces": len(self.probes), **journal.pictures(stored)}
-            facts = enrolling.undoable(facts, item)
+            facts = corrections.undoable(facts, item)
             journal.record(journal.Action.SETTLED, person=person, facts=facts)
             if any(outcome.doubts for outcome in self.outcomes):
                 pictures = FaceImage.objects.filter(pk__in=stored)
@@ -111,10 +105,10 @@ class Enrolled:
         with."""
         fresh = [outcome.picture for outcome in self.outcomes if outcome.crop]
         if fresh:
-            enrolling.erase_pictures(fresh[0].person, [picture.pk for picture in fresh])
+            corrections.erase_pictures(fresh[0].person, [picture.pk for picture in fresh])
         if self.is_new:
             with suppress(PersonNotFound):  # merged into somebody meanwhile
-                enrolling.erase_person(self.person)
+                corrections.erase_person(self.person)
 
 
 Wanted = tuple[Sequence[Probe], Person | None, Mapping[str, Any] | None]

@@ -13,8 +13,8 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext
 
-from enrollment import enrolling, journal
-from enrollment.enrolling import Done
+from enrollment import corrections, journal
+from enrollment.corrections import Done
 from enrollment.exceptions import ActionRefused
 from enrollment.inbox.assignment import (
     UNSEEN,
@@ -264,16 +264,16 @@ def _settle_doubted(
             by_person: defaultdict[Person, list[int]] = defaultdict(list)
             for picture in pictures:
                 by_person[picture.person].append(picture.pk)
-            return [enrolling.delete_pictures(each, own) for each, own in by_person.items()]
+            return [corrections.delete_pictures(each, own) for each, own in by_person.items()]
         if person is not None:
-            done = enrolling.move_pictures(ids, person)
+            done = corrections.move_pictures(ids, person)
         else:
             details = dict(new or {})
-            done = enrolling.move_to_new_person(
+            done = corrections.move_to_new_person(
                 ids, details.pop("person_id"), name=details.pop("name", "")
             )
             if any(details.values()):
-                enrolling.change_person(done.owner, **details)
+                corrections.change_person(done.owner, **details)
         _dismiss_seen(ids, done)
         return [done]
 
@@ -318,7 +318,7 @@ def _dismiss(pictures: QuerySet[FaceImage], ids: Sequence[int]) -> Done:
     # A picture that is judged again has other rows, dismissed at the same time.
     facts = {"doubts": doubts, "doubted": list(ids), "dismissed_at": at and at.isoformat()}
     label = str(first.person) if (first := pictures.first()) else ""
-    return Done(0, enrolling.new_settlement(label, facts=facts))
+    return Done(0, corrections.new_settlement(label, facts=facts))
 
 
 # Pairs
@@ -335,7 +335,7 @@ def _settle_pair(number: str, action: str, kept: Person | None) -> Done:
         if kept not in (first, second):
             message = gettext("Of a pair one is kept: %(first)s or %(second)s.")
             raise ActionRefused(message % {"first": first, "second": second})
-        return enrolling.merge_persons(kept, second if kept == first else first)
+        return corrections.merge_persons(kept, second if kept == first else first)
     with journal.changes():
         pair, is_new = DistinctPair.objects.get_or_create(
             first=first,
@@ -344,10 +344,10 @@ def _settle_pair(number: str, action: str, kept: Person | None) -> Done:
         )
         if not is_new:
             raise settled_already()
-        item = enrolling.new_settlement(f"{first}, {second}", facts={"pairs": [pair.pk]})
+        item = corrections.new_settlement(f"{first}, {second}", facts={"pairs": [pair.pk]})
         journal.record(
             journal.Action.KEPT_APART,
             persons=[("", first), ("", second)],
-            facts=enrolling.undoable({}, item),
+            facts=corrections.undoable({}, item),
         )
     return Done(0, item)

@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_safe
 
-from enrollment import enrolling
+from enrollment import corrections, enrolling
 from enrollment.exceptions import PersonMerged, PersonNotFound
 from enrollment.gallery import (
     DUE_SOON,
@@ -97,7 +97,7 @@ def new_person(request: HttpRequest) -> HttpResponse:
     form = DetailsForm(data, initial=request.session.pop(NEXT_PERSON, None))
     pictures = AddPicturesForm(data, request.FILES or None)
     if request.method == "POST" and form.is_valid() and pictures.is_valid():
-        made = enrolling.create_person(**form.cleaned_data)
+        made = corrections.create_person(**form.cleaned_data)
         say_mistakable(request, made)
         answer = redirect("person", made.pk)
         if may(request, Act.ADD_PICTURES):

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from django.http import HttpRequest
 
-from enrollment import enrolling, journal
+from enrollment import corrections, journal
 from enrollment.models import Person
 from enrollment.web import Act, may_undo
 from recognition.api.access import may
@@ -20,7 +20,7 @@ def history(request: HttpRequest, person: Person) -> dict[str, Any]:
     lines = list(journal.history_of(person, with_looks=with_looks)[: LINES_SHOWN + 1])
     names = journal.names_of(lines)
     kept = [line.facts["undo"] for line in lines if "undo" in line.facts]
-    items = enrolling.in_trash().in_bulk(kept) if kept else {}
+    items = corrections.in_trash().in_bulk(kept) if kept else {}
     shown = [
         {
             "at": line.at,

@@ -20,7 +20,7 @@ from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext, ngettext
 from django.views.decorators.http import require_http_methods, require_POST
 
-from enrollment import enrolling, inbox
+from enrollment import corrections, inbox
 from enrollment.gallery import person_typed
 from enrollment.inbox import Action, Answer, Filters, Settled
 from enrollment.models import Person, TrashItem
@@ -232,7 +232,7 @@ def _take_back(request: HttpRequest, desk: Desk, act: dict[str, Any]) -> list[st
     items = list(TrashItem.objects.filter(pk__in=act["items"]).order_by("-pk"))
     if not all(may_undo(request, item) for item in items):
         raise PermissionDenied
-    done = enrolling.undo_each(items)
+    done = corrections.undo_each(items)
     problems = [error_text(each) for each in done if isinstance(each, Exception)]
     if not items:
         problems.append(gettext("This cannot be undone any more: the trash does not keep it."))

@@ -21,8 +21,8 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods
 
-from enrollment import enrolling
-from enrollment.enrolling import MOST_CHANGED, MOST_DELETED, MOST_MERGED, Done
+from enrollment import corrections
+from enrollment.corrections import MOST_CHANGED, MOST_DELETED, MOST_MERGED, Done
 from enrollment.gallery import (
     better_kept,
     filtered_persons,
@@ -87,13 +87,13 @@ class Deed:
 
 
 def _delete(keys: list[int], _values: dict[str, Any]) -> Done:
-    return enrolling.delete_persons(keys)
+    return corrections.delete_persons(keys)
 
 
 def _merge(keys: list[int], values: dict[str, Any]) -> Done:
     persons = Person.objects.in_bulk(keys)
     kept = persons.pop(values["keep"])
-    return enrolling.merge_persons(kept, *persons.values())
+    return corrections.merge_persons(kept, *persons.values())
 
 
 DEEDS: Final = {
@@ -102,21 +102,21 @@ DEEDS: Final = {
         Act.CHANGE_PERSON,
         MOST_CHANGED,
         BasisForm,
-        lambda keys, values: enrolling.change_persons(keys, **values),
+        lambda keys, values: corrections.change_persons(keys, **values),
     ),
     "keep_until": Deed(
         _("Change the last day"),
         Act.CHANGE_PERSON,
         MOST_CHANGED,
         LastDayForm,
-        lambda keys, values: enrolling.change_persons(keys, **values),
+        lambda keys, values: corrections.change_persons(keys, **values),
     ),
     "purposes": Deed(
         _("Change the purposes"),
         Act.CHANGE_PERSON,
         MOST_CHANGED,
         PurposesForm,
-        lambda keys, values: enrolling.set_purposes(keys, **values),
+        lambda keys, values: corrections.set_purposes(keys, **values),
     ),
     "merge": Deed(_("Merge"), Act.DELETE_PERSON, MOST_MERGED, None, _merge),
     "delete": Deed(_("Delete"), Act.DELETE_PERSON, MOST_DELETED, None, _delete),
@@ -138,7 +138,7 @@ def many(request: HttpRequest) -> HttpResponse:
         return redirect(_list_address(data))
     if not may(request, deed.right):
         raise PermissionDenied(lacking_permission(deed.right))
-    enrolling.check_number(len(keys), deed.most)
+    corrections.check_number(len(keys), deed.most)
     if name == "purposes" and not Purpose.objects.exists():
         text = gettext("There are no purposes yet. The administrator makes them in the admin.")
         messages.error(request, text)

@@ -23,7 +23,7 @@ from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext, ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from enrollment import enrolling, journal
+from enrollment import corrections, enrolling, journal
 from enrollment.gallery import (
     SearchHit,
     better_kept,
@@ -142,7 +142,7 @@ def details(request: HttpRequest, pk: int) -> HttpResponse:
     shown = get_shown(pk)
     form = DetailsForm(request.POST or None, instance=get_object_or_404(Person, pk=pk))
     if request.method == "POST" and form.is_valid():
-        enrolling.change_person(shown, **form.changes())
+        corrections.change_person(shown, **form.changes())
         messages.success(request, gettext("Saved."))
         return redirect("person", pk)
     return show(request, "details", {"person": shown, "form": form})
@@ -193,7 +193,7 @@ def choose_cover(request: HttpRequest, pk: int) -> HttpResponse:
     ids = chosen(request.POST)
     if not ids:
         return _nothing_chosen(request, pk, ids)
-    enrolling.set_cover(get_shown(pk), ids[0])
+    corrections.set_cover(get_shown(pk), ids[0])
     messages.success(request, gettext("This picture now stands for the person in lists."))
     return redirect("person", pk)
 
@@ -220,7 +220,7 @@ def _move(request: HttpRequest, form: NewOwnerForm, pictures: list[FaceImage]) -
     if form.is_bound:
         if not (may(request, Act.ADD_PERSON) and form.is_valid()):
             return None
-        done = enrolling.move_to_new_person(ids, **form.cleaned_data)
+        done = corrections.move_to_new_person(ids, **form.cleaned_data)
         owner = done.owner
         say_mistakable(request, owner)
     else:
@@ -230,7 +230,7 @@ def _move(request: HttpRequest, form: NewOwnerForm, pictures: list[FaceImage]) -
             nobody = gettext("No person was chosen. Choose whom the pictures show.")
             messages.error(request, _not_enrolled_any_more() if given else nobody)
             return None
-        done = enrolling.move_pictures(ids, owner)
+        done = corrections.move_pictures(ids, owner)
     text = ngettext(
         "%(count)d picture now belongs to %(person)s.",
         "%(count)d pictures now belong to %(person)s.",
@@ -270,9 +270,9 @@ def delete_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method != "POST":
         return show(request, "delete_pictures", {"person": shown, "pictures": pictures})
     if "erase" in request.POST:
-        done = enrolling.Done(enrolling.erase_pictures(shown, ids))
+        done = corrections.Done(corrections.erase_pictures(shown, ids))
     else:
-        done = enrolling.delete_pictures(shown, ids)
+        done = corrections.delete_pictures(shown, ids)
     count = done.pictures
     text = ngettext("%(count)d picture was deleted.", "%(count)d pictures were deleted.", count)
     say_done(request, text % {"count": count}, done)
@@ -302,7 +302,7 @@ def merge(request: HttpRequest, pk: int) -> HttpResponse:
         }
         return show(request, "merge_confirm", context)
     kept, gone = (other, shown) if request.POST.get("keep") == str(other.pk) else (shown, other)
-    done = enrolling.merge_persons(kept, gone)
+    done = corrections.merge_persons(kept, gone)
     count = done.pictures
     text = ngettext(
         "%(gone)s is now part of %(kept)s: %(count)d picture moved.",
@@ -320,7 +320,7 @@ def delete_person(request: HttpRequest, pk: int) -> HttpResponse:
     shown = get_shown(pk)
     if request.method != "POST":
         return show(request, "delete", {"person": shown, "pictures": pictures_of(shown)[:8]})
-    done = enrolling.delete_person(shown)
+    done = corrections.delete_person(shown)
     count = done.pictures
     text = ngettext(
         "%(person)s was deleted, with %(count)d picture.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from enrollment.enrolling import CHANGEABLE
+from enrollment.corrections import CHANGEABLE
 from enrollment.gallery import GALLERY_ORDERS, PERSON_FILTERS
 from enrollment.models import Person
 from enrollment.pages.forms import check_size

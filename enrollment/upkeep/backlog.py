@@ -24,7 +24,7 @@ from django.utils import timezone
 from django_tasks import TaskResultStatus
 from django_tasks_db.models import DBTaskResult
 
-from enrollment import enrolling, gallery, index, journal, judging, probes
+from enrollment import corrections, enrolling, gallery, index, journal, judging, probes
 from enrollment.imports import carry_out_imports, drop_claims, forget_old_jobs
 from enrollment.index import batches, index_batches
 from enrollment.models import ErasedId, FaceEmbedding, FaceImage, Removal, compute_again
@@ -308,7 +308,7 @@ class BacklogThread(threading.Thread):
             logger.info("Deleted %d persons whose last day is over", expired)
 
     def _empty_trash(self) -> None:
-        if erased := enrolling.empty_trash(self._stopping.is_set):
+        if erased := corrections.empty_trash(self._stopping.is_set):
             logger.info("Erased %d items of the trash whose time is over", erased)
 
     def _remove_files(self) -> bool:
@@ -372,7 +372,7 @@ class BacklogThread(threading.Thread):
         """
         last = ErasedId.objects.aggregate(last=Max("pk"))["last"]
         if last != self._listed or time.monotonic() >= self._lists_due:
-            enrolling.write_erased_lists()
+            corrections.write_erased_lists()
             self._listed, self._lists_due = last, time.monotonic() + LISTS_KEPT
 
     def _retry(self) -> float:

@@ -18,7 +18,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 from django.utils.translation import gettext
 
-from enrollment.enrolling import RESTORABLE
+from enrollment.corrections import RESTORABLE
 from enrollment.models import (
     Consent,
     FaceEmbedding,

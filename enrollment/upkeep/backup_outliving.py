@@ -14,8 +14,8 @@ from django.utils.formats import date_format
 from django.utils.timezone import localtime
 from django.utils.translation import gettext
 
-from enrollment import enrolling
-from enrollment.enrolling import Erased, list_beside, read_erased_list, remembered
+from enrollment import corrections
+from enrollment.corrections import Erased, list_beside, read_erased_list, remembered
 from enrollment.exceptions import NotInTrash
 from enrollment.installation_key import installation_key
 from enrollment.models import BackupRecord, ErasedId, FaceImage, Receipt
@@ -40,8 +40,8 @@ class Outliving:
 
         After the commit the lists beside the backups are written anew.
         """
-        transaction.on_commit(enrolling.write_erased_lists, robust=True)
-        enrolling.remember_again(self.erased)
+        transaction.on_commit(corrections.write_erased_lists, robust=True)
+        corrections.remember_again(self.erased)
         for receipt in self.receipts:  # their numbers were given out
             Receipt.objects.update_or_create(pk=receipt.pk, defaults=_values(receipt))
         known = set(BackupRecord.objects.values_list("made_at", "file"))
@@ -131,12 +131,12 @@ def _once(records: list[BackupRecord]) -> list[BackupRecord]:
 
 def erase_again() -> tuple[int, int]:
     """Erase who and what is here though it was erased; return the persons and pictures."""
-    persons, pictures, items = enrolling.returned()
+    persons, pictures, items = corrections.returned()
     for person in persons:
-        enrolling.erase_person(person)
+        corrections.erase_person(person)
     for item in items:
         with suppress(NotInTrash):  # erased with the person
-            enrolling.erase_item(item)
+            corrections.erase_item(item)
     moved = FaceImage.objects.filter(pk__in=pictures)
     count = moved.count()
     moved.delete()

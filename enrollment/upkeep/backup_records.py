@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from enrollment.enrolling import list_beside, write_erased_lists
+from enrollment.corrections import list_beside, write_erased_lists
 from enrollment.exceptions import BackupNotFound
 from enrollment.models import BackupRecord
 from enrollment.upkeep.archive import ArchiveRefused, read_entries

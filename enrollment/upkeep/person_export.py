@@ -19,7 +19,7 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext
 
 from enrollment import journal
-from enrollment.enrolling import CHANGEABLE
+from enrollment.corrections import CHANGEABLE
 from enrollment.exceptions import PictureMissing
 from enrollment.gallery import pictures_of, read_document, read_picture
 from enrollment.imports import FileStatus

@@ -27,7 +27,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from enrollment import enrolling, index, journal
+from enrollment import corrections, index, journal
 from enrollment.exceptions import NotInTrash, PersonMerged, PersonNotFound, ReceiptRefused
 from enrollment.gallery import get_person
 from enrollment.installation_key import installation_key, is_signed
@@ -91,9 +91,9 @@ def erase_with_receipt(person: Person, ground: Ground = Ground.REQUEST) -> Signe
     """
     person_id = person.person_id
     with journal.changes():
-        trashed = enrolling.deleted_rows(person_id=person_id)
+        trashed = corrections.deleted_rows(person_id=person_id)
         case = _case(person_id, [person, *person.merged_ids.all(), *trashed])
-        case.removed["pictures"] = enrolling.erase_person(person)  # of the trash, too
+        case.removed["pictures"] = corrections.erase_person(person)  # of the trash, too
         receipt = _begun(case)
     return _completed([(case, receipt)], ground)[0]
 
@@ -115,9 +115,9 @@ def erase_by_id(person_id: str, ground: Ground = Ground.REQUEST) -> Signed:
 
 def _erase_trashed(person_id: str, ground: Ground) -> Signed:
     with journal.changes():
-        enrolling.trashed_person(person_id)  # or raise
-        case = _case(person_id, enrolling.deleted_rows(person_id=person_id))
-        enrolling.erase_trashed_person(person_id)
+        corrections.trashed_person(person_id)  # or raise
+        case = _case(person_id, corrections.deleted_rows(person_id=person_id))
+        corrections.erase_trashed_person(person_id)
         receipt = _begun(case)
     return _completed([(case, receipt)], ground)[0]
 
@@ -130,9 +130,9 @@ def erase_item_with_receipts(pk: int, ground: Ground = Ground.REQUEST) -> list[S
     with journal.changes():
         cases = [
             _case(part.person_id, from_lines(part.content))
-            for part in enrolling.deleted_persons(item=pk)
+            for part in corrections.deleted_persons(item=pk)
         ]
-        enrolling.erase_item(pk)
+        corrections.erase_item(pk)
         begun = [(case, _begun(case)) for case in cases]
     return _completed(begun, ground)
 
@@ -140,11 +140,11 @@ def erase_item_with_receipts(pk: int, ground: Ground = Ground.REQUEST) -> list[S
 def _case(person_id: str, rows: Iterable[Model]) -> _Case:
     """Count what there is of the persons among the rows, in the gallery and in the trash."""
     rows = list(rows)
-    keys = enrolling.keys_of(rows)
+    keys = corrections.keys_of(rows)
     pictures = FaceImage.objects.filter(person__in=keys)
     embeddings = FaceEmbedding.objects.filter(face_image__in=pictures)
     consents = Consent.objects.filter(person__in=keys)
-    trashed = enrolling.trashed_of(keys)
+    trashed = corrections.trashed_of(keys)
     removed = {
         "persons": sum(isinstance(row, Person) for row in rows),
         "pictures": pictures.count() + len(trashed.files),

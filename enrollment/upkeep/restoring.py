@@ -28,7 +28,7 @@ from django.db.models import Max
 from django.utils.translation import gettext
 
 from enrollment import index, journal
-from enrollment.enrolling import highest_keys
+from enrollment.corrections import highest_keys
 from enrollment.exceptions import StorageUnavailable
 from enrollment.index import Track, batches, index_batches, untracked
 from enrollment.models import (

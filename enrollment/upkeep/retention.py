@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from enrollment.enrolling import erase_each, erase_person
+from enrollment.corrections import erase_each, erase_person
 from enrollment.gallery import persons_due
 
 

@@ -17,8 +17,8 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext, ngettext
 from django.views.decorators.http import require_POST
 
-from enrollment import enrolling
-from enrollment.enrolling import Done
+from enrollment import corrections
+from enrollment.corrections import Done
 from enrollment.exceptions import NotInTrash
 from enrollment.models import Person, TrashItem
 from enrollment.upkeep import erase_item_with_receipts
@@ -70,7 +70,9 @@ def undo_item(request: HttpRequest, pk: int, *, person: str, trash: str) -> Http
     """
     try:
         item = _item(request, pk)
-        restored = enrolling.undo(item, person_id=request.POST.get("person_id", "").strip() or None)
+        restored = corrections.undo(
+            item, person_id=request.POST.get("person_id", "").strip() or None
+        )
     except (RecognitionError, ValidationError) as error:
         messages.error(request, error_text(error))
         return redirect(trash)
@@ -111,7 +113,7 @@ def erase_item(request: HttpRequest, pk: int, *, trash: str) -> HttpResponse:
 
 def trash_items(request: HttpRequest) -> list[tuple[TrashItem, str]]:
     """Return what the request may undo, newest first, each with an id that others have by now."""
-    items = enrolling.in_trash().prefetch_related(enrolling.PERSONS_OF_ITEMS)
+    items = corrections.in_trash().prefetch_related(corrections.PERSONS_OF_ITEMS)
     shown = [item for item in items[:MOST_SHOWN] if may_undo(request, item)]
     ids = {person_id for item in shown for person_id in item.person_ids}
     taken = set(Person.objects.filter(person_id__in=ids).values_list("person_id", flat=True))

@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from enrollment import enrolling
 from enrollment.admin.states import in_searches
-from enrollment.imports import zip_archive
+from enrollment.imports import execution, zip_archive
 from enrollment.models import FaceEmbedding, FaceImage, ImportJob, Person, Probe, Removal
 from tests.enrollment.gallery import enroll, found, stored
 from tests.pictures import draw_picture, packed, upload
@@ -85,7 +85,7 @@ def test_confirmed_twice_is_imported_once(boss, weights):
 def test_import_that_fails_says_so_and_goes_on(boss, weights, monkeypatch):
     path = send(boss, packed({"ana/1.jpg": draw_picture()})).redirect_chain[-1][0]
     with monkeypatch.context() as patch:
-        patch.setattr(enrolling, "each_file", lambda *a, **k: (_ for _ in ()).throw(OSError))
+        patch.setattr(execution, "each_file", lambda *a, **k: (_ for _ in ()).throw(OSError))
         assert "Something unexpected happened" in boss.post(path, follow=True).content.decode()
     done = boss.post(path, {"resume": "1"}, follow=True)
     assert "1 picture was added" in done.content.decode()

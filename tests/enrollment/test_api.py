@@ -9,7 +9,7 @@ import pytest
 from django.core.files.storage import default_storage
 from django.core.management import call_command
 
-from enrollment.enrolling import corrections
+from enrollment.corrections import corrections
 from enrollment.index import indexing
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from recognition.exceptions import VectorStoreUnavailable

@@ -23,7 +23,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
-from enrollment.enrolling import delete_person, erase_item, restore
+from enrollment.corrections import delete_person, erase_item, restore
 from enrollment.gallery.selectors import search_gallery
 from enrollment.models import (
     Doubt,

@@ -17,7 +17,8 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from enrollment import enrolling
+from enrollment import corrections
+from enrollment.corrections import erasures
 from enrollment.models import BackupRecord, ErasedId, FaceImage, Person, TrashItem
 from enrollment.upkeep import (
     BacklogThread,
@@ -54,7 +55,7 @@ def enrolled() -> list[str]:
 
 
 def erase(person_id: str) -> None:
-    enrolling.erase_person(Person.objects.get(person_id=person_id))
+    corrections.erase_person(Person.objects.get(person_id=person_id))
 
 
 def files() -> int:
@@ -86,9 +87,9 @@ def test_overdue_backups_are_deleted_with_their_lists(file, settings):
     assert "0 backups were deleted." in run("backups", "--delete-overdue")
     BackupRecord.objects.update(keep_until=timezone.localdate() - timedelta(days=1))
     assert "overdue: to be deleted" in run("backups")
-    assert enrolling.list_beside(file).exists()
+    assert corrections.list_beside(file).exists()
     assert "1 backup was deleted." in run("backups", "--delete-overdue")
-    assert not file.exists() and not enrolling.list_beside(file).exists()
+    assert not file.exists() and not corrections.list_beside(file).exists()
     settings.BACKUP_KEEP_DAYS = 0
     run("backup", file)
     assert BackupRecord.objects.last().keep_until is None
@@ -174,7 +175,7 @@ def test_who_is_erased_as_the_backup_begins_is_on_the_list_beside_it(tmp_path, m
     run("backup", path)
     record = BackupRecord.objects.get()
     assert record.persons == 1
-    assert len(json.loads(enrolling.list_beside(path).read_text())) == 2  # she and her picture
+    assert len(json.loads(corrections.list_beside(path).read_text())) == 2  # she and her picture
 
 
 def test_who_is_being_erased_as_the_backup_begins_is_not_in_it(tmp_path, monkeypatch):
@@ -199,7 +200,7 @@ def test_who_is_being_erased_as_the_backup_begins_is_not_in_it(tmp_path, monkeyp
 
 def test_lists_beside_a_backup_that_are_written_at_once_leave_the_newest(file, monkeypatch):
     """Two servers erase: the one that read first writes last."""
-    remembered, erased_by_another = enrolling.erased.remembered, ["ana"]
+    remembered, erased_by_another = erasures.remembered, ["ana"]
 
     def overtaken(since=None):
         read = remembered(since)
@@ -207,44 +208,44 @@ def test_lists_beside_a_backup_that_are_written_at_once_leave_the_newest(file, m
             erase(erased_by_another.pop())
         return read
 
-    monkeypatch.setattr(enrolling.erased, "remembered", overtaken)
+    monkeypatch.setattr(erasures, "remembered", overtaken)
     erase("bia")
-    listed = json.loads(enrolling.list_beside(file).read_text())
+    listed = json.loads(corrections.list_beside(file).read_text())
     assert len(listed) == 5  # two people, three pictures
-    assert set(file.parent.glob("faces.tar*")) == {file, enrolling.list_beside(file)}
+    assert set(file.parent.glob("faces.tar*")) == {file, corrections.list_beside(file)}
 
 
 def test_each_server_lists_what_was_erased_through_others(file):
     """The backup lies on this machine, and the server that erased is on another."""
     thread = BacklogThread()
     thread._list_erased()
-    enrolling.list_beside(file).unlink()
+    corrections.list_beside(file).unlink()
     thread._list_erased()
-    assert not enrolling.list_beside(file).exists()  # there is nothing new to write
-    with mock.patch.object(enrolling.erased, "write_erased_lists"):
+    assert not corrections.list_beside(file).exists()  # there is nothing new to write
+    with mock.patch.object(erasures, "write_erased_lists"):
         erase("ana")
-    assert not enrolling.list_beside(file).exists()
+    assert not corrections.list_beside(file).exists()
     thread._list_erased()
-    assert len(json.loads(enrolling.list_beside(file).read_text())) == 3
+    assert len(json.loads(corrections.list_beside(file).read_text())) == 3
 
 
 def test_list_that_could_not_be_written_is_written_within_the_hour(file, monkeypatch):
     """Nobody else would be erased for weeks, and a new machine would bring this one back."""
     thread = BacklogThread()
     with monkeypatch.context() as full:
-        full.setattr(enrolling.erased, "new_private_file", _no_room)
+        full.setattr(erasures, "new_private_file", _no_room)
         erase("ana")
         thread._list_erased()
-    assert json.loads(enrolling.list_beside(file).read_text()) == []
+    assert json.loads(corrections.list_beside(file).read_text()) == []
     thread._list_erased()
-    assert json.loads(enrolling.list_beside(file).read_text()) == []  # not every minute
+    assert json.loads(corrections.list_beside(file).read_text()) == []  # not every minute
     monkeypatch.setattr(backlog, "LISTS_KEPT", 0.0)
     thread._lists_due = time.monotonic()
     thread._list_erased()
-    listed = enrolling.list_beside(file).stat()
-    assert len(json.loads(enrolling.list_beside(file).read_text())) == 3
+    listed = corrections.list_beside(file).stat()
+    assert len(json.loads(corrections.list_beside(file).read_text())) == 3
     thread._list_erased()
-    assert enrolling.list_beside(file).stat() == listed  # nor again what is there
+    assert corrections.list_beside(file).stat() == listed  # nor again what is there
 
 
 def _no_room(path: Path) -> None:
@@ -255,8 +256,8 @@ def test_who_was_erased_after_the_backup_is_erased_again(file):
     """Moved, renamed: it is the row and the file that are recognised, not what they were called."""
     moved = FaceImage.objects.filter(person__person_id="bia").get()
     ana = Person.objects.get(person_id="ana")
-    enrolling.move_pictures([moved.pk], ana)
-    enrolling.change_person(ana, person_id="ana lima")
+    corrections.move_pictures([moved.pk], ana)
+    corrections.change_person(ana, person_id="ana lima")
     erase("ana lima")
     assert enrolled() == ["bia"] and files() == 0
     output = run("restore", file, "--overwrite")
@@ -271,17 +272,17 @@ def test_who_was_erased_after_the_backup_is_erased_again(file):
 
 def test_who_was_merged_into_an_erased_person_does_not_come_back_either(file):
     kept = Person.objects.get(person_id="bia")
-    enrolling.merge_persons(kept, Person.objects.get(person_id="ana"))
+    corrections.merge_persons(kept, Person.objects.get(person_id="ana"))
     erase("bia")
     assert "2 people and 0 pictures." in run("restore", file, "--overwrite")
     assert enrolled() == [] and files() == 0
 
 
 def test_what_the_trash_held_is_erased_again(file):
-    enrolling.delete_person(Person.objects.get(person_id="ana"))
+    corrections.delete_person(Person.objects.get(person_id="ana"))
     second = file.with_name("second.tar")
     run("backup", second)
-    enrolling.erase_trashed_person("ana")
+    corrections.erase_trashed_person("ana")
     for path in (file, second):
         run("restore", path, "--overwrite")
         assert enrolled() == ["bia"] and files() == 1
@@ -298,7 +299,7 @@ def test_what_was_erased_comes_back_when_it_is_asked_for(file):
 
 def test_a_new_machine_learns_it_from_the_list_beside_the_backup(file, settings, tmp_path):
     erase("ana")
-    listed = enrolling.list_beside(file)
+    listed = corrections.list_beside(file)
     assert listed.stat().st_mode & 0o777 == 0o600
     assert len(json.loads(listed.read_text())) == 3 and "ana" not in listed.read_text()
     key = settings.DATA_DIR / "installation_key"
@@ -320,7 +321,7 @@ def test_a_new_machine_learns_it_from_the_list_beside_the_backup(file, settings,
 def test_an_installation_that_lost_its_key_does_not_bring_anybody_back_unasked(file, settings):
     erase("ana")
     (settings.DATA_DIR / "installation_key").unlink()
-    enrolling.list_beside(file).unlink()
+    corrections.list_beside(file).unlink()
     with pytest.raises(CommandError, match="noted with the key"):
         run("restore", file, "--overwrite")
     assert enrolled() == ["bia"]
@@ -353,7 +354,7 @@ def test_without_the_key_it_must_be_said_aloud(file, settings, tmp_path):
 
 
 def test_a_damaged_list_stops_the_restore_and_a_missing_one_is_told(file, settings):
-    listed = enrolling.list_beside(file)
+    listed = corrections.list_beside(file)
     empty(settings)
     listed.write_text("[{}]")
     with pytest.raises(CommandError, match="is damaged. Nothing was changed"):

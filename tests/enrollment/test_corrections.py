@@ -12,7 +12,7 @@ from django.db import connection, connections
 from django.db.utils import DatabaseError
 
 from enrollment import index
-from enrollment.enrolling import corrections
+from enrollment.corrections import corrections
 from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
 from enrollment.gallery import find_persons
 from enrollment.models import FaceEmbedding, FaceImage, Person

@@ -21,7 +21,7 @@ from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from enrollment import enrolling, gallery, journal, upkeep
+from enrollment import corrections, enrolling, gallery, journal, upkeep
 from enrollment.exceptions import UnknownPurpose
 from enrollment.gallery import persons_expiring, search_gallery, selectors
 from enrollment.installation_key import public_key
@@ -296,10 +296,10 @@ def of_the_trash_command(item: TrashItem, boss: Client, api: APIClient) -> str:
 def test_whoever_is_only_in_the_trash_is_erased_with_a_receipt(ana, boss, api, commits, erase):
     BackupRecord.objects.create(pk=7, file="/backups/a.tar", size=1, persons=1, pictures=2)
     with commits():
-        bia = enrolling.create_person("bia")
-        enrolling.delete_person(bia)
-        enrolling.delete_pictures(ana, [ana.face_images.first().pk])
-        item = enrolling.delete_person(ana).undo
+        bia = corrections.create_person("bia")
+        corrections.delete_person(bia)
+        corrections.delete_pictures(ana, [ana.face_images.first().pk])
+        item = corrections.delete_person(ana).undo
     data = erase(item, boss, api)
     signed = upkeep.read_receipt(data)
     public = public_key(signed["public_key"])
@@ -336,14 +336,14 @@ def test_nobody_is_erased_without_a_receipt_nor_certified_twice(ana, api, commit
 
 def test_the_receipt_of_somebody_enrolled_counts_what_the_trash_holds(ana, commits):
     with commits():
-        enrolling.delete_pictures(ana, [ana.face_images.first().pk])
+        corrections.delete_pictures(ana, [ana.face_images.first().pk])
     removed = upkeep.erase_with_receipt(ana)["receipt"]["removed"]
     assert (removed["persons"], removed["pictures"], removed["vectors"]) == (1, 2, 2)
 
 
 def test_an_item_of_pictures_is_erased_without_a_receipt(ana, boss, commits):
     with commits():
-        item = enrolling.delete_pictures(ana, [ana.face_images.first().pk]).undo
+        item = corrections.delete_pictures(ana, [ana.face_images.first().pk]).undo
     shown = boss.post(f"/people/trash/{item.pk}/erase", follow=True).text
     assert "Erased for good" in shown and not Receipt.objects.exists()
 
@@ -351,10 +351,10 @@ def test_an_item_of_pictures_is_erased_without_a_receipt(ana, boss, commits):
 def test_erasing_one_of_two_deleted_with_the_same_id_leaves_the_other(commits):
     with commits():
         items = [
-            enrolling.delete_person(enrolling.create_person("ana")).undo for _number in range(2)
+            corrections.delete_person(corrections.create_person("ana")).undo for _number in range(2)
         ]
         upkeep.erase_item_with_receipts(items[0].pk)
-    assert str(enrolling.trashed_person("ana")) == str(items[1])
+    assert str(corrections.trashed_person("ana")) == str(items[1])
 
 
 # Correction by command
@@ -446,8 +446,8 @@ def test_consents_are_recorded_read_and_removed_by_page_and_api(ana, boss, api):
 
 def test_merging_hands_consents_over(ana, commits):
     with commits():
-        kept = enrolling.create_person("bia")
-        enrolling.merge_persons(kept, ana)
+        kept = corrections.create_person("bia")
+        corrections.merge_persons(kept, ana)
     (consent,) = kept.consents.all()
     assert gallery.read_document(consent) == b"%PDF-1.4 signed"
 
@@ -455,34 +455,34 @@ def test_merging_hands_consents_over(ana, commits):
 def test_consents_wait_in_the_trash_and_are_erased_with_it(ana, commits):
     (consent,) = ana.consents.all()
     with commits():
-        item = enrolling.delete_person(ana).undo
+        item = corrections.delete_person(ana).undo
     assert not persons_expiring(timedelta(days=36_500)).exists()
     with commits():
-        enrolling.undo(item)
+        corrections.undo(item)
     assert gallery.read_document(Person.objects.get().consents.get()) == b"%PDF-1.4 signed"
     with commits():
-        enrolling.erase_item(enrolling.delete_person(Person.objects.get()).undo.pk)
+        corrections.erase_item(corrections.delete_person(Person.objects.get()).undo.pk)
     assert not Consent.objects.exists()
     assert not consent.document.storage.exists(consent.document.name)
 
 
 def test_an_undone_merge_gives_consents_back(ana, commits):
     with commits():
-        kept = enrolling.create_person("bia")
-        item = enrolling.merge_persons(kept, ana).undo
-        enrolling.undo(item)
+        kept = corrections.create_person("bia")
+        item = corrections.merge_persons(kept, ana).undo
+        corrections.undo(item)
     assert Person.objects.get(person_id=CPF).consents.count() == 1 and not kept.consents.exists()
 
 
 def test_who_expires_within_a_month_is_told_on_both_first_pages(boss):
     day = timezone.localdate()
     for number, ends in enumerate((None, 10, 40, -3)):
-        person = enrolling.create_person(f"number {number}")
+        person = corrections.create_person(f"number {number}")
         if ends is not None:
             enrolling.add_consent(
                 person, day=day - timedelta(days=90), expires=day + timedelta(ends)
             )
-    enrolling.create_person("retained", keep_until=day + timedelta(days=5))
+    corrections.create_person("retained", keep_until=day + timedelta(days=5))
     longer = Person.objects.get(person_id="number 1")
     found = persons_expiring(gallery.DUE_SOON).order_by("person_id")
     assert [person.person_id for person in found] == ["number 1", "number 3", "retained"]

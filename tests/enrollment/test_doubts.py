@@ -9,7 +9,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from enrollment import gallery
-from enrollment.enrolling import corrections, services
+from enrollment.corrections import corrections
+from enrollment.enrolling import services
 from enrollment.exceptions import DoubtfulIdentity, LowQuality
 from enrollment.judging import doubts
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person

@@ -14,7 +14,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from enrollment import enrolling, imports
+from enrollment import corrections, imports
 from enrollment.gallery.selectors import search_gallery
 from enrollment.imports.found_files import FileStatus, find_files
 from enrollment.models import FaceEmbedding, FaceImage, ImportJob, Person, Probe
@@ -451,9 +451,9 @@ def test_a_run_is_an_import_with_a_report_that_stays_and_one_undo(
     assert "loose.jpg" in boss.get(f"/imports/{job.pk}?show=refused").text
     assert not Probe.objects.exists()  # the files are where they were
     assert not list((settings.DATA_DIR / "imports").glob("job-*"))
-    enrolling.erase_person(Person.objects.get(person_id="Ana_Lima"))
+    corrections.erase_person(Person.objects.get(person_id="Ana_Lima"))
     assert (folder / "Ana_Lima/1.jpg").exists()
-    enrolling.undo(job.undo)
+    corrections.undo(job.undo)
     assert not Person.objects.exists()
 
 

@@ -13,7 +13,8 @@ from django.core.management import call_command
 from django.test import Client
 from PIL import Image
 
-from enrollment.enrolling import erase_person, forget_old_imports, group_photos, merge_persons
+from enrollment.corrections import erase_person, merge_persons
+from enrollment.enrolling import forget_old_imports, group_photos
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from enrollment.web.face_choice import LEFT_OUT
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group

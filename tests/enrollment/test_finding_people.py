@@ -8,7 +8,8 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from enrollment.enrolling import add_consent, change_person
+from enrollment.corrections import change_person
+from enrollment.enrolling import add_consent
 from enrollment.exceptions import PersonNotFound
 from enrollment.gallery import (
     GALLERY_ORDERS,

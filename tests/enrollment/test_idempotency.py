@@ -12,14 +12,12 @@ from django.utils import timezone
 from django.utils.datastructures import MultiValueDict
 
 from enrollment.api.serializers import InsertFormSerializer
+from enrollment.corrections import change_person, delete_person, erase_person
 from enrollment.enrolling import (
     Upload,
     begin_request,
     carry_out_request,
-    change_person,
-    delete_person,
     digest_of_request,
-    erase_person,
     services,
 )
 from enrollment.exceptions import StorageUnavailable

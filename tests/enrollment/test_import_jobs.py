@@ -17,7 +17,7 @@ from django.test import Client
 from django.utils import timezone
 
 from enrollment import enrolling, imports, inbox, upkeep
-from enrollment.enrolling import erase_person, undo
+from enrollment.corrections import erase_person, undo
 from enrollment.imports import FileStatus, stage_import
 from enrollment.models import (
     Consent,

@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 
-from enrollment import enrolling, inbox, journal, probes, upkeep
+from enrollment import corrections, inbox, journal, probes, upkeep
 from enrollment.exceptions import ActionRefused, AlreadySettled, CardNotFound, PictureNotFound
 from enrollment.gallery import compared_weights
 from enrollment.inbox import Action, Answer, Filters, assignment
@@ -116,7 +116,7 @@ def test_a_stranger_who_came_often_is_one_card_and_one_act_names_all(api, keepin
     assert last_line().action == "settled" and last_line().facts["faces"] == 3
     with pytest.raises(AlreadySettled):
         inbox.settle([first.key], "assign", person=settled.person)
-    enrolling.undo(settled.undo[0])
+    corrections.undo(settled.undo[0])
     assert not Person.objects.filter(person_id="bia").exists()
     assert keys("probe") == [first.key, second.key]
     again = inbox.settle([first.key], "new", new={"person_id": "bia"}, whole_group=False)
@@ -155,7 +155,7 @@ def test_what_fails_with_others_leaves_none_of_them_settled(api, keeping, photos
     def gone(*args):
         raise PictureNotFound("gone meanwhile")
 
-    monkeypatch.setattr(enrolling, "move_pictures", gone)
+    monkeypatch.setattr(corrections, "move_pictures", gone)
     lines = JournalEntry.objects.filter(action="settled").count()
     with pytest.raises(PictureNotFound):
         inbox.settle(waiting, "new", new={"person_id": "bia"})
@@ -193,7 +193,7 @@ def test_assigning_what_was_to_be_reviewed_teaches(api, keeping, photos):
     said = Feedback.objects.get()
     assert (said.verdict, said.person, said.decision) == ("confirmed", ana, "review")
     assert ana.face_images.count() == 2
-    enrolling.undo(settled.undo[0])
+    corrections.undo(settled.undo[0])
     assert not Feedback.objects.exists() and ana.face_images.count() == 1
     bia = enroll("bia", photos[BIA, 0], use_face_detection=True).person
     inbox.settle([card.key], "assign", person=bia)
@@ -242,7 +242,7 @@ def test_what_fails_of_several_answers_keeps_none_of_the_others(api, keeping, ph
     assert [first.person, third.person] == [cal, ana] and first.undo != third.undo
     lines = JournalEntry.objects.filter(action="settled").order_by("number")
     assert [line.facts["faces"] for line in lines] == [1, 1]
-    enrolling.undo(first.undo[0])
+    corrections.undo(first.undo[0])
     assert keys("probe") == [one] and ana.face_images.count() == 2
 
 
@@ -253,13 +253,13 @@ def test_what_is_discarded_comes_back_for_an_hour(api, keeping, photos, settings
     (key,) = keys()
     item = inbox.settle([key], "discard").undo[0]
     assert keys() == [] and probes.forget_old_faces() == 0
-    enrolling.undo(item)
+    corrections.undo(item)
     assert keys() == [key]
     item = inbox.settle([key], "discard").undo[0]
     Probe.objects.update(settled_at=timezone.now() - timedelta(hours=2))
     assert probes.forget_old_faces() == 1
-    with pytest.raises(enrolling.undo.__globals__["NotUndoable"]):
-        enrolling.undo(item)
+    with pytest.raises(corrections.undo.__globals__["NotUndoable"]):
+        corrections.undo(item)
     settings.TRASH_DAYS = 0
     search(api, photos[BIA, 0])
     assert inbox.settle(keys(), "discard").undo == [] and not Probe.objects.exists()
@@ -277,13 +277,13 @@ def test_doubts_are_confirmed_moved_and_undone(db):
     assert second.likeliest == Action.CONFIRM and inbox.count(Filters()) == 2
     item = inbox.settle([first.key, second.key], "confirm").undo[0]
     assert keys() == [] and inbox.count(Filters()) == 0
-    enrolling.undo(item)
+    corrections.undo(item)
     assert keys() == [first.key, second.key]
     Doubt.objects.create(face_image=picture, code="small", given=3, expected=10)
     settled = inbox.settle([first.key], "assign", person=bia)
     assert FaceImage.objects.get(pk=picture.pk).person == bia and settled.pictures == 1
     assert not picture.doubts.filter(code="small").exists()  # whoever moved it has seen it
-    enrolling.undo(settled.undo[0])
+    corrections.undo(settled.undo[0])
     assert picture.doubts.filter(code="small").exists()
     with pytest.raises(ActionRefused, match="merge"):
         inbox.settle([second.key], "merge", person=ana)
@@ -305,7 +305,7 @@ def test_persons_who_look_like_one_are_merged_or_said_to_be_two(db):
     assert not DistinctPair.objects.exists() and not TrashItem.objects.exists()
     item = inbox.settle([card.key], "confirm").undo[0]
     assert DistinctPair.objects.exists() and inbox.cards(Filters(kind="pair"), limit=5) == []
-    enrolling.undo(item)
+    corrections.undo(item)
     inbox.settle([card.key], "merge", person=bia)
     assert not Person.objects.filter(pk=ana.pk).exists() and bia.face_images.count() == 4
     assert TrashItem.objects.get().kind == "merge"
@@ -322,7 +322,7 @@ def test_a_picture_that_the_audit_found_nearer_to_somebody_else_is_asked_about_o
     assert inbox.cards(Filters(person=other.person_id, day=timezone.localdate()), limit=5)
     item = inbox.settle([card.key], "confirm").undo[0]
     assert keys() == [] and Doubt.with_dismissed.get().code == "looks_like_someone_else"
-    enrolling.undo(item)
+    corrections.undo(item)
     assert keys() == [card.key]  # a doubt like any other now
     inbox.settle([card.key], "delete")
     assert keys() == [] and not FaceImage.objects.filter(pk=first.pk).exists()

@@ -8,7 +8,7 @@ from django.core.cache import cache
 from django.test import Client
 
 from enrollment import inbox
-from enrollment.enrolling import merge_persons
+from enrollment.corrections import merge_persons
 from enrollment.models import Doubt, FaceImage, JournalEntry, Person, Probe
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from tests.enrollment.gallery import add_vectors, enroll, set_thresholds

@@ -22,7 +22,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone, translation
 
-from enrollment import enrolling, journal
+from enrollment import corrections, journal
 from enrollment.journal import verifying
 from enrollment.models import (
     AccessToken,
@@ -401,8 +401,8 @@ def test_names_stay_out_of_the_log(weights, caplog, boss):
     with caplog.at_level(logging.DEBUG):
         ana = enroll("id-of-ana", draw_picture(seed=1), name="Ana Namorada").person
         boss.get(reverse("person", args=[ana.pk]))
-        enrolling.change_person(ana, name="Ana Nova", notes="seen at the gate")
-        enrolling.erase_person(ana)
+        corrections.change_person(ana, name="Ana Nova", notes="seen at the gate")
+        corrections.erase_person(ana)
     ours = " ".join(r.getMessage() for r in caplog.records if not r.name.startswith("django.db"))
     assert not [text for text in ("id-of-ana", "Namorada", "Nova", "gate") if text in ours]
 
@@ -412,10 +412,10 @@ def test_names_stay_out_of_the_log(weights, caplog, boss):
 
 @pytest.fixture
 def chain() -> list[JournalEntry]:
-    ana = enrolling.create_person("ana", name="Ana")
-    enrolling.change_person(ana, name="Ana Lima")
-    bia = enrolling.create_person("bia")
-    enrolling.merge_persons(bia, ana)
+    ana = corrections.create_person("ana", name="Ana")
+    corrections.change_person(ana, name="Ana Lima")
+    bia = corrections.create_person("bia")
+    corrections.merge_persons(bia, ana)
     return lines()
 
 
@@ -496,13 +496,13 @@ def test_a_removed_end_is_found_by_a_hash_that_was_kept_elsewhere(chain):
 
 def test_what_fails_is_not_journalled():
     with pytest.raises(ValueError, match="undone"), journal.changes():
-        enrolling.create_person("bia")
+        corrections.create_person("bia")
         raise ValueError("undone")
     with journal.changes():
         with pytest.raises(ValueError, match="undone"), journal.changes():
-            enrolling.create_person("bia")
+            corrections.create_person("bia")
             raise ValueError("undone")
-        enrolling.create_person("caio")
+        corrections.create_person("caio")
     assert [about(line) for line in lines()] == [[("", "caio")]]
 
 
@@ -533,10 +533,10 @@ def test_threads_that_append_at_once_keep_the_chain_whole():
 
 def test_an_erased_person_is_nowhere_in_it_and_it_verifies(chain):
     bia = Person.objects.get()
-    enrolling.set_cover(bia, None)
+    corrections.set_cover(bia, None)
     with journal.changes():
-        enrolling.change_person(bia, name="Bia Unica")
-        enrolling.erase_person(bia)
+        corrections.change_person(bia, name="Bia Unica")
+        corrections.erase_person(bia)
     rows = list(JournalEntry.objects.values()) + list(JournalSubject.objects.values())
     content = json.dumps(rows, default=str).lower()
     assert not [text for text in ("ana", "bia", "lima", "unica") if text in content]
@@ -613,7 +613,7 @@ def test_administrators_read_it_by_the_api(weights, api, chain):
 )
 def test_a_time_before_or_after_all_others_is_one(api, since, count):
     """UTC cannot name it: 500."""
-    enrolling.create_person("ana")
+    corrections.create_person("ana")
     assert api.get(f"/api/journal?since={since}").json()["count"] == count
 
 
@@ -644,8 +644,8 @@ def test_the_history_on_a_persons_page_is_in_words(weights, boss):
 
 
 def test_a_last_day_is_told_as_the_reader_writes_days():
-    ana = enrolling.create_person("ana", keep_until=date(2127, 12, 30))
-    enrolling.change_person(ana, keep_until=date(2127, 12, 31))
+    ana = corrections.create_person("ana", keep_until=date(2127, 12, 30))
+    corrections.change_person(ana, keep_until=date(2127, 12, 31))
     (line,) = lines("changed")
     assert journal.in_words(line).endswith("“Dec. 30, 2127” → “Dec. 31, 2127”")
     with translation.override("pt-br"):

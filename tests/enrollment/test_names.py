@@ -7,7 +7,8 @@ from django.core.exceptions import ValidationError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from enrollment.enrolling import change_person, clean_person_id, create_person
+from enrollment.corrections import change_person, create_person
+from enrollment.enrolling import clean_person_id
 from enrollment.gallery import easily_mistaken, find_persons, get_person
 from enrollment.models import FaceEmbedding, Person, tidy_rows
 from tests.enrollment.gallery import enroll

@@ -10,7 +10,7 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from enrollment import enrolling
+from enrollment import corrections, enrolling
 from enrollment.models import FaceImage, Person
 from tests.enrollment.test_views import Markup
 from tests.pictures import draw_picture, upload
@@ -51,7 +51,7 @@ def test_a_taken_id_offers_its_page_and_keeps_the_pictures(local, weights):
 
 
 def test_kept_pictures_go_to_whoever_is_saved_at_last(local, weights):
-    enrolling.merge_persons(*(Person.objects.create(person_id=each) for each in ("bia", "b")))
+    corrections.merge_persons(*(Person.objects.create(person_id=each) for each in ("bia", "b")))
     refused = local.post(NEW, {"person_id": "b", "pictures": files([1])})
     assert "The id belongs to bia." in refused.text
     made = local.post(NEW, {"person_id": "caio", "kept": kept_in(refused)})
@@ -79,7 +79,7 @@ def test_pictures_are_kept_for_who_chose_them_a_day_and_not_without_end(
 def test_whoever_adds_pictures_to_somebody_merged_meanwhile_is_told(local):
     bia, ana = (Person.objects.create(person_id=each) for each in ("bia", "ana"))
     address = f"/people/{ana.pk}/add"
-    enrolling.merge_persons(bia, ana)
+    corrections.merge_persons(bia, ana)
     told = local.post(address, {"pictures": files([1])}, headers={"x-fragment": "1"})
     assert told.status_code == 400 and told["X-Fragment"] == "1"
     assert told.text.startswith("Nothing was changed: meanwhile ana was merged into bia.")

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from rest_framework.authtoken.models import Token
 
-from enrollment import enrolling
+from enrollment import corrections
 from enrollment.enrolling import services
 from enrollment.models import FaceImage, Person
 from tests.enrollment.gallery import enroll, found, stored
@@ -252,7 +252,7 @@ def test_merged_persons_are_one(call, commits, weights):
 def test_a_merged_id_leads_on_to_the_same_of_who_took_over(call, rest):
     """Export and consents led to the person: who followed got JSON in the place of a ZIP."""
     kept, merged = (Person.objects.create(person_id=person_id) for person_id in ("a/na", "b/ia"))
-    enrolling.merge_persons(kept, merged)
+    corrections.merge_persons(kept, merged)
     moved_on = call("get", at("b/ia", rest))
     assert (moved_on.status_code, moved_on["Location"]) == (
         308,
@@ -306,13 +306,13 @@ def test_picture_that_goes_while_it_is_moved_is_404(call, weights, monkeypatch):
     enroll("ana", draw_picture())
     enroll("bia", draw_picture(seed=1))
     picture = FaceImage.objects.first()
-    move = enrolling.move_pictures
+    move = corrections.move_pictures
 
     def and_then_delete(*args):
         move(*args)
         FaceImage.objects.get(pk=picture.pk).delete()
 
-    monkeypatch.setattr(enrolling, "move_pictures", and_then_delete)
+    monkeypatch.setattr(corrections, "move_pictures", and_then_delete)
     gone = call("patch", at("ana", f"/images/{picture.pk}"), {"person_id": "bia"})
     assert (gone.status_code, gone.json()["error"]) == (404, "picture_not_found")
 
@@ -332,7 +332,7 @@ def test_somebody_who_is_deleted_meanwhile_is_not_made_anew(
     store = services._store
 
     def and_before_it_the_person_goes(*args):
-        enrolling.erase_person(Person.objects.get())
+        corrections.erase_person(Person.objects.get())
         return store(*args)
 
     monkeypatch.setattr(services, "_store", and_before_it_the_person_goes)

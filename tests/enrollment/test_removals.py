@@ -19,7 +19,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from enrollment import gallery, index
-from enrollment.enrolling import erase_item, erase_person, erase_pictures, imports_folder
+from enrollment.corrections import erase_item, erase_person, erase_pictures
+from enrollment.enrolling import imports_folder
 from enrollment.models import (
     FaceEmbedding,
     FaceImage,

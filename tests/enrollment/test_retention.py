@@ -13,7 +13,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.urls import reverse
 from django.utils import timezone
 
-from enrollment.enrolling import corrections
+from enrollment.corrections import corrections
 from enrollment.exceptions import PersonNotFound
 from enrollment.gallery.selectors import gallery_state
 from enrollment.models import FaceImage, Person

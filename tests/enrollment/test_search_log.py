@@ -20,7 +20,7 @@ from rest_framework.authtoken.models import Token
 
 from enrollment import journal
 from enrollment.admin.dates import DatedQuerySet
-from enrollment.enrolling import corrections
+from enrollment.corrections import corrections
 from enrollment.models import Person, SearchEntry
 from enrollment.upkeep import backlog
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group

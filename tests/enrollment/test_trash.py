@@ -12,7 +12,7 @@ from django.db import connection
 from django.utils import timezone
 
 from enrollment import index
-from enrollment.enrolling import (
+from enrollment.corrections import (
     create_person,
     delete_person,
     delete_pictures,

@@ -13,7 +13,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from enrollment.enrolling import (
+from enrollment.corrections import (
     change_person,
     create_person,
     delete_person,

@@ -12,7 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from enrollment import imports
-from enrollment.enrolling import erase_person
+from enrollment.corrections import erase_person
 from enrollment.imports import watched_folder
 from enrollment.models import FaceImage, ImportJob, Person, Probe, Purpose
 from tests.commands import run

@@ -11,7 +11,7 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from enrollment.enrolling import write_erased_lists
+from enrollment.corrections import write_erased_lists
 from enrollment.models import BackupRecord
 from enrollment.upkeep import delete_overdue, mark_deleted, state_of
 from recognition.exceptions import RecognitionError

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from enrollment import journal
-from enrollment.enrolling import CHANGEABLE, change_person
+from enrollment.corrections import CHANGEABLE, change_person
 from enrollment.gallery import get_person
 from enrollment.management.days import day
 from enrollment.models import Person

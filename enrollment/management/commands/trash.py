@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from enrollment import enrolling
+from enrollment import corrections
 from enrollment.management.receipts import add_receipts_argument, check_folder, hand_out
 from enrollment.models import TrashItem
 from enrollment.upkeep import erase_item_with_receipts
@@ -43,7 +43,7 @@ class Command(BaseCommand):
                 return
             item = TrashItem.objects.filter(pk=options["item"]).first()
             gone = TrashItem(pk=options["item"], kind=TrashItem.Kind.PERSON)
-            restored = enrolling.undo(item or gone, person_id=options["person_id"])
+            restored = corrections.undo(item or gone, person_id=options["person_id"])
         except RecognitionError as error:
             raise CommandError(error.message) from error
         except ValidationError as error:
@@ -60,7 +60,7 @@ class Command(BaseCommand):
         self.stdout.write(_("Erased for good."))
 
     def _list(self) -> None:
-        items = list(enrolling.in_trash())
+        items = list(corrections.in_trash())
         for item in items:
             until = timezone.localtime(item.erase_at).strftime("%Y-%m-%d %H:%M")
             text = _("%(number)d  %(item)s, pictures: %(pictures)d, until %(until)s")

@@ -17,8 +17,8 @@ from django.db import IntegrityError, models
 from django.utils.translation import gettext
 
 from enrollment import index, journal
-from enrollment.enrolling.services import clean_person_id
-from enrollment.enrolling.trash_items import PICTURES_AT_A_TIME, held, in_parts
+from enrollment.corrections.trash_items import PICTURES_AT_A_TIME, held, in_parts
+from enrollment.enrolling import clean_person_id
 from enrollment.exceptions import NotUndoable, PersonExists
 from enrollment.models import (
     Doubt,

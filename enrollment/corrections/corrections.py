@@ -18,10 +18,8 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext
 
 from enrollment import index, journal
-from enrollment.enrolling.erased import marks_of, picture_mark, remember_erased
-from enrollment.enrolling.group_photos import move_waiting
-from enrollment.enrolling.merged_ids import lead_to
-from enrollment.enrolling.trash import (
+from enrollment.corrections.erasures import marks_of, picture_mark, remember_erased
+from enrollment.corrections.trash import (
     erase_trash_of,
     forget_person,
     former_keys,
@@ -29,7 +27,8 @@ from enrollment.enrolling.trash import (
     keep_owners,
     put_away,
 )
-from enrollment.enrolling.trash_items import Kind
+from enrollment.corrections.trash_items import Kind
+from enrollment.enrolling import lead_to, move_waiting
 from enrollment.exceptions import PersonExists, PersonNotFound, PictureNotFound
 from enrollment.gallery import picture_of
 from enrollment.models import (

@@ -17,21 +17,22 @@ from django.db.models.functions import Cast
 from django.utils.translation import gettext
 
 from enrollment import journal
-from enrollment.enrolling.consents import erase_consents
-from enrollment.enrolling.erased import picture_mark, remember_erased, trashed_marks
-from enrollment.enrolling.group_photos import forget_waiting_for, waiting_keys
-from enrollment.enrolling.idempotency import (
-    answers_about,
-    forget_answers_about,
-    forget_mentions,
-    mentions,
-)
-from enrollment.enrolling.trash_items import (
+from enrollment.corrections.erasures import picture_mark, remember_erased, trashed_marks
+from enrollment.corrections.trash_items import (
     PICTURES_AT_A_TIME,
     Kind,
     in_parts,
     is_due,
     trashed_person,
+)
+from enrollment.enrolling import (
+    answers_about,
+    erase_consents,
+    forget_answers_about,
+    forget_mentions,
+    forget_waiting_for,
+    mentions,
+    waiting_keys,
 )
 from enrollment.exceptions import NotInTrash, PersonNotFound
 from enrollment.imports import forget_in_imports

@@ -10,7 +10,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.utils import timezone
 
-from enrollment import enrolling, journal
+from enrollment import corrections, enrolling, journal
 from enrollment.exceptions import TooManyPersons
 from enrollment.models import (
     Consent,
@@ -163,19 +163,19 @@ def test_several_become_one_and_each_is_themselves_again(local, people, commits)
 
 def test_an_older_merge_in_the_trash_is_undone(people):
     consent = enrolling.add_consent(people[1], day=timezone.localdate())
-    item = enrolling.merge_persons(people[0], people[1]).undo
+    item = corrections.merge_persons(people[0], people[1]).undo
     item.facts |= item.facts.pop("of")[people[1].pk]  # as version 2.0 kept it
     item.save()
-    enrolling.undo(item)
+    corrections.undo(item)
     consent.refresh_from_db()
     assert consent.person == people[1]
 
 
 def test_who_was_erased_leaves_what_undoes_a_change(people):
-    item = enrolling.change_persons(keys(people[:2]), legal_basis="law").undo
-    enrolling.erase_person(people[0])
+    item = corrections.change_persons(keys(people[:2]), legal_basis="law").undo
+    corrections.erase_person(people[0])
     assert list(TrashedPart.objects.values_list("person_pk", flat=True)) == [people[1].pk]
-    enrolling.undo(item)
+    corrections.undo(item)
     assert Person.objects.get(pk=people[1].pk).legal_basis == ""
 
 
@@ -184,9 +184,9 @@ def test_too_many_nobody_and_who_may_not_are_refused(local, people, monkeypatch,
     assert "Nobody was chosen." in local.get(MANY, {"person": keys(people)}, follow=True).text
     one = {"act": "merge", "person": people[0].pk}
     assert "two people or more" in local.get(MANY, one, follow=True).text
-    monkeypatch.setattr("enrollment.enrolling.many.MOST_DELETED", 3)
+    monkeypatch.setattr("enrollment.corrections.bulk_changes.MOST_DELETED", 3)
     with pytest.raises(TooManyPersons, match="These are 4 people, and at most 3"):
-        enrolling.delete_persons(keys(people))
+        corrections.delete_persons(keys(people))
     user = django_user_model.objects.create_user("maria")
     user.user_permissions.add(Permission.objects.get(codename="view_person"))
     local.force_login(user)

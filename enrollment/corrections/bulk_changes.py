@@ -10,10 +10,10 @@ from django.utils import timezone
 from django.utils.translation import ngettext
 
 from enrollment import journal
-from enrollment.enrolling.consents import change_purposes
-from enrollment.enrolling.corrections import Done, erase_person, locked_persons, undoable
-from enrollment.enrolling.trash import put_away
-from enrollment.enrolling.trash_items import Kind
+from enrollment.corrections.corrections import Done, erase_person, locked_persons, undoable
+from enrollment.corrections.trash import put_away
+from enrollment.corrections.trash_items import Kind
+from enrollment.enrolling import change_purposes
 from enrollment.exceptions import TooManyPersons
 from enrollment.models import (
     Consent,

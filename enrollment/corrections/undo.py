@@ -14,10 +14,8 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from enrollment import index, journal
-from enrollment.enrolling.consents import give_purposes_back
-from enrollment.enrolling.corrections import delete_person, locked_persons, move
-from enrollment.enrolling.group_photos import move_waiting
-from enrollment.enrolling.restoring import (
+from enrollment.corrections.corrections import delete_person, locked_persons, move
+from enrollment.corrections.restoration import (
     Restored,
     present_owners,
     relink,
@@ -26,8 +24,9 @@ from enrollment.enrolling.restoring import (
     restore_resemblances,
     several_persons,
 )
-from enrollment.enrolling.trash import put_away
-from enrollment.enrolling.trash_items import Kind, held, in_parts
+from enrollment.corrections.trash import put_away
+from enrollment.corrections.trash_items import Kind, held, in_parts
+from enrollment.enrolling import give_purposes_back, move_waiting
 from enrollment.exceptions import NotUndoable
 from enrollment.models import (
     Consent,
