@@ -11,8 +11,8 @@ from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 
 from enrollment.admin.common import TICKED
+from enrollment.backups import state_of
 from enrollment.models import BackupRecord, Purpose, Receipt
-from enrollment.upkeep import state_of
 
 
 @admin.register(Purpose)

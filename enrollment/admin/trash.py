@@ -13,8 +13,8 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from enrollment import corrections
+from enrollment.desk import erase_item_with_receipts
 from enrollment.models import MergedId, TrashItem
-from enrollment.upkeep import erase_item_with_receipts
 from enrollment.web import Act, may_undo, receipts_response, undo_item
 from recognition.api.access import may
 from recognition.exceptions import RecognitionError

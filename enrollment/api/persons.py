@@ -24,11 +24,11 @@ from enrollment.api.filters import KnownFilters, PersonFilter, check_parameters
 from enrollment.api.pagination import PageNumbers
 from enrollment.api.paths import PERSON_IN_ROUTE, person_url
 from enrollment.api.views import insert_pictures, was_answered
+from enrollment.desk import erase_by_id
 from enrollment.exceptions import PersonMerged, PersonNotFound
 from enrollment.gallery import easily_mistaken, find_persons, get_person, picture_of, pictures_of
 from enrollment.journal import note_look
 from enrollment.models import FaceImage, Person
-from enrollment.upkeep import erase_by_id
 from enrollment.web import Act, picture_response
 from recognition.api.access import require
 from recognition.api.forms import FormCall

@@ -13,8 +13,8 @@ from enrollment import corrections
 from enrollment.api import person_serializers as serializers
 from enrollment.api import trash_schema as schema
 from enrollment.api.persons import PageCall, PersonCall, person_answer
+from enrollment.desk import erase_item_with_receipts
 from enrollment.models import TrashItem
-from enrollment.upkeep import erase_item_with_receipts
 from enrollment.web import Act, acts_to_undo
 from recognition.api.access import require
 

@@ -12,7 +12,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from enrollment.upkeep import receipt_json, save_receipt
+from enrollment.desk import receipt_json, save_receipt
 
 
 def add_receipts_argument(parser: ArgumentParser) -> None:

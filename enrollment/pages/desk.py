@@ -10,10 +10,11 @@ from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_safe
 
 from enrollment import enrolling
+from enrollment.backups import backups_holding
+from enrollment.desk import Ground, erase_with_receipt
 from enrollment.pages.desk_forms import ConsentForm, ErasureForm
 from enrollment.pages.history import history
 from enrollment.pages.people import get_shown, people_page, show
-from enrollment.upkeep import Ground, backups_holding, erase_with_receipt
 from enrollment.web import Act, document_response, export_response, receipts_response
 
 

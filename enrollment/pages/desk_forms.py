@@ -5,8 +5,8 @@ from __future__ import annotations
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from enrollment.desk import Ground
 from enrollment.models import DOCUMENT_TYPES, Consent
-from enrollment.upkeep import Ground
 
 
 class ErasureForm(forms.Form):

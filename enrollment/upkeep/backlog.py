@@ -28,11 +28,11 @@ from enrollment import corrections, enrolling, gallery, index, journal, judging,
 from enrollment.imports import carry_out_imports, drop_claims, forget_old_jobs
 from enrollment.index import batches, index_batches
 from enrollment.models import ErasedId, FaceEmbedding, FaceImage, Removal, compute_again
-from enrollment.upkeep.deciding import note_settings
 from enrollment.upkeep.figures import LAST_PASS
 from enrollment.upkeep.leader import Leadership
 from enrollment.upkeep.retention import delete_due_persons
 from enrollment.upkeep.safe_copy import forget_old_copies
+from enrollment.upkeep.settings_record import note_settings
 from recognition.exceptions import RecognitionError
 from recognition.networks import find_weights, usable_names
 from recognition.networks.loader import load_failure

@@ -8,9 +8,9 @@ import tempfile
 from django.http import FileResponse
 from django.utils.cache import patch_cache_control
 
+from enrollment.desk import export_name, export_person
 from enrollment.gallery import read_document
 from enrollment.models import Consent, Person
-from enrollment.upkeep import export_name, export_person
 
 
 def export_response(person: Person) -> FileResponse:

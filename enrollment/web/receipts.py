@@ -9,7 +9,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from enrollment.upkeep import receipt_json, receipt_page
+from enrollment.desk import receipt_json, receipt_page
 
 
 def receipts_response(request: HttpRequest, receipts: Sequence[dict[str, Any]]) -> HttpResponse:

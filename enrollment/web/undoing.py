@@ -19,9 +19,9 @@ from django.views.decorators.http import require_POST
 
 from enrollment import corrections
 from enrollment.corrections import Done
+from enrollment.desk import erase_item_with_receipts
 from enrollment.exceptions import NotInTrash
 from enrollment.models import Person, TrashItem
-from enrollment.upkeep import erase_item_with_receipts
 from enrollment.web.acts import acts_to_undo
 from enrollment.web.errors import error_text
 from enrollment.web.receipts import receipts_response

@@ -23,6 +23,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
+from enrollment.backups import archive, contents, restoration, snapshot
 from enrollment.corrections import delete_person, erase_item, restore
 from enrollment.gallery.selectors import search_gallery
 from enrollment.models import (
@@ -35,7 +36,6 @@ from enrollment.models import (
     TrashedPart,
     TrashItem,
 )
-from enrollment.upkeep import archive, backing_up, backup_contents, restoring
 from enrollment.upkeep.reconciliation import reconcile
 from recognition.embedding import Embeddings
 from recognition.networks import find_weights
@@ -125,7 +125,7 @@ def everything() -> dict[str, object]:
     root = Path(default_storage.location)
     rows = {
         model._meta.label: sorted(model._base_manager.values_list(), key=str)
-        for model in [*backup_contents.backed_up_models(), Removal]
+        for model in [*contents.backed_up_models(), Removal]
     }
     return {
         "rows": rows,
@@ -156,7 +156,7 @@ def test_restore_brings_its_weights_into_a_folder_that_is_not_there(
     empty(settings)
     settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": tmp_path / "new" / "weights"}
     with monkeypatch.context() as patch:
-        patch.setattr(restoring.shutil, "copyfileobj", _no_space)
+        patch.setattr(restoration.shutil, "copyfileobj", _no_space)
         assert f"The weights {name} could not be written" in run("restore", file)
     assert list((tmp_path / "new" / "weights").iterdir()) == []
     call_command("restore", file, "--overwrite", skip_checks=False)
@@ -238,7 +238,7 @@ def test_interrupted_backup_leaves_no_file(gallery, tmp_path, monkeypatch) -> No
     def interrupted(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(backing_up, "_add_rows", interrupted)
+    monkeypatch.setattr(snapshot, "_add_rows", interrupted)
     with pytest.raises(CommandError, match="No backup was made"):
         run("backup", tmp_path / "faces.tar")
     assert not list(tmp_path.glob("faces*"))
@@ -249,7 +249,7 @@ def test_interrupted_backup_leaves_no_file(gallery, tmp_path, monkeypatch) -> No
 
 def while_backing_up(monkeypatch, others: Callable[[], object]) -> None:
     """Run `others` in another thread once the snapshot is taken."""
-    add_pictures = backing_up._add_pictures
+    add_pictures = snapshot._add_pictures
 
     def interposed(*arguments: object) -> None:
         failures: list[BaseException] = []
@@ -270,7 +270,7 @@ def while_backing_up(monkeypatch, others: Callable[[], object]) -> None:
         assert failures == []
         add_pictures(*arguments)
 
-    monkeypatch.setattr(backing_up, "_add_pictures", interposed)
+    monkeypatch.setattr(snapshot, "_add_pictures", interposed)
 
 
 def test_backup_is_of_one_moment_and_keeps_nobody_waiting(
@@ -426,7 +426,7 @@ def rewritten(file: Path, **changes: object) -> Path:
     with archive.ArchiveWriter(path) as writer:
         for entry in archive.read_entries(file):
             content = entry.content
-            if entry.name == backup_contents.MANIFEST:
+            if entry.name == contents.MANIFEST:
                 content = json.dumps(json.loads(content) | changes).encode()
             writer.add(entry.name, content)
     return path
@@ -459,9 +459,9 @@ def test_backup_from_before_a_migration_that_computes_is_refused(
     last = changed["enrollment"].pop()
     empty(settings)
     path = rewritten(file, migrations=changed)
-    loader = restoring.MigrationLoader(None)
+    loader = restoration.MigrationLoader(None)
     loader.disk_migrations["enrollment", last].operations.append(migrations.RunSQL("SELECT 1"))
-    monkeypatch.setattr(restoring, "MigrationLoader", lambda _connection: loader)
+    monkeypatch.setattr(restoration, "MigrationLoader", lambda _connection: loader)
     with pytest.raises(CommandError, match="version that made it"):
         run("restore", path)
     assert not Person.objects.exists()
@@ -602,7 +602,7 @@ def test_interrupted_restore_leaves_the_old_installation(
     empty(settings)
     enroll("carla", draw_picture(seed=4))
     before = everything()
-    real, calls = getattr(restoring, step), []
+    real, calls = getattr(restoration, step), []
 
     def interrupted(*arguments: object) -> object:
         calls.append(arguments)
@@ -610,7 +610,7 @@ def test_interrupted_restore_leaves_the_old_installation(
             raise failure
         return real(*arguments)
 
-    monkeypatch.setattr(restoring, step, interrupted)
+    monkeypatch.setattr(restoration, step, interrupted)
     with pytest.raises((CommandError, OSError), match="Interrupted|No space"):
         run("restore", "--overwrite", file)
     assert everything() == before
@@ -626,7 +626,7 @@ def test_restore_cut_off_before_milvus_is_finished_by_reindex(file, settings, mo
     def killed(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(restoring, "_index", killed)
+    monkeypatch.setattr(restoration, "_index", killed)
     with pytest.raises(CommandError, match="reindex --check"):
         run("restore", file)
     assert "3 embeddings indexed" in run("reindex")
@@ -795,8 +795,8 @@ def test_malformed_entries_are_refused_before_anything_is_written(
 ) -> None:
     path = altered(file, change)
     before = everything()
-    monkeypatch.setattr(restoring, "_replace_rows", lambda *_: pytest.fail("it was begun"))
-    assert restoring._read_manifest(file)
+    monkeypatch.setattr(restoration, "_replace_rows", lambda *_: pytest.fail("it was begun"))
+    assert restoration._read_manifest(file)
     with pytest.raises(CommandError, match="Use another backup|too old"):
         run("restore", "--overwrite", path)
     assert everything() == before

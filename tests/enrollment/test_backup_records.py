@@ -18,17 +18,10 @@ from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from enrollment import corrections
+from enrollment.backups import BackupState, backups_holding, records, snapshot, state_of
 from enrollment.corrections import erasures
 from enrollment.models import BackupRecord, ErasedId, FaceImage, Person, TrashItem
-from enrollment.upkeep import (
-    BacklogThread,
-    BackupState,
-    backing_up,
-    backlog,
-    backup_records,
-    backups_holding,
-    state_of,
-)
+from enrollment.upkeep import BacklogThread, backlog
 from tests.commands import run
 from tests.enrollment.gallery import enroll, stored
 from tests.enrollment.test_backup import empty
@@ -117,7 +110,7 @@ def test_what_cannot_be_put_on_record_is_no_backup(file, monkeypatch):
     def full(*_given):
         raise OperationalError("database or disk is full")
 
-    monkeypatch.setattr(backing_up, "record_backup", full)
+    monkeypatch.setattr(snapshot, "record_backup", full)
     second = file.with_name("second.tar")
     with pytest.raises(OperationalError):
         run("backup", second)
@@ -130,7 +123,7 @@ def test_a_backup_whose_list_is_not_written_is_on_record_all_the_same(file, monk
     def locked():
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr(backup_records, "write_erased_lists", locked)
+    monkeypatch.setattr(records, "write_erased_lists", locked)
     second = file.with_name("second.tar")
     run("backup", second)
     assert second.exists() and state_of(BackupRecord.objects.last()) is BackupState.THERE
@@ -163,14 +156,14 @@ def test_what_is_overdue_and_has_to_be_left_is_told(file, monkeypatch, content):
 def test_who_is_erased_as_the_backup_begins_is_on_the_list_beside_it(tmp_path, monkeypatch):
     """The rows are those of the first query: whoever is erased from then on is in the backup."""
     enroll("bia", draw_picture((112, 112), seed=3))
-    loader = backing_up.MigrationLoader
+    loader = snapshot.MigrationLoader
 
     def erased_meanwhile(connection):
         made = loader(connection)
         erase("bia")
         return made
 
-    monkeypatch.setattr(backing_up, "MigrationLoader", erased_meanwhile)
+    monkeypatch.setattr(snapshot, "MigrationLoader", erased_meanwhile)
     path = tmp_path / "faces.tar"
     run("backup", path)
     record = BackupRecord.objects.get()
@@ -182,8 +175,8 @@ def test_who_is_being_erased_as_the_backup_begins_is_not_in_it(tmp_path, monkeyp
     """An erasure that is older than the backup, but was not yet committed, is on no list beside it."""
     enroll("bia", draw_picture((112, 112), seed=3))
     path, reads = tmp_path / "faces.tar", threading.Event()
-    loader = backing_up.MigrationLoader
-    monkeypatch.setattr(backing_up, "MigrationLoader", lambda view: reads.set() or loader(view))
+    loader = snapshot.MigrationLoader
+    monkeypatch.setattr(snapshot, "MigrationLoader", lambda view: reads.set() or loader(view))
 
     def back_up():
         run("backup", path)

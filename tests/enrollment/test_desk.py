@@ -21,7 +21,7 @@ from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from enrollment import corrections, enrolling, gallery, journal, upkeep
+from enrollment import corrections, desk, enrolling, gallery, journal
 from enrollment.exceptions import UnknownPurpose
 from enrollment.gallery import persons_expiring, search_gallery, selectors
 from enrollment.installation_key import public_key
@@ -228,13 +228,13 @@ def test_nobody_is_erased_where_receipts_cannot_be_written(ana, tmp_path, monkey
 
 
 def test_altered_receipts_are_found(ana, tmp_path):
-    signed = upkeep.erase_with_receipt(ana)
+    signed = desk.erase_with_receipt(ana)
     path = tmp_path / "receipt.json"
     altered = signed | {"receipt": signed["receipt"] | {"person_id": "somebody else"}}
-    path.write_text(upkeep.receipt_json(altered))
+    path.write_text(desk.receipt_json(altered))
     with pytest.raises(CommandError, match="altered"):
         run("receipt", "--verify", path)
-    page = upkeep.receipt_page(signed)
+    page = desk.receipt_page(signed)
     path.write_text(page.replace("<td>2</td>", "<td>9</td>"))
     assert "believe what stands above" in run("receipt", "--verify", path)
     for broken in ("", "{}", '{"receipt": 1, "public_key": "", "signature": ""}', "<html>"):
@@ -244,7 +244,7 @@ def test_altered_receipts_are_found(ana, tmp_path):
 
 
 def test_the_server_keeps_no_id_and_makes_the_receipt_again_for_whoever_knows_it(ana):
-    signed = upkeep.erase_with_receipt(ana)
+    signed = desk.erase_with_receipt(ana)
     receipt = Receipt.objects.get()
     assert CPF not in json.dumps(receipt.content) + receipt.subject
     again = run("receipt", "--again", receipt.pk, "--person-id", CPF)
@@ -301,9 +301,9 @@ def test_whoever_is_only_in_the_trash_is_erased_with_a_receipt(ana, boss, api, c
         corrections.delete_pictures(ana, [ana.face_images.first().pk])
         item = corrections.delete_person(ana).undo
     data = erase(item, boss, api)
-    signed = upkeep.read_receipt(data)
+    signed = desk.read_receipt(data)
     public = public_key(signed["public_key"])
-    assert upkeep.verify_receipt(signed, public)
+    assert desk.verify_receipt(signed, public)
     receipt = signed["receipt"]
     assert receipt["person_id"] == CPF and [each["number"] for each in receipt["backups"]] == [7]
     assert receipt["removed"] == {
@@ -337,7 +337,7 @@ def test_nobody_is_erased_without_a_receipt_nor_certified_twice(ana, api, commit
 def test_the_receipt_of_somebody_enrolled_counts_what_the_trash_holds(ana, commits):
     with commits():
         corrections.delete_pictures(ana, [ana.face_images.first().pk])
-    removed = upkeep.erase_with_receipt(ana)["receipt"]["removed"]
+    removed = desk.erase_with_receipt(ana)["receipt"]["removed"]
     assert (removed["persons"], removed["pictures"], removed["vectors"]) == (1, 2, 2)
 
 
@@ -353,7 +353,7 @@ def test_erasing_one_of_two_deleted_with_the_same_id_leaves_the_other(commits):
         items = [
             corrections.delete_person(corrections.create_person("ana")).undo for _number in range(2)
         ]
-        upkeep.erase_item_with_receipts(items[0].pk)
+        desk.erase_item_with_receipts(items[0].pk)
     assert str(corrections.trashed_person("ana")) == str(items[1])
 
 

@@ -16,7 +16,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from enrollment import enrolling, imports, inbox, upkeep
+from enrollment import desk, enrolling, imports, inbox
 from enrollment.corrections import erase_person, undo
 from enrollment.imports import FileStatus, stage_import
 from enrollment.models import (
@@ -101,7 +101,7 @@ def test_an_import_that_somebody_cancelled_meanwhile_is_gone(act):
     job = ImportJob.objects.create(label="faces.zip", state=State.READY)
     imports.cancel_import(ImportJob.objects.get())
     with pytest.raises(imports.ImportGone):
-        getattr(upkeep, act)(job)
+        getattr(imports, act)(job)
 
 
 def test_the_preview_shows_faces_and_whom_they_resemble(boss, settings):
@@ -297,7 +297,7 @@ def test_an_erased_person_leaves_the_reports(commits):
     found.write_text("{}")
     Person.objects.filter(person_id="ana").update(person_id="renamed")
     renamed = Person.objects.get(person_id="renamed")
-    (file,) = upkeep.export_person(renamed, io.BytesIO())["imports"]
+    (file,) = desk.export_person(renamed, io.BytesIO())["imports"]
     assert (file["file"], file["status"]) == ("ana/2.jpg", "enrolled")
     with commits():
         erase_person(renamed)

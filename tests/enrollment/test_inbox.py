@@ -10,7 +10,8 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 
-from enrollment import corrections, inbox, journal, probes, upkeep
+from enrollment import corrections, desk, inbox, journal, probes
+from enrollment.backups.contents import backed_up_models
 from enrollment.exceptions import ActionRefused, AlreadySettled, CardNotFound, PictureNotFound
 from enrollment.gallery import compared_weights
 from enrollment.inbox import Action, Answer, Filters, assignment
@@ -29,7 +30,6 @@ from enrollment.models import (
     TrashItem,
 )
 from enrollment.probes.groups import group_of
-from enrollment.upkeep.backup_contents import backed_up_models
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from tests.enrollment.gallery import MODEL, add_vectors, enroll, found, set_thresholds
 from tests.pictures import upload
@@ -198,13 +198,13 @@ def test_assigning_what_was_to_be_reviewed_teaches(api, keeping, photos):
     bia = enroll("bia", photos[BIA, 0], use_face_detection=True).person
     inbox.settle([card.key], "assign", person=bia)
     assert (Feedback.objects.get().verdict, Feedback.objects.get().person) == ("rejected", ana)
-    told = upkeep.export_person(ana, io.BytesIO())["feedback"]
+    told = desk.export_person(ana, io.BytesIO())["feedback"]
     assert [each["verdict"] for each in told] == ["rejected"]
     search(api, photos[ANA, 1])
     (card,) = inbox.cards(Filters(kind="probe"), limit=5)
     assert ana not in [each.person for each in card.candidates]  # was said not to be in it
     assert Probe.objects.filter(person=ana).exists()
-    removed = upkeep.erase_with_receipt(ana)["receipt"]["removed"]
+    removed = desk.erase_with_receipt(ana)["receipt"]["removed"]
     assert (removed["feedback"], removed["kept_faces"]) == (1, 1)
     assert not Feedback.objects.exists() and not Probe.objects.filter(person=ana).exists()
 

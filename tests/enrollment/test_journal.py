@@ -34,8 +34,8 @@ from enrollment.models import (
     JournalSubject,
     Person,
 )
-from enrollment.upkeep.deciding import note_settings
 from enrollment.upkeep.retention import delete_due_persons
+from enrollment.upkeep.settings_record import note_settings
 from faceproject.configuration import SETTINGS
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from tests.enrollment.gallery import enroll, set_thresholds

@@ -19,9 +19,10 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from rest_framework.authtoken.models import Token
 
+from enrollment.desk import Ground, erase_by_id
 from enrollment.gallery import search_gallery
 from enrollment.models import ErasedId, FaceEmbedding, FaceImage, Person
-from enrollment.upkeep import Ground, erase_by_id, safe_copy
+from enrollment.upkeep import safe_copy
 from recognition.embedding import embed_uploads
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store, reset_vector_store
@@ -226,7 +227,7 @@ def _no_space(*paths: Path) -> None:
 
 def test_embedding_that_was_cut_off_goes_on(data, monkeypatch):
     with monkeypatch.context() as interrupted:
-        interrupted.setattr("enrollment.upkeep.upgrading.reconcile", _interrupt)
+        interrupted.setattr("enrollment.upkeep.upgrades.reconcile", _interrupt)
         assert "Run it again" in upgrade()[1]
     assert safe_copy.is_migrated()
     output, error = upgrade()

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
 
-from enrollment.upkeep.backing_up import _add_weights
-from enrollment.upkeep.backup_checks import _WEIGHTS
+from enrollment.backups.checks import _WEIGHTS
+from enrollment.backups.snapshot import _add_weights
 from recognition.checks import check_int8
 from recognition.conf import get_settings
 from recognition.decision import thresholds_of

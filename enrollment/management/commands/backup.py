@@ -9,9 +9,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
+from enrollment.backups import backup
 from enrollment.management.counts import people, pictures
 from enrollment.management.days import MOST_DAYS
-from enrollment.upkeep import backup
 from recognition.exceptions import RecognitionError
 from recognition.management.progress import add_progress_argument, progress_bar
 

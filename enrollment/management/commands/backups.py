@@ -11,9 +11,9 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from enrollment.backups import delete_overdue, mark_deleted, state_of
 from enrollment.corrections import write_erased_lists
 from enrollment.models import BackupRecord
-from enrollment.upkeep import delete_overdue, mark_deleted, state_of
 from recognition.exceptions import RecognitionError
 
 MB = 1_000_000

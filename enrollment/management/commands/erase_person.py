@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from enrollment.desk import Ground, erase_by_id
 from enrollment.management.receipts import add_receipts_argument, check_folder, hand_out
-from enrollment.upkeep import Ground, erase_by_id
 from recognition.exceptions import RecognitionError
 
 

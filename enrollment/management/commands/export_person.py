@@ -10,8 +10,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from enrollment.desk import export_person
 from enrollment.gallery import get_person
-from enrollment.upkeep import export_person
 from recognition.exceptions import RecognitionError
 from recognition.private_file import new_private_file
 

@@ -9,15 +9,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
+from enrollment.desk import read_receipt, receipt_again, receipt_json, says_the_same, verify_receipt
 from enrollment.installation_key import installation_key, public_key
 from enrollment.models import Receipt
-from enrollment.upkeep import (
-    read_receipt,
-    receipt_again,
-    receipt_json,
-    says_the_same,
-    verify_receipt,
-)
 from recognition.exceptions import RecognitionError
 from recognition.management.options import require_with
 

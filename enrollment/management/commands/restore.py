@@ -10,8 +10,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 from django.utils.translation import gettext as _
 
+from enrollment.backups import restore, verify_archive
 from enrollment.management.counts import people, pictures
-from enrollment.upkeep import restore, verify_archive
 from recognition.exceptions import RecognitionError
 from recognition.management.progress import add_progress_argument, progress_bar
 

@@ -13,9 +13,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from enrollment import corrections
+from enrollment.desk import erase_item_with_receipts
 from enrollment.management.receipts import add_receipts_argument, check_folder, hand_out
 from enrollment.models import TrashItem
-from enrollment.upkeep import erase_item_with_receipts
 from recognition.exceptions import RecognitionError
 
 

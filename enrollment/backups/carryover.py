@@ -15,13 +15,13 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext
 
 from enrollment import corrections
+from enrollment.backups.archive import ArchiveRefused
+from enrollment.backups.contents import Manifest
+from enrollment.backups.records import keep_until
 from enrollment.corrections import Erased, list_beside, read_erased_list, remembered
 from enrollment.exceptions import NotInTrash
 from enrollment.installation_key import installation_key
 from enrollment.models import BackupRecord, ErasedId, FaceImage, Receipt
-from enrollment.upkeep.archive import ArchiveRefused
-from enrollment.upkeep.backup_contents import Manifest
-from enrollment.upkeep.backup_records import keep_until
 
 OUTLIVING: Final = {BackupRecord, ErasedId, Receipt}  # their rows outlive every restore
 

@@ -28,6 +28,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from enrollment import corrections, index, journal
+from enrollment.backups import backups_holding
 from enrollment.exceptions import NotInTrash, PersonMerged, PersonNotFound, ReceiptRefused
 from enrollment.gallery import get_person
 from enrollment.installation_key import installation_key, is_signed
@@ -47,7 +48,6 @@ from enrollment.models import (
     from_lines,
     normalised,
 )
-from enrollment.upkeep.backup_records import backups_holding
 
 FORMAT: Final = 1
 LANGUAGES: Final = ("pt-br", "en")

@@ -28,6 +28,19 @@ from django.db.models import Max
 from django.utils.translation import gettext
 
 from enrollment import index, journal
+from enrollment.backups.archive import ArchiveRefused, Entry, read_entries, verify_archive
+from enrollment.backups.carryover import OUTLIVING, erase_again, outliving
+from enrollment.backups.checks import Malformed, check_entries, manifest_of, older, refused
+from enrollment.backups.contents import (
+    DELETED,
+    ERASED,
+    FORMAT,
+    MADE_BY_MIGRATE,
+    MANIFEST,
+    ROWS_AN_ENTRY,
+    Manifest,
+    backed_up_models,
+)
 from enrollment.corrections import highest_keys
 from enrollment.exceptions import StorageUnavailable
 from enrollment.index import Track, batches, index_batches, untracked
@@ -44,24 +57,6 @@ from enrollment.models import (
     TrashItem,
     note_removals,
 )
-from enrollment.upkeep.archive import (
-    ArchiveRefused,
-    Entry,
-    read_entries,
-    verify_archive,
-)
-from enrollment.upkeep.backup_checks import Malformed, check_entries, manifest_of, older, refused
-from enrollment.upkeep.backup_contents import (
-    DELETED,
-    ERASED,
-    FORMAT,
-    MADE_BY_MIGRATE,
-    MANIFEST,
-    ROWS_AN_ENTRY,
-    Manifest,
-    backed_up_models,
-)
-from enrollment.upkeep.backup_outliving import OUTLIVING, erase_again, outliving
 from recognition.conf import get_settings
 from recognition.networks import usable_names
 from recognition.networks.weights import find_weights

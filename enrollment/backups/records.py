@@ -16,11 +16,11 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from enrollment.backups.archive import ArchiveRefused, read_entries
+from enrollment.backups.contents import MANIFEST
 from enrollment.corrections import list_beside, write_erased_lists
 from enrollment.exceptions import BackupNotFound
 from enrollment.models import BackupRecord
-from enrollment.upkeep.archive import ArchiveRefused, read_entries
-from enrollment.upkeep.backup_contents import MANIFEST
 
 
 class BackupState(Enum):

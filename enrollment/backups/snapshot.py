@@ -21,6 +21,17 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from enrollment import journal
+from enrollment.backups.archive import ArchiveWriter
+from enrollment.backups.contents import (
+    DELETED,
+    ERASED,
+    FORMAT,
+    MANIFEST,
+    ROWS_AN_ENTRY,
+    Manifest,
+    backed_up_models,
+)
+from enrollment.backups.records import record_backup
 from enrollment.exceptions import StorageUnavailable
 from enrollment.index import Track, batches, untracked
 from enrollment.models import (
@@ -33,17 +44,6 @@ from enrollment.models import (
     TrashItem,
     as_lines,
 )
-from enrollment.upkeep.archive import ArchiveWriter
-from enrollment.upkeep.backup_contents import (
-    DELETED,
-    ERASED,
-    FORMAT,
-    MANIFEST,
-    ROWS_AN_ENTRY,
-    Manifest,
-    backed_up_models,
-)
-from enrollment.upkeep.backup_records import record_backup
 from recognition.networks import NETWORKS
 from recognition.networks.descriptor import descriptor_path
 from recognition.networks.weights import int8_file, weights_files

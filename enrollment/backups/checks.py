@@ -18,6 +18,8 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 from django.utils.translation import gettext
 
+from enrollment.backups.archive import ArchiveRefused, Entry
+from enrollment.backups.contents import DELETED, ERASED, MANIFEST, Manifest, backed_up_models
 from enrollment.corrections import RESTORABLE
 from enrollment.models import (
     Consent,
@@ -28,8 +30,6 @@ from enrollment.models import (
     from_lines,
     validate_not_blank,
 )
-from enrollment.upkeep.archive import ArchiveRefused, Entry
-from enrollment.upkeep.backup_contents import DELETED, ERASED, MANIFEST, Manifest, backed_up_models
 from recognition.vector_store import EMBEDDING_DIM
 
 _ROWS: Final = re.compile(r"([a-z_]+\.[a-z_]+)/\d{6,}\.jsonl", re.ASCII)
