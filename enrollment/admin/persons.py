@@ -21,7 +21,7 @@ from import_export.admin import ImportExportMixin
 from enrollment import corrections, enrolling, journal
 from enrollment.admin.common import CsvAndJson, GalleryAdmin, RowTooLong, thumbnail
 from enrollment.admin.forms import PersonForm
-from enrollment.admin.merging import merge_selected
+from enrollment.admin.merge_action import merge_selected
 from enrollment.admin.pictures import FaceImageInline
 from enrollment.admin.resources import PersonExportResource, PersonResource
 from enrollment.admin.states import SyncState, person_badges, person_sync_state, with_pictures

@@ -1,7 +1,8 @@
 """Read access to the gallery: who is enrolled and who resembles whom. Nothing here writes to the
 gallery."""
 
-from enrollment.gallery.finding import (
+from enrollment.gallery.namesakes import easily_mistaken
+from enrollment.gallery.person_list import (
     GALLERY_ORDERS,
     PERSON_FILTERS,
     count_of,
@@ -16,7 +17,6 @@ from enrollment.gallery.finding import (
     with_loneliness,
     with_pictures,
 )
-from enrollment.gallery.namesakes import easily_mistaken
 from enrollment.gallery.previews import SIDES, data_uri, jpeg, jpeg_uri, thumbnail
 from enrollment.gallery.purposes import (
     DUE_SOON,
@@ -68,12 +68,12 @@ from enrollment.gallery.weights import (
 )
 
 __all__ = [
+    "DUE_SOON",
     "GALLERY_ORDERS",
-    "PERSON_FILTERS",
     "GalleryState",
     "NO_THRESHOLDS",
+    "PERSON_FILTERS",
     "SIDES",
-    "DUE_SOON",
     "SearchHit",
     "Weights",
     "best_of_person",
@@ -90,31 +90,31 @@ __all__ = [
     "gallery_is_empty",
     "gallery_state",
     "get_person",
+    "hits_again",
     "holds_words",
+    "is_anybody_limited",
     "jpeg",
     "jpeg_uri",
     "latest_searches",
     "merged_id",
     "note_search",
-    "note_verification",
-    "hits_again",
     "note_shown_again",
+    "note_verification",
     "person_meant",
     "person_named",
     "person_typed",
-    "is_anybody_limited",
     "persons_allowing",
     "persons_due",
     "persons_expiring",
     "persons_like",
     "picture_of",
     "pictures_of",
+    "pictures_of_each",
     "pictures_out_of_search",
     "pictures_without",
-    "removals_that_wait",
-    "pictures_of_each",
     "read_document",
     "read_picture",
+    "removals_that_wait",
     "search_figures",
     "search_gallery",
     "search_thresholds",

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext, ngettext
 
 from enrollment.exceptions import PersonMerged, PersonNotComparable, PersonNotFound, PictureNotFound
-from enrollment.gallery.finding import find_persons, with_pictures
+from enrollment.gallery.person_list import find_persons, with_pictures
 from enrollment.gallery.purposes import DUE_SOON, nearest_of, persons_due, persons_expiring
 from enrollment.gallery.weights import (
     Weights,

@@ -1,6 +1,15 @@
 """The journal: who did or saw what. One call, `record`, writes it, inside what it tells of."""
 
-from enrollment.journal.appending import (
+from enrollment.journal.accounts import account_meant, register_account_handlers, rows_restored
+from enrollment.journal.authors import (
+    Author,
+    acting,
+    author_of,
+    command_author,
+    current_author,
+    name_command,
+)
+from enrollment.journal.chain import (
     Line,
     Role,
     append,
@@ -11,40 +20,29 @@ from enrollment.journal.appending import (
     record,
     record_shown,
 )
-from enrollment.journal.authors import (
-    Author,
-    acting,
-    author_of,
-    command_author,
-    current_author,
-    name_command,
-)
-from enrollment.journal.exporting import COLUMNS, as_row
-from enrollment.journal.forgetting import forget, former_ids, with_merged
+from enrollment.journal.erasure import forget, former_ids, with_merged
+from enrollment.journal.export import COLUMNS, as_row
 from enrollment.journal.group_commit import GroupCommit
-from enrollment.journal.keeping import forget_old_lines
-from enrollment.journal.noting import note, note_look, note_refusal
-from enrollment.journal.reading import about, find_lines, history_of, names_of
-from enrollment.journal.signing_in import account_meant, register_account_handlers, rows_restored
+from enrollment.journal.notes import note_look, note_refusal
+from enrollment.journal.queries import about, find_lines, history_of, names_of
+from enrollment.journal.retention import forget_old_lines
 from enrollment.journal.turns import short_wait, take_turns
-from enrollment.journal.verifying import Verification, verify
-from enrollment.journal.words import author_in_words, in_words, name_of
+from enrollment.journal.verification import verify
+from enrollment.journal.words import in_words, name_of
 from enrollment.models import Action
 
 __all__ = [
-    "COLUMNS",
     "Action",
     "Author",
+    "COLUMNS",
     "GroupCommit",
     "Line",
     "Role",
-    "Verification",
     "about",
     "account_meant",
     "acting",
     "append",
     "as_row",
-    "author_in_words",
     "author_of",
     "changes",
     "collected",
@@ -60,7 +58,6 @@ __all__ = [
     "name_command",
     "name_of",
     "names_of",
-    "note",
     "note_look",
     "note_refusal",
     "pictures",
@@ -70,6 +67,6 @@ __all__ = [
     "rows_restored",
     "short_wait",
     "take_turns",
-    "with_merged",
     "verify",
+    "with_merged",
 ]

@@ -9,7 +9,6 @@ from enrollment.judging.audit import (
     keep_examination,
 )
 from enrollment.judging.calibration import Measurement, measure_gallery, save_calibration
-from enrollment.judging.confirmed import MonthOfMatches, matches_by_month
 from enrollment.judging.doubts import (
     Probe,
     dismiss_doubts,
@@ -20,6 +19,7 @@ from enrollment.judging.doubts import (
     resemblances,
     unjudged,
 )
+from enrollment.judging.error_rates import MonthOfMatches, matches_by_month
 
 __all__ = [
     "Case",

@@ -12,7 +12,7 @@ from django.utils.translation import gettext
 
 from enrollment import journal
 from enrollment.gallery import Weights
-from enrollment.judging.confirmed import CONFIRMED, REJECTED, confirmed_pairs
+from enrollment.judging.error_rates import CONFIRMED, REJECTED, confirmed_pairs
 from enrollment.judging.gallery_vectors import GalleryVectors, gallery_vectors
 from enrollment.models import Calibration, FaceImage
 from recognition.evaluation import (

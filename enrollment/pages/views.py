@@ -21,10 +21,10 @@ from rest_framework.exceptions import AuthenticationFailed
 
 from enrollment.gallery import gallery_is_empty, note_search
 from enrollment.models import FaceImage, Person, SearchEntry
-from enrollment.pages import comparing
+from enrollment.pages import comparison
 from enrollment.pages.forms import CompareForm, SearchForm, model_options
+from enrollment.pages.identification import identify
 from enrollment.pages.query_pictures import Problem, asked_faces
-from enrollment.pages.searching import identify
 from enrollment.web import Act, TokenAuthentication, error_text, may_see, picture_response
 from recognition.api.access import is_cross_site, may, page_access
 from recognition.conf import get_settings
@@ -68,7 +68,7 @@ def compare(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         return show_page(request, "compare", CompareForm(initial=_whom_to_compare(request)), {})
     form = CompareForm(request.POST, request.FILES)
-    return show_page(request, "compare", form, _result(form, partial(comparing.compare, request)))
+    return show_page(request, "compare", form, _result(form, partial(comparison.compare, request)))
 
 
 def _whom_to_compare(request: HttpRequest) -> dict[str, str]:

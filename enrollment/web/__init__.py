@@ -1,31 +1,27 @@
 """What the API, the pages and the admin share: form fields, picture responses, reports,
 permissions."""
 
-from enrollment.web.acts import Act, acts_to_undo, owner_of
-from enrollment.web.auditing import audit_report
+from enrollment.web.audit import audit_report
 from enrollment.web.downloads import document_response, export_response
 from enrollment.web.errors import error_text
 from enrollment.web.face_choice import choose_faces
-from enrollment.web.importing import (
-    CSV_COLUMNS,
+from enrollment.web.imports import (
     import_file,
     import_pictures,
     import_run,
     imports_list,
     may_import,
-    report_row,
 )
-from enrollment.web.keeping import keep_search, kept_for
+from enrollment.web.kept_faces import keep_search, kept_for
+from enrollment.web.permissions import Act, acts_to_settle, acts_to_undo, allowed_actions, owner_of
 from enrollment.web.picture_fields import PicturesField
 from enrollment.web.picture_responses import picture_response
 from enrollment.web.place import Place
 from enrollment.web.purposes import searchable_by
 from enrollment.web.receipts import receipts_response
 from enrollment.web.reports import enroll_files, say_mistakable, say_synced, undecided
-from enrollment.web.settling import acts_to_settle, allowed_actions
-from enrollment.web.sight import found_by, is_found, may_see, picture_address
 from enrollment.web.tokens import TokenAuthentication, accounts_with_old_tokens
-from enrollment.web.undoing import (
+from enrollment.web.trash import (
     erase_item,
     may_undo,
     say_done,
@@ -33,9 +29,9 @@ from enrollment.web.undoing import (
     trash_items,
     undo_item,
 )
+from enrollment.web.visibility import found_by, is_found, may_see, picture_address
 
 __all__ = [
-    "CSV_COLUMNS",
     "Act",
     "PicturesField",
     "Place",
@@ -65,14 +61,13 @@ __all__ = [
     "owner_of",
     "picture_address",
     "picture_response",
-    "report_row",
     "receipts_response",
     "say_done",
     "say_in_trash",
     "say_mistakable",
     "say_synced",
-    "trash_items",
     "searchable_by",
+    "trash_items",
     "undecided",
     "undo_item",
 ]

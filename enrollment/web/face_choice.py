@@ -12,7 +12,7 @@ from django.utils.translation import gettext, ngettext
 from enrollment import enrolling
 from enrollment.enrolling import WaitingPicture
 from enrollment.models import Person
-from enrollment.web.acts import Act, owner_of
+from enrollment.web.permissions import Act, owner_of
 from enrollment.web.place import Place
 from enrollment.web.reports import report_enrolled
 from recognition.api.access import lacking_permission, may

@@ -16,7 +16,7 @@ from enrollment.enrolling import Outcome, Upload
 from enrollment.gallery import easily_mistaken
 from enrollment.index import IndexReport
 from enrollment.models import FaceEmbedding, FaceImage, Person
-from enrollment.web.acts import Act, owner_of
+from enrollment.web.permissions import Act, owner_of
 from recognition.api.access import may
 from recognition.embedding import FaceNotChosen
 from recognition.exceptions import RecognitionError

@@ -13,7 +13,7 @@ from PIL import Image
 from enrollment.gallery.selectors import search_gallery
 from enrollment.gallery.weights import Weights, compared_weights, thresholds_in_force
 from enrollment.judging.calibration import TooFewPairs, measure_gallery, save_calibration
-from enrollment.judging.confirmed import Share, matches_by_month
+from enrollment.judging.error_rates import Share, matches_by_month
 from enrollment.models import (
     Calibration,
     FaceEmbedding,

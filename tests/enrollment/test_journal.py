@@ -23,7 +23,7 @@ from django.urls import reverse
 from django.utils import timezone, translation
 
 from enrollment import corrections, journal
-from enrollment.journal import verifying
+from enrollment.journal import verification
 from enrollment.models import (
     AccessToken,
     Action,
@@ -571,13 +571,13 @@ def test_old_lines_are_removed_and_the_rest_verifies(chain, settings):
 def test_lines_that_are_removed_while_they_are_read_are_no_tampering(chain, settings, monkeypatch):
     settings.JOURNAL_DAYS = 100
     moved_back(1, 102)
-    verify_line = verifying._Reading._verify_line
+    verify_line = verification._Reading._verify_line
 
     def remove_first(reading, *line):
         journal.forget_old_lines()
         verify_line(reading, *line)
 
-    monkeypatch.setattr(verifying._Reading, "_verify_line", remove_first)
+    monkeypatch.setattr(verification._Reading, "_verify_line", remove_first)
     verified = journal.verify()
     assert not verified.problems and verified.lines == 4
 

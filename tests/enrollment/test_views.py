@@ -95,10 +95,12 @@ def given_hit(monkeypatch, face_image: FaceImage, similarity: float, thresholds)
     """Make every search find only this picture, with this similarity."""
     hit = SearchHit(1, similarity, decide(similarity, thresholds), face_image)
     monkeypatch.setattr(
-        "enrollment.pages.searching.search_gallery",
+        "enrollment.pages.identification.search_gallery",
         lambda probe, *_args, **_options: [[hit] for _vector in probe.vectors],
     )
-    monkeypatch.setattr("enrollment.pages.searching.search_thresholds", lambda _model: thresholds)
+    monkeypatch.setattr(
+        "enrollment.pages.identification.search_thresholds", lambda _model: thresholds
+    )
     return hit
 
 

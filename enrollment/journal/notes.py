@@ -10,8 +10,8 @@ from typing import Any, Final
 from django.core.cache import cache
 from django.db import DatabaseError, transaction
 
-from enrollment.journal.appending import record
 from enrollment.journal.authors import current_author
+from enrollment.journal.chain import record
 from enrollment.journal.turns import short_wait
 from enrollment.models import Action, Person
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from typing import Any
 
+from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest
 
 from enrollment.gallery import Weights, gallery_is_empty, search_gallery, search_thresholds
-from enrollment.models import ProbeChannel
-from enrollment.pages.keeping import keep
+from enrollment.models import ProbeChannel, SearchAnswer
 from enrollment.pages.query_pictures import (
     QueryPicture,
     ShownThresholds,
@@ -18,9 +20,10 @@ from enrollment.pages.query_pictures import (
     read_pictures,
 )
 from enrollment.probes import Remembered, keeps, remember
-from enrollment.web import searchable_by
+from enrollment.web import keep_search, searchable_by
 from recognition.decision import Thresholds
 from recognition.embedding import embed_crops
+from recognition.inference import Embeddings
 from recognition.networks import find_weights
 
 
@@ -65,4 +68,56 @@ def identify(
         "thresholds": ShownThresholds.of(thresholds),
         "nothing_indexed": bool(faces) and not has_found,
         "compared": has_found,
+    }
+
+
+def keep(
+    request: HttpRequest,
+    pictures: Sequence[QueryPicture],
+    probe: Embeddings,
+    found: Sequence[Remembered],
+    thresholds: Thresholds | None,
+) -> SearchAnswer | None:
+    """Keep the answer, encrypted, and give its faces what is kept of them.
+
+    `found` are the hits of all faces, those of each vector of the probe. Return None when nothing
+    is kept, or only for the inbox.
+    """
+    faces = [face for picture in pictures for face in picture.faces]
+    hits = iter(found)
+    content = {
+        "pictures": [_packed(picture, hits) for picture in pictures],
+        "thresholds": thresholds
+        and [astuple(each) for each in (thresholds.match, thresholds.review)],
+    }
+    answer = keep_search(
+        request,
+        ProbeChannel.PAGE,
+        [(face.crop, face.kept) for face in faces],
+        probe,
+        [each.hits for each in found],
+        thresholds,
+        json.dumps(content).encode() if settings.KEEP_ANSWERS_MINUTES else b"",
+    )
+    if answer is None or not settings.KEEP_ANSWERS_MINUTES:
+        return None
+    for face, kept in zip(faces, answer.probes.order_by("place"), strict=True):
+        face.probe = kept
+    return answer
+
+
+def _packed(picture: QueryPicture, hits: Iterable[Remembered]) -> dict[str, Any]:
+    return {
+        "filename": picture.filename,
+        "uri": picture.uri,
+        "size": [picture.width, picture.height],
+        "faces": [
+            {
+                "uri": face.uri,
+                "face": face.crop.face and face.crop.face.as_dict(),
+                "quality": face.crop.quality.as_record(),
+                "hits": [[hit.id, hit.similarity] for hit in its.all_hits],
+            }
+            for face, its in zip(picture.faces, hits, strict=False)
+        ],
     }

@@ -14,9 +14,9 @@ from django.contrib.auth.signals import user_logged_in, user_logged_out, user_lo
 from django.db.models.signals import m2m_changed, post_delete, post_save
 from rest_framework.authtoken.models import Token, TokenProxy
 
-from enrollment.journal.appending import record
 from enrollment.journal.authors import acting, current_author
-from enrollment.journal.noting import note, note_refusal
+from enrollment.journal.chain import record
+from enrollment.journal.notes import note, note_refusal
 from enrollment.models import AccessToken, Action
 
 _UNTOLD: Final = {"last_login"}  # a login has a line of its own

@@ -102,7 +102,7 @@ def test_pictures_are_seen_by_who_found_them_for_a_while(call, browser, gallery,
     assert other.get(of(found)).status_code == 302
     other.force_login(User.objects.create_user("other"))
     assert other.get(of(found)).status_code == 403
-    monkeypatch.setattr("enrollment.web.sight.SEEN_FOR", timedelta(seconds=-1))
+    monkeypatch.setattr("enrollment.web.visibility.SEEN_FOR", timedelta(seconds=-1))
     assert call(of(found)).status_code == 403
 
 

@@ -22,8 +22,8 @@ from enrollment.corrections import Done
 from enrollment.desk import erase_item_with_receipts
 from enrollment.exceptions import NotInTrash
 from enrollment.models import Person, TrashItem
-from enrollment.web.acts import acts_to_undo
 from enrollment.web.errors import error_text
+from enrollment.web.permissions import acts_to_undo
 from enrollment.web.receipts import receipts_response
 from recognition.api.access import lacking_permission, may
 from recognition.exceptions import RecognitionError

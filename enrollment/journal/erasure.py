@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models.fields.json import KT
 
-from enrollment.journal.appending import Role, add_line, changes, waiting_subjects
+from enrollment.journal.chain import Role, add_line, changes, waiting_subjects
 from enrollment.models import Action, JournalSubject, Person, TrashedPart, TrashItem
 
 

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 
 from enrollment.gallery import SearchHit
 from enrollment.models import FaceImage
-from enrollment.web.acts import Act
+from enrollment.web.permissions import Act
 from recognition.api.access import may
 from recognition.decision import Thresholds
 
@@ -20,7 +20,7 @@ MOST_HITS: Final = 20
 SEEN_FOR: Final = timedelta(hours=1)
 KEY: Final = "key"  # query parameter of a picture's URL
 
-_signer = TimestampSigner(salt="enrollment.web.sight")
+_signer = TimestampSigner(salt="enrollment.web.visibility")
 
 
 def found_by(

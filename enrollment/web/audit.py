@@ -15,7 +15,7 @@ from django_tasks import TaskResultStatus
 from enrollment.gallery import compared_weights, search_thresholds
 from enrollment.judging import Kind, examine_and_keep
 from enrollment.models import Examination, FaceImage, Person
-from enrollment.web.acts import Act
+from enrollment.web.permissions import Act
 from enrollment.web.place import Place
 from recognition.api.access import lacking_permission, may
 

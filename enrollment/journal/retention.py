@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Min
 from django.utils import timezone
 
-from enrollment.journal.appending import CHANGES, SEARCHES, add_line, lock_chain
+from enrollment.journal.chain import CHANGES, SEARCHES, add_line, lock_chain
 from enrollment.models import Action, JournalChain, JournalEntry, JournalSubject
 
 AT_LEAST: Final = timedelta(days=1)  # lines wait for company: each cut writes a line

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from django.db.models import Prefetch, Q, QuerySet
 
-from enrollment.journal.forgetting import with_merged
+from enrollment.journal.erasure import with_merged
 from enrollment.journal.words import subjects_of
 from enrollment.models import Action, JournalEntry, JournalSubject, Person
 

@@ -22,9 +22,9 @@ from enrollment import imports
 from enrollment.gallery import with_pictures
 from enrollment.imports import FileStatus, check_readiness, escaped
 from enrollment.models import ImportFile, ImportJob, Person, Probe, Purpose, validate_not_past
-from enrollment.web.acts import Act, owner_of
+from enrollment.web.permissions import Act, owner_of
 from enrollment.web.place import Place
-from enrollment.web.undoing import may_undo
+from enrollment.web.trash import may_undo
 from recognition.api.access import may
 from recognition.exceptions import RecognitionError
 
