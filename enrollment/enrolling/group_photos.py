@@ -1,8 +1,8 @@
-"""Uploaded group photos that wait until the operator chooses a face; nothing of them is enrolled yet.
+"""Choose the face of a group photo: of one that waits and is not enrolled yet, or anew for a picture.
 
-Each has a folder of its own in `DATA_DIR/imports`, which only the server's account can read. The folder's
-name holds the uploading account and the person. It is deleted when a face is chosen, when the picture
-is left out, when the person is deleted, and otherwise after a day.
+One that waits has a folder of its own in `DATA_DIR/imports`, which only the server's account can read.
+The folder's name holds the uploading account and the person. It is deleted when a face is chosen, when
+the picture is left out, when the person is deleted, and otherwise after a day.
 """
 
 from __future__ import annotations

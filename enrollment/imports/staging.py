@@ -1,7 +1,7 @@
 """Stage an import: unpack its ZIP, and lay its files where the job that enrols them finds them.
 
 They lie below `DATA_DIR/imports`, readable by the server's account only, under numbers: no name of
-a person is on the disk. `import_jobs` says when they go.
+a person is on the disk. `jobs` says when they go.
 """
 
 from __future__ import annotations

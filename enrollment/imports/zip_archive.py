@@ -1,4 +1,7 @@
-"""Unpack a ZIP archive safely; entries that cannot be unpacked are reported one by one."""
+"""Unpack a ZIP archive safely; entries that cannot be unpacked are reported one by one.
+
+Programs write the names of entries in several ways, and often do not say in which.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,6 @@ _DAMAGE: Final = (
     RuntimeError,
     ValueError,
 )
-
 
 _UTF8_FLAG: Final = 0x800
 _UNICODE_PATH: Final = 0x7075  # extra field with the name in UTF-8, which some programs add
