@@ -33,7 +33,7 @@ from faceproject.middleware import REFUSAL, is_api_path
 from recognition.api.access import is_let_in
 from recognition.api.peer import PEER
 from recognition.api.text import Request
-from recognition.observing import STAGES
+from recognition.instrumentation import STAGES
 
 Environ = dict[str, Any]
 Scope = dict[str, Any]

@@ -106,7 +106,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "recognition.api.request_id.RequestIdMiddleware",
-    "faceproject.observing.ObservingMiddleware",
+    "faceproject.instrumentation.ObservingMiddleware",
     "faceproject.probes.ProbeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

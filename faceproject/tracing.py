@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
 
-from recognition import observing
+from recognition import instrumentation
 from recognition.api.request_id import current_request_id
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def trace_to(provider: TracerProvider | None) -> None:
     """Make spans with `provider` from now on; None: make none."""
     global _tracer
     _tracer = provider.get_tracer("faceproject") if provider else None
-    observing.open_span = _open_step if provider else observing.open_no_span
+    instrumentation.open_span = _open_step if provider else instrumentation.open_no_span
 
 
 @contextmanager

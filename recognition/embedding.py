@@ -13,7 +13,6 @@ from typing import Any, Literal, TypedDict, Unpack
 import numpy as np
 from django.utils.translation import gettext
 
-from recognition.ahead import in_order
 from recognition.alignment import align_face, is_enlarged, whole_picture
 from recognition.conf import get_settings
 from recognition.detection import Face, detect_faces, looks_for_faces
@@ -25,6 +24,7 @@ from recognition.exceptions import (
 )
 from recognition.imaging import DecodedImage, opened_image, read_image
 from recognition.inference import Embeddings, get_queue
+from recognition.lookahead import in_order
 from recognition.networks import load_network
 from recognition.quality import (
     FaceQuality,

@@ -33,11 +33,11 @@ from django.utils.translation import gettext
 
 from recognition.conf import get_settings
 from recognition.exceptions import Overloaded
+from recognition.instrumentation import BATCHES, STAGES, timed
 from recognition.networks import LoadedNetwork, load_network
 from recognition.networks.device import CPU, choose_device
 from recognition.networks.loader import no_embedding
 from recognition.networks.registry import CROP_SIZE, EMBEDDING_DIM
-from recognition.observing import BATCHES, STAGES, timed
 
 logger = logging.getLogger(__name__)
 

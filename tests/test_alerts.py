@@ -28,7 +28,7 @@ from prometheus_client import REGISTRY
 from enrollment.models import FaceEmbedding, FaceImage, Person, Removal
 from enrollment.upkeep import BacklogThread, backlog
 from enrollment.upkeep.figures import LAST_PASS
-from faceproject import metrics, observing
+from faceproject import instrumentation, metrics
 from faceproject.front import Workers
 from recognition import inference
 from tests.pictures import draw_picture
@@ -168,7 +168,7 @@ def faces_wait(request, client: Client) -> set[str]:
 def calls_are_slow(request, client: Client) -> set[str]:
     clock = iter(range(0, 10**6, 8))  # eight seconds from each look to the next
     slow = SimpleNamespace(perf_counter=lambda: float(next(clock)))
-    request.getfixturevalue("monkeypatch").setattr(observing, "time", slow)
+    request.getfixturevalue("monkeypatch").setattr(instrumentation, "time", slow)
     for _call in range(5):
         client.get("/api/models")
     return {"FacesSlow"}

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from faceproject import checks, tracing
-from recognition import observing
+from recognition import instrumentation
 
 pytestmark = pytest.mark.django_db
 PERSON = "529.982.247-25"
@@ -62,7 +62,7 @@ def test_failure_is_told_without_its_message(api, spans, no_store, draw_picture,
 
 def test_without_an_address_nothing_is_made(api, settings):
     tracing.start_tracing()
-    assert tracing._tracer is None and observing.open_span is observing.open_no_span
+    assert tracing._tracer is None and instrumentation.open_span is instrumentation.open_no_span
     assert api.get("/api/models").status_code == 200
 
 

@@ -43,8 +43,8 @@ PRIVATE_WORDS = re.compile(
 )
 NO_WORDS = re.compile(r"'manage\.py[^']*'|%\(\w+\)[\d.]*[a-z]|<[^>]*>[^<]*</\w+>")
 OPERATORS_SEE = re.compile(
-    r"enrollment/(?:admin|pages|web|inbox|judging|gallery|enrolling|journal|models)/"
-    r"|templates/(?!rest_framework|drf_spectacular|api/)"
+    r"enrollment/(?:admin|pages|web|inbox|judging|gallery|enrolling|imports|corrections|probes|journal|models)/"
+    r"|enrollment/installation_key|templates/(?!rest_framework|drf_spectacular|api/)"
 )
 # Names of what stands folded in the admin, and the receipts, whose signed pages keep their words.
 FOLDED = {

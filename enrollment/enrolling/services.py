@@ -26,11 +26,11 @@ from enrollment.exceptions import DoubtfulIdentity, PictureNotFound, StorageUnav
 from enrollment.gallery import Weights, compared_weights
 from enrollment.judging import Probe, resemblances
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person, note_removals
-from recognition.ahead import in_order
 from recognition.detection import looks_for_faces
 from recognition.embedding import Crop, embeddings_of
 from recognition.exceptions import RecognitionError
 from recognition.log_text import few
+from recognition.lookahead import in_order
 from recognition.networks import usable_names
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from enrollment.gallery.selectors import SearchHit
 from enrollment.models import Action, Person, SearchAnswer, SearchEntry
 from recognition.api.request_id import current_request_id
 from recognition.decision import Decision
-from recognition.observing import DECISIONS
+from recognition.instrumentation import DECISIONS
 
 logger = logging.getLogger(__name__)
 

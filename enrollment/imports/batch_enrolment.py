@@ -28,11 +28,11 @@ from enrollment.enrolling import (
 from enrollment.gallery import easily_mistaken
 from enrollment.imports.found_files import FileStatus, FoundFile, too_large
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
-from recognition.ahead import Crew, one_ahead
 from recognition.conf import get_settings
 from recognition.detection import looks_for_faces
 from recognition.embedding import Crop
 from recognition.exceptions import NoFaceDetected
+from recognition.lookahead import Crew, one_ahead
 from recognition.networks import find_weights, load_network, usable_names
 from recognition.vector_store import get_vector_store
 

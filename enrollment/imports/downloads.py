@@ -33,9 +33,9 @@ from enrollment.enrolling import job_folder
 from enrollment.imports.found_files import FileStatus, too_large
 from enrollment.imports.staging import file_of
 from enrollment.models import ImportFile, ImportJob
-from recognition.ahead import in_order
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
+from recognition.lookahead import in_order
 
 SECONDS: Final = 10.0  # to connect, and between two received pieces
 TOTAL_SECONDS: Final = 30.0  # for a picture, redirects included

@@ -26,10 +26,10 @@ from enrollment import judging
 from enrollment.exceptions import PictureMissing, StorageUnavailable
 from enrollment.gallery import read_picture
 from enrollment.models import FaceEmbedding, FaceImage
-from recognition.ahead import Crew
 from recognition.embedding import Crop, begin_embedding, crop_again, crop_upload, embeddings_of
 from recognition.exceptions import RecognitionError
 from recognition.log_text import few
+from recognition.lookahead import Crew
 from recognition.networks import find_weights, usable_names
 from recognition.vector_store import VectorRow, get_vector_store, partition_name
 

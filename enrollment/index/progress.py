@@ -10,8 +10,8 @@ from typing import Protocol, TypeVar
 from django.utils.translation import gettext
 
 from enrollment.index.indexing import BATCH_SIZE, COPY_SIZE, begin, in_batches
-from recognition.ahead import Crew, one_ahead
 from recognition.embedding import Crop
+from recognition.lookahead import Crew, one_ahead
 
 Item = TypeVar("Item")
 

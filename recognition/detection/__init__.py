@@ -18,7 +18,7 @@ from recognition.detection.base import (
 from recognition.detection.choice import Choice, chosen_detector
 from recognition.detection.none import NoDetector
 from recognition.detection.scaling import scaled
-from recognition.observing import timed
+from recognition.instrumentation import timed
 
 __all__ = [
     "Choice",

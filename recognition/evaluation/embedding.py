@@ -10,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 from django.utils.translation import gettext
 
-from recognition.ahead import in_order
 from recognition.embedding import (
     Crop,
     begin_embedding,
@@ -20,6 +19,7 @@ from recognition.embedding import (
 )
 from recognition.evaluation.pictures import EvaluationError, PictureSet
 from recognition.exceptions import RecognitionError
+from recognition.lookahead import in_order
 from recognition.networks import find_weights
 from recognition.networks.weights import WeightsFile
 

@@ -4,9 +4,9 @@ Only the formats of `FORMATS` are decoded, whatever the file name. Every problem
 `InvalidImage`. Limits are checked before the work, and metadata never makes a picture fail.
 """
 
+from recognition.imaging.decoding import DecodedImage, opened_image, read_image
+from recognition.imaging.encoding import storable_bytes
 from recognition.imaging.formats import ACCEPT, EXTENSIONS, FORMATS, FORMATS_TEXT
-from recognition.imaging.reading import DecodedImage, opened_image, read_image
-from recognition.imaging.storing import storable_bytes
 
 __all__ = [
     "ACCEPT",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from recognition.conf import get_settings
-from recognition.observing import timed
+from recognition.instrumentation import timed
 
 
 class PixelBudget:

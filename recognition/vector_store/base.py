@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
 
-from recognition.observing import timed
+from recognition.instrumentation import timed
 
 Item = TypeVar("Item")
 

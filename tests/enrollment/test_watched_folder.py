@@ -84,7 +84,7 @@ def test_what_was_taken_and_not_imported_is_put_back(folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(watched_folder.enrolling, "stage_files", full)
+        patch.setattr(watched_folder, "stage_files", full)
         assert "This look failed" in look(folder)
     assert files_in(folder) == ["ana/1.jpg"]
     taken = folder / ".taken" / "abcdefgh" / "ana"  # as a process that was killed leaves it

@@ -12,7 +12,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from faceproject.logins import client_address
 from faceproject.logs import PROBES, UNKNOWN, route_of
 from faceproject.tracing import request_span, start_tracing
-from recognition.observing import SECONDS
+from recognition.instrumentation import SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,7 @@ from contextvars import ContextVar
 import pytest
 from django.utils.translation import get_language, override
 
-from recognition.ahead import Crew, in_order, one_ahead
+from recognition.lookahead import Crew, in_order, one_ahead
 
 SECONDS = 10
 

@@ -33,7 +33,7 @@ from recognition.imaging.formats import FORMATS, file_kind
 from recognition.imaging.jpeg import Jpeg, read_jpeg
 from recognition.imaging.png import read_png
 from recognition.imaging.tiff import orientation_of, read_tiff
-from recognition.observing import timed
+from recognition.instrumentation import timed
 
 # Decoders' messages for valid files that they do not support.
 _UNSUPPORTED: Final = re.compile(

@@ -7,8 +7,8 @@ from typing import Final
 
 from PIL import Image
 
+from recognition.imaging.decoding import DecodedImage, read_image
 from recognition.imaging.jpeg import read_jpeg, with_orientation
-from recognition.imaging.reading import DecodedImage, read_image
 
 _LOSSY: Final = ("WebP", "HEIC", "AVIF")  # lossy formats
 _JPEG_QUALITY: Final = 95
