@@ -232,7 +232,7 @@ def test_list_that_could_not_be_written_is_written_within_the_hour(file, monkeyp
     """Nobody else would be erased for weeks, and a new machine would bring this one back."""
     thread = BacklogThread()
     with monkeypatch.context() as full:
-        full.setattr(enrolling.erased, "new_private_file", _no_room)
+        full.setattr(enrolling.erased, "whole_file", _no_room)
         erase("ana")
         thread._list_erased()
     assert json.loads(enrolling.list_beside(file).read_text()) == []
