@@ -12,6 +12,7 @@ from enrollment.models.consent import (
     Purpose,
     document_path,
     today,
+    validate_not_future,
 )
 from enrollment.models.doubt import Doubt
 from enrollment.models.embedding import FaceEmbedding
@@ -124,6 +125,7 @@ __all__ = [
     "note_removals",
     "removals_noted",
     "validate_not_blank",
+    "validate_not_future",
     "validate_not_past",
     "validate_person_id",
 ]
