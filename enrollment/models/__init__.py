@@ -50,6 +50,7 @@ from enrollment.models.receipt import Receipt
 from enrollment.models.removal import (
     Removal,
     forget_in_history,
+    lock_rows,
     note_removals,
     removals_noted,
 )
@@ -122,6 +123,7 @@ __all__ = [
     "picture_path",
     "tidy_rows",
     "fill_order",
+    "lock_rows",
     "note_removals",
     "removals_noted",
     "validate_not_blank",
