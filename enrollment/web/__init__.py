@@ -21,7 +21,13 @@ from enrollment.web.picture_responses import picture_response
 from enrollment.web.place import Place
 from enrollment.web.purposes import searchable_by
 from enrollment.web.receipts import receipts_response
-from enrollment.web.reports import enroll_files, say_mistakable, say_synced, undecided
+from enrollment.web.reports import (
+    enroll_files,
+    say_dismissed,
+    say_mistakable,
+    say_synced,
+    undecided,
+)
 from enrollment.web.settling import acts_to_settle, allowed_actions
 from enrollment.web.sight import found_by, is_found, may_see, picture_address
 from enrollment.web.tokens import TokenAuthentication, accounts_with_old_tokens
@@ -67,6 +73,7 @@ __all__ = [
     "picture_response",
     "report_row",
     "receipts_response",
+    "say_dismissed",
     "say_done",
     "say_in_trash",
     "say_mistakable",
