@@ -174,6 +174,12 @@ def test_the_admin_shows_a_token_once(browser, boss, call):
     for path in ("", f"{boss.pk}/change/", f"{boss.pk}/delete/"):
         page = browser.get(f"/admin/authtoken/tokenproxy/{path}", follow=True)
         assert old not in page.content.decode()
+    names = [
+        model["name"]
+        for app in browser.get("/admin/").context["app_list"]
+        for model in app["models"]
+    ]
+    assert names.count("Tokens") == names.count("Tokens of version 1.0") == 1
 
 
 def test_an_administrator_gets_no_superusers_token(boss):
