@@ -16,6 +16,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
@@ -154,6 +155,13 @@ def browser(boss) -> Client:
     browser = Client(headers={"host": "localhost"})
     browser.force_login(boss)
     return browser
+
+
+def test_the_admin_lists_tokens_of_version_1_only_where_there_are_some(browser, boss):
+    address = reverse("admin:authtoken_tokenproxy_changelist")
+    assert address not in browser.get(reverse("admin:index")).text
+    Token.objects.create(user=boss)
+    assert address in browser.get(reverse("admin:index")).text
 
 
 def test_the_admin_shows_a_token_once(browser, boss, call):
