@@ -26,6 +26,8 @@ class FaceAdminSite(admin.AdminSite):
         if settings.TASKS_BACKEND != "database":
             apps = [app for app in apps if app["app_label"] != QUEUE]
         for app in apps:
+            if app["app_label"] == "authtoken":  # beside our own tokens
+                app["name"] = app["models"][0]["name"] = _("Tokens of version 1.0")
             app["models"].sort(key=lambda model: _place(model["object_name"], FIRST_MODELS))
         return sorted(apps, key=lambda app: _place(app["app_label"], FIRST))
 

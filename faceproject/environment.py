@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from recognition.private_file import whole_file
 from recognition.setting import Setting, settings_of
 
 Declaration = TypeVar("Declaration")
@@ -84,11 +84,5 @@ def write_settings(file: Path, values: Mapping[str, str]) -> None:
         place = re.compile(rf"\s*(?:export\s+)?{name}\s*=")
         kept = [each for each in lines if not place.match(each)]
         lines = [*kept, line]
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as fresh:
-        try:
-            fresh.write("\n".join(lines) + "\n")  # readable by its owner only
-            fresh.flush()
-            Path(fresh.name).replace(file)
-        except BaseException:
-            Path(fresh.name).unlink(missing_ok=True)
-            raise
+    with whole_file(file) as fresh:
+        fresh.write(("\n".join(lines) + "\n").encode())

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from threading import Lock
+from typing import Any, Final
 
 from django.core.cache import caches
 from django.utils.connection import ConnectionProxy
 from rest_framework.request import Request
 from rest_framework.settings import api_settings
 from rest_framework.throttling import ScopedRateThrottle
+
+_counting: Final = (
+    Lock()
+)  # one at a time: the framework reads the calls, and writes them with one more
 
 
 class ScopeThrottle(ScopedRateThrottle):
@@ -30,7 +35,8 @@ class ScopeThrottle(ScopedRateThrottle):
             return True
         self.rate = self.get_rate()
         self.num_requests, self.duration = self.parse_rate(self.rate)
-        return super(ScopedRateThrottle, self).allow_request(request, view)
+        with _counting:
+            return super(ScopedRateThrottle, self).allow_request(request, view)
 
     def wait(self) -> float | None:
         """Return the seconds until another request is let in.

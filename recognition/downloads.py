@@ -3,9 +3,12 @@ others."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -83,25 +86,44 @@ def install(
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.stem}.{_short_hash(url)}.part")
-    download(url, partial, progress)
-    found = _file_hash(partial)
-    if found != sha256.lower():
-        partial.unlink()
-        raise DownloadError(
-            _(
-                "The file downloaded has SHA-256 %(found)s, and %(expected)s was expected. It was "
-                "thrown away; the weights in place are untouched. Try again; if it stays, the "
-                "publisher's file has changed: look at it before you pin the new hash with --sha256."
+    with _held(partial):
+        download(url, partial, progress)
+        found = _file_hash(partial)
+        if found != sha256.lower():
+            partial.unlink()
+            raise DownloadError(
+                _(
+                    "The file downloaded has SHA-256 %(found)s, and %(expected)s was expected. It was "
+                    "thrown away; the weights in place are untouched. Try again; if it stays, the "
+                    "publisher's file has changed: look at it before you pin the new hash with --sha256."
+                )
+                % {"found": found, "expected": sha256.lower()}
             )
-            % {"found": found, "expected": sha256.lower()}
-        )
-    try:
-        check(partial)
-    except DownloadError:
-        partial.unlink()
-        raise
-    partial.replace(target)
+        try:
+            check(partial)
+        except DownloadError:
+            partial.unlink()
+            raise
+        partial.replace(target)
     return target, found
+
+
+@contextmanager
+def _held(partial: Path) -> Iterator[None]:
+    """Keep other commands from writing the same file. Raise `DownloadError` while one does."""
+    with partial.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DownloadError(
+                _("Another command is downloading this file. Wait until it has ended.")
+            ) from error
+        try:
+            yield
+        finally:
+            with suppress(FileNotFoundError):
+                if not partial.stat().st_size:
+                    partial.unlink()
 
 
 def download(url: str, partial: Path, progress: Progress) -> None:
@@ -155,7 +177,7 @@ def _fetch(url: str, partial: Path, progress: Progress) -> bool:
         if response.status_code == 416:  # the file is complete, or it became shorter on the server
             if _total(response, 0) == have:
                 return True
-            partial.unlink()
+            os.truncate(partial, 0)
             return False
         response.raise_for_status()
         start = have if response.status_code == 206 else 0

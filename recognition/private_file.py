@@ -1,4 +1,4 @@
-"""Secrets in files that only their owner can read."""
+"""Files that are whole or not there, and secrets in files that only their owner can read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
-from typing import IO
+from typing import IO, Final
+
+PRIVATE: Final = 0o600
+AS_USUAL: Final = 0o666  # what the umask takes away is taken away
 
 
 def private_file(path: Path, make: Callable[[], str]) -> str:
@@ -31,15 +34,32 @@ def private_file(path: Path, make: Callable[[], str]) -> str:
 
 
 @contextmanager
-def new_private_file(path: Path) -> Iterator[IO[bytes]]:
+def new_private_file(path: Path, mode: int = PRIVATE) -> Iterator[IO[bytes]]:
     """Open a new file for writing that only its owner can read; remove it again on failure.
 
     Raise `FileExistsError` when there is one.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "w+b") as file:  # a full disk may show only when it is closed
             yield file
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def whole_file(path: Path, mode: int = PRIVATE, *, may_replace: bool = True) -> Iterator[IO[bytes]]:
+    """Open a file beside `path` for writing, which gets that name once it is whole; on failure it goes.
+
+    Each caller has a file of its own, so several at once do not mix: the last one stays or, unless
+    it `may_replace`, the first, and the others raise `FileExistsError`.
+    """
+    fresh = path.with_name(f"{path.name}.{token_hex(8)}.part")
+    with new_private_file(fresh, mode) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        if not may_replace:
+            path.touch(mode, exist_ok=False)
+        fresh.replace(path)

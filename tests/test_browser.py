@@ -289,6 +289,29 @@ def test_people_are_ticked_and_changed_by_keys(open_page, weights) -> None:
     expect(page.get_by_label("Person id")).to_be_focused()
 
 
+def test_what_is_done_with_ticked_ones_stays_in_sight_on_a_phone(open_page, weights) -> None:
+    """On phones the buttons stayed at the top, pages above who was ticked."""
+    Person.objects.bulk_create(Person(person_id=f"p{number:02}") for number in range(40))
+    ana = Person.objects.get(person_id="p00")
+    FaceImage.objects.bulk_create(
+        FaceImage(person=ana, image=f"{n}.jpg", content_hash=str(n), width=9, height=9)
+        for n in range(12)
+    )
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
+    page = open_page("/people/", **phone)
+    page.get_by_label("Tick p39").check()
+    button = page.get_by_role("button", name="Legal basis…")
+    expect(button).to_be_in_viewport()
+    assert page.locator(".many").bounding_box()["height"] < 160
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    button.tap()
+    expect(page.locator("main")).to_contain_text("1 person")
+    page.goto(f"/people/{ana.pk}/")
+    page.locator(".picture-card input[type=checkbox]").last.check()
+    expect(page.get_by_role("button", name="Not this person…")).to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
 def test_what_is_printed_is_what_is_known_in_dark_letters(open_page, ana) -> None:
     address = f"/people/{Person.objects.get().pk}/"
     page = open_page(address, color_scheme="dark")

@@ -35,7 +35,8 @@ MOST_SECONDS = 0.3  # from the last report read to the kill: longer than one ste
 WRITER = (
     SETUP
     + """
-from enrollment.enrolling import Upload, delete_person, enroll_pictures, merge_persons, undo
+from enrollment.corrections import delete_person, merge_persons, undo
+from enrollment.enrolling import Upload, enroll_pictures
 from tests.pictures import draw_picture
 
 run = sys.argv[1]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from django.contrib.auth.models import User
@@ -14,6 +17,7 @@ from rest_framework.throttling import SimpleRateThrottle
 from faceproject.conf import ProjectSettings
 from faceproject.environment import Environment
 from faceproject.logs import JsonFormatter
+from faceproject.throttling import ScopeThrottle
 from recognition.api.request_id import LineFormatter, RequestIdFilter
 from tests.pictures import upload
 
@@ -44,6 +48,25 @@ def clock(monkeypatch):
 def test_there_is_no_limit_unless_one_is_set(api, limits):
     limits()
     assert {api.get("/api/persons").status_code for _ in range(30)} == {200}
+
+
+def test_calls_at_once_are_counted_one_after_another(limits, rf, monkeypatch):
+    """Each read how many there had been before another had written that there was one more."""
+    limits(persons="1/minute")
+    both = threading.Barrier(2)
+
+    def timer(throttle: SimpleRateThrottle) -> float:  # asked between the reading and the writing
+        with suppress(threading.BrokenBarrierError):
+            both.wait(timeout=1)
+        return 1_000.0
+
+    monkeypatch.setattr(SimpleRateThrottle, "timer", timer)
+    view = type("View", (), {"throttle_scope": "persons"})
+    request = rf.get("/")
+    request.user = None
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(ScopeThrottle().allow_request, request, view) for _ in range(2)]
+    assert sorted(call.result() for call in calls) == [False, True]
 
 
 def test_over_the_limit_one_waits_as_long_as_said(api, limits, clock):

@@ -16,7 +16,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from enrollment import corrections, enrolling, journal
@@ -26,7 +26,7 @@ from enrollment.admin.states import SyncState, badge, is_doubtful, picture_badge
 from enrollment.gallery import data_uri, read_picture
 from enrollment.judging import dismiss_doubts
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
-from enrollment.web import say_in_trash, say_synced
+from enrollment.web import say_dismissed, say_in_trash, say_synced
 from recognition.alignment import align_face, whole_picture
 from recognition.exceptions import RecognitionError
 from recognition.imaging import read_image
@@ -306,8 +306,7 @@ class FaceImageAdmin(GalleryAdmin, DatedAdmin):
         if "confirmed" not in request.POST:
             return self._ask_to_dismiss(request, doubts)
         count = dismiss_doubts(queryset, request.user.get_username())
-        text = ngettext("%(count)d doubt was dismissed.", "%(count)d doubts were dismissed.", count)
-        self.message_user(request, text % {"count": count})
+        say_dismissed(request, count)
 
     def _ask_to_dismiss(self, request: HttpRequest, doubts: QuerySet[Doubt]) -> TemplateResponse:
         pictures = FaceImage.objects.filter(pk__in=doubts.values("face_image"))

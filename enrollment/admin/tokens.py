@@ -88,6 +88,13 @@ class OldTokenAdmin(TokenAdmin):
     actions = None  # the checkboxes of actions would contain the secrets
     list_select_related = ["user"]
 
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return super().has_module_permission(request) and TokenProxy.objects.exists()
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        title = {"title": gettext("Tokens of version 1.0")}
+        return super().changelist_view(request, extra_context=title)
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 

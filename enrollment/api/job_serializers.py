@@ -12,7 +12,7 @@ from enrollment import imports
 from enrollment.api.pagination import PageQuerySerializer, PageSerializer
 from enrollment.api.person_serializers import UndoSerializer
 from enrollment.imports import FileStatus
-from enrollment.models import ImportFile, ImportJob, Person, validate_not_past
+from enrollment.models import ImportFile, ImportJob, Person, validate_not_future, validate_not_past
 from recognition.api.answers import AnswerSerializer, InstantField
 from recognition.api.fields import DayField, FlagField, OneOfField, RepeatedField, TextField
 
@@ -61,7 +61,10 @@ class JobFormSerializer(serializers.Serializer):
         help_text=_("Names of purposes that they consent to; the field repeated for each."),
     )
     consent_day = DayField(
-        required=False, allow_null=True, help_text=_("When they did; none: today.")
+        required=False,
+        allow_null=True,
+        validators=[validate_not_future],
+        help_text=_("When they did; none: today."),
     )
 
 

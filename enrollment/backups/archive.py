@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import tarfile
 import tempfile
 import time
@@ -17,15 +16,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import IO, Final, Self, cast
+from typing import IO, Final, cast
 
 from django.utils.translation import gettext
 
 from enrollment.gallery import sync
 from recognition.exceptions import RecognitionError
+from recognition.private_file import PRIVATE, whole_file
 
 SUMS: Final = "SHA256SUMS"
-PRIVATE: Final = 0o600
 # The largest entry read into memory. Weights may be larger; they are copied from file to file.
 HELD_AT_MOST: Final = 256 * 2**20
 PIECE: Final = 2**20
@@ -87,38 +86,32 @@ class _BoundedReads:
         return self._file.read(size)
 
 
-class ArchiveWriter:
-    """Write an archive to a temporary file that only its owner can read, then rename it to `path`.
+@contextmanager
+def new_archive(path: Path) -> Iterator[ArchiveWriter]:
+    """Write an archive that only its owner can read, and that is at `path` once it is complete.
 
-    The rename happens only after all entries were written.
+    Raise `FileExistsError` when there is a file by then.
     """
+    with (
+        whole_file(path, may_replace=False) as file,
+        tempfile.TemporaryFile() as sums,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        writer = ArchiveWriter(tar, sums)
+        yield writer
+        writer.add_sums()
+    sync(path.parent)  # so that the new name survives a power loss
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._part = path.with_name(f"{path.name}.part")
 
-    def __enter__(self) -> Self:
-        self._part.unlink(missing_ok=True)
-        self._file = os.fdopen(
-            os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE), "wb"
-        )
-        self._sums = tempfile.TemporaryFile()
-        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)
-        return self
+class ArchiveWriter:
+    """Add entries to an archive, and at its end their checksums."""
 
-    def __exit__(self, failure: type[BaseException] | None, *_details: object) -> None:
-        try:
-            with self._sums, self._file:
-                if failure:
-                    return
-                self._add(SUMS, self._sums, self._sums.seek(0, io.SEEK_END))
-                self._tar.close()
-                self._file.flush()
-                os.fsync(self._file.fileno())
-            self._part.replace(self._path)
-        finally:
-            self._part.unlink(missing_ok=True)
-        sync(self._path.parent)  # so that the rename itself survives a power loss
+    def __init__(self, tar: tarfile.TarFile, sums: IO[bytes]) -> None:
+        self._tar = tar
+        self._sums = sums
+
+    def add_sums(self) -> None:
+        self._add(SUMS, self._sums, self._sums.seek(0, io.SEEK_END))
 
     def add(self, name: str, content: bytes) -> None:
         self._sums.write(_line(name, hashlib.sha256(content)))

@@ -6,7 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -60,6 +60,7 @@ from enrollment.models import (
 from recognition.conf import get_settings
 from recognition.networks import usable_names
 from recognition.networks.weights import find_weights
+from recognition.private_file import AS_USUAL, whole_file
 from recognition.vector_store import get_vector_store
 
 DataMigration = Callable[[Any, Any], None]
@@ -321,18 +322,14 @@ def _restore_weights(name: str, content: IO[bytes], report: RestoreReport, undo:
     path = get_settings().weights_dir / Path(name).name
     if path.exists():
         return
-    fresh = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
+        with whole_file(path, AS_USUAL) as file:
             shutil.copyfileobj(content, file)
-        fresh.replace(path)
         undo.callback(path.unlink)
     except OSError as error:
         message = gettext("The weights %(file)s could not be written to WEIGHTS_DIR: %(reason)s.")
         report.notes.append(message % {"file": path.name, "reason": error.strerror})
-        with suppress(OSError):
-            fresh.unlink()
 
 
 def _known_files() -> set[str]:

@@ -21,7 +21,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from enrollment import journal
-from enrollment.backups.archive import ArchiveWriter
+from enrollment.backups.archive import ArchiveWriter, new_archive
 from enrollment.backups.contents import (
     DELETED,
     ERASED,
@@ -62,10 +62,10 @@ def backup(path: Path, track: Track = untracked, *, keep_days: int | None = None
     """Write a consistent backup to `path` and put it on record; others can read and write meanwhile.
 
     A picture that is deleted during the backup is left out. Raise `StorageUnavailable` when the
-    picture storage fails, `OSError` when the file cannot be written and `DatabaseError` when it cannot
-    be put on record; then no file is left.
+    picture storage fails, `OSError` when the file cannot be written or another has got its name meanwhile, and
+    `DatabaseError` when it cannot be put on record; then no file of this backup is left.
     """
-    with ArchiveWriter(path) as archive, _snapshot() as made_at:
+    with new_archive(path) as archive, _snapshot() as made_at:
         manifest = _manifest(made_at)
         archive.add(MANIFEST, _as_json(asdict(manifest)))
         report = BackupReport(manifest.rows)

@@ -41,6 +41,7 @@ from enrollment.models import (
     SearchEntry,
     TrashItem,
     id_is_merged,
+    lock_rows,
     new_item,
     whom_of,
 )
@@ -320,7 +321,7 @@ def _delete_pictures(person: Person, picture_ids: Sequence[int], erase: bool) ->
 
 def move(pictures: QuerySet[FaceImage], person: Person) -> list[int]:
     """Move the pictures and return their ids. The caller has locked their persons."""
-    ids = list(pictures.values_list("pk", flat=True))
+    ids = lock_rows(pictures)
     for start in range(0, len(ids), IDS_A_QUERY):
         some = ids[start : start + IDS_A_QUERY]
         FaceImage.objects.filter(pk__in=some).update(person=person)

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from secrets import token_hex
 from typing import Final
 
 from django.db import transaction
@@ -30,7 +29,7 @@ from enrollment.models import (
     TrashedPart,
     from_lines,
 )
-from recognition.private_file import new_private_file
+from recognition.private_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -170,10 +169,8 @@ def _write(path: Path, since: datetime) -> None:
     with suppress(ValueError):  # damaged
         erased = read_erased_list(path)
     while erased != (erased := remembered(since)):
-        part = path.with_name(f"{path.name}.{token_hex(8)}.part")
-        with new_private_file(part) as file:
+        with whole_file(path) as file:
             file.write(json.dumps([asdict(each) for each in erased], indent=0).encode())
-        part.replace(path)
 
 
 def read_erased_list(path: Path) -> list[Erased] | None:

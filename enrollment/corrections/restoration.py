@@ -31,6 +31,7 @@ from enrollment.models import (
     TrashedPart,
     TrashItem,
     from_lines,
+    lock_rows,
 )
 
 # What a part of the trash can hold.
@@ -81,7 +82,9 @@ def _restore(item: TrashItem, person_id: str | None) -> Restored:
     journal.record(journal.Action.RESTORED, persons=whose, facts=facts)
     item.delete()
     # Compared with the gallery without these pictures: the server compares them again.
-    FaceImage.objects.filter(created_at__gte=item.created_at).update(judged_at=None)
+    newer = FaceImage.objects.filter(created_at__gte=item.created_at)
+    lock_rows(newer)
+    newer.update(judged_at=None)
     for ids in in_parts(restored.pictures):
         make_searchable(ids)
     return restored

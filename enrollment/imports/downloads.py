@@ -36,6 +36,7 @@ from enrollment.models import ImportFile, ImportJob
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
 from recognition.lookahead import in_order
+from recognition.private_file import whole_file
 
 SECONDS: Final = 10.0  # to connect, and between two received pieces
 TOTAL_SECONDS: Final = 30.0  # for a picture, redirects included
@@ -71,14 +72,9 @@ def fetch_picture(address: str, target: Path) -> None:
 
     It is at most as large as an uploaded picture. What it is, whoever decodes it finds out.
     """
-    part = target.with_name(f"{target.name}.part")
-    try:
-        with part.open("wb") as file:
-            for chunk in _content(address):
-                file.write(chunk)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(target) as file:
+        for chunk in _content(address):
+            file.write(chunk)
 
 
 def _content(address: str) -> Iterator[bytes]:

@@ -18,14 +18,14 @@ from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
-from django.db import DatabaseError, models, transaction
+from django.db import DatabaseError, transaction
 from django.utils import timezone
 from django_tasks import task
 
 from enrollment import judging
 from enrollment.exceptions import PictureMissing, StorageUnavailable
 from enrollment.gallery import read_picture
-from enrollment.models import FaceEmbedding, FaceImage
+from enrollment.models import FaceEmbedding, FaceImage, lock_rows
 from recognition.embedding import Crop, begin_embedding, crop_again, crop_upload, embeddings_of
 from recognition.exceptions import RecognitionError
 from recognition.log_text import few
@@ -98,12 +98,6 @@ def complete_rows(face_images: Sequence[FaceImage]) -> list[int]:
         there = set(current.values_list("face_image_id", flat=True))
         created += create_pending([p for p in face_images if p.pk not in there], [model])
     return created
-
-
-def locked(embeddings: models.QuerySet[FaceEmbedding]) -> list[int]:
-    """Lock the rows until the transaction ends, in the order of their keys; return the ids."""
-    rows = embeddings.order_by("pk").only("pk").select_for_update(of=("self",))
-    return [row.pk for row in rows]
 
 
 # Doing the work, after the commit
@@ -202,6 +196,9 @@ def _index_batch(
         raise
     except Exception:  # noqa: BLE001 (see above)
         logger.exception("Embeddings %s were not indexed at once", few(ids))
+        if len(ids) == 1:
+            _mark_failed(dict.fromkeys(ids, Failure.UNEXPECTED))
+            return IndexReport(failed=1)
     report = IndexReport()
     failed: list[int] = []
     cause: Exception | None = None
@@ -361,7 +358,7 @@ def _mark_indexed(sent: Mapping[int, tuple[str, str]]) -> tuple[set[int], set[in
     for start in range(0, len(ids), MARK_SIZE):
         rows = FaceEmbedding.objects.filter(pk__in=ids[start : start + MARK_SIZE])
         with transaction.atomic():
-            there.update(locked(rows))
+            there.update(lock_rows(rows))
             same = {pk for pk, *now in rows.values_list("pk", *_SENT) if sent[pk] == tuple(now)}
             FaceEmbedding.objects.filter(pk__in=same).update(
                 status=Status.INDEXED, error="", indexed_at=timezone.now()

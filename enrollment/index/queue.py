@@ -13,8 +13,8 @@ from typing import Final
 from django.conf import settings
 from django.db import models, transaction
 
-from enrollment.index.indexing import create_pending, index_embeddings, index_rows, locked
-from enrollment.models import FaceEmbedding, FaceImage
+from enrollment.index.indexing import create_pending, index_embeddings, index_rows
+from enrollment.models import FaceEmbedding, FaceImage, lock_rows
 from recognition.networks import usable_names
 
 # Work for the server's background thread. What a crash loses is found again by its next pass.
@@ -47,9 +47,11 @@ def request_upsert(
     The pictures are also judged again, unless they belong to the `same_persons` as before.
     """
     with transaction.atomic():
-        ids = locked(embeddings)
+        ids = lock_rows(embeddings)
         if not same_persons:
-            FaceImage.objects.filter(pk__in=embeddings.values("face_image")).update(judged_at=None)
+            pictures = FaceImage.objects.filter(pk__in=embeddings.values("face_image"))
+            lock_rows(pictures)
+            pictures.update(judged_at=None)
         embeddings.update(status=FaceEmbedding.Status.PENDING)
         _enqueue_after_commit(ids)
 

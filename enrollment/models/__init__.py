@@ -12,6 +12,7 @@ from enrollment.models.consent import (
     Purpose,
     document_path,
     today,
+    validate_not_future,
 )
 from enrollment.models.doubt import Doubt
 from enrollment.models.embedding import FaceEmbedding
@@ -49,6 +50,7 @@ from enrollment.models.receipt import Receipt
 from enrollment.models.removal import (
     Removal,
     forget_in_history,
+    lock_rows,
     note_removals,
     removals_noted,
 )
@@ -127,9 +129,11 @@ __all__ = [
     "picture_path",
     "tidy_rows",
     "fill_order",
+    "lock_rows",
     "note_removals",
     "removals_noted",
     "validate_not_blank",
+    "validate_not_future",
     "validate_not_past",
     "validate_person_id",
 ]

@@ -21,8 +21,16 @@ DOCUMENTS_FOLDER: Final = "consents"
 DOCUMENT_TYPES: Final = ("pdf", "jpg", "jpeg", "png", "txt", "odt", "docx", "eml")
 
 
+_TO_COME: Final = _("%(day)s is yet to come. Give today or an earlier day.")
+
+
 def today() -> date:
     return timezone.localdate()
+
+
+def validate_not_future(value: date) -> None:
+    if value > today():
+        raise ValidationError(_TO_COME, "future", {"day": value})
 
 
 def document_path(consent: Consent, filename: str) -> str:
@@ -109,6 +117,8 @@ class Consent(models.Model):
         return f"{self.day:%Y-%m-%d}"
 
     def clean(self) -> None:
+        if self.day and self.day > today():
+            raise ValidationError({"day": _TO_COME % {"day": self.day}})
         if self.expires and self.day and self.expires < self.day:
             raise ValidationError(
                 {

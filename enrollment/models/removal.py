@@ -53,6 +53,15 @@ class Removal(models.Model):
         return self.file or f"{self.partition} {self.embedding_id}"
 
 
+def lock_rows(rows: models.QuerySet[Any]) -> list[int]:
+    """Lock the rows until the transaction ends, in the order of their keys; return these.
+
+    PostgreSQL locks what an UPDATE changes in no order: two that change the same rows at once could
+    each wait for the other.
+    """
+    return [row.pk for row in rows.order_by("pk").only("pk").select_for_update(of=("self",))]
+
+
 class DurablyDeletedQuerySet(models.QuerySet[Any]):
     """A queryset that records the vectors and files of the rows that it deletes."""
 
@@ -102,7 +111,7 @@ def _record_removals_with(rows: models.QuerySet[Any], erase: bool) -> None:
     that judges a picture may add a doubt about it meanwhile: it waits for the lock, and then finds
     the picture gone.
     """
-    list(rows.order_by("pk").select_for_update().values_list("pk"))
+    lock_rows(rows)
     name = rows.model.__name__
     embeddings = apps.get_model("enrollment.FaceEmbedding")._base_manager.all()
     vectors = embeddings.filter(**{_EMBEDDINGS_OF[name]: rows.values("pk")})

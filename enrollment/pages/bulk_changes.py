@@ -32,8 +32,8 @@ from enrollment.gallery import (
 )
 from enrollment.models import Consent, FaceImage, Person, Purpose, erased_at
 from enrollment.pages.gallery import PERSONS_A_PAGE
-from enrollment.pages.people import number_of, people_page, show
-from enrollment.pages.people_forms import GalleryForm
+from enrollment.pages.people import people_page, show
+from enrollment.pages.people_forms import GalleryForm, number_of
 from enrollment.web import Act, say_done
 from recognition.api.access import lacking_permission, may
 

@@ -11,13 +11,14 @@ from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_safe
 
 from enrollment.gallery import with_doubts
 from enrollment.judging import dismiss_doubts
 from enrollment.models import FaceImage
-from enrollment.pages.people import PICTURES_A_PAGE, chosen
+from enrollment.pages.people import PICTURES_A_PAGE
+from enrollment.pages.people_forms import chosen
 from enrollment.web import (
     Act,
     Place,
@@ -28,6 +29,7 @@ from enrollment.web import (
     import_pictures,
     import_run,
     imports_list,
+    say_dismissed,
     trash_items,
     undo_item,
 )
@@ -66,8 +68,7 @@ def _dismiss(request: HttpRequest) -> HttpResponse:
     ids = chosen(request.POST)
     if ids:
         count = dismiss_doubts(FaceImage.objects.filter(pk__in=ids), request.user.get_username())
-        text = ngettext("%(count)d doubt was dismissed.", "%(count)d doubts were dismissed.", count)
-        messages.success(request, text % {"count": count})
+        say_dismissed(request, count)
     else:
         message = gettext("No picture was chosen. Tick some, then say what to do.")
         messages.error(request, message)

@@ -17,8 +17,9 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext, ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -37,7 +38,14 @@ from enrollment.gallery import (
 )
 from enrollment.models import FaceImage, MergedId, Person
 from enrollment.pages.history import history
-from enrollment.pages.people_forms import AddPicturesForm, DetailsForm, NewOwnerForm
+from enrollment.pages.people_forms import (
+    AddPicturesForm,
+    DetailsForm,
+    NewOwnerForm,
+    chosen,
+    from_page,
+    number_of,
+)
 from enrollment.pages.views import FRAGMENT_HEADER
 from enrollment.web import (
     Act,
@@ -96,7 +104,7 @@ def _refusals_as_messages(view: Callable[..., HttpResponse]) -> Callable[..., Ht
         except (RecognitionError, ValidationError) as error:
             text = error_text(error)
             is_there = pk is not None and Person.objects.filter(pk=pk).exists()
-            answer = redirect("person", pk) if is_there else redirect("people")
+            answer = _back(request, pk) if pk and is_there else redirect("people")
         except Http404:
             found = MergedId.objects.filter(former_pk=pk).select_related("taker")
             merged = found.first() if pk else None
@@ -195,7 +203,7 @@ def choose_cover(request: HttpRequest, pk: int) -> HttpResponse:
         return _nothing_chosen(request, pk, ids)
     corrections.set_cover(get_shown(pk), ids[0])
     messages.success(request, gettext("This picture now stands for the person in lists."))
-    return redirect("person", pk)
+    return _back(request, pk)
 
 
 @people_page(Act.BROWSE, Act.CHANGE_PICTURES)
@@ -210,8 +218,8 @@ def move_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     form = NewOwnerForm(request.POST if "new" in request.POST else None)
     if request.method == "POST" and (owner := _move(request, form, pictures)):
         return redirect("person", owner.pk)
-    others = _candidates(request, shown, pictures[0])
-    return show(request, "move", {"person": shown, "pictures": pictures, "form": form} | others)
+    context = {"person": shown, "pictures": pictures, "form": form}
+    return show(request, "move", context | _candidates(request, shown, pictures[0]))
 
 
 def _move(request: HttpRequest, form: NewOwnerForm, pictures: list[FaceImage]) -> Person | None:
@@ -255,7 +263,7 @@ def choose_face(request: HttpRequest, pk: int) -> HttpResponse:
         return show(request, "face", {"person": shown, "picture": picture, "faces": faces})
     enrolling.choose_face(picture, face_index)
     messages.success(request, gettext("The picture now stands for this face."))
-    return redirect("person", pk)
+    return _back(request, pk)
 
 
 @people_page(Act.BROWSE, Act.DELETE_PICTURES)
@@ -276,7 +284,7 @@ def delete_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     count = done.pictures
     text = ngettext("%(count)d picture was deleted.", "%(count)d pictures were deleted.", count)
     say_done(request, text % {"count": count}, done)
-    return redirect("person", pk)
+    return _back(request, pk)
 
 
 @people_page(Act.BROWSE, Act.DELETE_PERSON)
@@ -321,32 +329,18 @@ def delete_person(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method != "POST":
         return show(request, "delete", {"person": shown, "pictures": pictures_of(shown)[:8]})
     done = corrections.delete_person(shown)
-    count = done.pictures
     text = ngettext(
         "%(person)s was deleted, with %(count)d picture.",
         "%(person)s was deleted, with %(count)d pictures.",
-        count,
+        done.pictures,
     )
-    say_done(request, text % {"person": shown, "count": count}, done)
+    say_done(request, text % {"person": shown, "count": done.pictures}, done)
     return redirect("people")
 
 
 def get_shown(pk: int) -> Any:
     """Return the person whom a page is about, or answer 404."""
     return get_object_or_404(with_loneliness(with_pictures(Person.objects.all())), pk=pk)
-
-
-def chosen(data: QueryDict) -> list[int]:
-    """Return the ids of the ticked pictures."""
-    numbers = (number_of(value) for value in data.getlist("picture"))
-    return [number for number in numbers if number]
-
-
-def number_of(value: str | None) -> int | None:
-    """Return a primary key that a form gives, or None for anything else."""
-    if value and value.isascii() and value.isdigit() and len(value) < 19:
-        return int(value)
-    return None
 
 
 def _nothing_chosen(request: HttpRequest, pk: int, ids: list[int]) -> HttpResponse:
@@ -356,7 +350,12 @@ def _nothing_chosen(request: HttpRequest, pk: int, ids: list[int]) -> HttpRespon
     else:
         text = gettext("No picture was chosen. Tick some, then say what to do.")
     messages.error(request, text)
-    return redirect("person", pk)
+    return _back(request, pk)
+
+
+def _back(request: HttpRequest, pk: int) -> HttpResponse:
+    """Redirect to the page of the person's pictures that one came from."""
+    return redirect(f"{reverse('person', args=[pk])}{from_page(request)}")
 
 
 def _not_enrolled_any_more() -> str:
@@ -393,8 +392,9 @@ def show(request: HttpRequest, name: str, context: dict[str, Any]) -> HttpRespon
     rights = {f"may_{name}": may(request, permission) for name, permission in RIGHTS.items()}
     forms = [context[name] for name in ("form", "pictures_form") if name in context]
     refused = any(form.is_bound and form.errors for form in forms)
-    template = f"enrollment/people/{name}.html"
     shared = rights | {"recognition": get_settings(), "trash_days": settings.TRASH_DAYS}
-    response = render(request, template, shared | context, status=400 if refused else 200)
+    shared["from_page"] = from_page(request)  # of the person's pictures, which acts lead back to
+    template, status = f"enrollment/people/{name}.html", 400 if refused else 200
+    response = render(request, template, shared | context, status=status)
     patch_cache_control(response, private=True, no_cache=True)
     return response

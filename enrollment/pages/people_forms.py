@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext_lazy as _
 
 from enrollment.corrections import CHANGEABLE
@@ -93,3 +94,22 @@ class NewOwnerForm(forms.ModelForm):
     class Meta:
         model = Person
         fields = ["person_id", "name"]
+
+
+def chosen(data: QueryDict) -> list[int]:
+    """Return the ids of the ticked pictures."""
+    numbers = (number_of(value) for value in data.getlist("picture"))
+    return [number for number in numbers if number]
+
+
+def number_of(value: str | None) -> int | None:
+    """Return a primary key that a form gives, or None for anything else."""
+    if value and value.isascii() and value.isdigit() and len(value) < 19:
+        return int(value)
+    return None
+
+
+def from_page(request: HttpRequest) -> str:
+    """Return the query that leads back to the page of a person's pictures, which the address names."""
+    page = number_of(request.GET.get("page"))
+    return f"?page={page}" if page else ""

@@ -41,6 +41,13 @@ class NoRoom(RecognitionError):
     status = 507
 
 
+class NoCopy(RecognitionError):
+    """The copy could not be made."""
+
+    code = "no_copy"
+    status = 500
+
+
 def is_unfinished() -> bool:
     """Return whether an upgrade began and did not end."""
     return _place("unfinished").exists()
@@ -61,10 +68,25 @@ def note_migrated() -> None:
 
 
 def make() -> None:
-    """Copy both databases. No other process may write them. Raise `NoRoom` or `OSError`."""
+    """Copy both databases. No other process may write them. Raise `NoRoom` or `NoCopy`."""
     _check_room()
     making = _place("making")
     shutil.rmtree(making, ignore_errors=True)
+    try:
+        _fill(making)
+    except (OSError, sqlite3.Error) as error:
+        shutil.rmtree(making, ignore_errors=True)
+        raise NoCopy(
+            gettext(
+                "The copy to put everything back from cannot be made in DATA_DIR: %(reason)s. Nothing was "
+                "changed. Mend that, then run it again."
+            )
+            % {"reason": getattr(error, "strerror", None) or error}
+        ) from error
+    making.rename(_place("unfinished"))
+
+
+def _fill(making: Path) -> None:
     making.mkdir(mode=0o700, parents=True)
     making.parent.chmod(0o700)
     connection.ensure_connection()
@@ -78,7 +100,6 @@ def make() -> None:
         reset_vector_store()  # closes its files
         shutil.copytree(_vectors(), making / _VECTORS)
     os.sync()
-    making.rename(_place("unfinished"))
 
 
 def keep() -> None:

@@ -6,6 +6,7 @@ one transaction, which is rolled back. Re-embedding comes after, and only adds u
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -105,7 +106,16 @@ def _finish_unfinished(say: Say, reindex: bool) -> bool:
     get_vector_store().ping()
     if not safe_copy.is_migrated() or _pending():
         say(_("An upgrade was cut off. Everything is put back first."))
-        safe_copy.put_back()
+        try:
+            safe_copy.put_back()
+        except OSError as error:
+            raise UpgradeFailed(
+                _(
+                    "Not everything could be put back yet: %(failure)s The copy is whole, in "
+                    "DATA_DIR/upgrade. Mend that and run it again."
+                )
+                % {"failure": _reason(error)}
+            ) from error
         return False
     if not reindex:
         safe_copy.keep()  # from here on new data may come
@@ -283,4 +293,9 @@ def _reason(error: Exception) -> str:
     if isinstance(error, RecognitionError):
         return error.message
     logger.error("The upgrade failed", exc_info=error)
-    return f"{type(error).__name__}: {error}."
+    reason = f"{type(error).__name__}: {error}."
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if is_full or "disk is full" in str(error):  # as SQLite says it
+        # What was put back, or fell short of it, left room again: it looks as if there were enough.
+        reason += " " + _("It takes more room on the disk of DATA_DIR than is free now: make some.")
+    return reason

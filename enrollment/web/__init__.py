@@ -19,7 +19,13 @@ from enrollment.web.picture_responses import picture_response
 from enrollment.web.place import Place
 from enrollment.web.purposes import searchable_by
 from enrollment.web.receipts import receipts_response
-from enrollment.web.reports import enroll_files, say_mistakable, say_synced, undecided
+from enrollment.web.reports import (
+    enroll_files,
+    say_dismissed,
+    say_mistakable,
+    say_synced,
+    undecided,
+)
 from enrollment.web.tokens import TokenAuthentication, accounts_with_old_tokens
 from enrollment.web.trash import (
     erase_item,
@@ -62,6 +68,7 @@ __all__ = [
     "picture_address",
     "picture_response",
     "receipts_response",
+    "say_dismissed",
     "say_done",
     "say_in_trash",
     "say_mistakable",

@@ -21,7 +21,15 @@ from django.views.decorators.http import require_safe
 from enrollment import imports
 from enrollment.gallery import with_pictures
 from enrollment.imports import FileStatus, check_readiness, escaped
-from enrollment.models import ImportFile, ImportJob, Person, Probe, Purpose, validate_not_past
+from enrollment.models import (
+    ImportFile,
+    ImportJob,
+    Person,
+    Probe,
+    Purpose,
+    validate_not_future,
+    validate_not_past,
+)
 from enrollment.web.permissions import Act, owner_of
 from enrollment.web.place import Place
 from enrollment.web.trash import may_undo
@@ -81,6 +89,7 @@ class PictureImportForm(forms.Form):
     consent_day = forms.DateField(
         label=_("Day of the consents"),
         required=False,
+        validators=[validate_not_future],
         widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
         help_text=_("Empty: today."),
     )

@@ -25,6 +25,16 @@ Say = Callable[[str], None]
 DOUBTS_SHOWN: Final = 20  # pictures, each with its reasons
 
 
+def say_dismissed(request: HttpRequest, count: int) -> None:
+    """Say how many doubts of the ticked pictures were dismissed, or that there were none any more."""
+    if count:
+        text = ngettext("%(count)d doubt was dismissed.", "%(count)d doubts were dismissed.", count)
+        messages.success(request, text % {"count": count})
+    else:
+        text = gettext("Nothing was changed: a colleague had settled these doubts meanwhile.")
+        messages.info(request, text)
+
+
 def enroll_files(
     request: HttpRequest,
     person: Person,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from recognition.networks.weights import DIGEST_LENGTH, WeightsFile
+from recognition.private_file import AS_USUAL, whole_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +101,9 @@ def write_descriptor(weights: WeightsFile, descriptor: WeightsDescriptor) -> Pat
     path."""
     descriptor = replace(descriptor, flip_tta=weights.flip_tta)
     path = descriptor_path(weights.path)
-    fresh = path.with_name(f"{path.name}.part")
     content = json.dumps(asdict(descriptor), indent=1, ensure_ascii=False) + "\n"
-    try:
-        fresh.write_text(content, "utf-8")
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with whole_file(path, AS_USUAL) as file:
+        file.write(content.encode())
     return path
 
 

@@ -99,6 +99,8 @@ def test_doubts_are_dismissed_by_who_looked(admin_client, doubtful):
     page = admin_client.post(reverse(PICTURES), chosen | {"confirmed": "1"}, follow=True)
     assert "2 doubts were dismissed." in page.content.decode()
     assert not Doubt.objects.exists()
+    page = admin_client.post(reverse(PICTURES), chosen | {"confirmed": "1"}, follow=True)
+    assert "a colleague had settled these doubts" in page.content.decode()
     page = admin_client.get(reverse("admin:enrollment_faceimage_change", args=[doubtful.pk]))
     assert page.content.decode().count("Dismissed by admin, ") == 2
 

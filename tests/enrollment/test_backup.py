@@ -20,13 +20,16 @@ from django.contrib.auth.models import Group, Permission, User
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
+from django.db import connections
 from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
+from enrollment import corrections
 from enrollment.backups import archive, contents, restoration, snapshot
 from enrollment.corrections import delete_person, erase_item, restore
 from enrollment.gallery.selectors import search_gallery
 from enrollment.models import (
+    BackupRecord,
     Doubt,
     FaceEmbedding,
     FaceImage,
@@ -414,16 +417,45 @@ def test_what_is_no_backup_is_refused(db, tmp_path, name: str) -> None:
     if name == "text.tar":
         path.write_text("hello " * 1000)
     if name == "other.tar":
-        with archive.ArchiveWriter(path) as other:
+        with archive.new_archive(path) as other:
             other.add("letter.txt", b"hello")
     with pytest.raises(CommandError, match="backup|cannot be read"):
         run("restore", path)
 
 
+def test_of_two_backups_to_one_name_the_first_stays(
+    gallery, settings, tmp_path, monkeypatch
+) -> None:
+    """The second one had taken the first one's unfinished file away, and both ended without a backup."""
+    path = tmp_path / "faces.tar"
+    add_documents = snapshot._add_documents
+
+    def as_another_command_does() -> None:
+        run("backup", path)
+        connections.close_all()
+
+    def while_another_begins_and_ends(writer: archive.ArchiveWriter) -> None:
+        monkeypatch.setattr(snapshot, "_add_documents", add_documents)
+        other = threading.Thread(target=as_another_command_does)
+        other.start()
+        other.join()
+        add_documents(writer)
+
+    monkeypatch.setattr(snapshot, "_add_documents", while_another_begins_and_ends)
+    with pytest.raises(CommandError, match="is there already"):
+        run("backup", path)
+    assert {*tmp_path.glob("faces.tar*")} == {path, corrections.list_beside(path)}
+    assert BackupRecord.objects.count() == 1
+    empty(settings)
+    run("restore", path)
+    assert FaceImage.objects.count() == 3
+
+
 def rewritten(file: Path, **changes: object) -> Path:
     """Return the same backup with another manifest and correct checksums."""
     path = file.with_name("rewritten.tar")
-    with archive.ArchiveWriter(path) as writer:
+    path.unlink(missing_ok=True)
+    with archive.new_archive(path) as writer:
         for entry in archive.read_entries(file):
             content = entry.content
             if entry.name == contents.MANIFEST:
@@ -473,7 +505,7 @@ def test_backup_from_before_ids_had_one_spelling_is_made_tidy(file, settings) ->
         name for name in changed["enrollment"] if not name.startswith(("0011", "0012"))
     ]
     path = file.with_name("older.tar")
-    with archive.ArchiveWriter(path) as writer:
+    with archive.new_archive(path) as writer:
         for entry in archive.read_entries(file):
             content = entry.content
             if entry.name == "manifest.json":
@@ -524,7 +556,7 @@ def test_a_backup_of_version_1_0_is_restored_with_its_groups(settings, tmp_path)
 
 def test_rows_that_do_not_fit_leave_nothing(file, settings) -> None:
     path = file.with_name("odd.tar")
-    with archive.ArchiveWriter(path) as writer:
+    with archive.new_archive(path) as writer:
         for entry in archive.read_entries(file):
             content = entry.content.replace(b'"content_hash"', b'"renamed_field"')
             writer.add(entry.name, content)
@@ -734,7 +766,7 @@ def test_file_of_another_name_in_the_storage_is_kept(file, settings) -> None:
 def altered(file: Path, change: Callable[[str, bytes], tuple[str, bytes]]) -> Path:
     """Return the backup with other entries and correct checksums."""
     path = file.with_name("altered.tar")
-    with archive.ArchiveWriter(path) as writer:
+    with archive.new_archive(path) as writer:
         for entry in archive.read_entries(file):
             writer.add(*change(entry.name, entry.content))
     return path

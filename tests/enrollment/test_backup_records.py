@@ -226,7 +226,7 @@ def test_list_that_could_not_be_written_is_written_within_the_hour(file, monkeyp
     """Nobody else would be erased for weeks, and a new machine would bring this one back."""
     thread = BacklogThread()
     with monkeypatch.context() as full:
-        full.setattr(erasures, "new_private_file", _no_room)
+        full.setattr(erasures, "whole_file", _no_room)
         erase("ana")
         thread._list_erased()
     assert json.loads(corrections.list_beside(file).read_text()) == []

@@ -103,7 +103,7 @@ def test_all_that_match_are_changed_after_their_number_was_confirmed(local, peop
 
 
 def test_a_page_of_the_list_is_taken_as_it_was_shown(local, people, monkeypatch):
-    for module in ("gallery", "many"):
+    for module in ("gallery", "bulk_changes"):
         monkeypatch.setattr(f"enrollment.pages.{module}.PERSONS_A_PAGE", 3)
     shown = local.get(MANY, {"act": "delete", "whom": "page", "page": "2", "order": "name"})
     assert [each.person_id for each in shown.context["persons"]] == ["p3"]

@@ -10,7 +10,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,7 @@ from enrollment.models import (
     SearchEntry,
     TrashItem,
 )
+from enrollment.web.imports import PictureImportForm
 from recognition.embedding import Embeddings
 from recognition.networks import find_weights
 from tests.commands import run
@@ -403,11 +404,30 @@ def test_consents_are_listed_recorded_and_removed_by_command(ana, tmp_path):
         (("--add", tmp_path / "absent.pdf"), "cannot be read"),
         (("--add", "--purpose", "gate"), "Known: door"),
         (("--add", "--day", "2026-02-01", "--expires", "2026-01-01"), "before"),
+        (("--add", "--day", "2999-01-01"), "yet to come"),
         (("--remove", made.pk), "has no consent"),
         (("--purpose", "door"), "is for --add alone"),
     ):
         with pytest.raises(CommandError, match=said):
             run("consents", CPF, *words)
+
+
+@pytest.mark.parametrize(("zone", "last"), [("America/Sao_Paulo", 26), ("UTC", 27)])
+def test_no_consent_is_of_tomorrow(ana, boss, api, settings, monkeypatch, zone: str, last: int):
+    """At 01:30 UTC it is still the day before in São Paulo."""
+    settings.TIME_ZONE = zone
+    monkeypatch.setattr(timezone, "now", lambda: datetime(2026, 11, 27, 1, 30, tzinfo=UTC))
+    page, path = f"/people/{ana.pk}/consents", f"/api/persons/{CPF}/consents"
+    for day, is_given in ((last, True), (last + 1, False)):
+        sent = {"day": f"2026-11-{day}"}
+        made = api.post(path, sent)
+        assert made.status_code == (201 if is_given else 400)
+        assert is_given or "yet to come" in made.json()["message"]
+        assert ("yet to come" in boss.post(page, sent, follow=True).text) is not is_given
+    form = PictureImportForm({"consent_day": f"2026-11-{last + 1}"})
+    assert "yet to come" in str(form.errors["consent_day"])
+    job = {"archive": upload(b"PK", "a.zip"), "consent_day": f"2026-11-{last + 1}"}
+    assert "yet to come" in api.post("/api/jobs", job).json()["message"]
 
 
 def test_consents_are_recorded_read_and_removed_by_page_and_api(ana, boss, api):

@@ -332,6 +332,8 @@ def test_no_page_or_answer_shows_a_dismissed_doubt(boss, api, weights):
     assert {(sharp, alike) for _path, sharp, alike in told()} == {(False, True)}
     dismissed = boss.post("/people/doubts?page=2", {"picture": doubtful.pk})
     assert dismissed.url == "/people/doubts?page=2"  # where one was
+    again = boss.post("/people/doubts", {"picture": doubtful.pk}, follow=True).content.decode()
+    assert "a colleague had settled these doubts" in again  # it said that 0 were dismissed
     assert {(sharp, alike) for _path, sharp, alike in told()} == {(False, False)}
     assert list(gallery.with_doubts()) == []
     assert f'value="{doubtful.pk}"' not in boss.get("/people/doubts").content.decode()

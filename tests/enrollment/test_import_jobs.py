@@ -336,16 +336,16 @@ KILLED = (
     SETUP
     + """
 import io, os, signal, zipfile
-from enrollment import enrolling, upkeep
-from enrollment.upkeep import import_work
+from enrollment import imports
+from enrollment.imports import execution
 from tests.pictures import draw_picture
 
-import_work.BATCH = 2
+execution.BATCH = 2
 with zipfile.ZipFile(packed := io.BytesIO(), "w") as archive:
     for number in range(5):
         archive.writestr(f"ana/{number}.jpg", draw_picture((112, 112), seed=number))
-enrolling.stage_import(packed, "a.zip", 0, is_confirmed=True, use_face_detection=False)
-keep, batches = import_work._keep, []
+imports.stage_import(packed, "a.zip", 0, is_confirmed=True, use_face_detection=False)
+keep, batches = execution._keep, []
 
 def killed(*given):
     batches.append(given)
@@ -353,23 +353,23 @@ def killed(*given):
         os.kill(os.getpid(), signal.SIGKILL)
     keep(*given)
 
-import_work._keep = killed
-upkeep.carry_out_imports()
+execution._keep = killed
+imports.carry_out_imports()
 """
 )
 RESUMED = (
     SETUP
     + """
-from enrollment import upkeep
+from enrollment import imports
 from enrollment.models import ImportJob
-from enrollment.upkeep import import_work
+from enrollment.imports import execution
 
 job = ImportJob.objects.get()
-before = [FaceImage.objects.count(), upkeep.counts_of(job)["left"], upkeep.carry_out_imports()]
-import_work.drop_claims()  # as the thread of the next server begins
-upkeep.carry_out_imports()
+before = [FaceImage.objects.count(), imports.counts_of(job)["left"], imports.carry_out_imports()]
+execution.drop_claims()  # as the thread of the next server begins
+imports.carry_out_imports()
 job.refresh_from_db()
-tell(before=before, state=job.state, counts=upkeep.counts_of(job), undo=job.undo.pictures,
+tell(before=before, state=job.state, counts=imports.counts_of(job), undo=job.undo.pictures,
      pictures=sorted(FaceImage.objects.values_list("original_path", flat=True)),
      linked=job.files.exclude(picture_pk=None).count())
 """

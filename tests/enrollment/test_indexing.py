@@ -148,13 +148,17 @@ def test_absent_detector_fails_the_pictures_that_need_it_and_stops_no_other(
     assert (row.status, row.error) == (Status.FAILED, "detector_unavailable")
 
 
-def test_failure_that_nobody_foresaw_stops_no_other(row, draw_picture):
+def test_failure_that_nobody_foresaw_stops_no_other(row, draw_picture, caplog):
     """One such row used to keep all later rows from Milvus, in every attempt."""
     other = enroll("bia", draw_picture(seed=7)).outcomes[0].embeddings[0]
     Person.objects.filter(person_id="ana").update(person_id="😀" * 201)  # more than Milvus takes
     assert indexing.index_rows([row.pk, other.pk]) == IndexReport(indexed=1, failed=1)
     row.refresh_from_db()
     assert (row.status, row.error) == (Status.FAILED, "unexpected")
+    caplog.clear()
+    with caplog.at_level("ERROR"):
+        assert indexing.index_rows([row.pk]) == IndexReport(failed=1)
+    assert len(caplog.records) == 1  # it is tried once; there is no other that it could stop
     Person.objects.filter(face_images=row.face_image).update(person_id="ana")
     assert indexing.index_rows([row.pk]) == IndexReport(indexed=1)
 

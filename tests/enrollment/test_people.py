@@ -262,6 +262,25 @@ def test_pictures_are_deleted_after_a_question(local, ana, bia, commits):
     assert (len(ids(ana)), len(ids(bia)), len(stored())) == (1, 1, 2)
 
 
+def test_acts_lead_back_to_the_page_of_pictures_that_one_was_on(local, ana, monkeypatch, commits):
+    monkeypatch.setattr("enrollment.pages.people.PICTURES_A_PAGE", 1)
+    shown = local.get(page(ana), {"page": 2})
+    (last,) = [each.pk for each in shown.context["page"]]
+    second = f"{page(ana)}?page=2"
+    (form,) = Markup(shown).find("form", id="cover-form")
+    assert local.post(form["action"], {"picture": last}).url == second
+    assert Markup(shown).find("input", type="hidden", name="page", value="2")
+    asked = local.get(page(ana, "person-delete-pictures"), {"picture": last, "page": 2})
+    assert Markup(asked).find("a", href=second)
+    for name in ("delete-pictures", "move-pictures", "face"):
+        assert local.post(f"{page(ana, f'person-{name}')}?page=2", {}).url == second
+    address = f"{page(ana, 'person-delete-pictures')}?picture={last}&page=2"
+    with commits():
+        done = local.post(address, {"picture": last}, follow=True)
+    assert done.redirect_chain[0][0] == second
+    assert done.context["page"].number == 1  # there is no second one any more
+
+
 def test_what_a_colleague_changed_meanwhile_is_told(local, ana, bia, commits):
     """Of two tabs that correct the same, the second said that nothing had been chosen, or that there was
     no such page."""

@@ -118,7 +118,7 @@ import django
 django.setup()
 from django.core.management import call_command
 from django.db import connections
-from enrollment import enrolling, journal
+from enrollment import corrections, enrolling, journal
 from enrollment.exceptions import PersonNotFound, PictureNotFound
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from recognition.vector_store import get_vector_store, reset_vector_store
@@ -152,10 +152,10 @@ for start_seed in range(0, 30, 10):
             connections.close_all()
 
     tasks = [
-        lambda: enrolling.merge_persons(a, b),
-        lambda: enrolling.merge_persons(b, a),
-        lambda: enrolling.move_pictures(moved[:3], c),
-        lambda: enrolling.set_cover(a, moved[0]),
+        lambda: corrections.merge_persons(a, b),
+        lambda: corrections.merge_persons(b, a),
+        lambda: corrections.move_pictures(moved[:3], c),
+        lambda: corrections.set_cover(a, moved[0]),
         lambda: add(b.person_id, start_seed + 8),  # who may be merged right after
     ]
     with ThreadPoolExecutor(5) as pool:
@@ -170,7 +170,7 @@ def copied():
 held = copied()
 print(held == set(rows))
 for person in Person.objects.all():
-    enrolling.undo(enrolling.delete_person(person).undo)
+    corrections.undo(corrections.delete_person(person).undo)
 print(copied() == held == set(rows.all()))
 journalled = journal.verify()
 print(journalled.problems, journalled.lines > 20)
@@ -184,7 +184,7 @@ import django
 django.setup()
 from django.core.management import call_command
 from django.db import connection, connections, transaction
-from enrollment import enrolling
+from enrollment import corrections, enrolling
 from enrollment.models import FaceImage, Person
 from tests.pictures import draw_picture
 
@@ -213,6 +213,67 @@ with transaction.atomic():
 batch.join()
 print(FaceImage.objects.count())
 """
+
+
+MOVED_AND_JUDGED = """
+import threading, time
+import django
+django.setup()
+from django.core.management import call_command
+from django.db import connection, connections, transaction
+from enrollment import corrections
+from enrollment.judging import doubts
+from enrollment.models import Doubt, FaceImage, Person
+
+call_command("migrate", verbosity=0)
+Person.objects.all().delete()
+ana, bia, cal = (Person.objects.create(person_id=name) for name in ("ana", "bia", "cal"))
+of_ana = dict(person=ana, width=9, height=9)
+first, second = (FaceImage.objects.create(image=f"{n}.jpg", content_hash=str(n), **of_ana) for n in (1, 2))
+FaceImage.objects.filter(pk=first.pk).update(person=cal)  # an index finds it after the other from now on
+FaceImage.objects.filter(pk=first.pk).update(person=ana)
+failed = []
+
+def judge():
+    doubts._replace({first.pk: [], second.pk: []}, Doubt.with_dismissed.all())
+
+def move():
+    corrections.move_pictures([first.pk, second.pk], bia)
+
+def alone(do):
+    try:
+        do()
+    except Exception as error:
+        failed.append(f"{do.__name__}: {error}")
+    finally:
+        connections.close_all()
+
+def await_waiting(count):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted")
+            if cursor.fetchone()[0] >= count:
+                return
+        time.sleep(0.05)
+
+threads = [threading.Thread(target=alone, args=[do]) for do in (judge, move)]
+with transaction.atomic():
+    FaceImage.objects.select_for_update().get(pk=first.pk)
+    for count, thread in enumerate(threads, 1):
+        thread.start()
+        await_waiting(count)
+for thread in threads:
+    thread.join()
+print(failed, bia.face_images.count())
+"""
+
+
+def test_pictures_that_are_moved_while_they_are_judged_are_locked_in_one_order(
+    database_url, tmp_path
+):
+    """One of the two ended with a deadlock where a picture had been moved before."""
+    assert run(MOVED_AND_JUDGED, database_url, tmp_path).strip() == "[] 2"
 
 
 def test_batch_of_an_import_locks_people_in_the_order_in_which_corrections_do(

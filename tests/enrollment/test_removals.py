@@ -42,7 +42,8 @@ KILLED_AFTER_COMMIT = (
     SETUP
     + """
 import os, signal
-from enrollment.enrolling import Upload, erase_person, enroll_pictures
+from enrollment.corrections import erase_person
+from enrollment.enrolling import Upload, enroll_pictures
 from enrollment.index import removals
 from tests.pictures import draw_picture
 
@@ -96,12 +97,12 @@ from base64 import b64encode
 from datetime import date
 from django.core.files.base import ContentFile
 from enrollment import journal
-from enrollment.enrolling import (
-    Upload, add_consent, delete_pictures, enroll_pictures, erase_person, installation_key,
-    merge_persons, stage_import,
-)
+from enrollment.corrections import delete_pictures, erase_person, merge_persons
+from enrollment.desk import erase_with_receipt, export_person
+from enrollment.enrolling import Upload, add_consent, enroll_pictures
+from enrollment.imports import stage_import
+from enrollment.installation_key import installation_key
 from enrollment.models import SearchEntry
-from enrollment.upkeep import erase_with_receipt, export_person
 from tests.pictures import draw_picture
 
 ID, MERGED = "123.456.789-09", "merged-1234"

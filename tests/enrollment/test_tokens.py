@@ -16,6 +16,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
@@ -156,6 +157,13 @@ def browser(boss) -> Client:
     return browser
 
 
+def test_the_admin_lists_tokens_of_version_1_only_where_there_are_some(browser, boss):
+    address = reverse("admin:authtoken_tokenproxy_changelist")
+    assert address not in browser.get(reverse("admin:index")).text
+    Token.objects.create(user=boss)
+    assert address in browser.get(reverse("admin:index")).text
+
+
 def test_the_admin_shows_a_token_once(browser, boss, call):
     old = Token.objects.create(user=boss).key
     sent = {"user": boss.pk, "name": "gate", "scope": "search"}
@@ -174,6 +182,12 @@ def test_the_admin_shows_a_token_once(browser, boss, call):
     for path in ("", f"{boss.pk}/change/", f"{boss.pk}/delete/"):
         page = browser.get(f"/admin/authtoken/tokenproxy/{path}", follow=True)
         assert old not in page.content.decode()
+    names = [
+        model["name"]
+        for app in browser.get("/admin/").context["app_list"]
+        for model in app["models"]
+    ]
+    assert names.count("Tokens") == names.count("Tokens of version 1.0") == 1
 
 
 def test_an_administrator_gets_no_superusers_token(boss):

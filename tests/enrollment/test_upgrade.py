@@ -22,7 +22,7 @@ from rest_framework.authtoken.models import Token
 from enrollment.desk import Ground, erase_by_id
 from enrollment.gallery import search_gallery
 from enrollment.models import ErasedId, FaceEmbedding, FaceImage, Person
-from enrollment.upkeep import safe_copy
+from enrollment.upkeep import safe_copy, upgrades
 from recognition.embedding import embed_uploads
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store, reset_vector_store
@@ -182,6 +182,31 @@ def test_full_disk_is_told_before_anything_is_touched(data, monkeypatch):
     assert state(data) == before
 
 
+@pytest.mark.parametrize("part", ["SQL", "vectors"])
+def test_disk_that_fills_up_during_the_copy_leaves_everything_as_it_was(data, monkeypatch, part):
+    """SQLite's own error was a traceback, and half a copy stayed: a quota is not seen before."""
+    before = state(data)
+    with monkeypatch.context() as full:
+        if part == "SQL":
+            full.setattr(safe_copy.sqlite3, "connect", _full_database)
+        else:
+            full.setattr(safe_copy.shutil, "copytree", _no_space)
+        error = upgrade()[1]
+    assert "cannot be made in DATA_DIR" in error and "Nothing was changed" in error
+    assert list((data / "upgrade").iterdir()) == [] and state(data) == before
+
+
+def _full_database(*paths: Path) -> None:
+    raise sqlite3.OperationalError("database or disk is full")
+
+
+def test_disk_that_fills_up_during_a_migration_needs_more_room_than_it_seems(data, monkeypatch):
+    """It was to be mended, and had room again as soon as everything was put back."""
+    monkeypatch.setattr(upgrades, "_run_migrations", _full_database)
+    error = upgrade()[1]
+    assert "everything was put back" in error and "more room on the disk of DATA_DIR" in error
+
+
 def test_migration_that_was_cut_off_is_put_back_and_done_anew(data):
     safe_copy.make()
     call_command("migrate", "enrollment", "0012", verbosity=0)
@@ -213,6 +238,11 @@ def test_copy_that_cannot_be_put_back_yet_is_told_and_put_back_by_the_next_upgra
         _output, error = upgrade()
     assert "already exists" in error
     assert "Nor could everything be put back yet: OSError: [Errno 28]" in error
+    assert "more room on the disk" in error
+    with monkeypatch.context() as full:
+        full.setattr(safe_copy.shutil, "copy2", _no_space)
+        again = upgrade()[1]
+    assert "The copy is whole, in DATA_DIR/upgrade" in again and "more room on the disk" in again
     with closing(sqlite3.connect(data / "upgrade" / "unfinished" / "db.sqlite3")) as database:
         database.execute("DROP TABLE enrollment_accesstoken")
     output, error = upgrade()

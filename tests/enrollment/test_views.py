@@ -242,6 +242,14 @@ def test_probe_is_not_stored(local, gallery, settings) -> None:
     assert FaceImage.objects.count() == 2
 
 
+@pytest.mark.parametrize("path", ["/compare", "/people/", "/inbox/", "/people/new"])
+def test_only_the_search_says_for_how_long_an_answer_is_kept(local, db, path: str) -> None:
+    """No other page keeps one."""
+    said = "An answer and its pictures are kept"
+    assert said in local.get("/").text
+    assert said not in local.get(path).text
+
+
 def test_top_k_limits_the_hits(local, gallery) -> None:
     (face,) = faces_of(ask(local, ANA, top_k=1))
     assert len(face.hits) == 1

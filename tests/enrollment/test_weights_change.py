@@ -11,7 +11,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from enrollment.models import FaceEmbedding
+from enrollment.corrections import delete_person, restore
+from enrollment.models import FaceEmbedding, Person, TrashItem
 from enrollment.upkeep import Kind, reconcile
 from enrollment.upkeep.backlog import note_missing, work_off
 from recognition.health import examine
@@ -100,6 +101,17 @@ def test_both_weights_answer_side_by_side_and_each_way(settings, folders, pictur
 
     shutil.move(now / FILE, coming / FILE)
     assert find_weights(MODEL).fingerprint == old
+    assert answers(pictures) == PERSONS
+
+
+def test_who_comes_back_from_the_trash_is_found_with_the_weights_of_now(
+    settings, folders, pictures
+) -> None:
+    now, coming = folders
+    delete_person(Person.objects.get(person_id="person 0"))
+    shutil.copy(coming / FILE, now)
+    reindex(settings, now)
+    restore(TrashItem.objects.get())
     assert answers(pictures) == PERSONS
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
 
-from recognition.downloads import CHUNK_BYTES
+from recognition.downloads import CHUNK_BYTES, install
 from recognition.embedding import embed_crops
 from recognition.extras import EXTRAS
 from recognition.networks import PublishedWeights, find_weights
@@ -128,6 +128,23 @@ def test_broken_download_goes_on_where_it_stopped(publisher, folder, checkpoint)
     fetch(publisher)
     assert publisher.asked == [None, f"bytes={2 * CHUNK_BYTES}-", f"bytes={5 * CHUNK_BYTES}-"]
     assert find_weights(MODEL).path.read_bytes() == checkpoint
+
+
+def test_second_command_does_not_write_into_the_download_of_the_first(
+    publisher, folder, checkpoint
+):
+    """Both appended to one file, the slower one even after the hash had been verified."""
+    hash_of = hashlib.sha256(checkpoint).hexdigest()
+
+    def while_it_is_checked(partial: Path) -> None:
+        with pytest.raises(CommandError):
+            fetch(publisher)
+        assert partial.read_bytes() == checkpoint
+
+    target = folder / f"{MODEL}.ckpt"
+    install(publisher.url, target, sha256=hash_of, check=while_it_is_checked)
+    assert names(folder) == [target.name]
+    assert publisher.asked == [None]
 
 
 def test_later_run_goes_on_with_what_came(publisher, folder, checkpoint):

@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from recognition.private_file import new_private_file, private_file
+from recognition.private_file import AS_USUAL, new_private_file, private_file, whole_file
 
 
 def test_who_ask_at_once_get_the_same_text(tmp_path):
@@ -33,3 +33,37 @@ def test_file_that_fails_as_it_is_closed_does_not_stay(tmp_path):
         file.write(b"of a person")
         os.close(file.fileno())
     assert not path.exists()
+
+
+def test_file_has_its_name_once_it_is_whole(tmp_path):
+    path = tmp_path / "w.json"
+    path.write_bytes(b"old")
+    with whole_file(path, AS_USUAL) as one, whole_file(path) as other:
+        one.write(b"one")
+        other.write(b"the other")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [path]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == AS_USUAL & ~umask
+
+
+def test_file_that_may_not_replace_another_leaves_it(tmp_path):
+    path = tmp_path / "faces.tar"
+    with pytest.raises(FileExistsError), whole_file(path, may_replace=False) as slow:
+        with whole_file(path, may_replace=False) as fast:
+            fast.write(b"fast")
+        slow.write(b"slow")
+    assert path.read_bytes() == b"fast"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_left_of_a_file_that_fails(tmp_path):
+    path = tmp_path / "w.json"
+    path.write_bytes(b"old")
+    with pytest.raises(OSError, match="full"), whole_file(path) as file:
+        file.write(b"new")
+        raise OSError("full")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

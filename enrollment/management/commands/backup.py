@@ -41,13 +41,15 @@ class Command(BaseCommand):
         if days is not None and not 0 <= days <= MOST_DAYS:
             message = _("--keep-days is %(days)d; 0 to %(most)d were expected.")
             raise CommandError(message % {"days": days, "most": MOST_DAYS})
-        if path.exists():
-            message = _("%(file)s is there already. Give a name that is not, or delete it first.")
-            raise CommandError(message % {"file": path})
         try:
+            if path.exists():
+                raise FileExistsError
             report = backup(path, progress_bar(options["no_progress"]), keep_days=days)
         except RecognitionError as error:
             raise CommandError(str(error)) from error
+        except FileExistsError as error:
+            message = _("%(file)s is there already. Give a name that is not, or delete it first.")
+            raise CommandError(message % {"file": path}) from error
         except OSError as error:
             message = _("%(file)s cannot be written: %(reason)s.")
             raise CommandError(message % {"file": path, "reason": error.strerror}) from error

@@ -40,7 +40,9 @@ class Command(BaseCommand):
         )
         act.add_argument("--remove", type=int, metavar="NUMBER", help="Its number in the list.")
         parser.add_argument(
-            "--day", type=day, help="With --add: when it was given; today otherwise."
+            "--day",
+            type=day,
+            help="With --add: when it was given, not later than today, which it is otherwise.",
         )
         parser.add_argument("--expires", type=day, metavar="DAY", help="With --add: the last day.")
         parser.add_argument(

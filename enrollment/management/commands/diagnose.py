@@ -56,7 +56,11 @@ class Command(BaseCommand):
             # The running server holds the database; its health endpoint can check it.
             root = f"http://{settings.HOST}:{settings.PORT}"
             outcome, works = (
-                _("not now: the server has the vector database; ask %s/readyz") % root,
+                _(
+                    "not now: the server has the vector database; ask its /readyz, which by the settings of "
+                    "this command is %s/readyz"
+                )
+                % root,
                 True,
             )
         except RecognitionError as error:
