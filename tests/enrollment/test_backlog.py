@@ -198,7 +198,7 @@ def test_a_milvus_server_that_is_emptied_while_this_one_runs_is_filled(
 
 def test_stops_between_batches(row, draw_picture, monkeypatch):
     for size in ("BATCH_SIZE", "COPY_SIZE"):
-        monkeypatch.setattr(f"enrollment.index.{size}", 1)
+        monkeypatch.setattr(f"enrollment.index.progress.{size}", 1)
     enroll("bia", draw_picture(seed=2))
     FaceEmbedding.objects.update(status=Status.PENDING)
     answers = iter((False, True, True))
@@ -253,7 +253,7 @@ def test_a_long_pass_lets_others_have_their_turn(row, thread, draw_picture, monk
     enroll("bia", draw_picture(seed=2))
     FaceEmbedding.objects.update(status=Status.PENDING)
     for size in ("BATCH_SIZE", "COPY_SIZE"):
-        monkeypatch.setattr(f"enrollment.index.{size}", 1)
+        monkeypatch.setattr(f"enrollment.index.progress.{size}", 1)
     monkeypatch.setattr(backlog, "AT_A_TIME", -1.0)
     assert thread._pass(timezone.now()) == 0
     assert FaceEmbedding.objects.filter(status=Status.PENDING).count() == 2

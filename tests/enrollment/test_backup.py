@@ -144,7 +144,7 @@ def test_backup_that_fails_as_it_is_closed_leaves_no_file(gallery, tmp_path, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(archive.os, "fsync", full)
+        patch.setattr("recognition.private_file.os.fsync", full)
         with pytest.raises(CommandError, match="No space left"):
             run("backup", tmp_path / "faces.tar")
     assert list(tmp_path.glob("faces.tar*")) == []

@@ -412,7 +412,7 @@ def test_interrupted_run_is_finished_by_the_next(gallery, monkeypatch):
     get_vector_store().clear()
     FaceEmbedding.objects.update(status="pending")
     for size in ("BATCH_SIZE", "COPY_SIZE"):
-        monkeypatch.setattr(f"enrollment.index.{size}", 1)
+        monkeypatch.setattr(f"enrollment.index.progress.{size}", 1)
     from enrollment.index import indexing
 
     index, calls = indexing.index_rows, []

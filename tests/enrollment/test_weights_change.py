@@ -165,7 +165,7 @@ def test_interrupted_run_keeps_the_old_ones_answering(
     from enrollment.index import indexing
 
     for size in ("BATCH_SIZE", "COPY_SIZE"):
-        monkeypatch.setattr(f"enrollment.index.{size}", 1)
+        monkeypatch.setattr(f"enrollment.index.progress.{size}", 1)
     index, calls = indexing.index_rows, []
 
     def interrupted(ids, **begun):
