@@ -105,6 +105,25 @@ def test_failed_install_says_so_and_is_tried_again(installed: Path) -> None:
     assert "Making the virtual environment" not in mended.stderr
 
 
+def test_whoever_watches_sees_what_is_installed(installed: Path, tmp_path: Path) -> None:
+    """The first time it takes minutes, in which nothing moved."""
+    wheel = make_wheel(tmp_path / "wheels")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    (installed / "requirements.txt").write_text(f"tiny==1 --hash=sha256:{digest}\n")
+    watched, terminal = os.openpty()
+    subprocess.run(
+        [str(installed / "script" / "manage")],
+        env=environment({"PIP_FIND_LINKS": str(wheel.parent)}),
+        stdout=terminal,
+        stderr=terminal,
+        timeout=TIMEOUT_SECONDS,
+        check=True,
+    )
+    os.close(terminal)
+    assert "Successfully installed tiny-1" in os.read(watched, 65536).decode()
+    os.close(watched)
+
+
 def test_package_is_refused_unless_its_hash_is_the_locked_one(
     installed: Path, tmp_path: Path
 ) -> None:
