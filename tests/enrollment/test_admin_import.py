@@ -330,11 +330,11 @@ def test_previews_leave_nothing_behind(boss, weights, settings, tmp_path, monkey
     preview = boss.post(PERSONS + "import/", {"import_file": file, "format": "0", "resource": ""})
     assert preview.status_code == 200 and not Person.objects.exists()
     send(boss, packed({"ana/1.jpg": draw_picture()}))
-    imports = settings.DATA_DIR / "imports"
-    assert len(list(imports.iterdir())) == 2
-    for path in imports.iterdir():
+    folder = settings.DATA_DIR / "imports"
+    assert len(list(folder.iterdir())) == 2
+    for path in folder.iterdir():
         os.utime(path, (0, 0))
     enrolling.forget_old_imports()
     ImportJob.objects.update(changed_at=timezone.now() - timedelta(days=2))
     imports.forget_old_jobs()
-    assert list(imports.iterdir()) == [] and list(Path(tempfile.gettempdir()).iterdir()) == []
+    assert list(folder.iterdir()) == [] and list(Path(tempfile.gettempdir()).iterdir()) == []
