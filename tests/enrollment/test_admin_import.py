@@ -19,7 +19,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from enrollment import enrolling
+from enrollment import enrolling, imports
 from enrollment.admin.states import in_searches
 from enrollment.imports import execution, zip_archive
 from enrollment.models import FaceEmbedding, FaceImage, ImportJob, Person, Probe, Removal
