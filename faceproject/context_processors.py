@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from enrollment import inbox
-from enrollment.web import kept_for
 from recognition.api.access import needs_account, open_to
 
 if TYPE_CHECKING:
@@ -14,8 +13,8 @@ if TYPE_CHECKING:
 
 def door(request: HttpRequest) -> dict[str, Any]:
     """Return what every page says: `open_to`, who needs no account, for visitors who were let in
-    without one; `kept_for`, for how long searched faces are kept."""
-    return {"open_to": "" if needs_account(request) else open_to(), "kept_for": kept_for()}
+    without one."""
+    return {"open_to": "" if needs_account(request) else open_to()}
 
 
 def inbox_count(request: HttpRequest) -> dict[str, Any]:

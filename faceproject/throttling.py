@@ -11,9 +11,8 @@ from rest_framework.request import Request
 from rest_framework.settings import api_settings
 from rest_framework.throttling import ScopedRateThrottle
 
-_counting: Final = (
-    Lock()
-)  # one at a time: the framework reads the calls, and writes them with one more
+# One at a time: the framework reads the calls, and writes them with one more.
+_counting: Final = Lock()
 
 
 class ScopeThrottle(ScopedRateThrottle):

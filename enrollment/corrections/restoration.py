@@ -31,7 +31,7 @@ from enrollment.models import (
     TrashedPart,
     TrashItem,
     from_lines,
-    lock_rows,
+    judge_again,
 )
 
 # What a part of the trash can hold.
@@ -82,9 +82,7 @@ def _restore(item: TrashItem, person_id: str | None) -> Restored:
     journal.record(journal.Action.RESTORED, persons=whose, facts=facts)
     item.delete()
     # Compared with the gallery without these pictures: the server compares them again.
-    newer = FaceImage.objects.filter(created_at__gte=item.created_at)
-    lock_rows(newer)
-    newer.update(judged_at=None)
+    judge_again(FaceImage.objects.filter(created_at__gte=item.created_at))
     for ids in in_parts(restored.pictures):
         make_searchable(ids)
     return restored

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import models, transaction
 
 from enrollment.index.indexing import create_pending, index_embeddings, index_rows
-from enrollment.models import FaceEmbedding, FaceImage, lock_rows
+from enrollment.models import FaceEmbedding, FaceImage, judge_again, lock_rows
 from recognition.networks import usable_names
 
 # Work for the server's background thread. What a crash loses is found again by its next pass.
@@ -49,9 +49,7 @@ def request_upsert(
     with transaction.atomic():
         ids = lock_rows(embeddings)
         if not same_persons:
-            pictures = FaceImage.objects.filter(pk__in=embeddings.values("face_image"))
-            lock_rows(pictures)
-            pictures.update(judged_at=None)
+            judge_again(FaceImage.objects.filter(pk__in=embeddings.values("face_image")))
         embeddings.update(status=FaceEmbedding.Status.PENDING)
         _enqueue_after_commit(ids)
 

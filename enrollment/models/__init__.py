@@ -45,7 +45,7 @@ from enrollment.models.person import (
     validate_not_past,
     validate_person_id,
 )
-from enrollment.models.picture import PATH_MAX_LENGTH, FaceImage, picture_path
+from enrollment.models.picture import PATH_MAX_LENGTH, FaceImage, judge_again, picture_path
 from enrollment.models.receipt import Receipt
 from enrollment.models.removal import (
     Removal,
@@ -129,6 +129,7 @@ __all__ = [
     "picture_path",
     "tidy_rows",
     "fill_order",
+    "judge_again",
     "lock_rows",
     "note_removals",
     "removals_noted",

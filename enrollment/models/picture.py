@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from enrollment.models.person import Person
-from enrollment.models.removal import DurablyDeleted
+from enrollment.models.removal import DurablyDeleted, lock_rows
 from recognition.quality import FaceQuality
 
 PATH_MAX_LENGTH = 1000
@@ -113,3 +113,9 @@ class FaceImage(DurablyDeleted):
     def get_absolute_url(self) -> str:
         """Return the URL of the view that serves the picture to users who may see it."""
         return f"{_pictures_url(get_script_prefix())}{self.pk}"
+
+
+def judge_again(pictures: models.QuerySet[FaceImage]) -> None:
+    """Within a transaction: have the server compare these pictures with the gallery once more."""
+    lock_rows(pictures)
+    pictures.update(judged_at=None)

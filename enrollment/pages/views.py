@@ -25,7 +25,14 @@ from enrollment.pages import comparison
 from enrollment.pages.forms import CompareForm, SearchForm, model_options
 from enrollment.pages.identification import identify
 from enrollment.pages.query_pictures import Problem, asked_faces
-from enrollment.web import Act, TokenAuthentication, error_text, may_see, picture_response
+from enrollment.web import (
+    Act,
+    TokenAuthentication,
+    error_text,
+    kept_for,
+    may_see,
+    picture_response,
+)
 from recognition.api.access import is_cross_site, may, page_access
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
@@ -118,6 +125,7 @@ def show_page(
         response.headers[FRAGMENT_HEADER] = "1"
     else:
         context |= {"form": form, "models": model_options(), "recognition": get_settings()}
+        context["kept_for"] = kept_for()
         response = render(request, f"enrollment/{page}.html", context, status=status)
     patch_cache_control(response, private=True, no_cache=True)
     return response
