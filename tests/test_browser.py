@@ -329,6 +329,9 @@ def test_what_is_printed_is_what_is_known_in_dark_letters(open_page, ana) -> Non
 
 def test_nobody_leaves_a_receipt_unsaved_by_accident(open_page, ana) -> None:
     page = open_page(f"/people/{Person.objects.get().pk}/erasure")
+    network = page.context.new_cdp_session(page)
+    slow = {"offline": False, "latency": 500, "downloadThroughput": -1, "uploadThroughput": -1}
+    network.send("Network.emulateNetworkConditions", slow)  # the text may come before its script
     page.get_by_role("button", name="Erase now").click()
     expect(page.locator("h1")).to_contain_text("Erased")
     asked = []

@@ -1,11 +1,17 @@
-// A receipt is shown once: whoever leaves before each was saved is asked.
+// A receipt is shown once: whoever leaves before each was saved is asked. The page loads this before its
+// text, so that nobody can leave before anybody listens.
 
-const unsaved = new Set();
+{
+  const RECEIPT = "main a[download]";
+  const saved = new Set();
 
-for (const link of document.querySelectorAll("main a[download]")) {
-  const receipt = link.parentElement;
-  unsaved.add(receipt);
-  link.addEventListener("click", () => unsaved.delete(receipt));
+  addEventListener("click", ({ target }) => {
+    const link = target.closest(RECEIPT);
+    if (link) saved.add(link.parentElement);
+  });
+
+  addEventListener("beforeunload", (event) => {
+    const receipts = [...document.querySelectorAll(RECEIPT)].map((link) => link.parentElement);
+    if (!receipts.every((receipt) => saved.has(receipt))) event.preventDefault();
+  });
 }
-
-addEventListener("beforeunload", (event) => unsaved.size && event.preventDefault());
