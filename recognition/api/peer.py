@@ -70,15 +70,14 @@ class Peer:
         if own == int((PROC / "sys/kernel/overflowuid").read_text()):
             return False  # the overflow uid stands for all users unknown in this namespace
         rows, theirs, ours = list(_rows()), _hex(*far), _hex(*near)
-        ends = [row for row in rows if row.local in theirs and row.remote in ours]
+        # A set: rows come twice when connections are made while the kernel writes the table.
+        ends = {(row.uid, row.inode) for row in rows if row.local in theirs and row.remote in ours}
         # While our end is open, no other connection can have these addresses, so the row is ours.
         info = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
         if len(ends) != 1 or info[0] not in BOTH_ENDS_OPEN:
             return False
-        (end,) = ends
-        if end.uid != own or end.inode == "0":
-            return False
-        return _serves_nobody(end, rows)
+        ((uid, inode),) = ends
+        return uid == own and inode != "0" and _serves_nobody(uid, inode, rows)
 
 
 def is_supported() -> bool:
@@ -96,12 +95,12 @@ def own_user() -> str:
         return str(getattr(os, "geteuid", str)())
 
 
-def _serves_nobody(end: Row, rows: list[Row]) -> bool:
+def _serves_nobody(uid: int, inode: str, rows: list[Row]) -> bool:
     served_ports = {_port(row.local) for row in rows if row.state == LISTENING}
     serving = {row.inode for row in rows if _port(row.local) in served_ports}
-    for process in _processes(end.uid):
+    for process in _processes(uid):
         inodes = _socket_inodes(process)
-        if end.inode not in inodes:
+        if inode not in inodes:
             continue
         if inodes & serving:
             logger.info(

@@ -89,6 +89,13 @@ def test_one_that_has_sent_all_still_is_own(peer_of):
     assert peer_of("half closed").is_own
 
 
+def test_rows_that_come_twice_are_one(peer_of, monkeypatch):
+    """As when connections are made while the kernel writes the table: its end is written again."""
+    connected, rows = peer_of(), peer._rows
+    monkeypatch.setattr(peer, "_rows", lambda: [*rows(), *rows()])
+    assert connected.is_own
+
+
 @pytest.mark.parametrize("kind", ["listens", "was called", "gone"])
 def test_what_may_pass_on_anothers_request_is_not_own(peer_of, kind):
     assert not peer_of(kind).is_own
