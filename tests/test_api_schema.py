@@ -109,6 +109,22 @@ def test_examples_fit_their_schemas(document):
                     check(document, content["schema"], shortened_vectors_filled(example["value"]))
 
 
+def test_defaults_fit_their_schemas(document):
+    """Generators of clients leave out calls of which a default is not among the known words."""
+    for schema in schemas_with_defaults(document):
+        check(document, schema, schema["default"])
+
+
+def schemas_with_defaults(node):
+    if isinstance(node, list):
+        node = dict(enumerate(node))
+    if isinstance(node, dict):
+        if "default" in node:
+            yield node
+        for item in node.values():
+            yield from schemas_with_defaults(item)
+
+
 def shortened_vectors_filled(value):
     """Return the example with 512 numbers in place of the few shown."""
     if isinstance(value, dict):

@@ -57,7 +57,7 @@ class InboxView(PersonCall):
         query.is_valid(raise_exception=True)
         given = query.validated_data
         person = person_meant(given["person_id"]).pk if given.get("person_id") else None
-        filters = Filters(given["kind"], person, given.get("day"), given["who"])
+        filters = Filters(given.get("kind", ""), person, given.get("day"), given.get("who", ""))
         pages = PageNumbers()
         pages.paginate_queryset(Waiting(filters, searchable_by(request)), request)
         return Response(serializers.InboxPageSerializer.answer(pages, request))

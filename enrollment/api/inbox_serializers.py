@@ -36,7 +36,7 @@ VERDICTS: Final = [*Verdict.values, WITHDRAWN]
 class InboxQuerySerializer(PageQuerySerializer):
     kind = OneOfField(
         KINDS,
-        default="",
+        required=False,
         help_text=_(
             "Only searched faces (`probe`), doubted pictures, pairs of people, or refused files."
         ),
@@ -45,7 +45,7 @@ class InboxQuerySerializer(PageQuerySerializer):
         required=False, help_text=_("Only cards about this person, as the nearest or doubted one.")
     )
     day = DayField(required=False, help_text=_("Only of this day, as 2027-12-31."))
-    who = TextField(default="", max_length=150, help_text=_("Only what this account searched."))
+    who = TextField(required=False, max_length=150, help_text=_("Only what this account searched."))
 
 
 class SettleFormSerializer(PersonFormSerializer):

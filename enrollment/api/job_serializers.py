@@ -47,7 +47,7 @@ class JobFormSerializer(serializers.Serializer):
         help_text=_("Of a picture of several faces: enrol the largest, or refuse it."),
     )
     legal_basis = TextField(
-        max_length=500, default="", help_text=_("Of people who are new with it.")
+        max_length=500, required=False, help_text=_("Of people who are new with it.")
     )
     keep_until = DayField(
         required=False,
@@ -69,7 +69,7 @@ class JobFormSerializer(serializers.Serializer):
 
 
 class FilesQuerySerializer(PageQuerySerializer):
-    status = OneOfField(STATUSES, default="", help_text=_("Only files with this status."))
+    status = OneOfField(STATUSES, required=False, help_text=_("Only files with this status."))
 
 
 # Answers

@@ -91,7 +91,7 @@ class JobFilesView(JobCall):
         check_parameters(request, [*query.fields, api_settings.URL_FORMAT_OVERRIDE])
         query.is_valid(raise_exception=True)
         files = _job(request, number).files.order_by("rank", "number")
-        if status := query.validated_data["status"]:
+        if status := query.validated_data.get("status"):
             files = files.filter(status=status)
         pages = PageNumbers()
         pages.paginate_queryset(files, request)
