@@ -102,6 +102,7 @@ class _Connection(H11Protocol):
     """A connection with its `Peer`, a timeout for headers, and JSON answers to invalid HTTP."""
 
     _head: asyncio.TimerHandle | None = None
+    _has_ended = False  # the client sends no more
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -120,9 +121,16 @@ class _Connection(H11Protocol):
         super().data_received(data)
         self._await_head()
 
+    def eof_received(self) -> bool:
+        """Keep the connection of a client that sends no more until its requests are answered."""
+        self._has_ended = True
+        return self._has_request()
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._await_head()
+        if self._has_ended and not self._has_request():
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head()
@@ -133,6 +141,10 @@ class _Connection(H11Protocol):
             self.transport.close()  # an incomplete request cannot be answered
         else:
             super().shutdown()
+
+    def _has_request(self) -> bool:
+        """Return whether a whole request is not yet answered."""
+        return bool(self.cycle and not self.cycle.response_complete and not self.cycle.more_body)
 
     def _await_head(self) -> None:
         """Start or stop the timeout for the headers of the next request."""

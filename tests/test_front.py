@@ -294,6 +294,22 @@ def test_a_request_outlives_the_time_for_headers(connect, echo, monkeypatch):
     assert heard(connection)["PATH_INFO"] == "/wait"
 
 
+@pytest.mark.parametrize("requests", [1, 2])
+def test_who_sends_no_more_is_answered(connect, echo, requests):
+    """Like `nc -N`, and some clients of HTTP/1.0."""
+    connection = connect(b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n" * requests)
+    connection.shutdown(socket.SHUT_WR)
+    threading.Timer(0.3, echo.go_on.set).start()
+    received = connection.makefile("rb").read()
+    assert received.count(b"HTTP/1.1 200 OK") == requests
+
+
+def test_who_ends_within_a_request_is_let_go(connect):
+    connection = connect(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nab")
+    connection.shutdown(socket.SHUT_WR)
+    assert connection.recv(100) == b""
+
+
 def test_probes_wait_for_no_thread_that_computes(connect, echo):
     busy = [connect(request(path="/wait")) for _ in range(8)]
     time.sleep(0.1)
