@@ -3,7 +3,12 @@
 from enrollment.imports.batch_enrolment import FileResult, ImportOptions, check_readiness, each_file
 from enrollment.imports.downloads import NotFetched, fetch_picture
 from enrollment.imports.erasure import forget_in_imports
-from enrollment.imports.execution import carry_out_imports, drop_claims, request_imports
+from enrollment.imports.execution import (
+    carry_out_imports,
+    drop_claims,
+    leave_imports,
+    request_imports,
+)
 from enrollment.imports.faces import small_picture
 from enrollment.imports.folder import Follower, begin_folder_import
 from enrollment.imports.found_files import FileStatus, FoundFile, find_files
@@ -53,6 +58,7 @@ __all__ = [
     "found_in",
     "get_import",
     "is_shortened",
+    "leave_imports",
     "pause_import",
     "request_imports",
     "resume_import",

@@ -25,7 +25,7 @@ from django_tasks import TaskResultStatus
 from django_tasks_db.models import DBTaskResult
 
 from enrollment import corrections, enrolling, gallery, index, journal, judging, probes
-from enrollment.imports import carry_out_imports, drop_claims, forget_old_jobs
+from enrollment.imports import carry_out_imports, drop_claims, forget_old_jobs, leave_imports
 from enrollment.index import batches, index_batches
 from enrollment.models import ErasedId, FaceEmbedding, FaceImage, Removal, compute_again
 from enrollment.upkeep.figures import LAST_PASS
@@ -196,6 +196,7 @@ class BacklogThread(threading.Thread):
         LAST_PASS.set_to_current_time()
         self._due = time.monotonic()
         self._do(drop_claims)
+        self._do(leave_imports)  # an earlier version's task may have another name now
         while not self._stopping.is_set():
             # Alternate, so that neither a full queue nor a long pass starves the other.
             self._pass_if_due()

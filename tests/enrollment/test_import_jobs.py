@@ -13,8 +13,10 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
+from django_tasks_db.models import DBTaskResult
 
 from enrollment import desk, enrolling, imports, inbox
 from enrollment.corrections import erase_person, undo
@@ -29,6 +31,7 @@ from enrollment.models import (
     Probe,
     Purpose,
 )
+from enrollment.upkeep import BacklogThread
 from recognition.detection import detect_faces
 from recognition.embedding import crop_upload, embed_crops
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
@@ -102,6 +105,24 @@ def test_an_import_that_somebody_cancelled_meanwhile_is_gone(act):
     imports.cancel_import(ImportJob.objects.get())
     with pytest.raises(imports.ImportGone):
         getattr(imports, act)(job)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_start_asks_the_workers_for_imports_whose_task_they_do_not_know(settings):
+    """After an update that moved the task, they had waited for ten minutes."""
+    settings.TASKS_BACKEND = "database"
+    settings.TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
+    job = staged({"ana/1.jpg": crop(1)})
+    imports.request_imports()
+    DBTaskResult.objects.update(task_path="enrollment.upkeep.import_work.work_off_imports")
+    worker = {"batch": True, "interval": 0, "startup_delay": False, "verbosity": 0}
+    call_command("db_worker", **worker)
+    server = BacklogThread()
+    server._stopping.set()
+    server.run()
+    call_command("db_worker", **worker)
+    job.refresh_from_db()
+    assert job.state == State.DONE
 
 
 def test_the_preview_shows_faces_and_whom_they_resemble(boss, settings):
