@@ -50,11 +50,21 @@ def new_private_file(path: Path, mode: int = PRIVATE) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def whole_file(path: Path, mode: int = PRIVATE, *, may_replace: bool = True) -> Iterator[IO[bytes]]:
-    """Open a file beside `path` for writing, which gets that name once it is whole; on failure it goes.
+    """Open a file for writing that gets the name `path` once it is whole; on failure it goes.
 
     Each caller has a file of its own, so several at once do not mix: the last one stays or, unless
-    it `may_replace`, the first, and the others raise `FileExistsError`.
+    it `may_replace`, the first, and the others raise `FileExistsError`. What a killed process leaves
+    of it lies beside `path`; of one that may not replace another, file systems with nameless files
+    keep nothing.
     """
+    if not may_replace and (nameless := _nameless_file(path.parent, mode)):
+        with nameless as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            # With a folder given, Python has the kernel follow the link to what has no name.
+            os.link(f"/proc/self/fd/{file.fileno()}", path, src_dir_fd=file.fileno())
+        return
     fresh = path.with_name(f"{path.name}.{token_hex(8)}.part")
     with new_private_file(fresh, mode) as file:
         yield file
@@ -63,3 +73,11 @@ def whole_file(path: Path, mode: int = PRIVATE, *, may_replace: bool = True) -> 
         if not may_replace:
             path.touch(mode, exist_ok=False)
         fresh.replace(path)
+
+
+def _nameless_file(folder: Path, mode: int) -> IO[bytes] | None:
+    """Open a file that goes with the process; Linux has some, network file systems do not."""
+    try:
+        return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_RDWR, mode), "w+b")
+    except (AttributeError, OSError):
+        return None

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import subprocess
+import sys
 
 import pytest
 
-from recognition.private_file import AS_USUAL, new_private_file, private_file, whole_file
+from recognition.private_file import (
+    AS_USUAL,
+    _nameless_file,
+    new_private_file,
+    private_file,
+    whole_file,
+)
+from tests.gallery_folder import ROOT
 
 
 def test_who_ask_at_once_get_the_same_text(tmp_path):
@@ -49,6 +59,13 @@ def test_file_has_its_name_once_it_is_whole(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == AS_USUAL & ~umask
 
 
+@pytest.fixture(params=["a file system with nameless files", "another"])
+def files(request, monkeypatch) -> None:
+    if request.param == "another":
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+
+
+@pytest.mark.usefixtures("files")
 def test_file_that_may_not_replace_another_leaves_it(tmp_path):
     path = tmp_path / "faces.tar"
     with pytest.raises(FileExistsError), whole_file(path, may_replace=False) as slow:
@@ -56,7 +73,27 @@ def test_file_that_may_not_replace_another_leaves_it(tmp_path):
             fast.write(b"fast")
         slow.write(b"slow")
     assert path.read_bytes() == b"fast"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("step", ["fsync", "link"])
+def test_killed_process_leaves_nothing_of_a_new_file(tmp_path, step):
+    """A backup that was killed had left a file that holds everybody, or an empty one of its name."""
+    script = (
+        "import os, signal, sys, pathlib\n"
+        "from recognition.private_file import whole_file\n"
+        f"os.{step} = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "with whole_file(pathlib.Path(sys.argv[1]), may_replace=False) as file:\n"
+        "    file.write(b'of everybody')\n"
+    )
+    if not (nameless := _nameless_file(tmp_path, 0o600)):
+        pytest.skip("this file system has no nameless files")
+    nameless.close()
+    path = tmp_path / "faces.tar"
+    result = subprocess.run([sys.executable, "-c", script, path], cwd=ROOT, check=False)
+    assert result.returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_left_of_a_file_that_fails(tmp_path):
