@@ -1,15 +1,19 @@
 """What one process of several does: locks of PostgreSQL, each held by a connection of its own.
 
-A lock goes with the connection, so a process that was killed or cut off holds none. SQLite has no such locks
-and needs none: one server uses it.
+A lock goes with the connection, so a process that was killed or cut off holds none. SQLite has no such locks:
+one server uses it, and commands beside each other lock the folder `DATA_DIR`.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
+from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
@@ -89,7 +93,8 @@ class Leadership:
 def one_at_a_time(task: int, alias: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
     """Wait until no other process with the same database is inside for this task."""
     if connections[alias].vendor != "postgresql":
-        yield
+        with _folder_locked(settings.DATA_DIR):
+            yield
         return
     connection = connections[alias].copy()
     try:
@@ -97,6 +102,17 @@ def one_at_a_time(task: int, alias: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
         yield
     finally:
         connection.close()
+
+
+@contextmanager
+def _folder_locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a network file system may not lock folders
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _ask(connection: Any, question: str, *values: int) -> Any:

@@ -58,7 +58,7 @@ def upgrade(say: Say, *, reindex: bool = True, track: Track = untracked) -> None
 
     Without `reindex` the embedding is left to `reconcile`. `say` gets a sentence for each step. Raise
     `UpgradeFailed` with everything put back, and any `RecognitionError` before anything was changed.
-    Servers that start at the same time wait for each other.
+    Processes that do so at the same time wait for each other.
     """
     with one_at_a_time(SETTING_UP):
         _upgrade(say, reindex=reindex, track=track)
@@ -86,16 +86,17 @@ def _upgrade(say: Say, *, reindex: bool, track: Track) -> None:
 
 def undo(say: Say) -> None:
     """Put back what the last upgrade began with. Raise `UpgradeFailed` when there is no copy of it."""
-    get_vector_store().ping()
-    safe_copy.forget_old_copies()  # no server may have run since somebody was erased
-    if not safe_copy.is_kept():
-        raise UpgradeFailed(
-            _(
-                "There is no copy to put back: they are made with SQLite only, and kept for a week, or until "
-                "somebody is erased."
+    with one_at_a_time(SETTING_UP):
+        get_vector_store().ping()
+        safe_copy.forget_old_copies()  # no server may have run since somebody was erased
+        if not safe_copy.is_kept():
+            raise UpgradeFailed(
+                _(
+                    "There is no copy to put back: they are made with SQLite only, and kept for a week, or until "
+                    "somebody is erased."
+                )
             )
-        )
-    safe_copy.put_back("previous")
+        safe_copy.put_back("previous")
     say(_("The databases are as they were before the upgrade. Now go back to the earlier version."))
 
 

@@ -6,7 +6,10 @@ import errno
 import hashlib
 import io
 import os
+import re
 import sqlite3
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -27,6 +30,7 @@ from recognition.embedding import embed_uploads
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store, reset_vector_store
 from tests.enrollment.gallery import MODEL
+from tests.gallery_folder import ROOT, gallery_environment
 
 # Written by commit dd11403, with `migrate`, `createsuperuser`, `drf_create_token` and `enroll` of four drawn
 # pictures of three people.
@@ -205,6 +209,32 @@ def test_disk_that_fills_up_during_a_migration_needs_more_room_than_it_seems(dat
     monkeypatch.setattr(upgrades, "_run_migrations", _full_database)
     error = upgrade()[1]
     assert "everything was put back" in error and "more room on the disk of DATA_DIR" in error
+
+
+@pytest.mark.skipif(
+    not Path("/proc/locks").exists(), reason="only Linux tells who waits for a lock"
+)
+def test_second_upgrade_waits_for_the_first(data, monkeypatch):
+    """It took the first for one that was cut off, and put everything back beneath it."""
+    data.chmod(0o700)
+    second = []
+
+    def migrate() -> None:
+        command = [sys.executable, "manage.py", "upgrade", "--no-progress"]
+        same = gallery_environment(data)
+        process = subprocess.Popen(command, cwd=ROOT, env=same, stderr=subprocess.PIPE, text=True)
+        second.append(process)
+        waits = re.compile(rf"-> FLOCK .* {process.pid} ")
+        while process.poll() is None and not waits.search(Path("/proc/locks").read_text()):
+            time.sleep(0.1)
+        run_migrations()
+
+    run_migrations = upgrades._run_migrations
+    monkeypatch.setattr(upgrades, "_run_migrations", migrate)
+    assert upgrade()[1] == ""
+    (process,) = second
+    assert (process.communicate()[1], process.returncode) == ("", 0)
+    assert [place.name for place in (data / "upgrade").iterdir()] == ["previous"]
 
 
 def test_migration_that_was_cut_off_is_put_back_and_done_anew(data):
