@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.core.management.base import SystemCheckError
 from django.db import connection
 from rest_framework.authtoken.models import Token
 
@@ -306,6 +307,17 @@ def test_server_start_migrates_and_leaves_the_embedding(data):
     assert "Migrated and checked" in output and "found by searches" not in output
     assert FaceEmbedding.objects.filter(model=MODEL).count() == 4
     assert upgrade("--no-reindex") == ("", "")
+
+
+def test_start_leaves_the_warnings_to_the_server_and_tells_errors(data, settings):
+    """Each start had shown the warnings twice: of `upgrade`, and of `serve`."""
+    data.chmod(0o755)
+    said = io.StringIO()
+    call_command("upgrade", "--no-reindex", skip_checks=False, stdout=said, stderr=said)
+    assert "enrollment.W001" not in said.getvalue()
+    settings.DATA_DIR = data / "db.sqlite3" / "below a file"
+    with pytest.raises(SystemCheckError, match=r"enrollment\.E001"):
+        call_command("upgrade", "--no-reindex", skip_checks=False)
 
 
 def test_copy_is_deleted_when_somebody_is_erased(data):

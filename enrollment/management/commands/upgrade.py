@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
+from django.core import checks
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
@@ -20,7 +21,13 @@ class Command(BaseCommand):
         "embeds again what was embedded with replaced weights, checks that it is found, and puts "
         "everything back when a check fails. Stop the server first. May be run again."
     )
-    requires_system_checks = ["recognition", "files"]  # 'check' shows the other warnings
+    requires_system_checks = ["recognition", "files"]
+
+    def check(self, **options: Any) -> None:
+        """Show nothing unless there is an error: the server shows warnings at its start, and 'check' all."""
+        found = checks.run_checks(tags=options["tags"])
+        if any(message.is_serious() and not message.is_silenced() for message in found):
+            super().check(**options)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         mode = parser.add_mutually_exclusive_group()
