@@ -27,6 +27,14 @@ class Neighbours(NamedTuple):
     other_similarity: np.ndarray
 
 
+def as_cosine(value: float) -> float:
+    """Return the product of two vectors of length 1, clipped to [-1, 1].
+
+    In float32 it is up to 1.0000002 for identical vectors.
+    """
+    return max(-1.0, min(1.0, float(value)))
+
+
 def nearest_neighbours(
     vectors: np.ndarray,
     labels: np.ndarray,
@@ -71,5 +79,5 @@ def _note_best(
     similarities: np.ndarray, block: slice, places: np.ndarray, best: np.ndarray, offset: int
 ) -> None:
     nearest = similarities.argmax(1)
-    best[block] = similarities[np.arange(len(nearest)), nearest]
+    best[block] = np.minimum(similarities[np.arange(len(nearest)), nearest], 1)
     places[block] = np.where(np.isfinite(best[block]), nearest + offset, NOWHERE)

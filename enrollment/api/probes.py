@@ -44,6 +44,7 @@ from recognition.decision import Thresholds, decide
 from recognition.embedding import Crop, embed_crops
 from recognition.exceptions import NoFaceDetected, RecognitionError
 from recognition.inference import Embeddings
+from recognition.neighbours import as_cosine
 from recognition.networks import find_weights, load_network
 
 
@@ -203,7 +204,7 @@ def _compare(
     target = _crop("target_image", form)
     probe = embed_crops([source.pixels, target.pixels], form["model"])
     first, second = probe.vectors
-    return target, float(first @ second), probe
+    return target, as_cosine(first @ second), probe
 
 
 def _crop(field: str, form: dict[str, Any]) -> Crop:

@@ -12,6 +12,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from enrollment.models import Consent, FaceEmbedding, Person
+from recognition.neighbours import as_cosine
 from recognition.vector_store import VectorHit
 
 ROWS_AT_A_TIME: Final = 5_000
@@ -72,7 +73,7 @@ def nearest_of(
         for (pk, person, _vector), cosine in zip(
             part, cosines.reshape(len(part), -1) @ unit, strict=True
         ):
-            key, hit = person if group_by_person else pk, VectorHit(pk, float(cosine))
+            key, hit = person if group_by_person else pk, VectorHit(pk, as_cosine(cosine))
             if key not in best or best[key].similarity < hit.similarity:
                 best[key] = hit
         for key in sorted(best, key=lambda key: -best[key].similarity)[limit:]:

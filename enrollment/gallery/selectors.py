@@ -36,6 +36,7 @@ from enrollment.models import (
 from recognition.decision import Decision, Thresholds, decide
 from recognition.exceptions import NoFaceDetected
 from recognition.inference import Embeddings
+from recognition.neighbours import as_cosine
 from recognition.vector_store import (
     MAX_HITS,
     VectorHit,
@@ -209,7 +210,8 @@ def best_of_person(probe: Embeddings, person: Person) -> list[tuple[FaceEmbeddin
     similarities = probe.vectors @ np.stack([row.computed_array() for row in rows]).T
     best = similarities.argmax(axis=1).tolist()
     return [
-        (rows[place], float(each[place])) for place, each in zip(best, similarities, strict=True)
+        (rows[place], as_cosine(each[place]))
+        for place, each in zip(best, similarities, strict=True)
     ]
 
 

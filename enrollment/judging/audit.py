@@ -27,7 +27,7 @@ from enrollment.gallery import (
 from enrollment.judging.gallery_vectors import GalleryVectors, gallery_vectors
 from enrollment.models import DistinctPair, Doubt, Examination, FaceEmbedding, FaceImage, Person
 from recognition.decision import Thresholds
-from recognition.neighbours import NOWHERE, Neighbours, nearest_neighbours
+from recognition.neighbours import NOWHERE, Neighbours, as_cosine, nearest_neighbours
 
 KEPT_CASES: Final = 100  # stored for each kind, worst first, for the report in the admin
 DUPLICATE_SHARE: Final = 0.5  # duplicates: more than this share of both persons' pictures is alike
@@ -290,7 +290,7 @@ def _duplicate(gallery: GalleryVectors, first: int, second: int, limit: float) -
         return None
     best = np.unravel_index(similarities.argmax(), similarities.shape)
     both = _pair(gallery, own.start + best[0], other.start + best[1])
-    return Case(*both, similarity=float(similarities[best]))
+    return Case(*both, similarity=as_cosine(similarities[best]))
 
 
 def _pair(

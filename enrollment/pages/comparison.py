@@ -43,6 +43,7 @@ from recognition.api.access import may
 from recognition.decision import Thresholds, decide
 from recognition.embedding import embed_crops
 from recognition.inference import Embeddings
+from recognition.neighbours import as_cosine
 from recognition.networks import find_weights
 from recognition.quality import FaceQuality
 
@@ -163,7 +164,7 @@ def _pairs(
     cosines = vectors[: len(sources)] @ vectors[len(sources) :].T
     return [
         [
-            PairOfFaces(float(cosine), decide(float(cosine), thresholds), source, target)
+            PairOfFaces(as_cosine(cosine), decide(as_cosine(cosine), thresholds), source, target)
             for cosine, target in zip(row, targets, strict=True)
         ]
         for row, source in zip(cosines, sources, strict=True)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Final, TypeVar
 import numpy as np
 
 from recognition.instrumentation import timed
+from recognition.neighbours import as_cosine
 
 Item = TypeVar("Item")
 
@@ -176,7 +177,7 @@ class VectorStore(ABC):
             return [[] for _query in queries]
         with timed("search"):
             found = self._search(partition, queries, min(limit, MAX_HITS))
-        return [[VectorHit(id_, _as_cosine(value)) for id_, value in hits] for hits in found]
+        return [[VectorHit(id_, as_cosine(value)) for id_, value in hits] for hits in found]
 
     @abstractmethod
     def iterate(self, partition: str) -> Iterator[StoredRow]:
@@ -289,8 +290,3 @@ def _check_row(row: VectorRow) -> None:
 def _batches(items: list[Item], size: int) -> Iterator[list[Item]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def _as_cosine(value: float) -> float:
-    """Clip to [-1, 1]: FAISS returns 1.0000002 for identical vectors."""
-    return max(-1.0, min(1.0, float(value)))

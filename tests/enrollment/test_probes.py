@@ -74,6 +74,16 @@ def test_hits_carry_a_decision_and_name_the_person(api, calibrated):
     assert "faces" not in found
 
 
+def test_no_similarity_passes_1(api, calibrated):
+    """The product of a vector of length 1 with itself is 1.0000001 as often as not."""
+    for seed in range(12):
+        same = {name: upload(draw_picture(seed=seed)) for name in ("source_image", "target_image")}
+        assert ask(api, VERIFY, **same, **WHOLE)["similarity"] <= 1
+        enroll("ana", draw_picture(seed=seed), use_face_detection=False)
+        of_ana = {"source_image": upload(draw_picture(seed=seed)), "person_id": "ana"}
+        assert ask(api, VERIFY, **of_ana, **WHOLE)["similarity"] <= 1
+
+
 def test_a_stranger_is_unknown(api, calibrated):
     Calibration.objects.update(review=0.98)
     enroll("ana", draw_picture(seed=1), use_face_detection=False)
