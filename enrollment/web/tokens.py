@@ -54,7 +54,7 @@ class TokenAuthentication(authentication.TokenAuthentication):
             )
         if isinstance(token, AccessToken) and token.has_ended:
             message = gettext(
-                "This token ended on %(date)s. Have the administrator make a new one."
+                "This token ended on %(date)s: have the administrator make a new one."
             )
             _note_refused(token, "ended")
             ended = date_format(timezone.localtime(token.expires_at), "DATETIME_FORMAT")

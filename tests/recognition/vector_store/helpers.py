@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recognition.vector_store import COLLECTION, VectorRow, VectorStore
-from recognition.vector_store.server import _vendor
+from recognition.vector_store.server import NEVER_MS, _vendor
 
 RANDOM = np.random.default_rng(7)
 
@@ -35,10 +36,17 @@ def ids_in(store: VectorStore, partition: str) -> list[int]:
     return sorted(row.id for row in store.iterate(partition))
 
 
+def client_of(uri: str) -> Any:
+    """Return a client of its own that sends no keepalive pings, for which Milvus Lite disconnects."""
+    never = {"grpc.keepalive_time_ms": NEVER_MS}
+    return _vendor().MilvusClient(uri=uri, dedicated=True, grpc_options=never)
+
+
 def index_at(uri: str) -> tuple[str, dict[str, Any]]:
     """Return type and parameters of the index; an embedded folder must not be open."""
     if "://" in uri:
-        told = _vendor().MilvusClient(uri=uri).describe_index(COLLECTION, "embedding")
+        with closing(client_of(uri)) as client:
+            told = client.describe_index(COLLECTION, "embedding")
         return told["index_type"], told.get("params", {})
     from milvus_lite import MilvusLite
 
@@ -50,7 +58,8 @@ def index_at(uri: str) -> tuple[str, dict[str, Any]]:
 def make_other_collection(uri: str) -> None:
     """Create a collection with our name and other fields; a folder must not be open."""
     if "://" in uri:
-        _vendor().MilvusClient(uri=uri).create_collection(COLLECTION, dimension=8, auto_id=True)
+        with closing(client_of(uri)) as client:
+            client.create_collection(COLLECTION, dimension=8, auto_id=True)
         return
     from milvus_lite import CollectionSchema, DataType, FieldSchema, MilvusLite
 
