@@ -11,6 +11,8 @@ from csp.constants import HEADER
 from csp.utils import build_policy
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect
+from django.urls import is_valid_path
 from django.utils.translation import get_language_from_request, override
 from django.views import defaults
 
@@ -101,6 +103,32 @@ class EncodedSlashMiddleware:
             path = unquote(re.sub("%2f", ENCODED_SLASH, sent, flags=re.IGNORECASE))
             request.path_info = path[path.index(PERSONS) :] if PERSONS in path else path
         return self.get_response(request)
+
+
+class FormAddressMiddleware:
+    """Lead who opens an address that only takes forms, by a bookmark or after a reload, to the page above
+    it, where the form stands."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        is_page = request.method == "GET" and not is_api(request)
+        if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED and is_page:
+            query = request.META["QUERY_STRING"]
+            return redirect(f"{_page_above(request.path_info)}{'?' if query else ''}{query}")
+        return response
+
+
+def _page_above(path: str) -> str:
+    """Return the path of the nearest page above this one."""
+    while "/" in (path := path.rstrip("/")):
+        path = path[: path.rindex("/") + 1]
+        for page in (path, path.rstrip("/")):
+            if is_valid_path(page):
+                return page
+    return "/"
 
 
 class JournalMiddleware:

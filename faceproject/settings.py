@@ -120,6 +120,7 @@ MIDDLEWARE = [
     "faceproject.middleware.Utf8Middleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "faceproject.middleware.FormAddressMiddleware",
     "faceproject.middleware.JournalMiddleware",
     "faceproject.logins.SessionRenewalMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",

@@ -5,6 +5,7 @@ It is measured on the aligned crop and the five landmarks. A reason by itself re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
@@ -150,9 +151,14 @@ _SENTENCES: Final[dict[str, str | Promise]] = {
 def reason_message(code: str, numbers: Mapping[str, float]) -> str:
     """Return the sentence for a reason code in the active language.
 
-    `numbers` has `given` and `expected`.
+    `numbers` has `given` and `expected`. Where both would read the same, as 94.7 and 95 do, `given` is
+    rounded away from the limit.
     """
-    return str(_SENTENCES[code]) % {name: round(numbers[name]) for name in ("given", "expected")}
+    given, expected = numbers["given"], round(numbers["expected"])
+    shown = round(given)
+    if shown == expected:
+        shown = math.floor(given) if given < expected else math.ceil(given)
+    return str(_SENTENCES[code]) % {"given": shown, "expected": expected}
 
 
 def face_quality(crop: np.ndarray, face: Face, among: Sequence[Face] = ()) -> FaceQuality:

@@ -75,7 +75,7 @@ def search(page: playwright.Page, *files: Path) -> None:
 def expect_ana(page: playwright.Page) -> None:
     heading = page.get_by_role("heading", name="ana", level=4).first
     expect(heading).to_be_visible(timeout=TIMEOUT_MS)
-    expect(page.locator(".hit .similarity").first).to_contain_text("100.0%")
+    expect(page.locator(".hit .similarity").first).to_contain_text("Similarity 1.000")
     stored = page.locator(".hit .pair a img").first
     stored.scroll_into_view_if_needed()
     expect(stored).to_have_js_property("complete", True)
@@ -123,7 +123,7 @@ def test_several_pictures_are_searched_one_by_one(open_page, ana, photo, group, 
     expect_ana(page)
     expect(page.locator("#results .problem")).to_contain_text("bad.jpg")
     expect(page.locator("article").last.locator("svg text.box-number")).to_have_count(3)
-    expect(page.get_by_role("status")).to_contain_text("Done. who.jpg: ana, 100.0%.")
+    expect(page.get_by_role("status")).to_contain_text("Done. who.jpg: ana, similarity 1.000.")
     page.get_by_role("button", name="Remove: bad.jpg").click()
     expect(page.locator("#chosen li")).to_have_count(2)
     assert page.evaluate("window.stays")

@@ -17,7 +17,7 @@ from PIL import Image
 from enrollment import inbox
 from enrollment.corrections import undo
 from enrollment.exceptions import NotUndoable
-from enrollment.models import Doubt, JournalEntry, Probe, TrashItem
+from enrollment.models import Doubt, JournalEntry, Person, Probe, TrashItem
 from tests import browsing
 from tests.browsing import IN_A_BROWSER, TIMEOUT_MS, expect, look_at, playwright
 from tests.conftest import FACES_DIR
@@ -336,3 +336,37 @@ def test_no_key_settles_a_card_that_nobody_saw(open_page) -> None:
     # A quick tap after another one nearby counts as its second, but both were meant for this card.
     operator.card.locator("[value=new]").dispatch_event("click", {"detail": 2})
     operator.sees(fourth)
+
+
+# How often each word of the names is broken, and by how much the buttons cover who is likeliest.
+BROKEN_AND_COVERED = """() => {
+    const card = document.querySelector("#deck > .card:not([hidden])");
+    const lines = [];
+    for (const { firstChild: text } of card.querySelectorAll(".person-name")) {
+        for (const { index, 0: word } of text.data.matchAll(/\\S+/g)) {
+            const range = document.createRange();
+            range.setStart(text, index);
+            range.setEnd(text, index + word.length);
+            lines.push(range.getClientRects().length);
+        }
+    }
+    const likeliest = card.querySelector(".candidate").getBoundingClientRect();
+    const buttons = card.querySelector(".row").getBoundingClientRect();
+    return [Math.max(...lines), Math.max(0, likeliest.bottom - buttons.top)];
+}"""
+
+
+def test_on_a_phone_no_name_is_broken_and_who_is_likeliest_is_seen(open_page) -> None:
+    pictures = add_vectors({"ana": 1, "123.456.789-09": 1})
+    name = "Maria das Graças Albuquerque Wolfeschlegelsteinhausen"
+    Person.objects.update(name=name)
+    Doubt.objects.create(
+        face_image=pictures[0],
+        code="looks_like_someone_else",
+        given=0.9,
+        expected=0.4,
+        other=pictures[1],
+    )
+    page = open_page("/inbox/", viewport=PHONE, has_touch=True, is_mobile=True)
+    expect(page.locator(".candidate:visible")).to_have_count(1, timeout=TIMEOUT_MS)
+    assert page.evaluate(BROKEN_AND_COVERED) == [1, 0]

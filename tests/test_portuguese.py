@@ -141,7 +141,7 @@ def test_a_search_is_portuguese(brazilian, weights):
     enroll("ana", photo, use_face_detection=True)
     form = {"model": "mobilenetv3_large", "top_k": 5}
     response = brazilian.post("/", form | {"images": upload(photo)})
-    assert "100,0%" in response.text
+    assert "similaridade 1,000" in response.text
     assert_portuguese(response)
 
 

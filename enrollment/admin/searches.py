@@ -36,14 +36,22 @@ class SearchEntryResource(resources.ModelResource):
 @admin.register(SearchEntry)
 class SearchEntryAdmin(FindsPersons, CsvAndJson, ExportMixin, DatedAdmin):
     resource_classes = [SearchEntryResource]
-    list_display = ["created_at", "result", "person_link", "percent", "answers", "who", "channel"]
+    list_display = [
+        "created_at",
+        "result",
+        "person_link",
+        "shown_similarity",
+        "answers",
+        "who",
+        "channel",
+    ]
     list_filter = ["decision", "channel", "model", "created_at"]
     list_select_related = ["person"]
     list_per_page = 50
     search_fields = ["username", "request_id"]
     date_hierarchy = "created_at"
     show_full_result_count = False  # the log may hold millions of rows
-    fields = ["created_at", "who", "channel", "model", "result", "person_link", "percent"]
+    fields = ["created_at", "who", "channel", "model", "result", "person_link", "shown_similarity"]
     fields += ["answers", "request_id"]
     readonly_fields = fields
 
@@ -72,5 +80,5 @@ class SearchEntryAdmin(FindsPersons, CsvAndJson, ExportMixin, DatedAdmin):
         return format_html('<a href="{}">{}</a>', url, entry.person)
 
     @admin.display(description=_("similarity"), ordering="similarity")
-    def percent(self, entry: SearchEntry) -> str:
-        return "-" if entry.percent is None else f"{floatformat(entry.percent, 1)}%"
+    def shown_similarity(self, entry: SearchEntry) -> str:
+        return floatformat(entry.similarity, 3) or "-"

@@ -49,11 +49,6 @@ class Candidate:
     similarity: float
     decision: Decision | None = None
 
-    @property
-    def percent(self) -> float:
-        """The similarity as the pages show it: 0 to 100."""
-        return 100 * min(max(self.similarity, 0.0), 1.0)
-
 
 @dataclass(frozen=True, slots=True)
 class Card:

@@ -223,7 +223,7 @@ def _of_pairs(wanted: Sequence[str]) -> dict[str, Card]:
             found[f"pair-{key}"] = Card(
                 key=f"pair-{key}",
                 kind=Kind.PAIR,
-                why=message % {"given": number_format(f"{similarity:.2f}")},
+                why=message % {"given": number_format(f"{similarity:.3f}")},
                 at=max(each.person.updated_at for each in both),
                 actions=OF_PAIRS,
                 likeliest=Action.MERGE,

@@ -92,9 +92,9 @@ class Doubt(models.Model):
             return reason_message(self.code, {"given": self.given, "expected": self.expected})
         sentence = _RESEMBLANCES[self.Resemblance(self.code)]
         return sentence % {
-            # number_format truncates instead of rounding: it would show 0.985 as 0.98.
-            "given": number_format(f"{self.given:.2f}"),
-            "expected": number_format(f"{self.expected:.2f}"),
+            # number_format truncates instead of rounding: it would show 0.9855 as 0.985.
+            "given": number_format(f"{self.given:.3f}"),
+            "expected": number_format(f"{self.expected:.3f}"),
             "person": self.other.person if self.other else "",
         }
 

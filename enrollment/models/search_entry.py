@@ -60,8 +60,3 @@ class SearchEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.username} {self.created_at:%Y-%m-%d %H:%M}"
-
-    @property
-    def percent(self) -> float | None:
-        """The similarity as the percentage that the pages show; None without a hit."""
-        return None if self.similarity is None else 100 * max(self.similarity, 0.0)

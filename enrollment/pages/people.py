@@ -375,7 +375,7 @@ def _candidates(request: HttpRequest, shown: Person, picture: FaceImage | None) 
     suggestions = _suggestions(picture)
     persons = with_pictures(Person.objects.all()).in_bulk([hit.person.pk for hit in suggestions])
     for hit in suggestions:
-        persons[hit.person.pk].percent = 100 * max(hit.similarity, 0.0)
+        persons[hit.person.pk].similarity = hit.similarity
     return {"q": "", "candidates": [persons[hit.person.pk] for hit in suggestions]}
 
 

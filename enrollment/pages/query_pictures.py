@@ -65,11 +65,6 @@ class Likeness:
     similarity: float
     decision: Decision | None
 
-    @property
-    def percent(self) -> float:
-        """The similarity from 0 to 100; negative cosines give 0."""
-        return percent(self.similarity)
-
 
 @dataclass(frozen=True, slots=True)
 class ShownHit(Likeness):
@@ -112,17 +107,17 @@ class NumberMark:
 
 @dataclass(frozen=True, slots=True)
 class ShownThresholds:
-    """The match and review thresholds in percent, like `Likeness.percent`."""
+    """The similarities from which match and review begin."""
 
     thresholds: Thresholds
 
     @property
     def match(self) -> float:
-        return percent(self.thresholds.match.similarity)
+        return self.thresholds.match.similarity
 
     @property
     def review(self) -> float:
-        return percent(self.thresholds.review.similarity)
+        return self.thresholds.review.similarity
 
     @property
     def strangers_to_one_match(self) -> int | None:
@@ -235,11 +230,6 @@ class QueryPicture:
     @property
     def has_many_faces(self) -> bool:
         return len(self.faces) > 1
-
-
-def percent(similarity: float) -> float:
-    """Return a cosine similarity as shown on the pages: 0 to 100."""
-    return 100 * min(max(similarity, 0.0), 1.0)
 
 
 def read_pictures(

@@ -42,6 +42,7 @@ def audit_report(request: HttpRequest, *, place: Place) -> HttpResponse:
         "title": gettext("Gallery audit"),
         "examination": examination,
         "sections": _sections(examination.findings) if examination else [],
+        "kinds": list(Kind),
         "has_thresholds": bool(weights and search_thresholds(weights)),
     }
     return place.render(request, "audit", context)

@@ -228,7 +228,7 @@ def _with_candidates(rows: Iterable[Any]) -> list[Any]:
     persons = with_pictures(Person.objects.all()).in_bulk(keys)
     for row in rows:
         row.alike = [
-            {"person": persons[pk], "percent": 100 * max(similarity, 0.0), "decision": decision}
+            {"person": persons[pk], "similarity": similarity, "decision": decision}
             for pk, similarity, decision in row.candidates
             if pk in persons
         ]

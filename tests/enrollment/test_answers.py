@@ -73,7 +73,7 @@ def test_an_answer_survives_a_reload_and_is_shared_by_its_number(boss, gallery) 
     found = search(boss, GROUP)
     number = number_of(found)
     page = boss.get(f"/answers/{number}")
-    for shown in ("face.jpg", "3 faces were found and compared", "Ana", "Bia", "100.0%"):
+    for shown in ("face.jpg", "3 faces were found and compared", "Ana", "Bia", "1.000"):
         assert (shown in found.text) == (shown in page.text)
     before = [face for picture in found.context["pictures"] for face in picture.faces]
     for place, face in enumerate(before, 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from html import unescape
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -172,3 +173,9 @@ def test_command_does_not_examine_by_a_model_without_weights(gallery, no_weights
 
 def test_the_old_name_of_the_command_goes_on_working() -> None:
     assert "pictures compared" in run("doctor")
+
+
+def test_the_first_view_says_what_is_looked_for(boss) -> None:
+    page = boss.get("/people/audit").text
+    assert "was not examined yet" in page
+    assert all(kind.title in unescape(page) for kind in Kind)

@@ -65,7 +65,7 @@ def test_a_picture_is_compared_with_all_of_a_person(boss, gallery, name: str) ->
 
 def test_the_report_stands_alone_and_says_what_was_compared(boss, gallery) -> None:
     report = report_of(compare(boss, ANA, "111"))
-    for text in ("The same person", "100.0%", "Ana Lima (111)", "by admin", "no proof"):
+    for text in ("The same person", "1.000", "Ana Lima (111)", "by admin", "no proof"):
         assert text in report
     assert hashlib.sha256(ANA).hexdigest() in report
     addresses = re.findall(r'(?:src|href)="([^"]*)"', report)

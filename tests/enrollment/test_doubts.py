@@ -69,7 +69,7 @@ def test_picture_of_ana_under_bia_says_so(thresholds):
     other, own = enroll("bia", look(1, 60), **CROP).outcomes[0].doubts
     assert (other.code, other.other) == (Resemblance.LOOKS_LIKE_SOMEONE_ELSE, ana)
     assert 0.97 < other.given <= 1 and other.expected == 0.94
-    assert f"Ana (ana) (similarity {other.given:.2f}; less than 0.94 was" in other.message
+    assert f"Ana (ana) (similarity {other.given:.3f}; less than 0.940 was" in other.message
     assert (own.code, own.other) == (Resemblance.UNLIKE_OWN_PICTURES, None)
     assert 0.2 < own.given < own.expected == 0.94
     assert codes("ana") == [[]]

@@ -128,8 +128,8 @@ def test_search_shows_most_similar_first(local, gallery) -> None:
     (face,) = faces_of(response)
     best, other = face.hits
     assert best.hit.face_image == gallery[0]
-    assert best.percent > 99.9 > other.percent
-    for shown in ("Ana", "123.456", "100.0%", "D:/gate/123.456.jpg", "· API"):
+    assert best.similarity > 0.999 > other.similarity
+    for shown in ("Ana", "123.456", "1.000", "D:/gate/123.456.jpg", "· API"):
         assert shown in response.text
     page = Markup(response)
     assert page.find("img", src=f"/pictures/{gallery[0].pk}?size=face")
@@ -145,8 +145,8 @@ def test_person_id_is_shown_as_text(local, gallery) -> None:
 def test_bar_is_as_long_as_the_similarity(local, gallery) -> None:
     response = ask(local, ANA, headers={"accept-language": "pt-BR"})
     widths = [float(bar["width"]) for bar in Markup(response).find("rect", **{"class": "value"})]
-    expected = [hit.percent for face in faces_of(response) for hit in face.hits]
-    assert widths == pytest.approx(expected, abs=0.06)
+    expected = [hit.similarity for face in faces_of(response) for hit in face.hits]
+    assert widths == pytest.approx(expected, abs=0.0006)
 
 
 def test_every_face_is_framed_and_numbered(local, gallery) -> None:
@@ -208,8 +208,8 @@ def test_verdict_is_said_in_words(local, gallery, monkeypatch, similarity, headl
     response = ask(local, ANA)
     text = " ".join(strip_tags(response.text).split())
     assert f"{headline} {badge}" in text
-    assert f"{best.similarity:.1%}" in text
-    assert "Match from 60.0%, look closely from 40.0%." in text
+    assert f"{best.similarity:.3f}" in text
+    assert "Match from a similarity of 0.600, look closely from 0.400." in text
     assert "Of 1,000 comparisons of different people, about one reaches a match." in text
 
 
@@ -387,7 +387,7 @@ def compare(client: Client, **contents: bytes):
 def test_the_same_picture_is_the_same_person(local, picture: bytes, weights: str) -> None:
     response = compare(local, source=picture, target=picture)
     assert response.status_code == 200
-    assert response.context["comparison"].largest.percent > 99.9
+    assert response.context["comparison"].largest.similarity > 0.999
     assert "The same person" in response.text
     assert "Match from" in response.text
 
@@ -570,7 +570,7 @@ def test_language_follows_the_browser_and_the_switch(local, gallery) -> None:
     local.post("/i18n/setlang/", {"language": "pt-br", "next": "/"})
     response = ask(local, ANA)
     assert '<html lang="pt-br">' in response.text
-    assert "100,0%" in response.text
+    assert "similaridade 1,000" in response.text
 
 
 def test_failing_server_says_so_without_a_trace(local, picture: bytes, monkeypatch) -> None:

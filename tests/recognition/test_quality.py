@@ -13,7 +13,7 @@ from recognition.alignment import TEMPLATE
 from recognition.api.serializers import QualitySerializer
 from recognition.detection import Face
 from recognition.embedding import crop_upload
-from recognition.quality import FaceQuality, crop_quality, face_quality, head_pose
+from recognition.quality import FaceQuality, QualityReason, crop_quality, face_quality, head_pose
 from tests.pictures import encoded
 
 
@@ -116,6 +116,13 @@ def test_a_second_face_is_a_doubt_only_when_it_may_be_the_one_meant():
     assert (beside_far.faces, beside_far.share) == (2, pytest.approx(10_000 / 10_400, abs=1e-3))
     alone = face_quality(crop(), large)
     assert (alone.faces, alone.share) == (None, None)
+
+
+def test_the_message_never_says_that_what_misses_a_limit_reaches_it():
+    assert "only 94 % sure" in QualityReason("low_score", 94.7, 95).message
+    assert (
+        "turned to the side by about 41 degrees" in QualityReason("turned_away", 40.2, 40).message
+    )
 
 
 def test_what_is_dark_or_small_is_not_also_called_blurred():
