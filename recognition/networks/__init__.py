@@ -3,6 +3,7 @@
 from recognition.networks.loader import (
     LoadedNetwork,
     build,
+    is_unconverted,
     load_network,
     loaded_names,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "find_weights",
     "get_network",
     "has_weights",
+    "is_unconverted",
     "load_network",
     "loaded_names",
     "usable_names",

@@ -43,6 +43,11 @@ def find_converted(weights: Path, digest: str) -> tuple[openvino.Model, np.ndarr
     return None
 
 
+def has_converted(weights: Path, digest: str) -> bool:
+    """Return whether there is a stored form of the weights."""
+    return any((folder / _name(weights, digest)).is_dir() for folder in _folders(weights))
+
+
 def keep_converted(
     model: openvino.Model, expected: np.ndarray, weights: Path, digest: str, *, others: set[str]
 ) -> None:

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from recognition.conf import get_settings
 from recognition.exceptions import WeightsUnavailable
-from recognition.networks.converted import find_converted, keep_converted
+from recognition.networks.converted import find_converted, has_converted, keep_converted
 from recognition.networks.device import CPU, choose_device
 from recognition.networks.int8 import int8_runtime, is_int8
 from recognition.networks.registry import (
@@ -103,6 +103,18 @@ def load_network(name: str) -> LoadedNetwork:
             except _Replaced:
                 weights = find_weights(name)
         return loaded
+
+
+def is_unconverted(name: str) -> bool:
+    """Return whether the model's first use converts it, which takes long and happens once for its weights."""
+    weights, settings = find_weights(name), get_settings()
+    return (
+        not is_int8(weights.path)
+        and settings.network_runtime != "torch"
+        and openvino_version() is not None
+        and choose_device(settings.device) == CPU
+        and not has_converted(weights.path, weights.digest)
+    )
 
 
 def load_failure(name: str) -> str | None:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from faceproject.management.commands.serve import preload
 from recognition.embedding import embed_crops
 from recognition.exceptions import WeightsUnavailable
-from recognition.networks import KNOWN_NETWORKS, FaceNetwork, build, load_network
+from recognition.networks import KNOWN_NETWORKS, FaceNetwork, build, load_network, loaded_names
 from recognition.networks import loader as loader_module
 from recognition.networks.edgeface import edgeface_xs
 from recognition.networks.loader import find_weights, unload_networks
@@ -111,6 +112,16 @@ def test_next_start_reads_what_the_first_one_kept(kept, no_conversion):
     assert find_weights(MODEL).digest in form.name
     loaded = load_network(MODEL)
     assert loaded.runtime.name.startswith("openvino ") and not loaded.fallback
+
+
+def test_the_first_start_converts_the_other_models_beforehand(small, monkeypatch):
+    (small / "resnet50_cosface.safetensors").write_bytes(b"of another network")
+    preload()
+    assert loaded_names() == [MODEL, "cosface_resnet50"] and len(forms(small)) == 2
+    unload_networks()
+    monkeypatch.setattr(loader_module, "convert_to_openvino", None)
+    preload()
+    assert loaded_names() == [MODEL]
 
 
 def test_weights_folder_that_cannot_be_written(small, settings, monkeypatch):

@@ -20,7 +20,7 @@ from recognition.api.access import is_loopback_name, open_to
 from recognition.api.peer import is_supported
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError, VectorStoreLocked, VectorStoreUnavailable
-from recognition.networks import has_weights, load_network
+from recognition.networks import has_weights, is_unconverted, load_network, usable_names
 from recognition.vector_store import get_vector_store, reset_vector_store
 
 logger = logging.getLogger(__name__)
@@ -169,11 +169,16 @@ class Command(BaseCommand):
 
 
 def preload() -> None:
-    """Load the models of PRELOAD_MODELS, or the default one, so that the first request need not wait."""
+    """Load the models of PRELOAD_MODELS, or the default one, so that the first request need not wait.
+
+    Convert the others, too, where that was not done yet: whoever enrols first would wait for it.
+    """
     settings = get_settings()
     default = (settings.default_model,) if has_weights(settings.default_model) else ()
-    for name in settings.preload_models or default:
+    first = settings.preload_models or default
+    for name in dict.fromkeys([*first, *usable_names()]):
         try:
-            load_network(name)
+            if name in first or is_unconverted(name):
+                load_network(name)
         except RecognitionError as error:
-            logger.error("PRELOAD_MODELS: %s", error)
+            logger.error("%s is not loaded at the start: %s", name, error)
