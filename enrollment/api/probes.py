@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.files.uploadedfile import UploadedFile
 from django.db.models import QuerySet
+from django.utils.formats import number_format
 from django.utils.translation import gettext
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -245,33 +246,30 @@ def _verdict(
     if decided.get("decision_reason") == NoFaceDetected.code:
         message = gettext(
             "No face was found in at least one of the pictures, so there is no verdict: the similarity "
-            "of %(similarity).4f says nothing of people."
+            "of %(similarity)s says nothing of people."
         )
-        numbers = {"similarity": similarity, "threshold": threshold}
-        return {"verified": None, **numbers, **decided, "message": message % numbers}
-    verified = None if threshold is None else similarity >= threshold
-    return {
-        "verified": verified,
-        "similarity": similarity,
-        "threshold": threshold,
-        **decided,
-        "message": _in_words(verified) % {"similarity": similarity, "threshold": threshold},
-    }
+        verified = None
+    else:
+        verified = None if threshold is None else similarity >= threshold
+        message = _in_words(verified)
+    numbers = {"similarity": similarity, "threshold": threshold}
+    written = {name: number_format(f"{number or 0:.4f}") for name, number in numbers.items()}
+    return {"verified": verified, **numbers, **decided, "message": message % written}
 
 
 def _in_words(verified: bool | None) -> str:
     if verified is None:
         return gettext(
-            "The similarity is %(similarity).4f. From which one on two faces are one person's was "
+            "The similarity is %(similarity)s. From which one on two faces are one person's was "
             "not measured for these weights, so there is no verdict. Send a threshold, or have the "
             "administrator run 'manage.py calibrate --save' or 'manage.py evaluate --save'."
         )
     if verified:
         return gettext(
-            "The same person: the similarity is %(similarity).4f, and at least %(threshold).4f is "
+            "The same person: the similarity is %(similarity)s, and at least %(threshold)s is "
             "expected."
         )
     return gettext(
-        "Not known to be the same person: the similarity is %(similarity).4f, and at least "
-        "%(threshold).4f is expected."
+        "Not known to be the same person: the similarity is %(similarity)s, and at least "
+        "%(threshold)s is expected."
     )

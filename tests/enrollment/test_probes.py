@@ -248,6 +248,13 @@ def test_the_same_picture_verifies(api, photos, calibrated):
     assert "0.9900" in body["message"]
 
 
+def test_a_verdict_has_the_numbers_of_its_language(api, calibrated):
+    form = {name: upload(draw_picture()) for name in ("source_image", "target_image")}
+    headers = {"Accept-Language": "pt-BR"}
+    message = api.post(VERIFY, form | WHOLE, headers=headers).json()["message"]
+    assert message == "A mesma pessoa: a similaridade é 1,0000, e espera-se pelo menos 0,9900."
+
+
 def test_other_people_do_not_verify(api, photos, calibrated):
     (first, *_), (second, *_), _third = photos.values()
 
