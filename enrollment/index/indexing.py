@@ -227,7 +227,7 @@ def _index_rows(
         indexed = _copy_to_milvus([pk for pk, _picture, _judged in ready])
     except RecognitionError as error:
         written = few([pk for pk, _picture, _judged in ready])
-        logger.exception("Embeddings %s were not written to Milvus", written)
+        logger.error("Embeddings %s were not written to Milvus: %s", written, error)
         failures |= {pk: error.code for pk, _picture, _judged in ready}
         indexed = 0
     else:

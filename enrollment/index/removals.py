@@ -61,8 +61,8 @@ def remove_deleted() -> None:
     remove_files()
     try:
         apply_deletions()
-    except RecognitionError:
-        logger.exception("Vectors of deleted pictures stay in Milvus until it answers again")
+    except RecognitionError as error:
+        logger.error("Vectors of deleted pictures stay in Milvus until it answers: %s", error)
 
 
 def remove_files() -> tuple[int, int]:

@@ -160,6 +160,16 @@ def enrol_without_vector(person_id: str, like: FaceEmbedding) -> int:
     )[0].pk
 
 
+def test_what_milvus_does_not_take_is_told_in_a_line(row, away, caplog):
+    """Commands beside a server, whose the database is, showed 50 lines of a traceback, though all was well."""
+    index.index_rows([row.pk])
+    Person.objects.all().delete()
+    removals.remove_deleted.func()
+    told = [each for each in caplog.records if each.name.startswith("enrollment.index")]
+    assert [each.exc_info for each in told] == [None, None]
+    assert all("Check that it runs" in each.getMessage() for each in told)
+
+
 def test_a_store_that_was_emptied_or_set_back_is_filled_by_a_new_server(
     row, picture, draw_picture, monkeypatch
 ):
