@@ -33,6 +33,7 @@ class Outliving:
     erased: list[Erased]
     backups: list[BackupRecord]
     receipts: list[Receipt]
+    brought_back: set[str]  # digests of what was erased and is not any more
     notes: list[str] = field(default_factory=list)
 
     def put_back(self) -> None:
@@ -40,7 +41,11 @@ class Outliving:
 
         After the commit the lists beside the backups are written anew.
         """
-        transaction.on_commit(corrections.write_erased_lists, robust=True)
+
+        def write_lists() -> None:  # no partial, as in enrollment.index.removals
+            corrections.write_erased_lists(self.brought_back)
+
+        transaction.on_commit(write_lists, robust=True)
         corrections.remember_again(self.erased)
         for receipt in self.receipts:  # their numbers were given out
             Receipt.objects.update_or_create(pk=receipt.pk, defaults=_values(receipt))
@@ -101,7 +106,7 @@ def outliving(path: Path, manifest: Manifest, *, without_erasures: bool) -> Outl
     given_up = (foreign or {own}) if without_erasures else set()
     dropped = {each.digest for each in since if each.key in given_up}
     erased = [each for each in [*here, *(beside or ())] if each.digest not in dropped]
-    return Outliving(erased, _once(backups), list(Receipt.objects.all()), notes)
+    return Outliving(erased, _once(backups), list(Receipt.objects.all()), dropped, notes)
 
 
 def _read_list(path: Path) -> list[Erased] | None:

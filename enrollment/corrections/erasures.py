@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -144,16 +144,17 @@ def list_beside(backup: Path) -> Path:
     return backup.with_name(backup.name + LIST_SUFFIX)
 
 
-def write_erased_lists() -> None:
+def write_erased_lists(brought_back: Collection[str] = ()) -> None:
     """Write what was erased since, as hashes, beside each backup on record that is at its place.
 
-    A new machine learns from it what its backup should not hold any more.
+    A new machine learns from it what its backup should not hold any more. The digests of what a
+    restore has `brought_back` are taken off.
     """
     for record in BackupRecord.objects.on_hand():
         path = Path(record.file)
         try:
             if path.is_file():
-                _write(list_beside(path), record.made_at)
+                _write(list_beside(path), record.made_at, brought_back)
         except OSError as error:
             logger.warning(
                 "The list of erasures beside backup %d cannot be written: %s",
@@ -162,13 +163,24 @@ def write_erased_lists() -> None:
             )
 
 
-def _write(path: Path, since: datetime) -> None:
-    """Write the list, unless it is there. Who writes last of several looks after it, so none of them leaves
-    an older one."""
+def _write(path: Path, since: datetime, brought_back: Collection[str]) -> None:
+    """Add to the list what it lacks. Who writes last of several looks after it, so none of them leaves
+    an older one. What another installation erased stays, such as the one whose backup was tried out here."""
     erased = None
     with suppress(ValueError):  # damaged
         erased = read_erased_list(path)
-    while erased != (erased := remembered(since)):
+    listed = {
+        each.digest: each
+        for each in erased or ()
+        if each.digest not in brought_back
+        and datetime.fromisoformat(each.erased_at).astimezone() >= since
+    }
+
+    def together() -> list[Erased]:
+        known = (each for each in remembered(since) if each.digest not in listed)
+        return [*listed.values(), *known]
+
+    while erased != (erased := together()):
         with whole_file(path) as file:
             file.write(json.dumps([asdict(each) for each in erased], indent=0).encode())
 

@@ -311,6 +311,24 @@ def test_a_new_machine_learns_it_from_the_list_beside_the_backup(file, settings,
     assert record.keep_until == timezone.localdate() + timedelta(days=settings.BACKUP_KEEP_DAYS)
 
 
+def test_an_installation_that_tries_out_a_backup_leaves_its_list(file, settings):
+    """Its server had written the list anew within the hour, without whom the other had erased since."""
+    erase("ana")
+    listed = json.loads(corrections.list_beside(file).read_text())
+    empty(settings)
+    run("restore", file)
+    ErasedId.objects.all().delete()  # as before the other erased somebody
+    corrections.write_erased_lists()
+    assert json.loads(corrections.list_beside(file).read_text()) == listed
+    later = file.with_name("later.tar")
+    shutil.copy(corrections.list_beside(file), corrections.list_beside(later))
+    run("backup", later)
+    assert json.loads(corrections.list_beside(later).read_text()) == []  # they are not in it
+    erase("bia")
+    both = json.loads(corrections.list_beside(file).read_text())
+    assert both[:3] == listed and len(both) > 3
+
+
 def test_an_installation_that_lost_its_key_does_not_bring_anybody_back_unasked(file, settings):
     erase("ana")
     (settings.DATA_DIR / "installation_key").unlink()
