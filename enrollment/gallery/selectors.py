@@ -209,10 +209,8 @@ def best_of_person(probe: Embeddings, person: Person) -> list[tuple[FaceEmbeddin
         raise PersonNotComparable(message % {"person": person, "model": probe.model})
     similarities = probe.vectors @ np.stack([row.computed_array() for row in rows]).T
     best = similarities.argmax(axis=1).tolist()
-    return [
-        (rows[place], as_cosine(each[place]))
-        for place, each in zip(best, similarities, strict=True)
-    ]
+    of_best = zip(best, similarities, strict=True)
+    return [(rows[place], as_cosine(each[place])) for place, each in of_best]
 
 
 def faceless_pictures() -> QuerySet[FaceImage]:
