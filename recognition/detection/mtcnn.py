@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from recognition.alignment import TEMPLATE, similarity_transform
 from recognition.conf import get_settings
 from recognition.detection.base import Face, Scores, clipped_box, largest_first
 from recognition.detection.cascade import LEAST_FACE, Cascade
@@ -15,6 +16,10 @@ from recognition.detection.scaling import detection_scale, scaled
 # Border of the second attempt and the smallest face it looks for, relative to the shorter side.
 _MARGIN: Final = 1 / 6
 _FILLING: Final = 1 / 4
+# Where MTCNN puts the landmarks of a face that is aligned to TEMPLATE, relative to it: the mean over 4,454
+# crops of the training set, which YuNet had aligned, made symmetric. So aligned faces look to the networks
+# as those they learned from.
+OFFSET: Final = np.array([[-0.83, 2.38], [0.83, 2.38], [0, 4.34], [-1.88, 1.05], [1.88, 1.05]])
 
 
 class MtcnnDetector:
@@ -70,4 +75,14 @@ def _face(
 ) -> Face:
     box = clipped_box(corners / scale, height, width)
     # The network measures from the edge of the picture; our landmarks count from its first pixel's centre.
-    return Face(box, score, (landmarks / scale - 0.5).astype(np.float32))
+    return Face(box, score, (placed(landmarks) / scale - 0.5).astype(np.float32))
+
+
+def placed(landmarks: np.ndarray) -> np.ndarray:
+    """Return MTCNN's 5×2 landmarks moved to where TEMPLATE has them."""
+    try:
+        to_crop = similarity_transform(landmarks, TEMPLATE + OFFSET)
+    except ValueError:  # practically one point: nobody can align that
+        return landmarks
+    moved: np.ndarray = landmarks - np.linalg.solve(to_crop[:, :2], OFFSET.T).T
+    return moved

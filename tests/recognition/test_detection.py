@@ -12,9 +12,9 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from PIL import Image
 
-from recognition.alignment import align_face
+from recognition.alignment import TEMPLATE, align_face
 from recognition.detection import Face, FaceDetector, cascade, detect_faces, get_detector
-from recognition.detection.mtcnn import MtcnnDetector
+from recognition.detection.mtcnn import OFFSET, MtcnnDetector, placed
 from recognition.detection.none import NoDetector
 from recognition.quality import face_quality
 from tests.drawn_faces import PEOPLE, draw_face, draw_group
@@ -349,3 +349,26 @@ def test_a_picture_searched_in_bands_and_batches_has_the_same_faces(monkeypatch,
     assert all(
         network.largest <= pixels * 3 * 4 for network, pixels in zip(networks, limits, strict=True)
     )
+
+
+@pytest.mark.parametrize("shot", [0, 1])
+def test_a_mirror_image_has_the_mirrored_landmarks(shot):
+    picture = np.asarray(draw_face(PEOPLE[0], shot))
+    (face,), (mirrored,) = (
+        detect_faces(np.ascontiguousarray(each)) for each in (picture, picture[:, ::-1])
+    )
+
+    back = (mirrored.landmarks * (-1, 1) + (picture.shape[1] - 1, 0))[[1, 0, 2, 4, 3]]
+    assert np.abs(back - face.landmarks).max() < 0.04 * face.box[2]
+
+
+@pytest.mark.parametrize(("turn", "scale"), [(0.0, 1.0), (0.3, 2.5), (-1.2, 0.4)])
+def test_where_mtcnn_sees_the_points_of_an_aligned_face_the_template_has_them(turn, scale):
+    to_picture = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    seen, wanted = ((points @ to_picture.T) + (70, 40) for points in (TEMPLATE + OFFSET, TEMPLATE))
+
+    assert np.allclose(placed(seen), wanted, atol=0.01)
+
+
+def test_points_that_nobody_can_align_stay():
+    assert (placed(np.full((5, 2), 7.0)) == 7).all()
