@@ -28,8 +28,7 @@ DETECTORS: Final = {
 _IS_SET: Final = _("The settings name it (DETECTOR).")
 _HAS_FILE: Final = _("Its file is in WEIGHTS_DIR.")
 _NO_FILE: Final = _(
-    "It comes along. YuNet, which is faster and places landmarks better, is taken when its file is "
-    "there: manage.py fetch_weights yunet."
+    "It comes along. YuNet, which is faster, is taken when its file is there: manage.py fetch_weights yunet."
 )
 _BAD_FILE: Final = _(
     "It comes along. The file of YuNet in WEIGHTS_DIR cannot be loaded: run manage.py verify_weights yunet."
