@@ -28,7 +28,7 @@ from enrollment.gallery import read_picture
 from enrollment.models import FaceEmbedding, FaceImage, lock_rows
 from recognition.embedding import Crop, begin_embedding, crop_again, crop_upload, embeddings_of
 from recognition.exceptions import RecognitionError
-from recognition.log_text import few
+from recognition.log_text import few, first_line
 from recognition.lookahead import Crew
 from recognition.networks import find_weights, usable_names
 from recognition.vector_store import VectorRow, get_vector_store, partition_name
@@ -227,7 +227,7 @@ def _index_rows(
         indexed = _copy_to_milvus([pk for pk, _picture, _judged in ready])
     except RecognitionError as error:
         written = few([pk for pk, _picture, _judged in ready])
-        logger.error("Embeddings %s were not written to Milvus: %s", written, error)
+        logger.error("Embeddings %s were not written to Milvus: %s", written, first_line(error))
         failures |= {pk: error.code for pk, _picture, _judged in ready}
         indexed = 0
     else:

@@ -16,6 +16,7 @@ from enrollment.index.indexing import writing
 from enrollment.index.queue import request_upsert, requested, thread_runs
 from enrollment.models import Consent, FaceEmbedding, FaceImage, Removal, TrashedPart
 from recognition.exceptions import RecognitionError
+from recognition.log_text import first_line
 from recognition.vector_store import get_vector_store
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,9 @@ def remove_deleted() -> None:
     try:
         apply_deletions()
     except RecognitionError as error:
-        logger.error("Vectors of deleted pictures stay in Milvus until it answers: %s", error)
+        logger.error(
+            "Vectors of deleted pictures stay in Milvus until it answers: %s", first_line(error)
+        )
 
 
 def remove_files() -> tuple[int, int]:
