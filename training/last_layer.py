@@ -143,7 +143,7 @@ def solve_last_layer(
     drawn = np.sort(chance.choice(len(faces), min(cuts, len(faces)), replace=False))
     landmarks = found_landmarks(faces.images[drawn])
     if not len(landmarks):
-        landmarks = TEMPLATE[None]  # made-up faces, in which nothing is found
+        raise SystemExit(f"No face was found in {len(drawn)} crops. Are they aligned faces?")
     # In bfloat16 where the processor has it.
     features = import_openvino().compile_model(convert_to_openvino(without_end(network)), "CPU")
     present = last_layer(network)

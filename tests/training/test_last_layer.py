@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+import training.last_layer
 from recognition.alignment import TEMPLATE
 from recognition.networks.mobilenetv3 import mobilenetv3_large
 from recognition.networks.resnet import cosface_resnet50
@@ -84,7 +85,8 @@ def test_landmarks_of_the_template_cut_the_same_crop_again():
     assert all(a or b for a, b in zip(same, mirrored, strict=True))
 
 
-def test_a_solved_network_gives_what_the_teacher_says(network, pack, teacher):
+def test_a_solved_network_gives_what_the_teacher_says(network, pack, teacher, monkeypatch):
+    monkeypatch.setattr(training.last_layer, "found_landmarks", lambda crops: TEMPLATE[None])
     faces = open_pack(pack)
     targets = read_teacher([teacher], faces.names.tolist())
 
@@ -96,3 +98,11 @@ def test_a_solved_network_gives_what_the_teacher_says(network, pack, teacher):
     solve_last_layer(network, faces, targets, ridge=1e-3, seed=0, cuts=4)
 
     assert error() < before / 2
+
+
+def test_crops_without_faces_are_refused(pack, teacher):
+    faces = open_pack(pack)
+    targets = read_teacher([teacher], faces.names.tolist())
+
+    with pytest.raises(SystemExit, match="No face was found in 4 crops"):
+        solve_last_layer(mobilenetv3_large(), faces, targets, ridge=1e-3, seed=0, cuts=4)
