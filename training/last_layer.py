@@ -13,19 +13,19 @@ import copy
 import os
 from pathlib import Path
 
-import cv2
 import django
 import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from recognition.alignment import TEMPLATE, similarity_transform
+from recognition.alignment import TEMPLATE, align_face
 from recognition.networks import KNOWN_NETWORKS, build
 from recognition.networks.registry import NETWORKS
 from recognition.networks.runtime import convert_to_openvino, import_openvino
 from training.export import export
 from training.faces import Faces, open_pack, read_teacher
+from training.losses import fit_orthonormal_map
 
 TOGETHER = 256  # crops read at once
 BORDER = 28  # pixels of repeated edge around a crop in which a face is looked for
@@ -47,8 +47,7 @@ def cut_again(crops: np.ndarray, landmarks: np.ndarray, chance: np.random.Genera
     """Return N×112×112×3 uint8 crops aligned by landmarks drawn from M×5×2, half of them mirrored."""
     cut = np.empty_like(crops)
     for crop, target in zip(crops, cut, strict=True):
-        matrix = similarity_transform(landmarks[chance.integers(len(landmarks))], TEMPLATE)
-        again = cv2.warpAffine(crop, matrix, crop.shape[:2], borderMode=cv2.BORDER_REPLICATE)
+        again = align_face(crop, landmarks[chance.integers(len(landmarks))])
         target[:] = again[:, ::-1] if chance.random() < 0.5 else again
     return cut
 
@@ -82,8 +81,8 @@ class Regression:
     def turn(self, solved: np.ndarray, present: np.ndarray) -> np.ndarray:
         """Return `solved` ((K+1)×D) turned into the space of `present` ((K+1)×E) as near as no cosine
         changes (Procrustes), and of its size."""
-        left, _sizes, right = np.linalg.svd(solved.T @ self.products @ present, full_matrices=False)
-        turned: np.ndarray = solved @ (left @ right)
+        sources, wanted = (torch.from_numpy(each) for each in (solved, self.products @ present))
+        turned: np.ndarray = solved @ fit_orthonormal_map(sources, wanted).numpy()
         return turned * np.linalg.norm(present[:-1]) / np.linalg.norm(turned[:-1])
 
 

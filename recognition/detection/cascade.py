@@ -109,8 +109,6 @@ class Cascade:
     def _decided(
         self, copies: list[np.ndarray], boxes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if not len(boxes):
-            return np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2))
         patches = _patches(copies, boxes, 48)
         moves, landmarks, scores = self._judged(patches)
         passed = np.nonzero(scores > _ACCEPTED[2])[0]
