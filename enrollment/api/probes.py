@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.files.uploadedfile import UploadedFile
 from django.db.models import QuerySet
-from django.utils.formats import number_format
+from django.template.defaultfilters import floatformat
 from django.utils.translation import gettext
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -253,7 +253,7 @@ def _verdict(
         verified = None if threshold is None else similarity >= threshold
         message = _in_words(verified)
     numbers = {"similarity": similarity, "threshold": threshold}
-    written = {name: number_format(f"{number or 0:.4f}") for name, number in numbers.items()}
+    written = {name: floatformat(number, 4) for name, number in numbers.items()}
     return {"verified": verified, **numbers, **decided, "message": message % written}
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 from django.db.models import Count, QuerySet
-from django.utils.formats import number_format
+from django.template.defaultfilters import floatformat
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
@@ -223,7 +223,7 @@ def _of_pairs(wanted: Sequence[str]) -> dict[str, Card]:
             found[f"pair-{key}"] = Card(
                 key=f"pair-{key}",
                 kind=Kind.PAIR,
-                why=message % {"given": number_format(f"{similarity:.3f}")},
+                why=message % {"given": floatformat(similarity, 3)},
                 at=max(each.person.updated_at for each in both),
                 actions=OF_PAIRS,
                 likeliest=Action.MERGE,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from django.template.defaultfilters import floatformat
 from django.utils.dateparse import parse_date
-from django.utils.formats import date_format, number_format
+from django.utils.formats import date_format
 from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
@@ -199,7 +200,7 @@ def facts_in_words(facts: dict[str, Any]) -> str:
 def _value(value: Any) -> str:
     match value:
         case float():
-            return str(number_format(value, 4))
+            return str(floatformat(value, 4))
         case dict():
             return f"({facts_in_words(value)})"
         case list():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from django.db import models
-from django.utils.formats import number_format
+from django.template.defaultfilters import floatformat
 from django.utils.translation import gettext_lazy as _
 
 from enrollment.models.picture import FaceImage
@@ -92,9 +92,8 @@ class Doubt(models.Model):
             return reason_message(self.code, {"given": self.given, "expected": self.expected})
         sentence = _RESEMBLANCES[self.Resemblance(self.code)]
         return sentence % {
-            # number_format truncates instead of rounding: it would show 0.9855 as 0.985.
-            "given": number_format(f"{self.given:.3f}"),
-            "expected": number_format(f"{self.expected:.3f}"),
+            "given": floatformat(self.given, 3),
+            "expected": floatformat(self.expected, 3),
             "person": self.other.person if self.other else "",
         }
 

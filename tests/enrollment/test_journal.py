@@ -617,6 +617,14 @@ def test_a_time_before_or_after_all_others_is_one(api, since, count):
     assert api.get(f"/api/journal?since={since}").json()["count"] == count
 
 
+def test_numbers_are_rounded(db):
+    journal.record(journal.Action.IMPORTED, facts={"similarity": 0.98559})
+    (line,) = lines()
+    assert journal.in_words(line).endswith(" 0.9856")
+    with translation.override("pt-br"):
+        assert journal.in_words(line).endswith(" 0,9856")
+
+
 def test_the_history_on_a_persons_page_is_in_words(weights, boss):
     ana = enroll("ana", draw_picture(seed=1), name="Ana").person
     hans = enroll("hans", draw_picture(seed=2), name="Hans Blix").person
