@@ -124,7 +124,7 @@ class JournalEntry(models.Model):
 
     class Meta:
         verbose_name = _("journal entry")
-        verbose_name_plural = _("journal")
+        verbose_name_plural = _("journal entries")
         ordering = ["-at", "-pk"]
         constraints = [
             models.UniqueConstraint(fields=["chain", "number"], name="one_line_a_number")

@@ -70,12 +70,16 @@ class TrashItem(models.Model):
 
     class Meta:
         verbose_name = _("item of the trash")
-        verbose_name_plural = _("trash")
+        verbose_name_plural = _("items of the trash")
         ordering = ["-pk"]
         default_permissions = ()  # who may delete may restore
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()}: {self.about}" if self.about else str(self.kind)
+        return (
+            f"{self.get_kind_display()}: {self.about}"
+            if self.about
+            else str(self.get_kind_display())
+        )
 
     @property
     def about(self) -> str:

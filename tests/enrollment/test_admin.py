@@ -411,6 +411,13 @@ def test_person_list_shows_counts_states_and_thumbnails(admin_client, mixed):
     assert page.count("?size=face") == 4
 
 
+@pytest.mark.parametrize(
+    ("name", "count"), [("trashitem", "0 items of the trash"), ("journalentry", "journal entries")]
+)
+def test_lists_count_in_words_that_have_a_plural(admin_client, name, count):
+    assert count in admin_client.get(f"/admin/enrollment/{name}/").text
+
+
 def test_picture_page_shows_face_and_state_of_each_model(admin_client, mixed):
     row = FaceEmbedding.objects.get(status=Status.FAILED)
     face = {"box": [10.5, 20.0, 30.0, 40.0], "score": 0.9876, "landmarks": [[1.5, 2.0]] * 5}
