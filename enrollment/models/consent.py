@@ -13,6 +13,7 @@ from django.core.validators import FileExtensionValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
 from enrollment.models.person import Person
@@ -30,7 +31,7 @@ def today() -> date:
 
 def validate_not_future(value: date) -> None:
     if value > today():
-        raise ValidationError(_TO_COME, "future", {"day": value})
+        raise ValidationError(_TO_COME, "future", {"day": date_format(value)})
 
 
 def document_path(consent: Consent, filename: str) -> str:
@@ -118,12 +119,12 @@ class Consent(models.Model):
 
     def clean(self) -> None:
         if self.day and self.day > today():
-            raise ValidationError({"day": _TO_COME % {"day": self.day}})
+            raise ValidationError({"day": _TO_COME % {"day": date_format(self.day)}})
         if self.expires and self.day and self.expires < self.day:
             raise ValidationError(
                 {
                     "expires": _("It ends on %(end)s, before %(day)s, when it was given.")
-                    % {"end": self.expires, "day": self.day}
+                    % {"end": date_format(self.expires), "day": date_format(self.day)}
                 }
             )
 

@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator
 from django.db import models
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -57,7 +58,7 @@ def validate_not_past(value: date) -> None:
         raise ValidationError(
             _("%(day)s is past. Give today, a later day, or none."),
             "past",
-            {"day": value},
+            {"day": date_format(value)},
         )
 
 

@@ -139,7 +139,9 @@ def test_past_day_is_refused(api):
     body = {"person_id": "ana", "keep_until": "2020-01-31"}
     answer = api.post("/api/persons", body, format="json")
     assert answer.status_code == 400
-    assert "2020-01-31 is past." in answer.json()["fields"]["keep_until"][0]
+    assert "Jan. 31, 2020 is past." in answer.json()["fields"]["keep_until"][0]
+    answer = api.post("/api/persons", body, format="json", headers={"accept-language": "pt-BR"})
+    assert "31 de janeiro de 2020 já passou." in answer.json()["fields"]["keep_until"][0]
     assert not Person.objects.exists()
 
 

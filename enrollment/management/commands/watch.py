@@ -7,15 +7,15 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any, Final
 
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, close_old_connections
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from enrollment.enrolling import purposes_named
 from enrollment.imports import SETTLED_SECONDS, WatchedFolder, counts_of
 from enrollment.management.days import day as read_day
-from enrollment.models import ImportJob
+from enrollment.models import ImportJob, validate_not_past
 from recognition.exceptions import RecognitionError
 from recognition.management.options import positive
 
@@ -111,10 +111,12 @@ class Command(BaseCommand):
 
 def _details(options: dict[str, Any]) -> dict[str, Any]:
     day = options["keep_until"]
-    if day and day < timezone.localdate():
-        raise CommandError(_("%(day)s is past. Give today, a later day, or none.") % {"day": day})
     try:
+        if day:
+            validate_not_past(day)
         purposes = purposes_named(options["purpose"])
+    except ValidationError as error:
+        raise CommandError(" ".join(error.messages)) from error
     except RecognitionError as error:
         raise CommandError(error.message) from error
     details = {
