@@ -32,9 +32,10 @@ from enrollment.gallery import (
 )
 from enrollment.models import Consent, FaceImage, Person, Purpose, erased_at
 from enrollment.pages.gallery import PERSONS_A_PAGE
-from enrollment.pages.people import people_page, show
+from enrollment.pages.people import show
 from enrollment.pages.people_forms import GalleryForm, number_of
-from enrollment.web import Act, say_done
+from enrollment.pages.people_page import people_page
+from enrollment.web import Act, DayInput, say_done
 from recognition.api.access import lacking_permission, may
 
 FACES_SHOWN: Final = 12
@@ -54,7 +55,7 @@ class LastDayForm(forms.ModelForm):
         label=_("Keep until"),
         required=False,
         help_text=Person._meta.get_field("keep_until").help_text,
-        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+        widget=DayInput(),
     )
 
     class Meta:

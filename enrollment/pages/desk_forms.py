@@ -7,6 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 from enrollment.desk import Ground
 from enrollment.models import DOCUMENT_TYPES, Consent
+from enrollment.web import DayInput
 
 
 class ErasureForm(forms.Form):
@@ -23,8 +24,8 @@ class ConsentForm(forms.ModelForm):
             "document": forms.FileInput(
                 attrs={"accept": ",".join(f".{kind}" for kind in DOCUMENT_TYPES)}
             ),
-            "day": forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
-            "expires": forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+            "day": DayInput(),
+            "expires": DayInput(),
             "purposes": forms.CheckboxSelectMultiple,
         }
         help_texts = {"purposes": _("What the person may be searched for.")}

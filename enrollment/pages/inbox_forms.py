@@ -9,6 +9,7 @@ from enrollment.gallery import find_persons
 from enrollment.inbox import Filters
 from enrollment.models import Person
 from enrollment.pages.inbox_cards import KINDS
+from enrollment.web import DayInput
 
 
 class SiftForm(forms.Form):
@@ -23,7 +24,7 @@ class SiftForm(forms.Form):
     day = forms.DateField(
         label=_("Day"),
         required=False,
-        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+        widget=DayInput(),
     )
     who = forms.CharField(label=_("Who searched"), required=False, max_length=150)
 

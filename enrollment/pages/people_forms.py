@@ -12,7 +12,7 @@ from enrollment.corrections import CHANGEABLE
 from enrollment.gallery import GALLERY_ORDERS, PERSON_FILTERS
 from enrollment.models import Person
 from enrollment.pages.forms import check_size
-from enrollment.web import PicturesField
+from enrollment.web import DayInput, PicturesField
 
 if TYPE_CHECKING:
     from django.core.files.uploadedfile import UploadedFile
@@ -53,7 +53,7 @@ class DetailsForm(forms.ModelForm):
         fields = CHANGEABLE
         widgets = {
             "notes": forms.Textarea(attrs={"rows": 4}),
-            "keep_until": forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+            "keep_until": DayInput(),
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

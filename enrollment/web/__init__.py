@@ -2,6 +2,7 @@
 permissions."""
 
 from enrollment.web.audit import audit_report
+from enrollment.web.day_input import DayInput
 from enrollment.web.downloads import document_response, export_response
 from enrollment.web.errors import error_text
 from enrollment.web.face_choice import choose_faces
@@ -39,6 +40,7 @@ from enrollment.web.visibility import found_by, is_found, may_see, picture_addre
 
 __all__ = [
     "Act",
+    "DayInput",
     "PicturesField",
     "Place",
     "TokenAuthentication",

@@ -30,6 +30,7 @@ from enrollment.models import (
     validate_not_future,
     validate_not_past,
 )
+from enrollment.web.day_input import DayInput
 from enrollment.web.permissions import Act, owner_of
 from enrollment.web.place import Place
 from enrollment.web.trash import may_undo
@@ -77,7 +78,7 @@ class PictureImportForm(forms.Form):
         label=_("Keep the new people until"),
         required=False,
         validators=[validate_not_past],
-        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+        widget=DayInput(),
         help_text=_("Their last day, after which they are deleted. Empty: as configured."),
     )
     purposes = forms.ModelMultipleChoiceField(
@@ -90,7 +91,7 @@ class PictureImportForm(forms.Form):
         label=_("Day of the consents"),
         required=False,
         validators=[validate_not_future],
-        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+        widget=DayInput(),
         help_text=_("Empty: today."),
     )
 
