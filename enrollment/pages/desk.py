@@ -14,7 +14,8 @@ from enrollment.backups import backups_holding
 from enrollment.desk import Ground, erase_with_receipt
 from enrollment.pages.desk_forms import ConsentForm, ErasureForm
 from enrollment.pages.history import history
-from enrollment.pages.people import get_shown, people_page, show
+from enrollment.pages.people import get_shown, show
+from enrollment.pages.people_page import people_page
 from enrollment.web import Act, document_response, export_response, receipts_response
 
 

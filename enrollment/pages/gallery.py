@@ -27,8 +27,9 @@ from enrollment.gallery import (
     suggested_persons,
 )
 from enrollment.models import Person
-from enrollment.pages.people import enroll, people_page, show
+from enrollment.pages.people import enroll, show
 from enrollment.pages.people_forms import AddPicturesForm, DetailsForm, GalleryForm
+from enrollment.pages.people_page import people_page
 from enrollment.web import Act, owner_of, say_mistakable, undecided
 from recognition.api.access import may
 

@@ -8,18 +8,14 @@ them offers to undo it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from functools import wraps
 from http import HTTPStatus
 from typing import Any, Final
 
 from django.conf import settings
 from django.contrib import messages
-from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.urls import reverse
 from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext, ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -36,7 +32,7 @@ from enrollment.gallery import (
     with_loneliness,
     with_pictures,
 )
-from enrollment.models import FaceImage, MergedId, Person
+from enrollment.models import FaceImage, Person
 from enrollment.pages.history import history
 from enrollment.pages.people_forms import (
     AddPicturesForm,
@@ -46,17 +42,17 @@ from enrollment.pages.people_forms import (
     from_page,
     number_of,
 )
+from enrollment.pages.people_page import back_to, people_page
 from enrollment.pages.views import FRAGMENT_HEADER
 from enrollment.web import (
     Act,
     enroll_files,
-    error_text,
     owner_of,
     say_done,
     say_mistakable,
     undecided,
 )
-from recognition.api.access import may, page_permission
+from recognition.api.access import may
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
 
@@ -75,60 +71,6 @@ RIGHTS: Final = {
     "move_pictures": Act.CHANGE_PICTURES,
     "delete_pictures": Act.DELETE_PICTURES,
 }
-
-
-def people_page(*permissions: str) -> Callable[..., Any]:
-    """Make a view require all these permissions and show errors as messages."""
-
-    def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-        view = _refusals_as_messages(view)
-        for permission in permissions:
-            view = page_permission(permission)(view)
-        return view
-
-    return decorate
-
-
-def _refusals_as_messages(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Show errors of the view as messages on the person's page, or on the list.
-
-    The page of a merged person leads to who took them over; a form about somebody deleted meanwhile
-    is told so. The page's script gets the message itself: it shows it beside what was chosen, which
-    stays.
-    """
-
-    @wraps(view)
-    def guarded(request: HttpRequest, pk: int | None = None, **more: Any) -> HttpResponse:
-        try:
-            return view(request) if pk is None else view(request, pk, **more)
-        except (RecognitionError, ValidationError) as error:
-            text = error_text(error)
-            is_there = pk is not None and Person.objects.filter(pk=pk).exists()
-            answer = _back(request, pk) if pk and is_there else redirect("people")
-        except Http404:
-            found = MergedId.objects.filter(former_pk=pk).select_related("taker")
-            merged = found.first() if pk else None
-            if merged is not None:
-                answer = redirect("person", merged.taker_id)
-                text = gettext(
-                    "Nothing was changed: meanwhile %(former)s was merged into %(person)s. "
-                    "Do it again on the page of %(person)s."
-                ) % {"former": merged.person_id, "person": merged.taker}
-            elif request.method == "POST" and not Person.objects.filter(pk=pk).exists():
-                answer = redirect("people")
-                text = gettext("Nothing was changed: this person was deleted meanwhile.")
-            else:
-                raise
-            if request.method != "POST":
-                return answer
-        if request.headers.get(FRAGMENT_HEADER):
-            said = {FRAGMENT_HEADER: "1"}
-            kind = "text/plain; charset=utf-8"
-            return HttpResponse(text, kind, status=HTTPStatus.BAD_REQUEST, headers=said)
-        messages.error(request, text)
-        return answer
-
-    return guarded
 
 
 @people_page(Act.BROWSE)
@@ -203,7 +145,7 @@ def choose_cover(request: HttpRequest, pk: int) -> HttpResponse:
         return _nothing_chosen(request, pk, ids)
     corrections.set_cover(get_shown(pk), ids[0])
     messages.success(request, gettext("This picture now stands for the person in lists."))
-    return _back(request, pk)
+    return back_to(request, pk)
 
 
 @people_page(Act.BROWSE, Act.CHANGE_PICTURES)
@@ -263,7 +205,7 @@ def choose_face(request: HttpRequest, pk: int) -> HttpResponse:
         return show(request, "face", {"person": shown, "picture": picture, "faces": faces})
     enrolling.choose_face(picture, face_index)
     messages.success(request, gettext("The picture now stands for this face."))
-    return _back(request, pk)
+    return back_to(request, pk)
 
 
 @people_page(Act.BROWSE, Act.DELETE_PICTURES)
@@ -284,7 +226,7 @@ def delete_pictures(request: HttpRequest, pk: int) -> HttpResponse:
     count = done.pictures
     text = ngettext("%(count)d picture was deleted.", "%(count)d pictures were deleted.", count)
     say_done(request, text % {"count": count}, done)
-    return _back(request, pk)
+    return back_to(request, pk)
 
 
 @people_page(Act.BROWSE, Act.DELETE_PERSON)
@@ -350,12 +292,7 @@ def _nothing_chosen(request: HttpRequest, pk: int, ids: list[int]) -> HttpRespon
     else:
         text = gettext("No picture was chosen. Tick some, then say what to do.")
     messages.error(request, text)
-    return _back(request, pk)
-
-
-def _back(request: HttpRequest, pk: int) -> HttpResponse:
-    """Redirect to the page of the person's pictures that one came from."""
-    return redirect(f"{reverse('person', args=[pk])}{from_page(request)}")
+    return back_to(request, pk)
 
 
 def _not_enrolled_any_more() -> str:

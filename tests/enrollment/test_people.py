@@ -303,14 +303,35 @@ def test_what_a_colleague_changed_meanwhile_is_told(local, ana, bia, commits):
     ):
         assert "whom you chose was merged or deleted meanwhile" in told(address, given)
     for name, given in (("person-details", {"person_id": "b"}), ("person-delete", {})):
-        assert "this person was deleted meanwhile" in told(page(bia, name), given)
+        assert "this person is in the trash by now" in told(page(bia, name), given)
     added = local.post(page(bia, "person-add-pictures"), headers={"x-fragment": "1"})
     assert (added.status_code, added.text[:20]) == (400, "Nothing was changed:")
-    assert local.get(page(bia)).status_code == 404
     assert "Undone" in told(undo, {})
     for address in (undo, undo.replace("undo", "erase")):
         assert "it was undone already, or erased" in told(address, {})
     assert Person.objects.count() == 2
+
+
+def test_the_page_of_who_is_in_the_trash_leads_there(local, ana, django_user_model, commits):
+    with commits():
+        local.post(page(ana, "person-delete"))
+    item = TrashItem.objects.get()
+    asked = local.get(page(ana))
+    assert asked["Location"] == f"/people/trash#item-{item.pk}"
+    shown = local.get(asked["Location"])
+    assert "This person is in the trash." in texts(shown)
+    assert f'id="item-{item.pk}"' in shown.text
+    reader = Client()
+    reader.force_login(django_user_model.objects.create_user("reader"))
+    assert reader.get(page(ana)).status_code == 403
+    browse = Permission.objects.get(codename="view_person")
+    django_user_model.objects.get().user_permissions.add(browse)
+    assert reader.get(page(ana)).status_code == 404  # may restore nobody
+    local.post(f"/people/trash/{item.pk}/erase")
+    assert local.get(page(ana)).status_code == 404
+    assert "this person was deleted meanwhile" in texts(
+        local.post(page(ana, "person-delete"), follow=True)
+    )
 
 
 @pytest.mark.parametrize("keep", ["ana", "b/ia"])
