@@ -1,11 +1,12 @@
-"""A queue of crops for each device, and its one thread, which runs the networks.
+"""A queue of crops for each device, and its threads, which run the networks.
 
     future = get_queue().submit(crops, "mobilenetv3_large")  # returns at once
     embeddings = future.result()  # or: await asyncio.wrap_future(future)
 
-All embeddings are made here; `recognition.embedding.embed_crops` does both steps in one call. The
+All embeddings are made here; `recognition.embedding.embed_crops` does both steps in one call. A
 thread puts the crops that wait for the same network into one batch. It never waits for more crops: an
-idle device starts at once.
+idle device starts at once. While a batch is computed the next one is handed over already, if as many
+requests wait as it has places: the device then never waits until a thread of Python has its turn.
 
 A batch is divided equally among the requests in it. A single face therefore overtakes a request
 with a hundred faces, which in turn gets a share of every batch. Where there are more requests than
@@ -38,6 +39,7 @@ from recognition.networks import LoadedNetwork, load_network
 from recognition.networks.device import CPU, choose_device
 from recognition.networks.loader import no_embedding
 from recognition.networks.registry import CROP_SIZE, EMBEDDING_DIM
+from recognition.networks.runtime import HANDED_OVER
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +86,7 @@ class _Part(NamedTuple):
 
 
 class InferenceQueue:
-    """The queue of one device. Its thread starts at the first crop and ends with the process."""
+    """The queue of one device. Its threads start at the first crop and end with the process."""
 
     def __init__(self) -> None:
         self._asked: deque[_Request] = deque()  # somebody waits for the answer
@@ -94,9 +96,11 @@ class InferenceQueue:
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
-        self._thread: threading.Thread | None = None
+        self._running = 0  # batches
+        self._threads: list[threading.Thread] = []
         self._closed = False
         self._pace = FIRST_PACE
+        self._ended = 0.0  # when the last batch did, by `monotonic`
 
     def submit(
         self, crops: Sequence[np.ndarray] | np.ndarray, model: str, *, bulk: bool = False
@@ -133,7 +137,7 @@ class InferenceQueue:
         return self._waiting
 
     def close(self) -> None:
-        """End the thread after the running batch, and cancel all that waits."""
+        """End the threads after the running batches, and cancel all that waits."""
         with self._lock:
             self._closed = True
             self._waiting = 0
@@ -145,8 +149,8 @@ class InferenceQueue:
         for request in requests:
             if not request.future.cancel():  # a part of it is done
                 request.future.set_exception(CancelledError())
-        if self._thread:
-            self._thread.join(END_SECONDS)
+        for thread in self._threads:
+            thread.join(END_SECONDS)
 
     def _queue_of(self, request: _Request) -> deque[_Request]:
         return self._bulk if request.is_bulk else self._asked
@@ -164,18 +168,19 @@ class InferenceQueue:
         return Overloaded(message % {"count": self._waiting, "seconds": seconds}, seconds)
 
     def _start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
-            self._thread.start()
+        while len(self._threads) < HANDED_OVER:
+            self._threads.append(threading.Thread(target=self._work, name="inference", daemon=True))
+            self._threads[-1].start()
 
     def _work(self) -> None:
         while True:
             with self._lock:
-                while not self._asked and not self._bulk:
+                while not self._is_due():
                     if self._closed:
                         return
                     self._arrived.wait()
                 batch = self._next_batch()
+                self._running += 1
                 self._room.notify_all()
             try:
                 self._run(batch)
@@ -185,6 +190,14 @@ class InferenceQueue:
                 logger.exception("A batch was not answered")
                 _fail_all(batch, error)
             del batch  # and with it the crops, before the next ones are waited for
+            with self._lock:
+                self._running -= 1
+
+    def _is_due(self) -> bool:
+        """Return whether the next batch is to begin; beside another one, only if it will be full."""
+        if not self._running:
+            return bool(self._asked or self._bulk)
+        return bool(self._asked) and len(self._asked) >= batch_size(self._asked[0].loaded.device)
 
     def _next_batch(self) -> list[_Part]:
         """Take the next batch out of the queue, all of it for one network.
@@ -235,14 +248,19 @@ class InferenceQueue:
         except Exception as error:  # noqa: BLE001 (raised where its result is asked for)
             self._fail(batch, error)
             return
-        self._pace += 0.1 * ((monotonic() - begin) / len(crops) - self._pace)
         place = 0
         for request, start, end in batch:
             request.vectors[start:end] = vectors[place : place + end - start]
             place += end - start
-            request.done += end - start
-            if request.done == len(request.crops):
-                request.future.set_result(_embeddings(request))
+        with self._lock:  # another part of a request may end at the same time
+            now = monotonic()
+            self._pace += 0.1 * ((now - max(begin, self._ended)) / len(crops) - self._pace)
+            self._ended = now
+            for request, start, end in batch:
+                request.done += end - start
+            ready = [part.request for part in batch if part.request.done == len(part.request.crops)]
+        for request in ready:
+            request.future.set_result(_embeddings(request))
 
     def _fail(self, batch: Sequence[_Part], error: Exception) -> None:
         """Run each request of the batch alone, so that only those that fail get the error."""
@@ -260,7 +278,7 @@ class InferenceQueue:
                 queue.remove(request)
                 self._waiting -= request.left
                 self._room.notify_all()
-        request.future.set_exception(error)
+        _fail_all(batch, error)
 
 
 def _fail_all(batch: Sequence[_Part], error: Exception) -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 LEAST_AGREEMENT: Final = 0.99999  # cosine of a runtime's embedding with torch's, at the least
 TRIAL_CROPS: Final = 4
+HANDED_OVER: Final = (
+    2  # batches that a runtime is given at the same time; it computes one after the other
+)
 
 
 class Runtime(Protocol):
@@ -42,6 +46,7 @@ class TorchRuntime:
 
         self.name = f"torch {torch.__version__}"
         self.device = device
+        self._running = threading.Lock()
         self._type = torch.float32
         self._module = module.to(device).to(memory_format=torch.channels_last)
         if device != CPU:
@@ -54,7 +59,7 @@ class TorchRuntime:
         import torch
 
         try:
-            with torch.inference_mode():
+            with self._running, torch.inference_mode():
                 batch = torch.from_numpy(crops)
                 if self.device != CPU:  # from pinned memory the copy waits for nobody
                     batch = batch.pin_memory().to(self.device, non_blocking=True)
@@ -90,13 +95,17 @@ class OpenVinoRuntime:
                 "ENABLE_CPU_PINNING": False,  # bad for a process that shares the processor
             },
         )
-        self._request = compiled.create_infer_request()
-        self._running = threading.Lock()
+        self._idle: SimpleQueue[openvino.InferRequest] = SimpleQueue()
+        for _request in range(HANDED_OVER):
+            self._idle.put(compiled.create_infer_request())
 
     def run(self, crops: np.ndarray) -> np.ndarray:
-        with self._running:
-            self._request.infer([crops], share_inputs=True, share_outputs=True)
-            return np.array(self._request.get_output_tensor(0).data)
+        request = self._idle.get()
+        try:
+            request.infer([crops], share_inputs=True, share_outputs=True)
+            return np.array(request.get_output_tensor(0).data)
+        finally:
+            self._idle.put(request)
 
 
 @cache

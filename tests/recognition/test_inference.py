@@ -144,8 +144,37 @@ def test_single_face_waits_for_no_more_batches_than_requests_before_it_fill(ask,
     for number in range(100, 100 + before):
         ask(number, 20)
     ask(1)
+    runtime.begun.get(timeout=SECONDS)  # begun beside the first one, before all had asked
     batches = [runtime.next_batch() for _ in range(before // SIZE + 1)]
     assert 1 in batches[-1]
+
+
+def test_full_batch_is_handed_over_while_another_runs(ask, busy, runtime):
+    futures = [ask(number, 2) for number in range(100, 100 + SIZE)]
+    assert runtime.begun.get(timeout=SECONDS) == list(range(100, 100 + SIZE))  # none has ended
+    runtime.may_go.release(3)
+    assert [told(future) for future in futures] == [[n, n] for n in range(100, 100 + SIZE)]
+
+
+def test_bulk_work_and_what_fills_no_batch_are_not_handed_over(ask, busy, runtime):
+    ask(200, 100, bulk=True)
+    ask(100, 100)
+    for _ in range(SIZE - 3):
+        ask(1)
+    single = ask(2)
+    assert 2 in runtime.next_batch()  # it overtook them, as nothing was taken before
+    runtime.may_go.release()
+    assert told(single) == [2]
+
+
+def test_request_that_fails_in_two_batches_at_once_leaves_others_alone(ask, busy, runtime):
+    wrong = ask(WRONG, 20)
+    others = [ask(number, 2) for number in range(100, 99 + SIZE)]
+    runtime.begun.get(timeout=SECONDS)
+    runtime.may_go.release(100)
+    with pytest.raises(RuntimeError, match="no face"):
+        wrong.result(SECONDS)
+    assert [told(future) for future in others] == [[n, n] for n in range(100, 99 + SIZE)]
 
 
 def test_hundred_faces_go_on_however_many_single_ones_come(ask, busy, runtime):
@@ -283,7 +312,7 @@ def test_end_cancels_what_waits(queue, ask, busy, runtime):
         if not future.done() or future.cancelled():
             with pytest.raises(CancelledError):
                 future.result(SECONDS)
-    assert not queue._thread.is_alive()
+    assert not any(thread.is_alive() for thread in queue._threads)
     with pytest.raises(RuntimeError, match="ends"):
         ask(3)
 
