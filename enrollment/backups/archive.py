@@ -20,9 +20,8 @@ from typing import IO, Final, cast
 
 from django.utils.translation import gettext
 
-from enrollment.gallery import sync
 from recognition.exceptions import RecognitionError
-from recognition.private_file import PRIVATE, whole_file
+from recognition.private_file import PRIVATE
 
 SUMS: Final = "SHA256SUMS"
 # The largest entry read into memory. Weights may be larger; they are copied from file to file.
@@ -87,20 +86,15 @@ class _BoundedReads:
 
 
 @contextmanager
-def new_archive(path: Path) -> Iterator[ArchiveWriter]:
-    """Write an archive that only its owner can read, and that is at `path` once it is complete.
-
-    Raise `FileExistsError` when there is a file by then.
-    """
+def new_archive(file: IO[bytes]) -> Iterator[ArchiveWriter]:
+    """Write an archive into an empty file, at last its checksums."""
     with (
-        whole_file(path, may_replace=False) as file,
         tempfile.TemporaryFile() as sums,
         tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         writer = ArchiveWriter(tar, sums)
         yield writer
         writer.add_sums()
-    sync(path.parent)  # so that the new name survives a power loss
 
 
 class ArchiveWriter:

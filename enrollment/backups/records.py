@@ -10,7 +10,6 @@ from enum import Enum
 from pathlib import Path
 
 from django.conf import settings
-from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext
@@ -18,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from enrollment.backups.archive import ArchiveRefused, read_entries
 from enrollment.backups.contents import MANIFEST
-from enrollment.corrections import list_beside, write_erased_lists
+from enrollment.corrections import list_beside
 from enrollment.exceptions import BackupNotFound
 from enrollment.models import BackupRecord
 
@@ -40,22 +39,17 @@ def keep_until(days: int | None = None) -> date | None:
 
 
 def record_backup(
-    path: Path, made_at: datetime, rows: dict[str, int], days: int | None = None
+    path: Path, size: int, made_at: datetime, rows: dict[str, int], days: int | None = None
 ) -> BackupRecord:
-    """Put a backup on record and, after the commit, the list of erasures since beside it.
-
-    A list that cannot be written is logged: the next erasure, or `manage.py backups`, writes it.
-    """
-    with transaction.atomic():
-        record: BackupRecord = BackupRecord.objects.create(
-            made_at=made_at,
-            file=str(path.resolve()),
-            size=path.stat().st_size,
-            persons=rows.get("enrollment.person", 0),
-            pictures=rows.get("enrollment.faceimage", 0),
-            keep_until=keep_until(days),
-        )
-        transaction.on_commit(write_erased_lists, robust=True)
+    """Put a backup on record that is at `path` or is about to be."""
+    record: BackupRecord = BackupRecord.objects.create(
+        made_at=made_at,
+        file=str(path.resolve()),
+        size=size,
+        persons=rows.get("enrollment.person", 0),
+        pictures=rows.get("enrollment.faceimage", 0),
+        keep_until=keep_until(days),
+    )
     return record
 
 

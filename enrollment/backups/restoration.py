@@ -43,6 +43,7 @@ from enrollment.backups.contents import (
 )
 from enrollment.corrections import highest_keys
 from enrollment.exceptions import StorageUnavailable
+from enrollment.imports import stop_imports_without_files
 from enrollment.index import Track, batches, index_batches, untracked
 from enrollment.models import (
     Consent,
@@ -112,6 +113,7 @@ def restore(
             for migrate_rows in repeated:
                 migrate_rows(apps, None)
             lasting.put_back()
+            stop_imports_without_files()
             _reset_sequences()  # receipts come back with their numbers
             report.erased_persons, report.erased_pictures = erase_again()
             _record_unused_files(before)

@@ -8,8 +8,9 @@ vectors in the rows.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +33,9 @@ from enrollment.backups.contents import (
     backed_up_models,
 )
 from enrollment.backups.records import record_backup
+from enrollment.corrections import write_erased_lists
 from enrollment.exceptions import StorageUnavailable
+from enrollment.gallery import sync
 from enrollment.index import Track, batches, untracked
 from enrollment.models import (
     BackupRecord,
@@ -47,6 +50,7 @@ from enrollment.models import (
 from recognition.networks import NETWORKS
 from recognition.networks.descriptor import descriptor_path
 from recognition.networks.weights import int8_file, weights_files
+from recognition.private_file import whole_file
 
 SNAPSHOT: Final = "snapshot"  # alias of the database connection that reads the snapshot
 
@@ -65,23 +69,36 @@ def backup(path: Path, track: Track = untracked, *, keep_days: int | None = None
     picture storage fails, `OSError` when the file cannot be written or another has got its name meanwhile, and
     `DatabaseError` when it cannot be put on record; then no file of this backup is left.
     """
-    with new_archive(path) as archive, _snapshot() as made_at:
-        manifest = _manifest(made_at)
-        archive.add(MANIFEST, _as_json(asdict(manifest)))
-        report = BackupReport(manifest.rows)
-        _add_weights(archive, manifest)
-        _add_pictures(archive, report, track)
-        _add_trash(archive, report)
-        _add_documents(archive)
-        for model in backed_up_models():
-            _add_rows(archive, model)
-    facts = {"rows": sum(report.rows.values()), "pictures": report.pictures}
-    try:
+    with ExitStack() as undo:
+        with whole_file(path, may_replace=False) as file:
+            with new_archive(file) as archive, _snapshot() as made_at:
+                manifest = _manifest(made_at)
+                report = _fill(archive, manifest, track)
+            file.flush()
+            os.fsync(file.fileno())
+            # Before it has its name: without a record nobody is told when it is overdue, nor whom it
+            # should not hold any more. A kill in between leaves a record without a file.
+            record = record_backup(path, file.tell(), made_at, manifest.rows, keep_days)
+            undo.callback(record.delete)
+        undo.callback(path.unlink)
+        sync(path.parent)  # so that the new name survives a power loss
+        facts = {"rows": sum(report.rows.values()), "pictures": report.pictures}
         journal.record(journal.Action.BACKED_UP, facts=facts)
-        record_backup(path, made_at, manifest.rows, keep_days)
-    except BaseException:
-        path.unlink()  # nobody would be told when it is overdue, nor whom it should not hold any more
-        raise
+        # One that cannot be written is logged: the next erasure, or `manage.py backups`, writes it.
+        transaction.on_commit(write_erased_lists, robust=True)
+        undo.pop_all()
+    return report
+
+
+def _fill(archive: ArchiveWriter, manifest: Manifest, track: Track) -> BackupReport:
+    archive.add(MANIFEST, _as_json(asdict(manifest)))
+    report = BackupReport(manifest.rows)
+    _add_weights(archive, manifest)
+    _add_pictures(archive, report, track)
+    _add_trash(archive, report)
+    _add_documents(archive)
+    for model in backed_up_models():
+        _add_rows(archive, model)
     return report
 
 

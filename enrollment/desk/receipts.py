@@ -48,6 +48,7 @@ from enrollment.models import (
     from_lines,
     normalised,
 )
+from recognition.private_file import whole_file
 
 FORMAT: Final = 1
 LANGUAGES: Final = ("pt-br", "en")
@@ -240,7 +241,8 @@ def save_receipt(signed: Signed, folder: Path) -> list[Path]:
     files = {"json": receipt_json(signed), "html": receipt_page(signed)}
     paths = [folder / f"{name}.{suffix}" for suffix in files]
     for path, content in zip(paths, files.values(), strict=True):
-        path.write_text(content)
+        with whole_file(path) as file:
+            file.write(content.encode())
     return paths
 
 

@@ -24,6 +24,7 @@ from enrollment.imports.jobs import (
     resume_import,
     seconds_left,
     start_import,
+    stop_imports_without_files,
 )
 from enrollment.imports.spreadsheet_cells import escaped, is_shortened, shortened_id, unescaped
 from enrollment.imports.staging import details_of, file_of, found_in, stage_import
@@ -67,5 +68,6 @@ __all__ = [
     "small_picture",
     "stage_import",
     "start_import",
+    "stop_imports_without_files",
     "unescaped",
 ]

@@ -140,6 +140,24 @@ def _read_again(job: ImportJob) -> None:
 # Forgetting
 
 
+def stop_imports_without_files() -> None:
+    """Stop the imports whose files are not here, as in a restored backup, which has none of them.
+
+    Those that nobody confirmed are dropped.
+    """
+    for job in ImportJob.objects.filter(finished_at=None):
+        if job.is_confirmed:
+            _stop_without_files(job)
+        elif not has_files(job):
+            cancel_import(job)
+
+
+def _stop_without_files(job: ImportJob) -> None:
+    if not has_files(job):
+        gone = gettext("The files of this import are gone. Upload them again.")
+        _change(job, [State.RUNNING, State.PAUSED], State.FAILED, error=gone)
+
+
 def forget_old_jobs() -> None:
     """Drop imports that nobody confirmed, end those that rest for long, delete old reports and files."""
     now = timezone.now()
@@ -149,8 +167,6 @@ def forget_old_jobs() -> None:
     for job in resting.filter(changed_at__lt=now - PAUSED_KEPT):
         _change(job, [State.PAUSED, State.FAILED], State.CANCELLED)
     for job in ImportJob.objects.filter(state=State.RUNNING, changed_at__lt=now - UNCONFIRMED_KEPT):
-        if not has_files(job):
-            gone = gettext("The files of this import are gone. Upload them again.")
-            _change(job, [State.RUNNING], State.FAILED, error=gone)
+        _stop_without_files(job)
     over = ImportJob.objects.filter(finished_at__isnull=False)
     over.filter(finished_at__lt=now - timedelta(days=settings.JOURNAL_DAYS)).delete()

@@ -4,7 +4,12 @@ from enrollment.upkeep.backlog import BacklogThread
 from enrollment.upkeep.checks import register_checks
 from enrollment.upkeep.drift import Finding, Kind, Reconciliation
 from enrollment.upkeep.figures import Waiting, waiting_work
-from enrollment.upkeep.leader import SETTING_UP, free_locks_of_vanished, one_at_a_time
+from enrollment.upkeep.leader import (
+    SETTING_UP,
+    free_locks_of_vanished,
+    one_at_a_time,
+    refuse_beside_server,
+)
 from enrollment.upkeep.reconciliation import known_models, reconcile
 from enrollment.upkeep.safe_copy import is_unfinished as is_upgrade_unfinished
 from enrollment.upkeep.trial import Trial
@@ -23,6 +28,7 @@ __all__ = [
     "is_upgrade_unfinished",
     "known_models",
     "one_at_a_time",
+    "refuse_beside_server",
     "reconcile",
     "register_checks",
     "undo_upgrade",

@@ -1,7 +1,7 @@
 """What one process of several does: locks of PostgreSQL, each held by a connection of its own.
 
 A lock goes with the connection, so a process that was killed or cut off holds none. SQLite has no such locks:
-one server uses it, and commands beside each other lock the folder `DATA_DIR`.
+one server uses it, which locks a file of `DATA_DIR`, and commands beside each other lock that folder.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
+from django.utils.translation import gettext
 from prometheus_client import Gauge
+
+from recognition.exceptions import RecognitionError
 
 _OURS: Final = 0x66616365  # the first of the two numbers of our locks
 _LEADER: Final = 1
 SETTING_UP: Final = 2
+_SERVING: Final = "serving"  # the file that a server with SQLite locks
 
 # A machine that vanishes, or a network that is cut, ends the connection at PostgreSQL after a minute: by itself it
 # would keep for two hours what the machine had locked, such as the journal's end, for which all others wait.
@@ -47,6 +51,42 @@ def _keep_alive(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
             cursor.execute(_KEEPALIVE)
 
 
+class ServerRuns(RecognitionError):
+    """A server uses what a command is about to replace."""
+
+    code = "server_runs"
+    status = 409
+
+
+def refuse_beside_server() -> None:
+    """Raise `ServerRuns` while a server, on PostgreSQL the one that leads, uses the database."""
+    if _is_served():
+        raise ServerRuns(
+            gettext(
+                "A server of this installation is running. Stop it and its workers, then run this again."
+            )
+        )
+
+
+def _is_served() -> bool:
+    if connections[DEFAULT_DB_ALIAS].vendor == "postgresql":
+        probe = Leadership()
+        try:
+            return not probe.held()
+        finally:
+            probe.give_up()
+    with suppress(OSError), _serving_file().open("r+b") as file:  # none, or another account's
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _serving_file() -> Path:
+    return settings.DATA_DIR / _SERVING
+
+
 class Leadership:
     """Whether this process leads those that use the same database.
 
@@ -54,7 +94,7 @@ class Leadership:
     """
 
     def __init__(self) -> None:
-        self._connection: Any = None  # holds the lock
+        self._holder: Any = None  # the connection, or the file, that holds the lock
 
     def held(self) -> bool:
         """Return whether this process leads; it does from now on if nobody else does.
@@ -62,11 +102,15 @@ class Leadership:
         Raise `DatabaseError` when PostgreSQL does not answer.
         """
         if connections[DEFAULT_DB_ALIAS].vendor != "postgresql":
+            if self._holder is None:
+                self._holder = _serving_file().open("ab")
+                with suppress(OSError):  # a network file system may not lock files
+                    fcntl.flock(self._holder, fcntl.LOCK_SH)
             LEADS.set(1)
             return True
-        if self._connection is not None:
+        if self._holder is not None:
             with suppress(DatabaseError):
-                _ask(self._connection, "SELECT 1")
+                _ask(self._holder, "SELECT 1")
                 return True
             self.give_up()
         connection = connections[DEFAULT_DB_ALIAS].copy()
@@ -75,7 +119,7 @@ class Leadership:
             leads = bool(_ask(connection, "SELECT pg_try_advisory_lock(%s, %s)", _OURS, _LEADER))
         finally:
             if leads:
-                self._connection = connection
+                self._holder = connection
             else:
                 connection.close()
             LEADS.set(leads)
@@ -83,7 +127,7 @@ class Leadership:
 
     def give_up(self) -> None:
         """Let another process lead."""
-        held, self._connection = self._connection, None
+        held, self._holder = self._holder, None
         LEADS.set(0)
         if held is not None:
             held.close()

@@ -23,7 +23,7 @@ from django.utils.translation import ngettext
 from enrollment.index import Track, untracked
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from enrollment.upkeep import safe_copy
-from enrollment.upkeep.leader import SETTING_UP, one_at_a_time
+from enrollment.upkeep.leader import SETTING_UP, one_at_a_time, refuse_beside_server
 from enrollment.upkeep.reconciliation import pictures_to_embed, reconcile
 from enrollment.upkeep.trial import Trial
 from recognition.conf import get_settings
@@ -73,7 +73,7 @@ def _upgrade(say: Say, *, reindex: bool, track: Track) -> None:
     to_embed = 0 if pending or not reindex else pictures_to_embed()
     if not pending and not to_embed and not resumed:
         return
-    get_vector_store().ping()
+    _check_alone()
     trial = Trial()
     trial.load_model()
     if connection.vendor == "sqlite":
@@ -84,10 +84,17 @@ def _upgrade(say: Say, *, reindex: bool, track: Track) -> None:
         reconcile(mend=True, track=track)  # now what was replaced may go
 
 
+def _check_alone() -> None:
+    """Raise any `RecognitionError` while a server uses what is copied and may be put back."""
+    if connection.vendor == "sqlite":
+        refuse_beside_server()
+    get_vector_store().ping()
+
+
 def undo(say: Say) -> None:
     """Put back what the last upgrade began with. Raise `UpgradeFailed` when there is no copy of it."""
     with one_at_a_time(SETTING_UP):
-        get_vector_store().ping()
+        _check_alone()
         safe_copy.forget_old_copies()  # no server may have run since somebody was erased
         if not safe_copy.is_kept():
             raise UpgradeFailed(
@@ -104,7 +111,7 @@ def _finish_unfinished(say: Say, reindex: bool) -> bool:
     """Settle an upgrade that was cut off. Return whether it is to be gone on with."""
     if not safe_copy.is_unfinished():
         return False
-    get_vector_store().ping()
+    _check_alone()
     if not safe_copy.is_migrated() or _pending():
         say(_("An upgrade was cut off. Everything is put back first."))
         try:

@@ -27,6 +27,7 @@ from rest_framework.authtoken.models import Token
 from enrollment import corrections
 from enrollment.backups import archive, contents, restoration, snapshot
 from enrollment.corrections import delete_person, erase_item, restore
+from enrollment.enrolling import job_folder
 from enrollment.gallery.selectors import search_gallery
 from enrollment.models import (
     BackupRecord,
@@ -34,15 +35,18 @@ from enrollment.models import (
     FaceEmbedding,
     FaceImage,
     IdempotentRequest,
+    ImportJob,
     Person,
     Removal,
     TrashedPart,
     TrashItem,
 )
+from enrollment.upkeep.leader import Leadership
 from enrollment.upkeep.reconciliation import reconcile
 from recognition.embedding import Embeddings
 from recognition.networks import find_weights
 from recognition.networks.loader import unload_networks
+from recognition.private_file import whole_file
 from recognition.vector_store import get_vector_store, reset_vector_store
 from tests.commands import run
 from tests.enrollment import gallery as galleries
@@ -417,10 +421,39 @@ def test_what_is_no_backup_is_refused(db, tmp_path, name: str) -> None:
     if name == "text.tar":
         path.write_text("hello " * 1000)
     if name == "other.tar":
-        with archive.new_archive(path) as other:
+        with whole_file(path) as to, archive.new_archive(to) as other:
             other.add("letter.txt", b"hello")
     with pytest.raises(CommandError, match="backup|cannot be read"):
         run("restore", path)
+
+
+def test_imports_that_a_backup_caught_unfinished_are_told_to_have_no_files(
+    gallery, settings, tmp_path
+) -> None:
+    """They were shown to be in progress, or to wait for somebody, for a day."""
+    for label, state in (("begun", "running"), ("resting", "paused"), ("done", "done")):
+        now = timezone.now()
+        ends = {"finished_at": now} if state == "done" else {}
+        ImportJob.objects.create(label=label, state=state, started_at=now, **ends)
+    ImportJob.objects.create(label="unconfirmed", state="ready")
+    here = ImportJob.objects.create(label="here", state="paused", started_at=timezone.now())
+    job_folder(here).mkdir(parents=True)
+    run("backup", tmp_path / "faces.tar")
+    empty(settings)
+    run("restore", tmp_path / "faces.tar")
+    states = dict(ImportJob.objects.values_list("label", "state"))
+    assert states == {"begun": "failed", "resting": "failed", "done": "done", "here": "paused"}
+    assert "Upload them again" in ImportJob.objects.get(label="begun").error
+
+
+def test_restore_beside_a_running_server_is_refused(file, settings) -> None:
+    """With SQLite and a Milvus server nothing had told of it, and all was deleted beneath it."""
+    server = Leadership()
+    assert server.held()
+    with pytest.raises(CommandError, match="A server of this installation is running"):
+        run("restore", file, "--overwrite")
+    server.give_up()
+    run("restore", file, "--overwrite")
 
 
 def test_of_two_backups_to_one_name_the_first_stays(
@@ -455,7 +488,7 @@ def rewritten(file: Path, **changes: object) -> Path:
     """Return the same backup with another manifest and correct checksums."""
     path = file.with_name("rewritten.tar")
     path.unlink(missing_ok=True)
-    with archive.new_archive(path) as writer:
+    with whole_file(path) as to, archive.new_archive(to) as writer:
         for entry in archive.read_entries(file):
             content = entry.content
             if entry.name == contents.MANIFEST:
@@ -505,7 +538,7 @@ def test_backup_from_before_ids_had_one_spelling_is_made_tidy(file, settings) ->
         name for name in changed["enrollment"] if not name.startswith(("0011", "0012"))
     ]
     path = file.with_name("older.tar")
-    with archive.new_archive(path) as writer:
+    with whole_file(path) as to, archive.new_archive(to) as writer:
         for entry in archive.read_entries(file):
             content = entry.content
             if entry.name == "manifest.json":
@@ -556,7 +589,7 @@ def test_a_backup_of_version_1_0_is_restored_with_its_groups(settings, tmp_path)
 
 def test_rows_that_do_not_fit_leave_nothing(file, settings) -> None:
     path = file.with_name("odd.tar")
-    with archive.new_archive(path) as writer:
+    with whole_file(path) as to, archive.new_archive(to) as writer:
         for entry in archive.read_entries(file):
             content = entry.content.replace(b'"content_hash"', b'"renamed_field"')
             writer.add(entry.name, content)
@@ -766,7 +799,7 @@ def test_file_of_another_name_in_the_storage_is_kept(file, settings) -> None:
 def altered(file: Path, change: Callable[[str, bytes], tuple[str, bytes]]) -> Path:
     """Return the backup with other entries and correct checksums."""
     path = file.with_name("altered.tar")
-    with archive.new_archive(path) as writer:
+    with whole_file(path) as to, archive.new_archive(to) as writer:
         for entry in archive.read_entries(file):
             writer.add(*change(entry.name, entry.content))
     return path

@@ -18,7 +18,7 @@ from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from enrollment import corrections
-from enrollment.backups import BackupState, backups_holding, records, snapshot, state_of
+from enrollment.backups import BackupState, backups_holding, snapshot, state_of
 from enrollment.corrections import erasures
 from enrollment.models import BackupRecord, ErasedId, FaceImage, Person, TrashItem
 from enrollment.upkeep import BacklogThread, backlog
@@ -117,13 +117,30 @@ def test_what_cannot_be_put_on_record_is_no_backup(file, monkeypatch):
     assert not second.exists() and BackupRecord.objects.count() == 1
 
 
+def test_a_backup_is_on_record_before_it_has_its_name(file, monkeypatch):
+    """Of one that was killed in between nobody was told when it was overdue, nor whom it should not hold."""
+    seen = []
+
+    def record_and_refuse(*_given, **_named):
+        seen.append(BackupRecord.objects.last().file)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.link", record_and_refuse)
+    monkeypatch.setattr(Path, "touch", record_and_refuse)  # without nameless files
+    second = file.with_name("second.tar")
+    with pytest.raises(CommandError, match="cannot be written"):
+        run("backup", second)
+    assert seen == [str(second)]
+    assert not second.exists() and BackupRecord.objects.count() == 1
+
+
 def test_a_backup_whose_list_is_not_written_is_on_record_all_the_same(file, monkeypatch):
     """No record is left of a backup whose file is taken away: receipts would name it."""
 
     def locked():
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr(records, "write_erased_lists", locked)
+    monkeypatch.setattr(snapshot, "write_erased_lists", locked)
     second = file.with_name("second.tar")
     run("backup", second)
     assert second.exists() and state_of(BackupRecord.objects.last()) is BackupState.THERE

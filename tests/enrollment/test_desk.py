@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
@@ -22,6 +23,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from enrollment import corrections, desk, enrolling, gallery, journal
+from enrollment.desk import person_export
 from enrollment.exceptions import UnknownPurpose
 from enrollment.gallery import persons_expiring, search_gallery, selectors
 from enrollment.installation_key import public_key
@@ -95,6 +97,22 @@ def exported_by_command(person: Person, boss: Client, api: APIClient, folder: Pa
     with pytest.raises(CommandError, match="is there already"):
         run("export_person", person.person_id, path)
     return path.read_bytes()
+
+
+def test_export_has_its_name_once_it_is_whole(ana, tmp_path, monkeypatch):
+    """A killed command left half a ZIP under the name that was asked for."""
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    path = folder / "ana.zip"
+    vectors_of = person_export._vectors
+
+    def told(person: Person) -> list[dict[str, Any]]:
+        assert not path.exists()
+        return vectors_of(person)
+
+    monkeypatch.setattr(person_export, "_vectors", told)
+    run("export_person", ana.person_id, path)
+    assert opened(path.read_bytes()).testzip() is None and list(folder.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("export", [exported_by_page, exported_by_api, exported_by_command])
@@ -214,8 +232,12 @@ def test_a_receipt_that_the_disk_does_not_take_is_printed(ana, tmp_path, monkeyp
     def full(*_given):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("enrollment.management.receipts.save_receipt", full)
-    output = run("erase_person", ana.person_id, "--receipts", tmp_path)
+    run("receipt", "--public-key")  # makes the key
+    monkeypatch.setattr("os.fsync", full)
+    folder = tmp_path / "receipts"
+    folder.mkdir()
+    output = run("erase_person", ana.person_id, "--receipts", folder)
+    assert not list(folder.iterdir())  # nor half of it
     told, brace, data = output.partition("{")
     assert "No space left on device" in told
     assert json.loads(brace + data)["receipt"]["person_id"] == CPF

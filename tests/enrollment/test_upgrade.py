@@ -27,6 +27,7 @@ from enrollment.desk import Ground, erase_by_id
 from enrollment.gallery import search_gallery
 from enrollment.models import ErasedId, FaceEmbedding, FaceImage, Person
 from enrollment.upkeep import safe_copy, upgrades
+from enrollment.upkeep.leader import Leadership
 from recognition.embedding import embed_uploads
 from recognition.networks import find_weights
 from recognition.vector_store import get_vector_store, reset_vector_store
@@ -215,6 +216,17 @@ def test_disk_that_fills_up_during_a_migration_needs_more_room_than_it_seems(dat
 @pytest.mark.skipif(
     not Path("/proc/locks").exists(), reason="only Linux tells who waits for a lock"
 )
+def test_upgrade_beside_a_running_server_is_refused(data):
+    """With a Milvus server nothing had told of it; put back, the databases lost what it wrote meanwhile."""
+    server, before = Leadership(), state(data)
+    assert server.held()
+    for words in ((), ("--undo",)):
+        assert "A server of this installation is running" in upgrade(*words)[1]
+    assert state(data) == before
+    server.give_up()
+    assert not upgrade()[1]
+
+
 def test_second_upgrade_waits_for_the_first(data, monkeypatch):
     """It took the first for one that was cut off, and put everything back beneath it."""
     data.chmod(0o700)

@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 from enrollment.desk import export_person
 from enrollment.gallery import get_person
 from recognition.exceptions import RecognitionError
-from recognition.private_file import new_private_file
+from recognition.private_file import whole_file
 
 
 class Command(BaseCommand):
@@ -31,7 +31,7 @@ class Command(BaseCommand):
         path: Path = options["file"]
         try:
             person = get_person(options["person_id"])
-            with new_private_file(path) as file:
+            with whole_file(path, may_replace=False) as file:
                 content = export_person(person, file)
         except RecognitionError as error:
             raise CommandError(error.message) from error

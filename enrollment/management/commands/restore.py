@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from enrollment.backups import restore, verify_archive
 from enrollment.management.counts import people, pictures
+from enrollment.upkeep import refuse_beside_server
 from recognition.exceptions import RecognitionError
 from recognition.management.progress import add_progress_argument, progress_bar
 
@@ -46,6 +47,7 @@ class Command(BaseCommand):
                 count = verify_archive(path)
                 self.stdout.write(_("%(count)d entries, all whole.") % {"count": count})
                 return
+            refuse_beside_server()
             report = restore(
                 path,
                 overwrite=options["overwrite"],
