@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 LEAST_AGREEMENT: Final = 0.99999  # cosine of a runtime's embedding with torch's, at the least
 TRIAL_CROPS: Final = 4
-HANDED_OVER: Final = (
-    2  # batches that a runtime is given at the same time; it computes one after the other
-)
+HANDED_OVER: Final = 2  # batches that a runtime is given at once, to compute them in turn
 
 
 class Runtime(Protocol):
