@@ -145,16 +145,17 @@ def resemblances(
     """Return the unsaved identity doubts of each probe, in the order of the probes.
 
     A probe is doubted when another person's picture reaches the `match` threshold, or reaches the
-    `review` threshold and no picture of the same person is more similar. It is also doubted when no
-    picture of the same person reaches `review`. With `certain` only other persons' pictures from
-    `match` on count. Without measured thresholds only identical files are found. Raise
+    `review` threshold and is nearer than the other pictures of the same person. Without such
+    pictures only `match` counts: a quarter of all strangers reach `review`. A probe is also doubted
+    when no picture of the same person reaches `review`. With `certain` only `match` counts, as if there
+    were none. Without measured thresholds only identical files are found. Raise
     `VectorStoreUnavailable`.
     """
     found = list(_same_files(probes))
     if weights and (limits := search_thresholds(weights)):
-        own = _best_own(probes, weights)
-        found += _like_others(probes, own, weights, limits, certain)
-        if not certain and (pair := thresholds_in_force(weights)):
+        own = {} if certain else _best_own(probes, weights)
+        found += _like_others(probes, own, weights, limits)
+        if pair := thresholds_in_force(weights):
             found += _unlike_own(own, pair.review.similarity)
     doubts: list[list[Doubt]] = [[] for _probe in probes]
     for place, doubt in found:
@@ -186,13 +187,12 @@ def _like_others(
     own: Mapping[int, float],
     weights: Weights,
     limits: Thresholds,
-    certain: bool,
 ) -> Placed:
-    match = limits.match.similarity
-    limit = match if certain else limits.review.similarity
-    for place, (similarity, picture) in _nearest_others(probes, weights, limit):
-        if similarity >= match or similarity > own.get(place, -1):
+    match, review = limits.match.similarity, limits.review.similarity
+    for place, (similarity, picture) in _nearest_others(probes, weights, review):
+        if similarity >= match or similarity > own.get(place, match):
             code = Resemblance.LOOKS_LIKE_SOMEONE_ELSE
+            limit = review if place in own else match
             yield place, Doubt(code=code, given=similarity, expected=limit, other_id=picture)
 
 

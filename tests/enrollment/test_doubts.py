@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
+from django.apps import apps
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -13,7 +16,7 @@ from enrollment.corrections import corrections
 from enrollment.enrolling import services
 from enrollment.exceptions import DoubtfulIdentity, LowQuality
 from enrollment.judging import doubts
-from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
+from enrollment.models import Calibration, Doubt, FaceEmbedding, FaceImage, Person
 from enrollment.upkeep import Kind, reconcile
 from recognition.exceptions import VectorStoreUnavailable
 from recognition.vector_store import VectorStore
@@ -75,13 +78,24 @@ def test_picture_of_ana_under_bia_says_so(thresholds):
     assert codes("ana") == [[]]
 
 
-def test_likeness_to_review_counts_unless_an_own_picture_is_nearer():
+def test_likeness_to_review_counts_where_the_own_pictures_are_less_alike():
+    set_thresholds(match=0.9999, review=0.9)
+    enroll("ana", look(1), **CROP)
+    enroll("bia", look(2), **CROP)
+    doubt, _unlike = enroll("bia", look(1, 50), **CROP).outcomes[0].doubts
+    assert (doubt.code, doubt.expected) == (Resemblance.LOOKS_LIKE_SOMEONE_ELSE, 0.9)
+    enroll("ana", look(1, 74), **CROP)
+    assert codes("ana") == [[], []]
+
+
+def test_first_picture_of_somebody_needs_a_match_with_somebody_else():
     set_thresholds(match=0.9999, review=0.9)
     enroll("ana", look(1), **CROP)
     enroll("bia", look(1, 50), **CROP)
-    assert codes("bia") == [["looks_like_someone_else"]]
-    enroll("ana", look(1, 74), **CROP)
-    assert codes("ana") == [[], []]
+    assert codes("bia") == [[]]
+    Calibration.objects.update(match=0.95)
+    (doubt,) = enroll("eva", look(1, 60), **CROP).outcomes[0].doubts
+    assert (doubt.code, doubt.expected) == (Resemblance.LOOKS_LIKE_SOMEONE_ELSE, 0.95)
 
 
 def test_pictures_that_come_together_see_each_other(thresholds):
@@ -128,6 +142,20 @@ def test_real_faces_are_told_apart(faces):
     assert codes("aaron") == [[], []]
     assert codes("ann")[:2] == [[], []]
     assert {"looks_like_someone_else", "unlike_own_pictures"} <= set(codes("ann")[2])
+
+
+def test_upgrade_has_what_was_doubted_for_less_judged_anew(thresholds):
+    enroll("ana", look(1), **CROP)
+    picture = enroll("bia", look(2), **CROP).outcomes[0].face_image
+    ana = Person.objects.get(person_id="ana").face_images.get()
+    picture.doubts.create(
+        code=Resemblance.LOOKS_LIKE_SOMEONE_ELSE, given=0.3, expected=0.29, other=ana
+    )
+    migration = import_module("enrollment.migrations.0030_judge_lookalikes_anew")
+    migration.judge_anew(apps, None)
+    assert list(doubts.unjudged()) == [picture]
+    doubts.judge([picture.pk])
+    assert codes("ana") == codes("bia") == [[]]
 
 
 # What becomes of a doubt
