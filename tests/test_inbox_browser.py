@@ -356,10 +356,19 @@ BROKEN_AND_COVERED = """() => {
 }"""
 
 
-def test_on_a_phone_no_name_is_broken_and_who_is_likeliest_is_seen(open_page) -> None:
+@pytest.mark.parametrize(
+    ("size", "surname"),
+    [
+        ((390, 844), "Wolfeschlegelsteinhausen"),
+        ((320, 568), "Vasconcelos"),
+        ((844, 390), "Vasconcelos"),
+    ],
+)
+def test_on_a_phone_no_name_is_broken_and_who_is_likeliest_is_seen(
+    open_page, size, surname
+) -> None:
     pictures = add_vectors({"ana": 1, "123.456.789-09": 1})
-    name = "Maria das Graças Albuquerque Wolfeschlegelsteinhausen"
-    Person.objects.update(name=name)
+    Person.objects.update(name=f"Maria das Graças Albuquerque {surname}")
     Doubt.objects.create(
         face_image=pictures[0],
         code="looks_like_someone_else",
@@ -367,6 +376,25 @@ def test_on_a_phone_no_name_is_broken_and_who_is_likeliest_is_seen(open_page) ->
         expected=0.4,
         other=pictures[1],
     )
-    page = open_page("/inbox/", viewport=PHONE, has_touch=True, is_mobile=True)
+    viewport = dict(zip(("width", "height"), size, strict=True))
+    page = open_page("/inbox/", viewport=viewport, has_touch=True, is_mobile=True)
     expect(page.locator(".candidate:visible")).to_have_count(1, timeout=TIMEOUT_MS)
     assert page.evaluate(BROKEN_AND_COVERED) == [1, 0]
+    expect(page.locator(".candidate:visible")).to_be_in_viewport(ratio=1, timeout=TIMEOUT_MS)
+
+
+def test_the_next_card_is_seen_from_its_top(open_page) -> None:
+    """On a small phone one scrolls down to the answers."""
+    pictures = add_vectors({"ana": 1, "bia": 1, "caio": 1, "davi": 1})
+    for picture in pictures:
+        other = next(each for each in pictures if each != picture)
+        code = "looks_like_someone_else"
+        Doubt.objects.create(face_image=picture, code=code, given=0.9, expected=0.4, other=other)
+    viewport = {"width": 320, "height": 300}
+    page = open_page("/inbox/", viewport=viewport, has_touch=True, is_mobile=True)
+    card = page.locator("#deck > .card:not([hidden])")
+    key = card.get_attribute("data-key")
+    card.locator("[value=skip]").tap()
+    expect(card).not_to_have_attribute("data-key", key, timeout=TIMEOUT_MS)
+    expect(card.locator("h2")).to_be_in_viewport(timeout=TIMEOUT_MS)
+    assert card.evaluate("card => card.getBoundingClientRect().top") >= 0

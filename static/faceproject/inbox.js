@@ -29,11 +29,14 @@ let since = 0; // and when that began
 const shown = () => deck.firstElementChild;
 const had = () => [...unsent, ...(shown() ? [shown().dataset.key] : [])];
 
-// Show the first card, with what is likeliest under the finger.
+// Show the first card from its top, with what is likeliest under the finger.
 function show() {
   const card = shown();
   for (const each of deck.children) each.hidden = each !== card;
-  if (card !== front) since = performance.now();
+  if (card !== front) {
+    since = performance.now();
+    if (card?.getBoundingClientRect().top < 0) said.parentElement.scrollIntoView();
+  }
   front = card;
   nothing.hidden = Boolean(card) || unsent.size > 0;
   const typed = card?.querySelector(".newcomer[open] input[type=text]");
