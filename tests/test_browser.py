@@ -131,6 +131,19 @@ def test_several_pictures_are_searched_one_by_one(open_page, ana, photo, group, 
     assert [fault for fault in page.faults if "400" not in fault] == []
 
 
+def test_no_chosen_file_is_dropped_in_silence(open_page, photo: Path) -> None:
+    """Some browsers know no type of a HEIC, and left it out beside other pictures."""
+    page = open_page()
+    files = {"who.jpg": "image/jpeg", "from-the-phone.heic": "", "list.txt": "text/plain"}
+    page.get_by_label("Pictures", exact=True).set_input_files(
+        [
+            {"name": name, "mimeType": kind, "buffer": photo.read_bytes()}
+            for name, kind in files.items()
+        ]
+    )
+    expect(page.locator("#chosen .file-name")).to_have_text(list(files), timeout=TIMEOUT_MS)
+
+
 def test_keyboard_alone_is_enough(open_page, ana, photo: Path) -> None:
     page = open_page()
     page.get_by_label("Pictures", exact=True).set_input_files(photo)  # the chooser is the system's

@@ -13,8 +13,7 @@ export function makePicker(form, onAdd = () => {}) {
 
   function add(files) {
     onAdd();
-    const pictures = files.filter((file) => file.type.startsWith("image/"));
-    chosen.push(...(pictures.length ? pictures : files));
+    chosen.push(...files); // what is no picture the server says: a browser may not know the type of one
     show();
     form.querySelector(".button.primary").focus({ preventScroll: true });
   }
