@@ -278,6 +278,14 @@ class Undone(TypedDict):
     pictures: int
 
 
+class Receipt(TypedDict):
+    """The signed receipt of an erasure: keep it, nobody else has it."""
+
+    receipt: dict[str, Any]
+    public_key: str
+    signature: str
+
+
 class Candidate(TypedDict):
     """Who it may be, with their most similar picture."""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self, cast
+from urllib.parse import parse_qs, urlsplit
 
 import requests
 
@@ -69,11 +70,14 @@ class ApiCalls:
         self.session.close()
 
     def _pages(self, path: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        page = 1
-        while page:
-            answer = self._call("GET", path, query=query | {"page": page})
+        """Yield all of a list, each entry once, also while it changes."""
+        after = ""
+        while True:
+            answer = self._call("GET", path, query=query | {"after": after})
             yield from answer["results"]
-            page = page + 1 if answer["next"] else 0
+            if not answer["next"]:
+                return
+            (after,) = parse_qs(urlsplit(answer["next"]).query)["after"]
 
     def _call(
         self,

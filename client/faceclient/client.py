@@ -23,6 +23,7 @@ from faceclient.answers import (
     Models,
     Person,
     Picture,
+    Receipt,
     SearchResult,
     Settled,
     Stats,
@@ -149,9 +150,17 @@ class FaceClient(ApiCalls):
         return cast(Person, self._call("POST", _path(kept, "/merge"), body=body))
 
     def delete_person(self, person_id: str, *, erase: bool = False) -> int:
-        """Put the person into the trash, or erase them for good; return the number of pictures."""
+        """Put the person into the trash, or erase them for good; return the number of pictures.
+
+        `erase_person` also returns the receipt.
+        """
         answer = self._call("DELETE", _path(person_id), query=_erase(erase))
         return int(answer["deleted_pictures"])
+
+    def erase_person(self, person_id: str) -> Receipt:
+        """Erase the person for good, in the trash too; return the signed receipt."""
+        answer = self._call("DELETE", _path(person_id), query=_erase(True))
+        return cast(Receipt, answer["receipt"])
 
     def restore_person(self, person_id: str, *, new_id: str | None = None) -> Person:
         """Restore a deleted person, with another id when somebody else has theirs by now."""
@@ -232,9 +241,9 @@ class FaceClient(ApiCalls):
         body = {} if new_id is None else {"person_id": new_id}
         return cast(Undone, self._call("POST", f"/trash/{item}/undo", body=body))
 
-    def erase(self, item: int) -> None:
-        """Erase for good what an item of the trash holds."""
-        self._call("DELETE", f"/trash/{item}")
+    def erase(self, item: int) -> list[Receipt]:
+        """Erase for good what an item of the trash holds; return the receipt of each person in it."""
+        return cast(list[Receipt], self._call("DELETE", f"/trash/{item}")["receipts"])
 
     # The inbox
 
@@ -243,7 +252,14 @@ class FaceClient(ApiCalls):
 
         Filters: `kind` (probe, doubt, pair, file), `person_id`, `day` ("2027-12-31"), `who`.
         """
-        return cast(Iterator[Card], self._pages("/inbox", filters | {"page_size": page_size}))
+        cards: dict[str, Card] = {}  # all of them first: those that are settled move the others up
+        page = 1
+        while page:
+            query = filters | {"page_size": page_size, "page": page}
+            answer = self._call("GET", "/inbox", query=query)
+            cards |= {card["key"]: card for card in answer["results"]}
+            page = page + 1 if answer["next"] else 0
+        yield from cards.values()
 
     def settle(self, key: str, action: str, **details: Any) -> Settled:
         """Settle a card by one of its `actions`; the answer's `undo` is for `undo`.
@@ -259,15 +275,27 @@ class FaceClient(ApiCalls):
         return self._send("GET", f"/inbox/{key}/face").content
 
     def feedback(
-        self, person_id: str, verdict: str, *, answer_number: str, face: int = 1
+        self,
+        person_id: str,
+        verdict: str,
+        *,
+        answer_number: str | None = None,
+        face: int = 1,
+        image: Image | None = None,
+        **options: Any,
     ) -> Feedback:
-        """Say whether a face of a kept answer is the person's: "confirmed" or "rejected".
+        """Say whether a searched face is the person's: "confirmed" or "rejected".
 
-        "withdrawn" takes back what was said of it.
+        "withdrawn" takes back what was said of it. The face is that of a kept answer, or the largest
+        of `image`, the picture again. Option: `model`, as in the search.
         """
-        body = {"answer_number": answer_number, "face": face}
-        body |= {"person_id": person_id, "verdict": verdict}
-        return cast(Feedback, self._call("POST", "/feedback", body=body))
+        whose = options | {"person_id": person_id, "verdict": verdict}
+        if image is None:
+            body = whose | {"answer_number": answer_number, "face": face}
+            return cast(Feedback, self._call("POST", "/feedback", body=body))
+        form = whose | {"answer_number": answer_number}
+        answer = self._call("POST", "/feedback", files=files_of(image=[image]), form=form)
+        return cast(Feedback, answer)
 
     # Imports
 

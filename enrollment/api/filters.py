@@ -15,7 +15,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.settings import api_settings
 
-from enrollment.api.pagination import PageQuerySerializer
+from enrollment.api.pagination import ListQuerySerializer
 from enrollment.gallery import holds_words
 from enrollment.models import Person
 from recognition.api.fields import shortened
@@ -47,7 +47,7 @@ class KnownFilters(DjangoFilterBackend):
     ) -> QuerySet[Any]:
         filters = self.get_filterset_class(view)
         known = [
-            *PageQuerySerializer().fields,
+            *ListQuerySerializer().fields,
             *(filters.base_filters if filters else ()),
             api_settings.URL_FORMAT_OVERRIDE,
         ]

@@ -9,7 +9,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 
 from enrollment.api import job_serializers as serializers
-from enrollment.api.pagination import PageQuerySerializer
+from enrollment.api.pagination import ListQuerySerializer
 from enrollment.api.schema import EXAMPLES
 from recognition.api.schema import UPLOAD_ERRORS, answer, errors, failure, request_example
 
@@ -29,7 +29,7 @@ jobs_list = extend_schema(
     operation_id="jobs_list",
     tags=["jobs"],
     description=_("The imports, newest first. Those of others once they are confirmed."),
-    parameters=[PageQuerySerializer],
+    parameters=[ListQuerySerializer],
     responses={
         200: answer(serializers.JobPageSerializer, EXAMPLES["jobs_list"]),
         **errors(400, 401, 403, 429),

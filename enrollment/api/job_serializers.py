@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from enrollment import imports
-from enrollment.api.pagination import PageQuerySerializer, PageSerializer
+from enrollment.api.pagination import ListQuerySerializer, PageSerializer
 from enrollment.api.person_serializers import UndoSerializer
 from enrollment.imports import FileStatus
 from enrollment.models import ImportFile, ImportJob, Person, validate_not_future, validate_not_past
@@ -68,7 +68,7 @@ class JobFormSerializer(serializers.Serializer):
     )
 
 
-class FilesQuerySerializer(PageQuerySerializer):
+class FilesQuerySerializer(ListQuerySerializer):
     status = OneOfField(STATUSES, required=False, help_text=_("Only files with this status."))
 
 

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from enrollment import journal
-from enrollment.api.pagination import PageNumbers, PageQuerySerializer, PageSerializer
+from enrollment.api.pagination import ListQuerySerializer, PageNumbers, PageSerializer
 from enrollment.api.persons import PageCall
 from enrollment.api.schema import EXAMPLES
 from enrollment.models import Action, AuthorKind, Channel, JournalEntry, JournalSubject
@@ -124,7 +124,7 @@ class JournalView(PageCall):
         operation_id="journal_list",
         description=_("Who did or saw what, newest first. For administrators."),
         tags=["journal"],
-        parameters=[PageQuerySerializer],
+        parameters=[ListQuerySerializer],
         responses={
             200: answer(JournalPageSerializer, EXAMPLES["journal_list"]),
             **errors(400, 401, 403, 429),

@@ -9,7 +9,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
 from enrollment.api import person_serializers as serializers
-from enrollment.api.pagination import PageQuerySerializer
+from enrollment.api.pagination import ListQuerySerializer
 from enrollment.api.schema import EXAMPLES, IDEMPOTENCY_KEY, milvus_insert_responses
 from enrollment.gallery import SIDES
 from recognition.api.schema import answer, errors, failure, request_example
@@ -49,7 +49,7 @@ persons_list = extend_schema(
     operation_id="persons_list",
     description=_("Who is enrolled."),
     tags=["persons"],
-    parameters=[PageQuerySerializer],
+    parameters=[ListQuerySerializer],
     responses={
         200: answer(serializers.PersonPageSerializer, EXAMPLES["persons_list"]),
         **errors(400, 401, 403, 429),
@@ -136,7 +136,7 @@ persons_images_list = extend_schema(
     operation_id="persons_images_list",
     tags=["persons"],
     description=_("The person's pictures, newest first."),
-    parameters=[PERSON_ID, PageQuerySerializer],
+    parameters=[PERSON_ID, ListQuerySerializer],
     responses={
         200: answer(serializers.PicturePageSerializer, EXAMPLES["persons_images_list"]),
         308: MERGED,

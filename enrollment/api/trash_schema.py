@@ -9,7 +9,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 
 from enrollment.api import person_serializers as serializers
-from enrollment.api.pagination import PageQuerySerializer
+from enrollment.api.pagination import ListQuerySerializer
 from enrollment.api.person_schema import PERSON_ID, TAKEN
 from enrollment.api.schema import EXAMPLES
 from recognition.api.schema import answer, errors, failure
@@ -26,7 +26,7 @@ trash_list = extend_schema(
     operation_id="trash_list",
     tags=["trash"],
     description=_("What was deleted, moved, merged or imported and can be undone, newest first."),
-    parameters=[PageQuerySerializer],
+    parameters=[ListQuerySerializer],
     responses={
         200: answer(serializers.TrashPageSerializer, EXAMPLES["trash_list"]),
         **errors(400, 401, 403, 429),

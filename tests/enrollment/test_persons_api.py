@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -12,8 +12,9 @@ from django.utils.dateparse import parse_datetime
 from rest_framework.authtoken.models import Token
 
 from enrollment import corrections
+from enrollment.corrections import delete_person
 from enrollment.enrolling import services
-from enrollment.models import FaceImage, Person
+from enrollment.models import FaceImage, ImportJob, Person
 from tests.enrollment.gallery import enroll, found, stored
 from tests.pictures import draw_picture, upload
 from tests.test_api_schema import check, document, operations  # noqa: F401 (a fixture)
@@ -106,6 +107,61 @@ def test_list_is_searched_sorted_and_cut_into_pages(call, django_assert_max_num_
     assert ids("q=P3") == ["p3"]
     assert ids("ordering=-name") == ["p2", "p1", "p0", "p3"]
     assert ids("page=9") == []
+
+
+@pytest.mark.parametrize(
+    ("ordering", "walked"),
+    [
+        ("person_id", "a0 a1 a2 a3 a4"),
+        ("-person_id", "a4 a3 a2 a1 a0"),
+        ("name", "a0 a1 a2 a3 a4"),
+        ("-created_at", "a4 a3 a2 a1 a0"),
+        ("picture_count", "a0 a1 a2 a3 a4"),
+        ("-picture_count", "a4 a0 a1 a2 a3"),
+    ],
+)
+def test_walk_passes_by_nobody_when_others_come_and_go(call, ordering, walked):
+    for number in range(5):
+        Person.objects.create(person_id=f"a{number}", name="Ana")
+    enroll("a4", draw_picture())
+    query, found = f"ordering={ordering}&page_size=2&after=", []
+    while query:
+        answer = call("get", f"{PERSONS}?{query}").json()
+        ids = [each["person_id"] for each in answer["results"]]
+        found += ids
+        Person.objects.filter(person_id=ids[0]).delete()
+        Person.objects.create(person_id=f"{'0z'['-' in ordering]}{len(found)}", name="0")
+        query = urlsplit(answer["next"] or "").query
+    assert [each for each in found if each.startswith("a")] == walked.split()
+    assert answer["previous"] is None
+
+
+@pytest.mark.parametrize("address", ["persons", "persons/a/images", "trash", "journal", "jobs"])
+def test_each_list_is_walked_in_the_order_of_its_pages(api, address):
+    enroll("a", *(draw_picture(seed=seed) for seed in range(3)))
+    for number in range(3):
+        delete_person(Person.objects.create(person_id=f"gone{number}"))
+        Person.objects.create(person_id=f"here{number}")
+        ImportJob.objects.create(label=f"{number}.zip", started_at=timezone.now())
+    whole = api.get(f"/api/{address}").json()["results"]
+    found, following = [], f"/api/{address}?page_size=2&after="
+    while following:
+        answer = api.get(following).json()
+        found += answer["results"]
+        following = answer["next"]
+    assert found == whole and len(whole) > 2
+
+
+@pytest.mark.parametrize(
+    "query", ["after=x", "after=&page=1", "ordering=name&after={other}", "after={other}0"]
+)
+def test_walk_from_no_place_of_the_list_is_refused(call, query):
+    for number in range(2):
+        Person.objects.create(person_id=f"p{number}")
+    first = call("get", f"{PERSONS}?page_size=1&after=").json()
+    other = first["next"].partition("after=")[2].partition("&")[0]
+    response = call("get", f"{PERSONS}?{query.format(other=other)}")
+    assert response.status_code == 400 and list(response.json()["fields"]) == ["after"]
 
 
 @pytest.mark.parametrize(
