@@ -14,6 +14,8 @@ from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = playwright.expect
+TIMEOUT_MS = 60_000  # a busy machine is waited for, never a fixed time
+expect.set_options(timeout=TIMEOUT_MS)
 
 # The shell has the same engine in a process without windows, and opens a page at half the cost.
 PROGRAMS = ("chromium-headless-shell", "chromium")
@@ -30,7 +32,6 @@ FLAGS = [
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
 ]
-TIMEOUT_MS = 60_000  # a search waits for a busy machine, never for a fixed time
 SCREENSHOTS = ROOT / "artifacts" if os.environ.get("SCREENSHOTS") else None  # for who looks at them
 WIDTHS = (320, 390, 820, 1440)  # the first is 1280 at four times the size, too
 AXE = Path(__file__).parent / "axe" / "axe.min.js"

@@ -22,7 +22,6 @@ from enrollment.models import FaceImage, Person, SearchEntry
 from tests import browsing
 from tests.browsing import (
     IN_A_BROWSER,
-    TIMEOUT_MS,
     expect,
     in_both_looks,
     look_at,
@@ -66,15 +65,13 @@ def enroll(person_id: str, image, name: str = "") -> None:
 def search(page: playwright.Page, *files: Path) -> None:
     page.get_by_label("Pictures", exact=True).set_input_files(files)
     page.locator("#search-button").click()
-    expect(page.locator("#results article, #results .problem")).to_have_count(
-        len(files), timeout=TIMEOUT_MS
-    )
-    expect(page.locator("#progress")).to_be_hidden(timeout=TIMEOUT_MS)
+    expect(page.locator("#results article, #results .problem")).to_have_count(len(files))
+    expect(page.locator("#progress")).to_be_hidden()
 
 
 def expect_ana(page: playwright.Page) -> None:
     heading = page.get_by_role("heading", name="ana", level=4).first
-    expect(heading).to_be_visible(timeout=TIMEOUT_MS)
+    expect(heading).to_be_visible()
     expect(page.locator(".hit .similarity").first).to_contain_text("Similarity 1.000")
     stored = page.locator(".hit .pair a img").first
     stored.scroll_into_view_if_needed()
@@ -100,7 +97,7 @@ def test_everything_works_without_a_script(open_page, ana, photo: Path, group: P
     page = open_page(java_script_enabled=False)
     page.get_by_label("Pictures", exact=True).set_input_files([photo, group])
     page.get_by_role("button", name="Search").click()
-    expect(page.locator("article")).to_have_count(2, timeout=TIMEOUT_MS)
+    expect(page.locator("article")).to_have_count(2)
     expect(page.locator("article").last.locator("rect.box")).to_have_count(3)
     expect(page.get_by_role("heading", name="ana", level=4).first).to_be_visible()
     page.get_by_role("link", name="Compare").click()
@@ -141,7 +138,7 @@ def test_no_chosen_file_is_dropped_in_silence(open_page, photo: Path) -> None:
             for name, kind in files.items()
         ]
     )
-    expect(page.locator("#chosen .file-name")).to_have_text(list(files), timeout=TIMEOUT_MS)
+    expect(page.locator("#chosen .file-name")).to_have_text(list(files))
 
 
 def test_keyboard_alone_is_enough(open_page, ana, photo: Path) -> None:
@@ -167,9 +164,9 @@ def test_picture_can_be_dropped_and_pasted(open_page, ana, photo: Path) -> None:
     give(page, photo, f'new ClipboardEvent("paste", {files % "clipboardData"})')
     expect(page.locator("#chosen .file-name")).to_have_text(["given.jpg", "given.jpg"])
     page.keyboard.press("Enter")  # the search button has the focus
-    expect(page.locator("article")).to_have_count(2, timeout=TIMEOUT_MS)
+    expect(page.locator("article")).to_have_count(2)
     expect_ana(page)
-    expect(page.locator("#progress")).to_be_hidden(timeout=TIMEOUT_MS)
+    expect(page.locator("#progress")).to_be_hidden()
     page.get_by_role("button", name=re.compile("Not this person")).first.click()
     expect(page.locator(".messages")).to_contain_text("this is not ana")
     expect(page.locator("article")).to_have_count(2)  # the page of both answers, at its address
@@ -189,7 +186,7 @@ def test_photo_comes_from_the_camera(open_page, ana) -> None:
     expect(page.locator("#camera")).to_be_hidden()
     expect(page.locator("#chosen .file-name")).to_have_text("camera-1.jpg")
     page.keyboard.press("Enter")  # the search button has the focus
-    expect(page.locator("article")).to_contain_text("camera-1.jpg", timeout=TIMEOUT_MS)
+    expect(page.locator("article")).to_contain_text("camera-1.jpg")
     assert page.faults == []
 
 
@@ -220,7 +217,7 @@ def test_two_pictures_are_compared_in_place(open_page, photo: Path, group: Path)
     files = "{ clipboardData: files, bubbles: true }"
     give(page, photo, f'new ClipboardEvent("paste", {files})')
     page.get_by_role("button", name="Compare").click()
-    expect(page.locator("table tbody tr")).to_have_count(3, timeout=TIMEOUT_MS)
+    expect(page.locator("table tbody tr")).to_have_count(3)
     expect(page.locator("table")).to_contain_text("Match")
     assert page.faults == []
 
@@ -247,7 +244,7 @@ def test_pictures_are_enrolled_by_drop_and_camera_and_many_at_once(
     expect(page.locator("#chosen li")).to_have_count(13)
     page.get_by_role("button", name="Remove: 11.jpg").click()
     page.get_by_role("button", name="Add", exact=True).click()
-    expect(page.locator(".picture-card")).to_have_count(13, timeout=TIMEOUT_MS)
+    expect(page.locator(".picture-card")).to_have_count(13)
     expect(page.locator(".messages")).to_contain_text("10 pictures were added.")
     expect(page.locator(".messages")).to_contain_text("2 pictures were added.")
     expect(page.locator(".picture-card").last).to_contain_text("good face: ")
@@ -263,7 +260,7 @@ def test_what_the_server_did_not_take_stays_chosen(open_page, ana, photo: Path) 
     expect(page.locator("#chosen li")).to_have_count(1)
     page.context.set_offline(False)
     page.get_by_role("button", name="Add", exact=True).click()
-    expect(page.locator(".picture-card")).to_have_count(2, timeout=TIMEOUT_MS)
+    expect(page.locator(".picture-card")).to_have_count(2)
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
@@ -273,7 +270,7 @@ def test_a_person_is_made_together_with_pictures(open_page, weights, photo, scri
     page.keyboard.type("bia")
     page.get_by_label("Pictures", exact=True).set_input_files([photo])
     page.get_by_role("button", name="Save", exact=True).click()
-    expect(page.locator("h1")).to_have_text("bia", timeout=TIMEOUT_MS)
+    expect(page.locator("h1")).to_have_text("bia")
     expect(page.locator(".picture-card")).to_have_count(1)
 
 
@@ -366,7 +363,7 @@ def test_the_figures_of_an_import_go_on_with_its_bar(
     page = open_page(f"/imports/{job.pk}")
     for added in ("1 picture was added", "2 pictures were added"):
         imports.carry_out_imports(lambda: True)  # one batch
-        expect(page.locator("#import-counts")).to_contain_text(added, timeout=TIMEOUT_MS)
+        expect(page.locator("#import-counts")).to_contain_text(added)
 
 
 def log_in(page: playwright.Page) -> None:
@@ -409,7 +406,7 @@ def log_in_again(page: playwright.Page) -> None:
     with page.expect_popup() as opened:
         page.locator(".problem:visible a").click()
     log_in(opened.value)
-    expect(opened.value.locator("#search-form")).to_be_visible(timeout=TIMEOUT_MS)
+    expect(opened.value.locator("#search-form")).to_be_visible()
 
 
 def test_what_was_typed_and_chosen_outlives_the_session_and_is_sent_once(
@@ -450,7 +447,7 @@ def test_what_was_typed_and_chosen_outlives_the_session_and_is_sent_once(
     page.locator("#search-button").click()
     log_in_again(page)
     page.locator("#search-button").click()
-    expect(page.locator("#results article")).to_have_count(2, timeout=TIMEOUT_MS)
+    expect(page.locator("#results article")).to_have_count(2)
     expect(page.locator("#results .problem")).to_have_count(0)
     # One while logged out, the first again with the new form's token, and the second.
     assert posts == ["/"] * 4
@@ -476,7 +473,7 @@ def test_whose_face_is_meant_is_chosen_by_keyboard_on_a_phone(
     page = open_page(f"/people/{Person.objects.get().pk}/", java_script_enabled=script, **phone)
     page.get_by_label("Pictures", exact=True).set_input_files([photo, group, pair])
     page.get_by_role("button", name="Add", exact=True).click()
-    expect(page.locator("h1")).to_have_text("Which face is ana’s?", timeout=TIMEOUT_MS)
+    expect(page.locator("h1")).to_have_text("Which face is ana’s?")
     expect(page.locator(".messages")).to_contain_text("1 picture was added.")
     first, second = page.locator("fieldset").all()
     expect(first.get_by_role("radio")).to_have_count(4)
@@ -496,7 +493,7 @@ def test_whose_face_is_meant_is_chosen_by_keyboard_on_a_phone(
     first.locator("img").last.tap()
     expect(first.get_by_label("Face 3")).to_be_checked()
     page.keyboard.press("Enter")
-    expect(page.locator("h1")).to_have_text("ana", timeout=TIMEOUT_MS)
+    expect(page.locator("h1")).to_have_text("ana")
     expect(page.locator(".messages")).to_contain_text("1 picture was added.")
     expect(page.locator(".messages")).to_contain_text("1 picture was left out.")
     expect(page.locator(".picture-card")).to_have_count(3)
@@ -529,7 +526,7 @@ def test_a_search_is_made_on_the_page_of_the_api(open_page, ana, photo: Path) ->
     page = open_page("/api/milvus/search", java_script_enabled=False)
     page.get_by_label("image", exact=True).set_input_files(photo)
     page.get_by_role("button", name="POST").click()
-    expect(page.locator("#answer")).to_contain_text('"decision": "match"', timeout=TIMEOUT_MS)
+    expect(page.locator("#answer")).to_contain_text('"decision": "match"')
     expect(page.locator("#answer")).to_contain_text('"face_detected": true')
 
 
@@ -590,7 +587,7 @@ def test_pages_fit_and_keep_nobody_out(
     look("search")
     page.locator("#id_images").set_input_files([group])
     page.locator("#search-button").click()
-    expect(page.locator("article")).to_have_count(1, timeout=TIMEOUT_MS)
+    expect(page.locator("article")).to_have_count(1)
     look("results")
     page.locator("article details").evaluate_all("all => all.forEach(each => each.open = true)")
     page.set_viewport_size({"width": 390, "height": 900})
@@ -601,7 +598,7 @@ def test_pages_fit_and_keep_nobody_out(
     page.locator("#id_source").set_input_files(group)
     page.locator("#id_target").set_input_files(photo)
     page.locator("#compare-button").click()
-    expect(page.locator("table")).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.locator("table")).to_be_visible()
     look("compare")
     for address in ("login", "people/"):
         page.goto(f"/{address}")
@@ -620,7 +617,7 @@ def test_pages_fit_and_keep_nobody_out(
     page.goto(f"/people/{several.person_id}/")
     page.locator("#enroll-form input[multiple]").set_input_files([group])
     page.locator("#enroll-button").click()
-    expect(page.get_by_role("radio")).to_have_count(4, timeout=TIMEOUT_MS)
+    expect(page.get_by_role("radio")).to_have_count(4)
     look("face-choice")
     page.goto(f"/people/{several.person_id}/")
     expect(page.locator(".notice.warning a")).to_have_attribute("href", re.compile("/faces$"))
@@ -629,7 +626,7 @@ def test_pages_fit_and_keep_nobody_out(
     look("doubts")
     page.goto("/people/audit")
     page.locator(".report [type=submit]").click()
-    expect(page.locator(".report table").first).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.locator(".report table").first).to_be_visible()
     look("audit")
     page.goto("/people/trash")
     page.locator(".trash summary").click()
@@ -638,7 +635,7 @@ def test_pages_fit_and_keep_nobody_out(
     look("import")
     page.locator("input[type=file]").set_input_files(folder)
     page.locator(".importer .button").click()
-    expect(page.locator("table.report tbody tr")).to_have_count(2, timeout=TIMEOUT_MS)
+    expect(page.locator("table.report tbody tr")).to_have_count(2)
     look("import-run")
     page.goto(f"/people/{several.person_id}/erasure")
     page.locator("form.sheet button.danger").click()
@@ -700,7 +697,7 @@ def test_the_admin_and_the_api_keep_nobody_out(
     page.goto(f"/admin/enrollment/person/{picture.person_id}/change/")
     page.locator("#id_pictures").set_input_files([group])
     page.locator("input[name=_save]").click()
-    expect(page.get_by_role("radio")).to_have_count(4, timeout=TIMEOUT_MS)
+    expect(page.get_by_role("radio")).to_have_count(4)
     look_at(page, "admin-face-choice", kind=f"{scheme}-{locale.lower()}")
     page.goto("/api/docs")
     page.locator(".opblock-summary-control", has_text="/api/milvus/insert").click()

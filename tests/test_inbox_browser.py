@@ -19,7 +19,7 @@ from enrollment.corrections import undo
 from enrollment.exceptions import NotUndoable
 from enrollment.models import Doubt, JournalEntry, Person, Probe, TrashItem
 from tests import browsing
-from tests.browsing import IN_A_BROWSER, TIMEOUT_MS, expect, look_at, playwright
+from tests.browsing import IN_A_BROWSER, expect, look_at, playwright
 from tests.conftest import FACES_DIR
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from tests.enrollment.gallery import add_vectors, set_thresholds
@@ -107,13 +107,13 @@ class Operator:
         """Wait for the next card, which may be the same again if it was refused; return its key, or ""
         when nothing waits any more."""
         try:
-            return self.page.wait_for_function(NEXT, timeout=TIMEOUT_MS).json_value()[0]
+            return self.page.wait_for_function(NEXT).json_value()[0]
         except playwright.TimeoutError:
             inbox = self.page.locator("#inbox").inner_text()
             pytest.fail(f"After act {self.acts} no card came. {self.page.faults} {inbox}")
 
     def sees(self, key: str) -> None:
-        expect(self.card).to_have_attribute("data-key", key, timeout=TIMEOUT_MS)
+        expect(self.card).to_have_attribute("data-key", key)
 
     def settle_all(self, *, by_touch: bool = False) -> float:
         """Settle until nothing waits; return how many were settled a second."""
@@ -153,7 +153,7 @@ class Operator:
             self.page.locator("#undo-last button").tap()
         else:
             self.page.keyboard.press("z")
-        expect(self.page.locator("#said .success")).to_be_visible(timeout=TIMEOUT_MS)
+        expect(self.page.locator("#said .success")).to_be_visible()
 
 
 def log_in(page: playwright.Page) -> None:
@@ -189,10 +189,10 @@ def settle_without_a_script(page: playwright.Page) -> None:
     success = page.locator("#said .success")
     first = page.locator("input[name=key]").first.get_attribute("value")
     page.locator("[value=likeliest]").click()
-    expect(success.first).to_be_visible(timeout=TIMEOUT_MS)
+    expect(success.first).to_be_visible()
     assert first not in waiting()
     page.locator("#undo-last button").click()
-    expect(success).to_have_count(1, timeout=TIMEOUT_MS)
+    expect(success).to_have_count(1)
     assert page.faults == []
 
 
@@ -218,17 +218,17 @@ def test_a_day(
     page.locator("input[type=file]").set_input_files(archive)
     page.locator(".importer .button").click()
     page.locator("input[name=start]").click()
-    expect(page.locator("table.report")).to_contain_text("waits in the inbox", timeout=TIMEOUT_MS)
+    expect(page.locator("table.report")).to_contain_text("waits in the inbox")
     page.goto("/people/audit")
     page.locator(".report [type=submit]").click()
-    expect(page.locator(".report .module").first).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.locator(".report .module").first).to_be_visible()
 
     page.goto("/")
     page.locator("#id_images").set_input_files(searched)
     page.locator("#search-button").click()
     answered = page.locator("#results article, #results .problem")
-    expect(answered).to_have_count(len(searched), timeout=TIMEOUT_MS)
-    expect(page.locator("#progress")).to_be_hidden(timeout=TIMEOUT_MS)
+    expect(answered).to_have_count(len(searched))
+    expect(page.locator("#progress")).to_be_hidden()
     assert Probe.objects.waiting().exclude(channel="import").exists()
 
     signed_in = {"storage_state": page.context.storage_state()}
@@ -314,7 +314,7 @@ def test_no_key_settles_a_card_that_nobody_saw(open_page) -> None:
     press("Enter")  # somebody has this id
     operator.sees(second)
     page.evaluate("release()")
-    expect(page.locator("#said .problem")).to_contain_text("ana", timeout=TIMEOUT_MS)
+    expect(page.locator("#said .problem")).to_contain_text("ana")
     operator.sees(second)
     page.locator("[value=skip]:visible").dblclick()
     operator.sees(first)
@@ -327,7 +327,7 @@ def test_no_key_settles_a_card_that_nobody_saw(open_page) -> None:
     page.keyboard.down("Enter")  # held down
     page.keyboard.up("Enter")
     operator.sees(third)
-    expect(page.locator("#left")).to_contain_text("3 cards wait", timeout=TIMEOUT_MS)
+    expect(page.locator("#left")).to_contain_text("3 cards wait")
     assert waiting() == {second, third, fourth}
 
     press("n")
@@ -378,9 +378,9 @@ def test_on_a_phone_no_name_is_broken_and_who_is_likeliest_is_seen(
     )
     viewport = dict(zip(("width", "height"), size, strict=True))
     page = open_page("/inbox/", viewport=viewport, has_touch=True, is_mobile=True)
-    expect(page.locator(".candidate:visible")).to_have_count(1, timeout=TIMEOUT_MS)
+    expect(page.locator(".candidate:visible")).to_have_count(1)
     assert page.evaluate(BROKEN_AND_COVERED) == [1, 0]
-    expect(page.locator(".candidate:visible")).to_be_in_viewport(ratio=1, timeout=TIMEOUT_MS)
+    expect(page.locator(".candidate:visible")).to_be_in_viewport(ratio=1)
 
 
 def test_the_next_card_is_seen_from_its_top(open_page) -> None:
@@ -395,6 +395,6 @@ def test_the_next_card_is_seen_from_its_top(open_page) -> None:
     card = page.locator("#deck > .card:not([hidden])")
     key = card.get_attribute("data-key")
     card.locator("[value=skip]").tap()
-    expect(card).not_to_have_attribute("data-key", key, timeout=TIMEOUT_MS)
-    expect(card.locator("h2")).to_be_in_viewport(timeout=TIMEOUT_MS)
+    expect(card).not_to_have_attribute("data-key", key)
+    expect(card.locator("h2")).to_be_in_viewport()
     assert card.evaluate("card => card.getBoundingClientRect().top") >= 0

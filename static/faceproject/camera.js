@@ -55,6 +55,8 @@ function wire() {
     if (![turnButton, closeButton].includes(document.activeElement)) takeButton.focus();
   });
   takeButton.addEventListener("click", async () => {
+    takeButton.disabled = true; // a second press would take a second photo
+    video.pause(); // shows the photo, which browsers write when nothing else is to be drawn
     const blob = await photo();
     taken += 1;
     dialog.close();
