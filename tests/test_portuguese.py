@@ -80,7 +80,7 @@ def doubtful() -> FaceImage:
         ("/people/{person}/details", 200, "Observações"),
         ("/people/{person}/merge", 200, "Com que outro cadastro"),
         ("/people/{person}/merge?with={other}", 200, "São a mesma pessoa?"),
-        ("/people/{person}/delete", 200, "2 fotos saem na hora de toda busca e lista"),
+        ("/people/{person}/delete", 200, "2 fotos saem na hora de todas as buscas e listas"),
         ("/people/{person}/move?picture={picture}", 200, "Quem esta foto mostra"),
         ("/people/{person}/remove?picture={picture}", 200, "Apagar 1 foto"),
         ("/nothing", 404, "Não há nada aqui"),

@@ -18,7 +18,7 @@ from enrollment import corrections
 from enrollment.models import MergedId, Person, TrashItem
 from enrollment.pages.people_forms import from_page
 from enrollment.pages.views import FRAGMENT_HEADER
-from enrollment.web import error_text, may_undo
+from enrollment.web import error_text, may_undo, with_undo
 from recognition.api.access import page_permission
 from recognition.exceptions import RecognitionError
 
@@ -66,8 +66,7 @@ def _refusals_as_messages(view: Callable[..., HttpResponse]) -> Callable[..., Ht
             said = {FRAGMENT_HEADER: "1"}
             kind = "text/plain; charset=utf-8"
             return HttpResponse(text, kind, status=HTTPStatus.BAD_REQUEST, headers=said)
-        if text:
-            messages.add_message(request, level, text)
+        messages.add_message(request, level, text)
         return answer
 
     return guarded
@@ -77,18 +76,22 @@ def _instead_of(request: HttpRequest, pk: int) -> tuple[HttpResponse, str]:
     """Return where to go instead of to a person who is enrolled no more, and what to say. Raise `Http404`."""
     is_act = request.method == "POST"
     if merged := MergedId.objects.filter(former_pk=pk).select_related("taker").first():
-        text = gettext(
-            "Nothing was changed: meanwhile %(former)s was merged into %(person)s. "
-            "Do it again on the page of %(person)s."
-        ) % {"former": merged.person_id, "person": merged.taker}
-        return redirect("person", merged.taker_id), text if is_act else ""
+        text = gettext("%(former)s was merged into %(person)s, whose page this is.")
+        if is_act:
+            text = gettext(
+                "Nothing was changed: meanwhile %(former)s was merged into %(person)s. "
+                "Do it again on the page of %(person)s."
+            )
+        text %= {"former": merged.person_id, "person": merged.taker}
+        return redirect("person", merged.taker_id), text
     items = corrections.in_trash().exclude(kind=TrashItem.Kind.MERGE)
     item = items.filter(parts__person_pk=pk, parts__person_id__gt="").first()
     if item and may_undo(request, item):
-        answer = redirect(f"{reverse('trash')}#item-{item.pk}")
         if is_act:
-            return answer, gettext("Nothing was changed: this person is in the trash by now.")
-        return answer, gettext("This person is in the trash. Restore them to see their page.")
+            text = gettext("Nothing was changed: this person is in the trash by now.")
+            return redirect("trash"), text
+        text = gettext("This person is in the trash: %(item)s.") % {"item": item.about}
+        return redirect("trash"), with_undo(request, text, [item])
     if not is_act:
         raise Http404
     return redirect("people"), gettext("Nothing was changed: this person was deleted meanwhile.")

@@ -35,6 +35,7 @@ from enrollment.web.trash import (
     say_in_trash,
     trash_items,
     undo_item,
+    with_undo,
 )
 from enrollment.web.visibility import found_by, is_found, may_see, picture_address
 
@@ -79,4 +80,5 @@ __all__ = [
     "trash_items",
     "undecided",
     "undo_item",
+    "with_undo",
 ]

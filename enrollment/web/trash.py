@@ -40,12 +40,22 @@ def say_done(
     `back` is the address to show then, instead of the person whom it is about.
     """
     items = [each.undo for each in done if each.undo and may_undo(request, each.undo)]
-    if items:
-        context = {"items": items, "undo": undo, "back": back}
-        text = format_html(
-            "{} {}", text, render_to_string("enrollment/undo.html", context, request)
-        )
-    messages.success(request, text)
+    messages.success(request, with_undo(request, text, items, undo=undo, back=back))
+
+
+def with_undo(
+    request: HttpRequest,
+    text: str,
+    items: Sequence[TrashItem],
+    *,
+    undo: str = "trash-undo",
+    back: str = "",
+) -> str:
+    """Return the text with a button to undo each of the items, as HTML if there are some."""
+    if not items:
+        return text
+    context = {"items": items, "undo": undo, "back": back}
+    return format_html("{} {}", text, render_to_string("enrollment/undo.html", context, request))
 
 
 def say_in_trash(request: HttpRequest, done: Sequence[Done], *, undo: str) -> None:

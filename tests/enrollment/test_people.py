@@ -317,10 +317,10 @@ def test_the_page_of_who_is_in_the_trash_leads_there(local, ana, django_user_mod
         local.post(page(ana, "person-delete"))
     item = TrashItem.objects.get()
     asked = local.get(page(ana))
-    assert asked["Location"] == f"/people/trash#item-{item.pk}"
-    shown = local.get(asked["Location"])
-    assert "This person is in the trash." in texts(shown)
-    assert f'id="item-{item.pk}"' in shown.text
+    assert asked["Location"] == "/people/trash"
+    shown = texts(local.get("/people/trash"))
+    assert "This person is in the trash: Ana &lt;b&gt; (ana)." in shown
+    assert f'action="/people/trash/{item.pk}/undo"' in shown
     reader = Client()
     reader.force_login(django_user_model.objects.create_user("reader"))
     assert reader.get(page(ana)).status_code == 403
@@ -348,6 +348,9 @@ def test_merge_shows_both_and_keeps_the_chosen(local, ana, bia, commits, keep):
     assert done.redirect_chain[-1][0] == page(kept)
     assert len(ids(Person.objects.get())) == 3
     assert {row.person_id for row in stored()} == {keep}
+    gone = bia if kept == ana else ana
+    told = texts(local.get(page(gone), follow=True))
+    assert f"{gone.person_id} was merged into {Person.objects.get()}, whose page this is." in told
 
 
 def test_deleting_a_person_asks_with_counts(local, ana, commits):
