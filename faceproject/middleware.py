@@ -98,10 +98,14 @@ class EncodedSlashMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        sent = request.META.get("REQUEST_URI", "").partition("?")[0]
-        if request.path_info.startswith(PERSONS) and "%2f" in sent.lower():
-            path = unquote(re.sub("%2f", ENCODED_SLASH, sent, flags=re.IGNORECASE))
-            request.path_info = path[path.index(PERSONS) :] if PERSONS in path else path
+        if request.path_info.startswith(PERSONS):
+            sent = request.META.get("REQUEST_URI", "").partition("?")[0]
+            if "%2f" in sent.lower():
+                sent = re.sub("%2f", ENCODED_SLASH, sent.replace("%00", "%01"), flags=re.IGNORECASE)
+                path = unquote(sent)
+                request.path_info = path[path.index(PERSONS) :] if PERSONS in path else path
+            else:  # one that was sent is no slash, and no id contains it or a %01
+                request.path_info = request.path_info.replace(ENCODED_SLASH, "\x01")
         return self.get_response(request)
 
 

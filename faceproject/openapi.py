@@ -29,6 +29,7 @@ SPECTACULAR_SETTINGS: Final[dict[str, Any]] = {
     ),
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "COMPONENT_SPLIT_PATCH": False,  # what a PATCH needs is needed
     "ENUM_NAME_OVERRIDES": {
         "InboxActionEnum": "enrollment.api.inbox_serializers.ACTIONS",
         "InboxKindEnum": "enrollment.api.inbox_serializers.KINDS",

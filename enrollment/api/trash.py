@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import QuerySet
-from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -14,6 +14,7 @@ from enrollment.api import person_serializers as serializers
 from enrollment.api import trash_schema as schema
 from enrollment.api.persons import PageCall, PersonCall, person_answer
 from enrollment.desk import erase_item_with_receipts
+from enrollment.exceptions import NotInTrash
 from enrollment.models import TrashItem
 from enrollment.web import Act, acts_to_undo
 from recognition.api.access import require
@@ -78,8 +79,10 @@ class PersonRestoreView(PersonCall):
 
 
 def _item(request: Request, item_id: int) -> TrashItem:
-    """Return the item, if the request may undo it."""
-    item = get_object_or_404(corrections.in_trash(), pk=item_id)
+    """Return the item, if the request may undo it. Raise `NotInTrash`."""
+    item = corrections.in_trash().filter(pk=item_id).first()
+    if item is None:
+        raise NotInTrash(gettext("The trash does not hold this any more."))
     for act in acts_to_undo(item):
         require(request, act)
     return item

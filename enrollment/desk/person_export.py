@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import IO, Any, Final
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -239,23 +240,23 @@ def _vectors(person: Person) -> list[dict[str, Any]]:
 
 
 def _add_files(archive: zipfile.ZipFile, person: Person, content: dict[str, Any]) -> None:
-    """Store the pictures and documents; the description of what is missing loses its file."""
-    named = {each["number"]: each for each in content["pictures"]}
-    for picture in person.face_images.order_by("pk"):
-        if picture.pk in named:
-            _add(archive, named[picture.pk], lambda picture=picture: read_picture(picture))
-    documents = [consent for consent in person.consents.all() if consent.document]
-    described = [each for each in content["consents"] if each["file"]]
-    for consent, each in zip(documents, described, strict=True):
-        _add(archive, each, lambda consent=consent: read_document(consent))
+    """Store the pictures and documents; the description of what is missing, or was deleted meanwhile,
+    loses its file."""
+    pictures = {picture.pk: picture for picture in person.face_images.all()}
+    for each in content["pictures"]:
+        _add(archive, each, pictures.get(each["number"]), read_picture)
+    documents = {document_name(consent): consent for consent in person.consents.all()}
+    for each in content["consents"]:
+        _add(archive, each, documents.get(each["file"]), read_document)
 
 
-def _add(archive: zipfile.ZipFile, described: dict[str, Any], read: Any) -> None:
-    try:
-        # Pictures are compressed already.
-        archive.writestr(described["file"], read(), zipfile.ZIP_STORED)
-    except PictureMissing:
-        described["file"] = None
+def _add(archive: zipfile.ZipFile, described: dict[str, Any], kept: Any, read: Any) -> None:
+    if kept is not None:
+        with suppress(PictureMissing):
+            # Pictures are compressed already.
+            archive.writestr(described["file"], read(kept), zipfile.ZIP_STORED)
+            return
+    described["file"] = None
 
 
 def _as_json(content: Any) -> str:

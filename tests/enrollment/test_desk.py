@@ -99,6 +99,25 @@ def exported_by_command(person: Person, boss: Client, api: APIClient, folder: Pa
     return path.read_bytes()
 
 
+def test_export_goes_on_when_something_is_deleted_meanwhile(ana, tmp_path, monkeypatch):
+    """A consent that was removed in between was a 500; of a picture its file was named, and not there."""
+    described = person_export._described
+
+    def and_then_removed(person: Person) -> dict[str, Any]:
+        content = described(person)
+        person.consents.all().delete()
+        person.face_images.order_by("pk")[0].delete()
+        return content
+
+    monkeypatch.setattr(person_export, "_described", and_then_removed)
+    path = tmp_path / "ana.zip"
+    run("export_person", ana.person_id, path)
+    archive = opened(path.read_bytes())
+    told = json.loads(archive.read("person.json"))
+    files = [each["file"] for each in [*told["pictures"], *told["consents"]]]
+    assert files[0] is None and files[1] in archive.namelist() and files[2] is None
+
+
 def test_export_has_its_name_once_it_is_whole(ana, tmp_path, monkeypatch):
     """A killed command left half a ZIP under the name that was asked for."""
     folder = tmp_path / "exports"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 from urllib.parse import quote, unquote, urlsplit
 
@@ -39,6 +40,16 @@ def call(api):
 
 def at(person_id: str, rest: str = "") -> str:
     return f"{PERSONS}/{quote(person_id, safe='')}{rest}"
+
+
+def test_nul_in_an_address_names_nobody(call):
+    """It stands for an encoded slash inside: whoever asked for `a%00b` was told of, or deleted, `a/b`."""
+    Person.objects.create(person_id="a/b")
+    Person.objects.create(person_id="a/b/c")
+    for method, path in itertools.product(("get", "delete"), ("a%00b", "a%2Fb%00c")):
+        response = call(method, f"{PERSONS}/{path}")
+        assert (response.status_code, response.json()["error"]) == (404, "person_not_found")
+    assert call("get", at("a/b")).status_code == 200
 
 
 def test_life_of_a_person(call, commits):

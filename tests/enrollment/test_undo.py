@@ -359,6 +359,9 @@ def test_the_trash_by_the_api(api, ana, bia, commits):
     assert restored.json()["picture_count"] == 2
     again = api.post(at("ana", "/restore"), {}, format="json")
     assert (again.status_code, again.json()["error"]) == (404, "not_in_trash")
+    item = f"/api/trash/{move['undo']}"  # was said to be no call of the API
+    for gone in (api.post(f"{item}/undo", {}, format="json"), api.delete(item)):
+        assert (gone.status_code, gone.json()["error"]) == (404, "not_in_trash")
 
 
 def test_erasing_by_the_api(api, ana, bia, commits):
