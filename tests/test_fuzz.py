@@ -68,7 +68,7 @@ def test_slow_connections_stop_nobody(served: tuple[Server, Report]) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_odd_folders_are_enrolled_or_refused() -> None:
+def test_odd_folders_are_enrolled_or_refused(weights: str) -> None:
     report = fuzz.fuzz_folders(Slice(SEED, 24))
 
     assert report.failures == []

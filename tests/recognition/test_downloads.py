@@ -116,7 +116,8 @@ def test_installed_checkpoint_is_the_one_published(publisher, folder, checkpoint
     assert hashlib.sha256(checkpoint).hexdigest() in capsys.readouterr().out
 
 
-def test_installed_checkpoint_embeds(publisher, folder):
+def test_installed_checkpoint_embeds(publisher, folder, settings):
+    settings.RECOGNITION = settings.RECOGNITION | {"NETWORK_RUNTIME": "torch"}
     fetch(publisher)
     crop = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
     vectors = embed_crops([crop], MODEL).vectors

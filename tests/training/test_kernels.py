@@ -12,9 +12,14 @@ from recognition.networks.mobilenetv3 import SqueezeExcitation, mobilenetv3_larg
 from training import kernels
 from training.layers import FusedConvNorm, FusedSqueezeExcitation, suit_processor, suit_sizes
 
-needs_kernels = pytest.mark.skipif(
-    bool(kernels.unavailable()), reason=f"no kernels: {kernels.unavailable()}"
-)
+needs_kernels = pytest.mark.usefixtures("_built")
+
+
+@pytest.fixture(scope="module")
+def _built() -> None:
+    """Compile the kernels, which takes too long for whoever only looks for tests."""
+    if reason := kernels.unavailable():
+        pytest.skip(f"no kernels: {reason}")
 
 
 def pictures(*shape: int) -> torch.Tensor:
