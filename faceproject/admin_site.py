@@ -8,10 +8,36 @@ from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 FIRST: Final = ("enrollment", "auth", "authtoken")  # listed first; the others follow by name
 FIRST_MODELS: Final = ("Person", "FaceImage")
 QUEUE: Final = "django_tasks_database"  # hidden unless tasks are queued in SQL
+
+# Django's Portuguese calls people and pictures "o" and "removido"; our catalogue has our words for these.
+gettext_noop("Delete selected %(verbose_name_plural)s")
+gettext_noop("Delete multiple objects")
+gettext_noop("Delete?")
+gettext_noop("Successfully deleted %(count)d %(items)s.")
+gettext_noop("The %(name)s “%(obj)s” was deleted successfully.")
+gettext_noop("The {name} “{obj}” was added successfully.")
+gettext_noop("The {name} “{obj}” was added successfully. You may add another {name} below.")
+gettext_noop("The {name} “{obj}” was changed successfully.")
+gettext_noop("The {name} “{obj}” was changed successfully. You may edit it again below.")
+gettext_noop("The {name} “{obj}” was changed successfully. You may add another {name} below.")
+gettext_noop("%(name)s with ID “%(key)s” doesn’t exist. Perhaps it was deleted?")
+gettext_noop(
+    'Are you sure you want to delete the %(object_name)s "%(escaped_object)s"? '
+    "All of the following related items will be deleted:"
+)
+gettext_noop(
+    "Are you sure you want to delete the selected %(objects_name)s? "
+    "All of the following objects and their related items will be deleted:"
+)
+gettext_noop(
+    "Items must be selected in order to perform actions on them. No items have been changed."
+)
+gettext_noop("Select all %(total_count)s %(module_name)s")
 
 
 class FaceAdminSite(admin.AdminSite):

@@ -88,6 +88,8 @@ def doubtful() -> FaceImage:
         ("/nothing", 404, "Não há nada aqui"),
         ("/admin/", 200, "Exame da galeria"),
         ("/admin/enrollment/person/", 200, "1 duvidosa"),
+        ("/admin/enrollment/person/", 200, "Apagar pessoas"),
+        ("/admin/enrollment/person/{person}/delete/", 200, "quer apagar pessoa"),
         ("/admin/enrollment/person/add/", 200, "Como outros programas identificam"),
         ("/admin/enrollment/person/{person}/change/", 200, "Fotos mais recentes"),
         ("/admin/enrollment/person/{person}/delete/", 200, "2 fotos, os arquivos"),
