@@ -43,6 +43,7 @@ def audit_report(request: HttpRequest, *, place: Place) -> HttpResponse:
         "examination": examination,
         "sections": _sections(examination.findings) if examination else [],
         "kinds": list(Kind),
+        "may_merge": may(request, Act.DELETE_PERSON),
         "has_thresholds": bool(weights and search_thresholds(weights)),
     }
     return place.render(request, "audit", context)

@@ -179,3 +179,13 @@ def test_the_first_view_says_what_is_looked_for(boss) -> None:
     page = boss.get("/people/audit").text
     assert "was not examined yet" in page
     assert all(kind.title in unescape(page) for kind in Kind)
+
+
+def test_two_that_look_like_one_are_compared_from_the_report(gallery, boss) -> None:
+    ana, bia = gallery["ana"][0].person_id, gallery["bia"][0].person_id
+    case = {"persons": [ana, bia], "pictures": [], "similarity": 0.9, "own_similarity": None}
+    findings = {"near_duplicates": {"count": 1, "cases": [case]}}
+    Examination.objects.create(model="m", pictures=2, findings=findings, seconds=1)
+    address = f"/people/{ana}/merge?with={bia}"
+    assert f'href="{address}"' in boss.get("/people/audit").text
+    assert "Are these the same person?" in boss.get(address).text
