@@ -137,7 +137,8 @@ def test_many_are_deleted_as_one_and_come_back(local, people, commits):
         done = confirm(local, asked)
     assert "4 people were deleted, pictures: 6." in done.text and not Person.objects.exists()
     assert [line.action for line in lines()] == ["deleted"]
-    assert "4 people" in local.get("/people/trash").text
+    trash = local.get("/people/trash").text
+    assert "4 people" in trash and "p0, p1, p2, p3" in trash
     assert "4 pessoas" in local.get("/people/trash", headers={"accept-language": "pt-BR"}).text
     with commits():
         undo(local)
