@@ -6,7 +6,6 @@ import re
 from http import HTTPStatus
 from typing import Any
 
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpResponse
 from rest_framework.generics import GenericAPIView
@@ -17,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
-from enrollment import corrections, enrolling
+from enrollment import corrections, enrolling, journal
 from enrollment.api import person_schema as schema
 from enrollment.api import person_serializers as serializers
 from enrollment.api.filters import KnownFilters, PersonFilter, check_parameters
@@ -113,7 +112,7 @@ class PersonView(PersonCall):
     def patch(self, request: Request, person_id: str) -> Response:
         changes = self.read_form(request)
         person = get_person(person_id)
-        with transaction.atomic():
+        with journal.changes():
             if "cover" in changes:
                 corrections.set_cover(person, changes.pop("cover"))
             person = corrections.change_person(person, **changes)

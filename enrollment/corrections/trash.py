@@ -50,6 +50,7 @@ from enrollment.models import (
     as_lines,
     forget_in_history,
     from_lines,
+    lock_rows,
     note_removals,
 )
 from recognition.exceptions import RecognitionError
@@ -193,10 +194,10 @@ def erase_item(pk: int) -> None:
     With a deleted person goes all that the trash holds of them. Raise `NotInTrash` when it is gone.
     """
     with journal.changes():
-        item = TrashItem.objects.select_for_update().filter(pk=pk).first()
-        if item is None:
+        rows = deleted_rows(item=pk)
+        _lock_items(keys_of(rows), pk)
+        if not TrashItem.objects.filter(pk=pk).exists():
             raise NotInTrash(gettext("The trash does not hold this any more."))
-        rows = deleted_rows(item=item)
         _erase_all_of(keys_of(rows))
         _erase(TrashedPart.objects.filter(item=pk))
         Probe.objects.filter(settled_in=pk).delete()
@@ -232,6 +233,7 @@ def erase_trash_of(persons: Iterable[int], person_id: str = "") -> int:
 
 def _erase_all_of(keys: set[int]) -> int:
     """Erase what the trash holds of the persons with these keys; return how many pictures."""
+    _lock_items(keys)
     theirs, whole = trash_of(keys), TrashItem.objects.filter(taker_pk__in=keys)
     items = list(theirs.order_by().values_list("item", flat=True).distinct())
     count = _erase(theirs)
@@ -240,6 +242,12 @@ def _erase_all_of(keys: set[int]) -> int:
     whole.delete()
     TrashItem.objects.filter(pk__in=items, parts=None).delete()
     return count
+
+
+def _lock_items(keys: Collection[int], *items: int) -> None:
+    """Lock these items and all about the persons with these keys, in the order of their own keys."""
+    about = Q(taker_pk__in=keys) | Q(pk__in=trash_of(keys).values("item"))
+    lock_rows(TrashItem.objects.filter(about | Q(pk__in=items)))
 
 
 def trash_of(keys: Collection[int]) -> QuerySet[TrashedPart]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from enrollment.exceptions import NotInTrash
-from enrollment.models import TrashedPart, TrashItem, new_item
+from enrollment.models import Person, TrashedPart, TrashItem, lock_rows, new_item
 
 PICTURES_AT_A_TIME: Final = 500  # their rows and vectors are in memory together
 Kind = TrashItem.Kind
@@ -39,7 +39,8 @@ def in_parts(ids: Sequence[int]) -> Iterator[Sequence[int]]:
 
 
 def held(pk: int) -> TrashItem:
-    """Lock an item until the transaction ends, and return it. Raise `NotInTrash`."""
+    """Lock an item until the transaction ends, and its persons; return it. Raise `NotInTrash`."""
+    lock_persons_of([pk])
     item = in_trash().select_for_update().filter(pk=pk).first()
     if item is None:
         raise NotInTrash(
@@ -48,6 +49,17 @@ def held(pk: int) -> TrashItem:
             )
         )
     return item
+
+
+def lock_persons_of(items: Collection[int]) -> None:
+    """Lock the persons of the items until the transaction ends.
+
+    Before the items and in the order of their keys, as whoever erases a person does: so that neither ever
+    waits for the other.
+    """
+    takers = TrashItem.objects.filter(pk__in=items).values("taker_pk")
+    of_parts = TrashedPart.objects.filter(item__in=items).values("person_pk")
+    lock_rows(Person.objects.filter(Q(pk__in=takers) | Q(pk__in=of_parts)))
 
 
 def in_trash() -> QuerySet[TrashItem]:

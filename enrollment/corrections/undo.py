@@ -25,7 +25,7 @@ from enrollment.corrections.restoration import (
     several_persons,
 )
 from enrollment.corrections.trash import put_away
-from enrollment.corrections.trash_items import Kind, held, in_parts
+from enrollment.corrections.trash_items import Kind, held, in_parts, lock_persons_of
 from enrollment.enrolling import give_purposes_back, move_waiting
 from enrollment.exceptions import NotUndoable
 from enrollment.models import (
@@ -76,10 +76,7 @@ def undo_each(items: Sequence[TrashItem]) -> list[Restored | RecognitionError | 
     """
     done: list[Restored | RecognitionError | ValidationError] = []
     with journal.changes(), index.together():
-        # In the order of the keys, so that two who take back several never deadlock.
-        ids = {item.taker_pk for item in items} - {None}
-        ids |= set(TrashedPart.objects.filter(item__in=items).values_list("person_pk", flat=True))
-        list(Person.objects.select_for_update().filter(pk__in=ids).order_by("pk").values_list("pk"))
+        lock_persons_of([item.pk for item in items])
         for item in items:
             try:
                 done.append(undo(item))

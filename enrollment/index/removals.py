@@ -10,6 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Max, QuerySet
 from django_tasks import task
 
 from enrollment.index.indexing import writing
@@ -104,12 +105,16 @@ def apply_deletions() -> int:
     """Delete the recorded vectors from Milvus and erase them from its files; return how many.
 
     Vectors of rows that were restored meanwhile stay, and are copied again: a run before this one may
-    have deleted them and was interrupted.
+    have deleted them and was interrupted. What is recorded meanwhile is left to the next run, and what
+    another one did meanwhile is done: who waits for this waits for two runs at most.
     """
     applied = 0
     store = get_vector_store()
+    recorded = Removal.objects.filter(file="").order_by("pk")
+    asked = _last(recorded)
     with writing:
-        while notes := list(Removal.objects.filter(file="").order_by("pk")[:AT_A_TIME]):
+        last = _last(recorded) if recorded.filter(pk__lte=asked).exists() else 0
+        while notes := list(recorded.filter(pk__lte=last)[:AT_A_TIME]):
             rows = FaceEmbedding.objects.filter(pk__in=[note.embedding_id for note in notes])
             restored = set(rows.values_list("pk", flat=True))
             by_partition: defaultdict[str, list[int]] = defaultdict(list)
@@ -125,3 +130,7 @@ def apply_deletions() -> int:
                 Removal.objects.filter(pk__in=[note.pk for note in notes]).delete()
             applied += len(notes)
     return applied
+
+
+def _last(recorded: QuerySet[Removal]) -> int:
+    return recorded.aggregate(last=Max("pk"))["last"] or 0

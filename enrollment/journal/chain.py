@@ -58,6 +58,10 @@ def changes(*, durable: bool = False) -> Iterator[None]:
     try:
         with transaction.atomic(durable=durable):
             yield
+            if lines and connection.vendor == "postgresql":
+                # Checked at the commit, references would lock rows of others who wait for the chain.
+                with connection.cursor() as cursor:
+                    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
             _append(lines)
     finally:
         _waiting.reset(token)

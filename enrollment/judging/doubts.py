@@ -284,7 +284,9 @@ def _replace(found: Mapping[int, Iterable[Doubt]], old: QuerySet[Doubt]) -> None
     named = {doubt.other_id for _picture, doubt in doubts if doubt.other_id}
     with transaction.atomic():
         # Locked, so that no picture is deleted before the doubts that refer to it are stored.
-        locked = FaceImage.objects.select_for_update().filter(pk__in=named | found.keys())
+        # Others who refer to them need not wait, and so never wait for each other with this.
+        locked = FaceImage.objects.select_for_update(no_key=True)
+        locked = locked.filter(pk__in=named | found.keys())
         owners = dict(locked.order_by("pk").values_list("pk", "person_id"))
         replaced = old.filter(face_image__in=found)
         dismissed = list(replaced.exclude(dismissed_at=None))

@@ -276,6 +276,87 @@ def test_pictures_that_are_moved_while_they_are_judged_are_locked_in_one_order(
     assert run(MOVED_AND_JUDGED, database_url, tmp_path).strip() == "[] 2"
 
 
+AT_ONCE = """
+import threading, time
+import django
+django.setup()
+from django.core.management import call_command
+from django.db import connection, connections, transaction
+from enrollment import corrections, journal
+from enrollment.exceptions import NotInTrash
+from enrollment.judging import doubts
+from enrollment.models import Action, Doubt, FaceImage, Person, TrashItem, lock_rows
+
+call_command("migrate", verbosity=0)
+Person.objects.all().delete()
+ana, bia = (Person.objects.create(person_id=name) for name in ("ana", "bia"))
+first, second = (FaceImage.objects.create(image=f"{n}.jpg", content_hash=str(n), person=ana) for n in (1, 2))
+told = []
+
+def refer():
+    Doubt.objects.create(face_image=second, other=first, code="same_picture")
+
+def refer_and_tell():
+    with journal.changes():
+        refer()
+        journal.record(Action.CHANGED, person=ana)
+
+def judge():
+    doubts._replace({first.pk: [], second.pk: []}, Doubt.with_dismissed.all())
+
+def undo():
+    try:
+        corrections.undo(TrashItem.objects.get())
+    except NotInTrash:
+        told.append("not in trash")
+
+def alone(do):
+    try:
+        do()
+    except Exception as error:
+        told.append(f"{do.__name__}: {error}")
+    finally:
+        connections.close_all()
+
+def waits():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return cursor.fetchone()[0]
+
+def beside(do):
+    thread = threading.Thread(target=alone, args=[do])
+    thread.start()
+    deadline = time.monotonic() + 60
+    while not waits() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return thread
+
+with journal.changes():
+    lock_rows(FaceImage.objects.filter(pk=first.pk))
+    thread = beside(refer_and_tell)
+    journal.record(Action.CHANGED, person=bia)
+thread.join()
+with transaction.atomic():
+    lock_rows(FaceImage.objects.filter(pk=second.pk))
+    refer()
+    thread = beside(judge)
+thread.join()
+corrections.move_pictures([first.pk], bia)
+with journal.changes():
+    lock_rows(Person.objects.all())
+    thread = beside(undo)
+    corrections.erase_person(bia)
+thread.join()
+print(told, Person.objects.get().person_id, TrashItem.objects.count())
+"""
+
+
+def test_acts_at_once_never_wait_for_each_other(database_url, tmp_path):
+    """Each pair ended with a deadlock, and so with a 503 or a picture that was not judged: whoever refers
+    to a picture of another's and journals it; and judges it; whoever undoes and whoever erases."""
+    assert run(AT_ONCE, database_url, tmp_path).strip() == "['not in trash'] ana 0"
+
+
 def test_batch_of_an_import_locks_people_in_the_order_in_which_corrections_do(
     database_url, tmp_path
 ):

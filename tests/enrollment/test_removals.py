@@ -194,6 +194,21 @@ def test_a_vector_that_an_interrupted_removal_deleted_is_copied_again_after_a_re
     assert [hit.id for hit in stored()] == [row.pk] and not Removal.objects.exists()
 
 
+def test_what_is_removed_meanwhile_is_left_to_the_next_run(monkeypatch):
+    """With a Milvus server an erasure lasted until nobody else was erased or deleted any more."""
+    store = get_vector_store()
+    erased = []
+
+    def erase(partition: str, ids: list[int]) -> None:
+        erased.extend(ids)
+        note_removals([(ids[0] + 1, "m", "f")])
+
+    monkeypatch.setattr(store, "erase", erase)
+    note_removals([(10**9, "m", "f")])
+    assert index.apply_deletions() == 1 and erased == [10**9]
+    assert Removal.objects.get().embedding_id == 10**9 + 1
+
+
 def test_while_the_server_runs_nobody_waits_for_the_removal(commits, picture, monkeypatch):
     person = enroll("ana", picture).person
     monkeypatch.setattr(index.removals, "requested", queue := SimpleQueue())
