@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 FACES_DIR = Path(os.environ.get("FACES_DIR", ROOT.parent / "shared" / "faces"))
-# The etcd inside a real Milvus has fixed ports, so there is one at a time on a machine.
+# One process starts the real Milvus, for all tests that share it.
 REAL_MILVUS = pytest.mark.xdist_group("milvus")
 # Files that take a quarter of a minute or more: begun last, one process would be left alone with them.
 LONGEST = (
+    "backup",
     "benchmark",
     "browser",
     "contract",
@@ -37,11 +38,18 @@ LONGEST = (
     "documented_commands",
     "faults",
     "fuzz",
+    "gpu_kernels",
     "inbox_browser",
+    "last_layer",
     "load",
-    "scale",
+    "postgresql",
     "runtime",
+    "scale",
+    "scripts",
     "server",
+    "setup",
+    "train",
+    "upgrade",
 )
 
 

@@ -31,13 +31,13 @@ from tests.recognition.milvus_server import (
     free_port,
     milvus_command,
     milvus_program,
+    own_ports,
     running,
 )
 
 STORE = "milvus_face.db"
 PERSONS, DELETED = 5, 2
 FULL_DISK = 48 * 2**20
-LOCKED_SECONDS = 23.0  # the busy time-out is 20
 LOAD_SECONDS = 4.0
 UNREADABLE = "the database cannot be opened"
 REVEALING = re.compile(r"Traceback|File \"|/tmp|/home|sqlite|Errno", re.IGNORECASE)
@@ -318,10 +318,10 @@ def milvus_killed_under_load(trial: Trial) -> None:
     if program is None:
         raise Impossible("no Milvus server is installed (TEST_MILVUS_SERVER=1)")
     folder, port = trial.data / "milvus", free_port()
-    command = milvus_command(program, folder, port)
+    command, ports = milvus_command(program, folder, port), own_ports(folder, port)
     trial.environment["MILVUS_URI"] = f"http://127.0.0.1:{port}"
     with ExitStack() as web:
-        with running(command, folder, port) as process:
+        with running(command, folder, port, **ports) as process:
             trial.reindex()
             url = web.enter_context(trial.serving()).url
             clients = [Client(url, f"load-{number}", trial.promises) for number in range(4)]
@@ -330,7 +330,7 @@ def milvus_killed_under_load(trial: Trial) -> None:
             time.sleep(LOAD_SECONDS)
             os.killpg(process.pid, signal.SIGKILL)
             time.sleep(LOAD_SECONDS)
-        with running(command, folder, port):
+        with running(command, folder, port, **ports):
             time.sleep(LOAD_SECONDS)
             web.close()
             for client in clients:

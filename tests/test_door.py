@@ -20,7 +20,7 @@ from tests.test_server import Served, data, migrated  # noqa: F401 (fixtures)
 pytestmark = pytest.mark.skipif(not is_supported(), reason="Only Linux tells whose a socket is.")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="Only root can start another user's.")
 NOBODY = 65534
-SECONDS = 30
+SECONDS = 120
 JPEG = 3 * 1024 * 1024
 
 # Sends a request of its own and prints the answer: a program that listens to nothing, as a test's

@@ -11,13 +11,11 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.conftest import REAL_MILVUS
 from tests.drawn_faces import as_jpeg, draw_group
 from tests.pictures import draw_picture, packed
 from tests.scale import AT_ONCE, run_site
 from tests.scale_parts import ACCOUNT, Missing, NotReady, Part, Site, running_site
 
-pytestmark = REAL_MILVUS
 PASSWORD = ACCOUNT["DJANGO_SUPERUSER_PASSWORD"]
 
 

@@ -1,8 +1,8 @@
 """The pages about one person: show their pictures, and correct mistakes.
 
-Each view parses, calls one function of `enrollment.enrolling` and renders. All work without
-JavaScript. Deleting and merging ask for confirmation and say what they will do; the message after
-them offers to undo it.
+Each view parses, calls one function of `enrollment.corrections` or `enrollment.enrolling`, and
+renders. All work without JavaScript. Deleting and merging ask for confirmation and say what they
+will do; the message after them offers to undo it.
 """
 
 from __future__ import annotations

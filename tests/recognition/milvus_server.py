@@ -43,7 +43,7 @@ def free_port() -> int:
 def milvus_server(program: Path, folder: Path) -> Iterator[str]:
     """Run a real Milvus on `folder`; yield its address."""
     port = free_port()
-    with running(milvus_command(program, folder, port), folder, port):
+    with running(milvus_command(program, folder, port), folder, port, **own_ports(folder, port)):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -89,17 +89,21 @@ def lite_server(folder: Path, port: int | None = None) -> Iterator[str]:
 
 @contextmanager
 def running(
-    command: list[str | Path], folder: Path, port: int
+    command: list[str | Path], folder: Path, port: int, **variables: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program in its own process group, as the wrapper of the real server leaves that one
-    running."""
+    running; give it these environment variables."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "server.log"
     # Milvus reads names that are ours too: LOG_LEVEL=WARNING ends it with a panic.
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=output, env=environment, start_new_session=True
+            command,
+            stdout=output,
+            stderr=output,
+            env=environment | variables,
+            start_new_session=True,
         )
     try:
         wait_until_ready(process, f"http://127.0.0.1:{port}", log)

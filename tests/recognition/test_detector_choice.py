@@ -32,7 +32,7 @@ def folder(settings, tmp_path: Path) -> Path:
     """An own WEIGHTS_DIR with the bundled weights, and DETECTOR=auto."""
     folder = tmp_path / "weights"
     folder.mkdir()
-    for file in (ROOT / "weights").glob("*.safetensors"):
+    for file in (*(ROOT / "weights").glob("*.safetensors"), ROOT / "weights" / "converted"):
         (folder / file.name).symlink_to(file)
     settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": folder, "DETECTOR": "auto"}
     return folder

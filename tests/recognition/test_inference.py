@@ -22,7 +22,7 @@ from recognition.networks import LoadedNetwork, WeightsFile, get_network
 from tests.conftest import ROOT
 from tests.pictures import upload
 
-SECONDS = 30  # until a thread that never comes fails the test
+SECONDS = 60  # until a thread that never comes fails the test
 SIZE = 8
 WRONG = 13
 NOT_FINITE = 14

@@ -15,7 +15,7 @@ from recognition.api.peer import Peer, is_supported
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="Only Linux tells whose a socket is.")
 NOBODY = 65534
-SECONDS = 20
+SECONDS = 60
 
 # Connects, does what it is told, says so, and waits until it is let go.
 CLIENT = """

@@ -150,7 +150,7 @@ def test_search_does_not_wait_for_who_writes(folder_store: LiteVectorStore) -> N
     folder_store.upsert("a", rows)
     nearest(folder_store, "a", rows[0].embedding)
     with folder_store._lock, ThreadPoolExecutor(1) as pool:  # as a flush holds it
-        found = pool.submit(nearest, folder_store, "a", rows[0].embedding, 1).result(timeout=5)
+        found = pool.submit(nearest, folder_store, "a", rows[0].embedding, 1).result(timeout=60)
     assert found == [1]
 
 
@@ -262,7 +262,7 @@ def test_who_waits_is_answered_when_who_took_them_along_failed(
         while len(memory._waiting) < 4:
             pass
         memory._turn.release()
-        outcomes = [answer.exception(timeout=10) or answer.result() for answer in answers]
+        outcomes = [answer.exception(timeout=60) or answer.result() for answer in answers]
         memory._turn.acquire()
     assert sum(isinstance(outcome, MemoryError) for outcome in outcomes) == 1
     assert [outcome[0][0][0] for outcome in outcomes if not isinstance(outcome, MemoryError)] == [
