@@ -397,4 +397,5 @@ def test_the_next_card_is_seen_from_its_top(open_page) -> None:
     card.locator("[value=skip]").tap()
     expect(card).not_to_have_attribute("data-key", key)
     expect(card.locator("h2")).to_be_in_viewport()
+    expect(page.locator("#said li")).to_be_in_viewport(ratio=1)  # above the card
     assert card.evaluate("card => card.getBoundingClientRect().top") >= 0

@@ -16,6 +16,7 @@ const undoing = inbox.querySelector("#undo-last");
 const keysOn = inbox.querySelector("#keys-on");
 
 const WITHOUT_KEYS = "inbox-without-keys";
+const ROOM_ABOVE = 64; // pixels, for what was said
 const DOUBLE_CLICK_MS = 500; // from its first half to the second, at most
 const TYPING = "input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable]";
 
@@ -35,7 +36,7 @@ function show() {
   for (const each of deck.children) each.hidden = each !== card;
   if (card !== front) {
     since = performance.now();
-    if (card?.getBoundingClientRect().top < 0) said.parentElement.scrollIntoView();
+    if (card) scrollBy(0, Math.min(0, card.getBoundingClientRect().top - ROOM_ABOVE));
   }
   front = card;
   nothing.hidden = Boolean(card) || unsent.size > 0;
