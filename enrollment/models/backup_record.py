@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import models
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
 
@@ -36,4 +37,4 @@ class BackupRecord(models.Model):
         ordering = ["made_at", "pk"]
 
     def __str__(self) -> str:
-        return f"{self.made_at:%Y-%m-%d %H:%M}"
+        return date_format(timezone.localtime(self.made_at), "SHORT_DATETIME_FORMAT")

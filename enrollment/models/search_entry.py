@@ -6,6 +6,7 @@ from typing import Final
 
 from django.db import models
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
 from enrollment.models.person import Person
@@ -59,4 +60,5 @@ class SearchEntry(models.Model):
         indexes = [models.Index(fields=["decision", "created_at"], name="search_decisions")]
 
     def __str__(self) -> str:
-        return f"{self.username} {self.created_at:%Y-%m-%d %H:%M}"
+        at = date_format(timezone.localtime(self.created_at), "SHORT_DATETIME_FORMAT")
+        return f"{self.username} {at}".strip()

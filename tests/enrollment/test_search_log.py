@@ -7,7 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
@@ -21,7 +21,7 @@ from rest_framework.authtoken.models import Token
 from enrollment import journal
 from enrollment.admin.dates import DatedQuerySet
 from enrollment.corrections import corrections
-from enrollment.models import Person, SearchEntry
+from enrollment.models import BackupRecord, Person, SearchEntry
 from enrollment.upkeep import backlog
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
 from tests.enrollment.gallery import MODEL, enroll, set_thresholds
@@ -249,3 +249,15 @@ def test_long_lists_take_their_days_from_an_index(admin, entry, name):
     with CaptureQueriesContext(connection) as asked:
         assert admin.get(reverse(f"admin:enrollment_{name}_changelist")).status_code == 200
     assert not any("_trunc(" in query["sql"] or "DATE_TRUNC" in query["sql"] for query in asked)
+
+
+def test_rows_are_titled_by_the_readers_clock(admin_client, settings) -> None:
+    settings.TIME_ZONE = "America/Sao_Paulo"
+    at = datetime(2026, 11, 27, 1, 30, tzinfo=UTC)
+    entry = SearchEntry.objects.create(
+        created_at=at, username="ana", channel="page", model=MODEL, answers=0
+    )
+    assert "ana 11/26/2026 10:30 p.m." in admin_client.get(f"{LOG}{entry.pk}/change/").text
+    backup = BackupRecord.objects.create(made_at=at, file="b.tar", size=1, persons=1, pictures=1)
+    page = f"/admin/enrollment/backuprecord/{backup.pk}/change/"
+    assert "11/26/2026 10:30 p.m." in admin_client.get(page).text
