@@ -24,6 +24,7 @@ from recognition.exceptions import (
 )
 from recognition.imaging import DecodedImage, opened_image, read_image
 from recognition.inference import Embeddings, get_queue
+from recognition.liveness import liveness_of
 from recognition.lookahead import in_order
 from recognition.networks import load_network
 from recognition.quality import (
@@ -32,6 +33,7 @@ from recognition.quality import (
     face_quality,
     has_structure,
     is_unclear_who_is_meant,
+    with_liveness,
 )
 
 
@@ -42,6 +44,7 @@ class CropOptions(TypedDict, total=False):
     require_face: bool  # raise an error if there is no face
     min_score: float | None  # ignore faces with a lower score, 0 to 1
     min_face_size: float | None  # ignore faces with a smaller box side, in pixels of the picture
+    check_liveness: bool  # measure the liveness of each face that is cropped (default False)
     all_faces: bool  # every face, not only the largest
     face_index: int | None  # only this face; 0 is the largest
     face: Mapping[str, Any] | None  # this face, found in this very file before: its `face_record`
@@ -105,14 +108,11 @@ def crop_upload(data: bytes, **options: Unpack[CropOptions]) -> list[Crop]:
 
 
 def crop_all_faces_of_upload(
-    data: bytes, *, min_score: float | None = None, min_face_size: float | None = None
+    data: bytes, **options: Unpack[CropOptions]
 ) -> tuple[DecodedImage, list[Crop]]:
     """Return an upload's picture without its pixels, and every face, largest first."""
     with opened_image(data, side=get_settings().detection_max_side) as image:
-        crops = _face_crops(
-            image, data, min_score=min_score, min_face_size=min_face_size, all_faces=True
-        )
-    return image, crops
+        return image, _face_crops(image, data, **options | {"all_faces": True})
 
 
 def _wanted_crops(image: DecodedImage, data: bytes, **options: Unpack[CropOptions]) -> list[Crop]:
@@ -143,8 +143,17 @@ def _face_crops(image: DecodedImage, data: bytes, **options: Unpack[CropOptions]
     if options.get("on_several_faces") == "ask" and is_unclear_who_is_meant(faces):
         _ask(list(_cut(image, data, faces)))
     faces, among = _meant(faces, **options)
-    crops = _cut(image, data, faces, among)
-    return list(crops) if all_faces else list(islice(crops, 1))
+    cut = _cut(image, data, faces, among)
+    crops = list(cut) if all_faces else list(islice(cut, 1))
+    return _with_liveness(image, crops) if options.get("check_liveness") else crops
+
+
+def _with_liveness(image: DecodedImage, crops: Sequence[Crop]) -> list[Crop]:
+    faces = [crop.face.scaled(image.scale) for crop in crops if crop.face]
+    return [
+        replace(crop, quality=with_liveness(crop.quality, liveness))
+        for crop, liveness in zip(crops, liveness_of(image.pixels, faces), strict=True)
+    ]
 
 
 def _cut(

@@ -82,6 +82,13 @@ class DetectorUnavailable(RecognitionError):
     status = 503
 
 
+class LivenessUnavailable(RecognitionError):
+    """The liveness check was asked for, and its networks are missing or cannot be loaded."""
+
+    code = "liveness_unavailable"
+    status = 503
+
+
 class Overloaded(RecognitionError):
     """More faces than `MAX_WAITING_FACES` wait for the network; `retry_after` is in seconds."""
 

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from prometheus_client import Counter, Histogram
 
-Stage = Literal["thread", "pixels", "decode", "detect", "queue", "embed", "search"]
+Stage = Literal["thread", "pixels", "decode", "detect", "queue", "embed", "liveness", "search"]
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 FACES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -20,7 +20,7 @@ STAGES: Final = Histogram(
     "faces_stage_seconds",
     "Time of one step of the work: thread (a request waits for a free thread), pixels (a picture"
     " waits until there is room to decode it), decode, detect, queue (faces"
-    " wait for the network), embed (a batch), search.",
+    " wait for the network), embed (a batch), liveness, search.",
     ["stage"],
     buckets=SECONDS,
 )

@@ -28,6 +28,7 @@ MAX_BRIGHTNESS: Final = 210.0  # 98th percentile of the originals: 183
 MIN_CONTRAST: Final = 15.0  # 2nd percentile of the originals: 24
 MAX_YAW: Final = 40.0  # degrees; 98th percentile of the originals: 37
 MAX_ROLL: Final = 30.0  # degrees; 98th percentile of the originals: 15
+MIN_LIVENESS: Final = 0.5  # 91 % of 297 press photos of LFW have more
 MIN_SHARE: Final = 0.8  # not measured; a second face a quarter as large may be the intended one
 
 # Of 917 LFW photos 80 have several faces. The named person was the largest face in all 52 photos whose
@@ -71,7 +72,8 @@ class FaceQuality:
     Laplacian, `brightness` the mean and `contrast` the standard deviation of the crop's inner part,
     in grey levels of 0 to 255. `yaw` and `roll` are degrees, see `head_pose`. `faces` is the number
     of faces in the picture and `share` the face's part of their total area, both None when each
-    face is judged alone. Values that need a face are None without one.
+    face is judged alone. `liveness` is None unless it was asked for, see `recognition.liveness`.
+    Values that need a face are None without one.
     """
 
     score: float | None = None
@@ -84,6 +86,7 @@ class FaceQuality:
     roll: float | None = None
     faces: int | None = None
     share: float | None = None
+    liveness: float | None = None
     reasons: tuple[QualityReason, ...] = ()
 
     @property
@@ -103,7 +106,7 @@ class FaceQuality:
         return cls(**values | {"reasons": tuple(QualityReason(**r) for r in record["reasons"])})
 
 
-# The messages; `given` and `expected` are integers, percentages for the score.
+# The messages; `given` and `expected` are integers, percentages for score and liveness.
 _SENTENCES: Final[dict[str, str | Promise]] = {
     "no_face": _(
         "No face was found in the picture, and one was expected. Send a picture in which a face is "
@@ -140,6 +143,10 @@ _SENTENCES: Final[dict[str, str | Promise]] = {
     "tilted": _(
         "The head is tilted by %(given)d degrees; at most %(expected)d are expected. Turn the picture "
         "upright, or send one in which the head is held straight."
+    ),
+    "not_live": _(
+        "It may be a picture of a picture, on paper or on a screen: %(given)d %% speak for a face before "
+        "the camera; at least %(expected)d %% are expected. Look at the person, or take another picture."
     ),
     "several_faces": _(
         "There are several faces in the picture, and the one taken has only %(given)d %% of their area; "
@@ -179,6 +186,14 @@ def face_quality(crop: np.ndarray, face: Face, among: Sequence[Face] = ()) -> Fa
         share=round(float(face.area / sum(f.area for f in among)), 3) if among else None,
         **_light_figures(crop),
     )
+
+
+def with_liveness(quality: FaceQuality, liveness: float) -> FaceQuality:
+    """Return the quality of a face with its liveness (0 to 1), which may be a reason against it."""
+    score = round(liveness, 4)
+    doubt = QualityReason("not_live", 100 * score, 100 * MIN_LIVENESS)
+    reasons = (doubt, *quality.reasons) if score < MIN_LIVENESS else quality.reasons
+    return replace(quality, liveness=score, reasons=reasons)
 
 
 def is_unclear_who_is_meant(faces: Sequence[Face]) -> bool:

@@ -55,14 +55,17 @@ class FaceClient(ApiCalls):
     # Pictures
 
     def detect(self, image: Image, **options: Any) -> Detection:
-        """Return every face, largest first. Options: `min_score`, `min_face_size`."""
+        """Return every face, largest first.
+
+        Options: `min_score`, `min_face_size`, `check_liveness`.
+        """
         files = files_of(image=[image])
         return cast(Detection, self._call("POST", "/detect", files=files, form=options))
 
     def embedding(self, image: Image, **options: Any) -> Embedding:
         """Return the embedding of the largest face.
 
-        Options: `model`, `use_face_detection`, `require_face`.
+        Options: `model`, `use_face_detection`, `require_face`, `check_liveness`.
         """
         files = files_of(image=[image])
         return cast(Embedding, self._call("POST", "/embedding", files=files, form=options))
@@ -109,7 +112,7 @@ class FaceClient(ApiCalls):
     ) -> SearchResult:
         """Return the most similar enrolled pictures.
 
-        Options: `top_k`, `threshold`, `group_by_person`, `all_faces`, `model`.
+        Options: `top_k`, `threshold`, `group_by_person`, `all_faces`, `model`, `check_liveness`.
         """
         files = files_of(image=[] if image is None else [image])
         form = options | {"embedding": None if embedding is None else json.dumps(list(embedding))}

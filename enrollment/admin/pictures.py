@@ -44,6 +44,7 @@ QUALITY_LABELS = {
     "low_contrast": _("Little contrast"),
     "turned_away": _("Turned away"),
     "tilted": _("Tilted"),
+    "not_live": _("Picture of a picture"),
     "several_faces": _("Several faces"),
 }
 

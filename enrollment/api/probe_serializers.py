@@ -122,7 +122,12 @@ class SearchFormSerializer(ProbeOptionsSerializer):
         if "image" in attrs and "embedding" in attrs:
             message = gettext("A picture was sent as well. Send one of the two.")
             raise serializers.ValidationError({"embedding": message})
-        return attrs
+        if "embedding" in attrs and attrs["check_liveness"]:
+            message = gettext(
+                "An embedding does not tell the liveness of a face. Send the picture."
+            )
+            raise serializers.ValidationError({"check_liveness": message})
+        return super().validate(attrs)
 
 
 class VerifyFormSerializer(ProbeOptionsSerializer):
@@ -156,7 +161,7 @@ class VerifyFormSerializer(ProbeOptionsSerializer):
             message = gettext("A second picture was sent as well. Send one of the two.")
             raise serializers.ValidationError({"person_id": message})
         attrs.setdefault("require_face", attrs["use_face_detection"])
-        return attrs
+        return super().validate(attrs)
 
 
 # Answers

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from enrollment.web import PicturesField
 from recognition.conf import get_settings
 from recognition.imaging import ACCEPT
+from recognition.liveness import has_liveness
 from recognition.networks import NETWORKS, has_weights, usable_names
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _model_field() -> forms.ChoiceField:
 
 
 class SearchForm(forms.Form):
-    """Pictures to search for, the model, and the number of results."""
+    """Pictures to search for, the model, and what to answer."""
 
     images = PicturesField(label=_("Pictures"), required=False, allow_empty_file=True)
     model = _model_field()
@@ -84,9 +85,18 @@ class SearchForm(forms.Form):
         initial=DEFAULT_RESULTS,
     )
     group_by_person = forms.BooleanField(label=_("Each person once"), required=False, initial=True)
+    check_liveness = forms.BooleanField(
+        label=_("Look for pictures of pictures"),
+        required=False,
+        help_text=_(
+            "Says of each face whether it may be on paper or on a screen. It errs now and then."
+        ),
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if not has_liveness():
+            del self.fields["check_liveness"]
         message = gettext("The number of results must be a whole number from 1 to %(max)d.")
         for code in ("required", "invalid", "min_value", "max_value"):
             self.fields["top_k"].error_messages[code] = message % {"max": MAX_RESULTS}

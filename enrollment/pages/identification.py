@@ -34,6 +34,7 @@ def identify(
     top_k: int,
     *,
     group_by_person: bool,
+    check_liveness: bool = False,
 ) -> dict[str, Any]:
     """Search the gallery for every face of the pictures; return the template context.
 
@@ -41,7 +42,7 @@ def identify(
     its place.
     """
     find_weights(model)  # report an unusable model before reading the pictures
-    pictures = read_pictures(files, keep=keeps(ProbeChannel.PAGE))
+    pictures = read_pictures(files, keep=keeps(ProbeChannel.PAGE), check_liveness=check_liveness)
     faces = asked_faces(pictures)
     shown: dict[str, Any] = {"pictures": pictures, "model": model}
     if gallery_is_empty():

@@ -32,6 +32,7 @@ PROBLEM_TITLES: Final = {
     NoFaceDetected.code: _("No face was found"),
     "unknown_model": _("There is no such model"),
     "weights_unavailable": _("This model is not ready"),
+    "liveness_unavailable": _("The search for pictures of pictures is not ready"),
     "overloaded": _("The server is busy"),
     "out_of_device_memory": _("The graphics card is too small for this"),
     PersonNotFound.code: _("There is no such person"),
@@ -233,19 +234,24 @@ class QueryPicture:
 
 
 def read_pictures(
-    files: Iterable[UploadedFile], *, keep: bool = False
+    files: Iterable[UploadedFile], *, keep: bool = False, check_liveness: bool = False
 ) -> list[QueryPicture | Problem]:
     """Return each picture with all its faces, or its problem, in the given order.
 
     A picture without a face is a problem, unless detection is disabled in the settings. With `keep`
     each face has what is to be kept of it.
     """
-    return [_read_picture(file, keep) for file in files]
+    return [_read_picture(file, keep, check_liveness) for file in files]
 
 
-def _read_picture(file: UploadedFile, keep: bool) -> QueryPicture | Problem:
+def _read_picture(file: UploadedFile, keep: bool, check_liveness: bool) -> QueryPicture | Problem:
     name, content = file.name or "", file.read()
-    upload = opened_upload(content, all_faces=True, require_face=looks_for_faces())
+    upload = opened_upload(
+        content,
+        all_faces=True,
+        require_face=looks_for_faces(),
+        check_liveness=check_liveness,
+    )
     try:
         with upload as (image, crops):
             picture = QueryPicture.of(name, image, crops)

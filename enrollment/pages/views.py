@@ -104,9 +104,9 @@ def _identified(
     images: list[UploadedFile],
     model: str,
     top_k: int,
-    group_by_person: bool,
+    **options: bool,
 ) -> dict[str, Any]:
-    found = identify(request, images, model, top_k, group_by_person=group_by_person)
+    found = identify(request, images, model, top_k, **options)
     pictures = found["pictures"]
     problems = [item for item in pictures if isinstance(item, Problem)]
     # A problem of some pictures is shown beside the others' results.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 from rest_framework.fields import SkipField
@@ -50,7 +51,7 @@ class ImageOptionsSerializer(_OptionsLast):
 
 
 class FaceOptionsSerializer(_OptionsLast):
-    """Which faces of a picture count. Omitted fields have the configured defaults."""
+    """Which faces of a picture count, and what is measured. Omitted fields have the configured defaults."""
 
     min_score = NumberField(
         required=False,
@@ -63,6 +64,13 @@ class FaceOptionsSerializer(_OptionsLast):
         min_value=0,
         help_text=_("Nor do those whose box has a shorter side, in pixels of the picture."),
     )
+    check_liveness = FlagField(
+        default=False,
+        help_text=_(
+            "True: `quality` of each face says by `liveness` whether it may be a picture of a picture. The "
+            "networks for it are fetched by the administrator."
+        ),
+    )
 
 
 class DetectFormSerializer(FaceOptionsSerializer):
@@ -71,6 +79,15 @@ class DetectFormSerializer(FaceOptionsSerializer):
 
 class ProbeOptionsSerializer(ImageOptionsSerializer, FaceOptionsSerializer):
     """Options for reading a picture that is not stored."""
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["check_liveness"] and not attrs["use_face_detection"]:
+            message = gettext(
+                "The liveness of a face is seen by what is around it, and use_face_detection=false says that "
+                "the picture is a crop of one. Leave out either."
+            )
+            raise serializers.ValidationError({"check_liveness": message})
+        return attrs
 
 
 class EmbeddingFormSerializer(ProbeOptionsSerializer):
@@ -113,6 +130,14 @@ class QualitySerializer(serializers.Serializer):
     )
     share = serializers.FloatField(
         allow_null=True, help_text=_("The face's part of the area of all faces, 0 to 1.")
+    )
+    liveness = serializers.FloatField(
+        required=False,
+        allow_null=True,
+        help_text=_(
+            "How probable it is that the face stands before the camera, 0 to 1; null unless asked for by "
+            "`check_liveness`."
+        ),
     )
     reasons = QualityReasonSerializer(many=True, help_text=_("To doubt it; none when it is good."))
 

@@ -34,6 +34,7 @@ from recognition.embedding import (
 )
 from recognition.exceptions import RecognitionError
 from recognition.health import examine
+from recognition.liveness import load_liveness
 from recognition.networks import NETWORKS, load_network
 
 
@@ -68,12 +69,15 @@ class UploadView(FormCall):
 
 
 def crop_options(form: dict[str, Any]) -> CropOptions:
-    """Return the options of the form that choose faces."""
+    """Return the options of the form that choose and measure faces. Raise `LivenessUnavailable`."""
+    if form.get("check_liveness"):
+        load_liveness()  # report missing networks before reading the pictures
     return {
         "use_face_detection": form["use_face_detection"],
         "require_face": form["require_face"],
         "min_score": form.get("min_score"),
         "min_face_size": form.get("min_face_size"),
+        "check_liveness": form.get("check_liveness", False),
     }
 
 
@@ -125,6 +129,7 @@ class DetectView(UploadView):
             form["image"].read(),
             min_score=form.get("min_score"),
             min_face_size=form.get("min_face_size"),
+            check_liveness=form["check_liveness"],
         )
         return Response(
             serializers.DetectResponseSerializer.answer({"image": image, "crops": crops})

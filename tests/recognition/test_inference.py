@@ -146,7 +146,7 @@ def test_single_face_waits_for_no_more_batches_than_requests_before_it_fill(ask,
     ask(1)
     runtime.begun.get(timeout=SECONDS)  # begun beside the first one, before all had asked
     batches = [runtime.next_batch() for _ in range(before // SIZE + 1)]
-    assert 1 in batches[-1]
+    assert any(1 in batch for batch in batches)
 
 
 def test_full_batch_is_handed_over_while_another_runs(ask, busy, runtime):
