@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -83,6 +84,11 @@ class Brush:
 def draw_face(seed: int, shot: int = 0, side: int = 360) -> Image.Image:
     """Draw a person, always the same for a seed. Other `shot`s differ in background, light and
     tilt."""
+    return _face(seed, shot, side).copy()
+
+
+@cache  # most tests ask for the same few
+def _face(seed: int, shot: int, side: int) -> Image.Image:
     person, size = Person.of(seed), 2 * side
     image = Image.new("RGB", (size, size), GROUNDS[(seed + shot) % len(GROUNDS)])
     x, y, w, h = size / 2, size * 0.52, person.w * size, person.h * size
