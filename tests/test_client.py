@@ -33,10 +33,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def faces(server: Served) -> Iterator[FaceClient]:
-    """A client of an empty gallery."""
+    """A client of an empty gallery, whose trash is empty too."""
     with FaceClient(server.url + "/") as client:
         for person in client.persons(page_size=2):
             client.erase_person(person["person_id"])
+        for item in client.trash(page_size=2):
+            client.erase(item["id"])
         deadline = time.monotonic() + 60
         while client.stats()["row_count"]:  # the server deletes vectors after its answer
             assert time.monotonic() < deadline, "The vectors of the deleted persons stay."
