@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from recognition.api.peer import is_supported, own_user
+from tests import nginx_server
 from tests.nginx_server import find_program
 from tests.recognition.milvus_server import free_port
 from tests.test_server import Served, data, migrated  # noqa: F401 (fixtures)
@@ -55,16 +56,8 @@ while True:
     caller.close()
 """
 
-NGINX = """
-daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; {user}
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-    server {{ listen 127.0.0.1:{port}; location / {{ {version} proxy_pass http://127.0.0.1:{server}; }} }}
-}}
-"""
+SITE = "server {{ listen 127.0.0.1:{port}; location / {{ {version} proxy_pass http://127.0.0.1:{server}; }} }}"
+NGINX = nginx_server.NGINX.replace("{site}", SITE)
 
 HAPROXY = """
 defaults

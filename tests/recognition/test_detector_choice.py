@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from recognition.exceptions import DetectorUnavailable
 from tests.conftest import ROOT
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
 from tests.pictures import draw_picture
+from tests.recognition.test_detection import agree_in_threads, awkward_pictures
 
 MODELS_DIR = Path(os.environ.get("MODELS_DIR", ROOT.parent / "shared" / "models"))
 YUNET = "yunet_n_dynamic.onnx"
@@ -96,8 +96,6 @@ def test_auto_takes_yunet_when_its_file_is_there(yunet, api):
 
 
 def test_yunet_keeps_the_contract(yunet):
-    from tests.recognition.test_detection import awkward_pictures
-
     for picture in awkward_pictures():
         assert detect_faces(picture) == []
         assert detect_faces(picture, all_faces=False) == []
@@ -147,16 +145,7 @@ def test_yunet_finds_every_person_of_a_group_and_small_faces(yunet, faces):
 
 
 def test_yunet_serves_eight_threads_at_once(yunet, faces):
-    photos = [
-        np.asarray(Image.open(path).convert("RGB").resize((100 + 7 * n, 120)))
-        for n, path in enumerate(sorted(faces.glob("*/*.jpg"))[:8])
-    ]
-    expected = [[face.box for face in detect_faces(photo)] for photo in photos]
-
-    with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(detect_faces, photos * 4))
-
-    assert [[face.box for face in faces_] for faces_ in found] == expected * 4
+    agree_in_threads(sorted(faces.glob("*/*.jpg"))[:8])
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
