@@ -136,9 +136,9 @@ def test_lists_that_change_while_they_are_walked_are_walked_whole(faces):
     for person in faces.persons(page_size=2):
         faces.delete_person(person["person_id"])
     assert list(faces.persons()) == []
-    receipts = [faces.erase(item["id"]) for item in faces.trash(page_size=2)]
-    ids = [receipt["receipt"]["person_id"] for (receipt,) in receipts]
-    assert ids[:5] == ["p4", "p3", "p2", "p1", "p0"]  # then what other tests left there
+    receipts = [faces.erase(item["id"]) for item in faces.trash(page_size=2)]  # of other tests, too
+    ids = [receipt["receipt"]["person_id"] for found in receipts for receipt in found]
+    assert ids[:5] == ["p4", "p3", "p2", "p1", "p0"] and not list(faces.trash())
     for person_id in ("ana", "bia", "caio"):
         faces.insert(person_id, [draw_picture(seed=1)], use_face_detection=False)
     cards = [card["key"] for card in faces.inbox(kind="doubt", page_size=1)]
@@ -186,6 +186,9 @@ def test_consents_are_recorded_read_and_removed(faces, tmp_path: Path):
         (plain["id"], ""),
     ]
     assert faces.consent_document("a/na", made["id"]) == b"yes"
+    pdf = faces.add_consent("a/na", b"%PDF-1.4 signed", day="2026-11-25")
+    assert pdf["document"] == "document.pdf"  # was image.jpg
+    faces.remove_consent("a/na", pdf["id"])
     assert faces.export_person("a/na")[:2] == b"PK"
     faces.remove_consent("a/na", made["id"])
     assert [each["id"] for each in faces.consents("a/na")] == [plain["id"]]

@@ -16,7 +16,14 @@ Image = str | Path | bytes | BinaryIO  # a path, the bytes of a file, or an open
 MAX_WAIT_SECONDS: Final = 60.0
 # Statuses that are tried again: still being carried out, too many requests, not ready yet.
 WAITED_FOR: Final = {409, 429, 503}
-_SUFFIXES: Final = {b"\x89PNG": ".png", b"BM": ".bmp", b"II*\0": ".tiff", b"MM\0*": ".tiff"}
+_NAMES: Final = {  # of what is given without one
+    b"\x89PNG": "image.png",
+    b"BM": "image.bmp",
+    b"II*\0": "image.tiff",
+    b"MM\0*": "image.tiff",
+    b"%PDF": "document.pdf",
+    b"PK": "archive.zip",
+}
 
 File = tuple[str, tuple[str, bytes]]
 
@@ -143,8 +150,8 @@ def files_of(**images: Sequence[Image]) -> list[File]:
 
 def _read(image: Image) -> tuple[str, bytes]:
     if isinstance(image, bytes):
-        suffix = next((it for start, it in _SUFFIXES.items() if image.startswith(start)), ".jpg")
-        return f"image{suffix}", image
+        names = (name for start, name in _NAMES.items() if image.startswith(start))
+        return next(names, "image.jpg"), image
     if isinstance(image, str | Path):
         return Path(image).name, Path(image).read_bytes()
     name = getattr(image, "name", "")

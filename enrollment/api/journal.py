@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from django.db.models import QuerySet
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from django_filters.rest_framework import CharFilter, ChoiceFilter, FilterSet, IsoDateTimeFilter
 from drf_spectacular.utils import extend_schema
@@ -21,6 +22,10 @@ from enrollment.web import Act
 from recognition.api.answers import InstantField
 from recognition.api.schema import answer, errors
 
+_UNKNOWN_ACTION: Final = format_lazy(
+    "{} {}.", _("There is no such kind of line. Known ones:"), ", ".join(Action.values)
+)
+
 
 class JournalFilter(FilterSet):
     person_id = CharFilter(
@@ -32,10 +37,15 @@ class JournalFilter(FilterSet):
         help_text=_("Only what this account did, or the token or command of this name."),
     )
     action = ChoiceFilter(
-        method="of_lines", choices=Action.choices, help_text=_("Only this kind of line.")
+        method="of_lines",
+        choices=Action.choices,
+        help_text=_("Only this kind of line."),
+        error_messages={"invalid_choice": _UNKNOWN_ACTION},
     )
     since = IsoDateTimeFilter(
-        method="of_lines", help_text=_("Only from this time on, as 2027-01-31T12:00:00Z.")
+        method="of_lines",
+        help_text=_("Only from this time on, as 2027-01-31T12:00:00Z."),
+        error_messages={"invalid": _("This is no time. Write it as 2027-01-31T12:00:00Z.")},
     )
 
     class Meta:

@@ -288,10 +288,12 @@ def _moment(text: str) -> datetime | None:
 
 
 def read_receipt(text: str) -> Signed:
-    """Return the receipt in a JSON file or a page. Raise `ReceiptRefused`."""
+    """Return the receipt in a JSON file, an answer of the API or a page. Raise `ReceiptRefused`."""
     found = _DATA.search(text)
     try:
         signed = json.loads(html.unescape(found[1]) if found else text)
+        if "signature" not in signed:
+            signed = signed["receipt"]
         fields = signed["receipt"], signed["public_key"], signed["signature"]
         whole = isinstance(fields[0], dict) and all(isinstance(each, str) for each in fields[1:])
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -136,13 +136,23 @@ def may(request: Any, permission: str) -> bool:
     user = request.user
     if not user.is_authenticated:
         return True
-    in_scope = getattr(getattr(request, "auth", None), "allows", None)
     # The scope first: permissions are read from SQL, which takes a tenth of a search.
-    return (in_scope is None or in_scope(permission)) and user.has_perm(permission)
+    return _is_in_scope(request, permission) and user.has_perm(permission)
+
+
+def _is_in_scope(request: Any, permission: str) -> bool:
+    allows = getattr(getattr(request, "auth", None), "allows", None)
+    return allows is None or allows(permission)
 
 
 def require(request: Any, permission: str) -> None:
     """Raise `PermissionDenied` unless the request has the permission."""
+    if not _is_in_scope(request, permission):
+        message = gettext(
+            "The scope of this token lacks the permission %(permission)s. Have the administrator make a "
+            "token with a wider one."
+        )
+        raise PermissionDenied(message % {"permission": permission})
     if not may(request, permission):
         raise PermissionDenied(lacking_permission(permission))
 

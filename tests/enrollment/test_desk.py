@@ -247,6 +247,13 @@ def test_erasure_gives_a_receipt_that_verifies(ana, boss, tmp_path, settings, er
         run("receipt", "--verify", tmp_path / "receipt.json")
 
 
+def test_an_erasing_answer_of_the_api_is_verified_as_it_was_saved(ana, api, tmp_path):
+    """`curl -X DELETE … > receipt.json` was said to be no receipt."""
+    path = tmp_path / "receipt.json"
+    path.write_bytes(api.delete(f"/api/persons/{CPF}?erase=true").content)
+    assert "is right" in run("receipt", "--verify", path)
+
+
 def test_a_receipt_that_the_disk_does_not_take_is_printed(ana, tmp_path, monkeypatch):
     def full(*_given):
         raise OSError(errno.ENOSPC, "No space left on device")

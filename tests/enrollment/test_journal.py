@@ -694,6 +694,15 @@ def test_export_as_csv_and_json_lines(chain):
     assert [line.facts["count"] for line in lines("exported")] == [3, 1]
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [("since=yesterday", "2027-01-31T12:00:00Z"), ("action=flew", "pictures_moved")],
+)
+def test_a_wrong_filter_is_told_what_is_expected(api, query, expected):
+    response = api.get(f"/api/journal?{query}")
+    assert response.status_code == 400 and expected in response.json()["message"]
+
+
 @pytest.mark.parametrize("arguments", [["--since=yesterday"], ["--until=2027-13-01"]])
 def test_a_time_that_is_none_is_told_without_a_traceback(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
