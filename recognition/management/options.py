@@ -1,9 +1,12 @@
-"""Options of commands: numbers within limits, and options that need another one."""
+"""Options of commands: numbers within limits, files to be written, and options that need another one."""
 
 from __future__ import annotations
 
+import errno
+import os
 from argparse import ArgumentTypeError
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -26,6 +29,23 @@ def positive(text: str) -> float:
     if not 0 <= number < float("inf"):
         raise ArgumentTypeError(_("'%(given)s' is no number of 0 or more.") % {"given": text})
     return number
+
+
+def writable(text: str) -> Path:
+    """Return the path of a file that can be written. Raise `ArgumentTypeError`: before the long work."""
+    path = Path(text)
+    place = path if path.exists() else path.parent
+    reason = 0
+    if path.is_dir():
+        reason = errno.EISDIR
+    elif not place.exists():
+        reason = errno.ENOENT
+    elif not os.access(place, os.W_OK):
+        reason = errno.EACCES
+    if reason:
+        message = _("%(file)s cannot be written: %(reason)s.")
+        raise ArgumentTypeError(message % {"file": path, "reason": os.strerror(reason)})
+    return path
 
 
 def require_with(options: Mapping[str, Any], needed: str, *names: str) -> None:

@@ -315,6 +315,14 @@ def test_thresholds_speak_only_for_the_way_they_were_measured(people, own_weight
     assert stored() is None
 
 
+@pytest.mark.parametrize("words", [["evaluate", "x", "--json"], ["benchmark", "--plot"]])
+def test_file_that_cannot_be_written_is_told_before_the_work(words, tmp_path):
+    """It was told after minutes of measuring, which were lost."""
+    for path, reason in ((tmp_path / "absent" / "x", "No such file"), (tmp_path, "directory")):
+        with pytest.raises(CommandError, match=f"cannot be written: .*{reason}"):
+            call_command(*words, str(path))
+
+
 def test_picture_that_pairs_name_and_nobody_has(people, pairs, own_weights):
     (people / "Person_3" / "Person_3_0002.png").unlink()
     with pytest.raises(CommandError, match="1 picture of the pairs.*Person_3_0002"):

@@ -17,6 +17,7 @@ from enrollment.models import Calibration
 from recognition.decision import Thresholds
 from recognition.evaluation import plot
 from recognition.exceptions import RecognitionError
+from recognition.management.options import writable
 from recognition.networks import NETWORKS
 
 
@@ -42,7 +43,7 @@ class Command(BaseCommand):
         parser.add_argument("--seed", type=int, default=0, help="Draw other pairs.")
         parser.add_argument(
             "--plot",
-            type=Path,
+            type=writable,
             metavar="FILE.png",
             help="Where the picture goes; by default calibration-MODEL.png in DATA_DIR.",
         )

@@ -42,7 +42,7 @@ from recognition.conf import get_settings
 from recognition.detection import chosen_detector
 from recognition.evaluation import EvaluationError
 from recognition.exceptions import RecognitionError
-from recognition.management.options import positive, positive_whole, require_with
+from recognition.management.options import positive, positive_whole, require_with, writable
 from recognition.networks import NETWORKS, load_network, usable_names
 from recognition.threads import available_cores
 from recognition.vector_store import LiteVectorStore, configured_index
@@ -97,10 +97,12 @@ class Command(BaseCommand):
             action="store_true",
             help="Everything once, small: whether it works, not how fast it is.",
         )
-        parser.add_argument("--json", type=Path, metavar="FILE", help="Write the figures here too.")
+        parser.add_argument(
+            "--json", type=writable, metavar="FILE", help="Write the figures here too."
+        )
         parser.add_argument(
             "--plot",
-            type=Path,
+            type=writable,
             metavar="FILE",
             help="Draw latency by clients, and search time by gallery size, into this PNG.",
         )

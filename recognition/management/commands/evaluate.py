@@ -47,7 +47,7 @@ from recognition.evaluation.report import (
     without_folders,
 )
 from recognition.exceptions import RecognitionError
-from recognition.management.options import positive_whole, require_with
+from recognition.management.options import positive_whole, require_with, writable
 from recognition.management.progress import add_progress_argument, progress_bar
 from recognition.networks import NETWORKS, find_weights, usable_names
 from recognition.networks.descriptor import update_descriptor
@@ -108,10 +108,12 @@ class Command(BaseCommand):
             "--compare", type=Path, help=".npz of names and embedding: another system's vectors"
         )
         parser.add_argument(
-            "--plot", type=Path, help="write ROC, DET, histograms and conditions as PNG"
+            "--plot", type=writable, help="write ROC, DET, histograms and conditions as PNG"
         )
-        parser.add_argument("--json", type=Path, help="write the figures as JSON")
-        parser.add_argument("--markdown", type=Path, help="write the figures as Markdown tables")
+        parser.add_argument("--json", type=writable, help="write the figures as JSON")
+        parser.add_argument(
+            "--markdown", type=writable, help="write the figures as Markdown tables"
+        )
         parser.add_argument(
             "--save", action="store_true", help="store figures and thresholds with the weights"
         )
