@@ -26,6 +26,8 @@ LABELS: Final = {
     "tar_at_match": "TAR at the stored threshold",
     "fpir_at_match": "FPIR at the stored threshold, raised for this gallery",
     "fnir_at_match": "FNIR there",
+    "fpir_at_review": "FPIR at the one from which somebody looks closely, raised, too",
+    "fnir_at_review": "FNIR there",
 }
 NOT_SHOWN: Final = """\
 Pairs are of pictures taken to show different people, so nothing is said of how often somebody is *not* recognised.

@@ -221,6 +221,8 @@ def test_stored_threshold_is_judged_by_other_pictures(people, own_weights, tmp_p
     found = json.loads(figures.read_text())[MODEL]
     assert 0 < found["fmr_at_match"] <= 0.04
     assert found["tar_at_match"] > 0.5 and 0 <= found["fpir_at_match"] < 1
+    assert found["fpir_at_match"] <= found["fpir_at_review"] <= 1
+    assert 0 <= found["fnir_at_review"] <= found["fnir_at_match"]
 
 
 def test_the_command_is_stored_without_the_folders_of_this_machine(

@@ -396,5 +396,7 @@ def _add_identification(
     figures |= found.figures()
     figures["intervals"] = figures.get("intervals", {}) | found.intervals()
     if thresholds:
-        rates = found.at(thresholds.for_search(found.persons).match.similarity)
-        figures |= dict(zip(("fpir_at_match", "fnir_at_match"), rates, strict=True))
+        raised = thresholds.for_search(found.persons)
+        for name, threshold in (("match", raised.match), ("review", raised.review)):
+            fpir, fnir = found.at(threshold.similarity)
+            figures |= {f"fpir_at_{name}": fpir, f"fnir_at_{name}": fnir}
