@@ -60,7 +60,9 @@ class Load:
 
 
 class Visitor(Client):
-    """A client that continues after errors, until `stop`."""
+    """A client that continues after errors, until `stop`, and does each kind of work at least once."""
+
+    KINDS: Final = 3
 
     def __init__(self, url: str, name: str, load: Load, stop: threading.Event) -> None:
         super().__init__(url, name, load.promises)
@@ -70,7 +72,7 @@ class Visitor(Client):
 
     def run(self) -> None:
         number = 0
-        while not self.stop.is_set():
+        while number < self.KINDS or not self.stop.is_set():
             try:
                 self.work(f"{self.name}-{number}", number)
             except (requests.RequestException, ValueError, KeyError) as error:
@@ -91,7 +93,7 @@ class Visitor(Client):
     def work(self, person: str, number: int) -> None:
         paths = self.insert_once(person)
         self.search(paths[0], person)
-        match number % 3:
+        match number % self.KINDS:
             case 0:
                 self.rename(person, f"{person} renamed")
                 self.search(paths[1], f"{person} renamed")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.load import load_server
 
-CLIENTS, SECONDS = 8, 6.0
+CLIENTS, SECONDS = 8, 3.0
 
 
 def test_many_clients_meet_no_error_and_lose_nothing(tmp_path: Path) -> None:
