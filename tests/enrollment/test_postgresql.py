@@ -289,6 +289,7 @@ from enrollment.models import Action, Doubt, FaceImage, Person, TrashItem, lock_
 
 call_command("migrate", verbosity=0)
 Person.objects.all().delete()
+TrashItem.objects.all().delete()
 ana, bia = (Person.objects.create(person_id=name) for name in ("ana", "bia"))
 first, second = (FaceImage.objects.create(image=f"{n}.jpg", content_hash=str(n), person=ana) for n in (1, 2))
 told = []
