@@ -7,7 +7,7 @@ import gc
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,9 +136,11 @@ def data_folder(settings, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_imports(settings) -> Iterator[None]:
-    """Stage imports in a folder of the test's own."""
+    """Stage imports in a folder of the test's own, where no server of another one runs."""
     yield
     shutil.rmtree(settings.DATA_DIR / "imports", ignore_errors=True)
+    with suppress(OSError):  # locked for as long as something refers to a test's server
+        (settings.DATA_DIR / "serving").unlink()
 
 
 @pytest.fixture

@@ -103,8 +103,9 @@ class Leadership:
         """
         if connections[DEFAULT_DB_ALIAS].vendor != "postgresql":
             if self._holder is None:
-                self._holder = _serving_file().open("ab")
-                with suppress(OSError):  # a network file system may not lock files
+                # None on a full disk, of another account, or on a network: the work is done all the same.
+                with suppress(OSError):
+                    self._holder = _serving_file().open("ab")
                     fcntl.flock(self._holder, fcntl.LOCK_SH)
             LEADS.set(1)
             return True

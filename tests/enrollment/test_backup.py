@@ -446,6 +446,11 @@ def test_imports_that_a_backup_caught_unfinished_are_told_to_have_no_files(
     assert "Upload them again" in ImportJob.objects.get(label="begun").error
 
 
+def test_a_server_that_cannot_lock_leads_all_the_same(settings, data_folder) -> None:
+    (settings.DATA_DIR / "serving").mkdir()
+    assert Leadership().held()
+
+
 def test_restore_beside_a_running_server_is_refused(file, settings) -> None:
     """With SQLite and a Milvus server nothing had told of it, and all was deleted beneath it."""
     server = Leadership()
