@@ -30,10 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SIDE: Final = 80  # pixels of a network's square input
-AROUND: Final = (
-    2.7,
-    4.0,
-)  # times the face's box that the networks see, in the order of their files
+AROUND: Final = (2.7, 4.0)  # times the face's box that each network sees, in the order of the files
 _LIVE: Final = 1  # the class of a face before the camera
 
 _running = threading.Lock()  # torch divides each pass among all cores
@@ -73,7 +70,7 @@ def liveness_of(picture: np.ndarray, faces: Sequence[Face]) -> list[float]:
 
 
 def surroundings(picture: np.ndarray, face: Face, times: float) -> np.ndarray:
-    """Return the face in the middle of `times` its box, 80×80×3 uint8 RGB.
+    """Return the face, upright, in the middle of `times` its box, 80×80×3 uint8 RGB.
 
     Where that reaches beyond the picture it is moved inside, and made smaller if need be.
     """
@@ -85,7 +82,8 @@ def surroundings(picture: np.ndarray, face: Face, times: float) -> np.ndarray:
     start = np.clip(corner + (sides - wanted) / 2, 0, size - 1 - wanted).astype(int)
     (left, top), (right, bottom) = start, start + wanted.astype(int)
     cut = picture[top : bottom + 1, left : right + 1]
-    return np.asarray(cv2.resize(cut, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR))
+    seen = cv2.resize(cut, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+    return np.rot90(seen, -face.rotation // 90)
 
 
 def _classified(network: torch.nn.Module, seen: Iterable[np.ndarray]) -> np.ndarray:

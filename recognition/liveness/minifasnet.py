@@ -13,7 +13,6 @@ from typing import Final
 import torch
 from torch import nn
 
-SIDE: Final = 80  # pixels of the square input
 CLASSES: Final = 3  # a picture on paper, a face, a picture on a screen
 SQUEEZE: Final = 4
 

@@ -67,10 +67,16 @@ def published(folder: Path) -> Path:
     return MODELS_DIR / "liveness_samples"
 
 
+@pytest.mark.parametrize("quarters", [0, 1])
 @pytest.mark.parametrize(("sample", "is_live"), [("T1", True), ("F1", False), ("F2", False)])
-def test_published_networks_tell_the_samples_of_their_authors_apart(published, sample, is_live):
+def test_published_networks_tell_the_samples_of_their_authors_apart(
+    published, sample, is_live, quarters
+):
     picture = read_image((published / f"image_{sample}.jpg").read_bytes()).pixels
-    (liveness,) = liveness_of(picture, detect_faces(picture)[:1])
+    picture = np.ascontiguousarray(np.rot90(picture, quarters))
+    (face,) = detect_faces(picture)[:1]
+    assert bool(face.rotation) is bool(quarters)
+    (liveness,) = liveness_of(picture, [face])
     assert liveness > 0.99 if is_live else liveness < 0.3
 
 
@@ -79,12 +85,15 @@ def test_networks_see_the_face_with_what_is_around_it():
     picture = np.stack([*np.meshgrid(ramp, ramp), np.zeros((200, 200), np.uint8)], axis=-1)
     nowhere = np.zeros((5, 2), np.float32)
 
-    def corners(box: tuple[float, float, float, float], times: float) -> list[int]:
-        seen = surroundings(picture, Face(box, 1.0, nowhere), times)
+    def corners(
+        box: tuple[float, float, float, float], times: float, rotation: int = 0
+    ) -> list[int]:
+        seen = surroundings(picture, Face(box, 1.0, nowhere, rotation), times)
         assert seen.shape == (80, 80, 3)
         return [*map(int, (*seen[0, 0, :2], *seen[-1, -1, :2]))]
 
     assert corners((80, 80, 40, 40), 2) == pytest.approx([60, 60, 140, 140], abs=1)
+    assert corners((80, 80, 40, 40), 2, 90) == pytest.approx([60, 140, 140, 60], abs=1)
     assert corners((0, 80, 40, 40), 2) == pytest.approx([0, 60, 80, 140], abs=1)  # moved inside
     assert corners((60, 60, 80, 80), 4) == pytest.approx([0, 0, 199, 199], abs=1)  # all there is
 
