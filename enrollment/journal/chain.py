@@ -61,7 +61,7 @@ def changes(*, durable: bool = False) -> Iterator[None]:
             if lines and connection.vendor == "postgresql":
                 # Checked at the commit, references would lock rows of others who wait for the chain.
                 with connection.cursor() as cursor:
-                    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+                    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
             _append(lines)
     finally:
         _waiting.reset(token)
