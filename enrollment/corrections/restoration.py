@@ -59,7 +59,10 @@ def restore(item: TrashItem, *, person_id: str | None = None) -> Restored:
             return _restore(item, person_id)
     except IntegrityError as error:
         raise NotUndoable(
-            gettext("This cannot be restored: others have its keys since a backup was restored.")
+            gettext(
+                "This cannot be restored now: something that it refers to was just deleted. Try again; if "
+                "that changes nothing, others have its keys since a backup was restored."
+            )
         ) from error
 
 
