@@ -225,9 +225,10 @@ def commits(django_capture_on_commit_callbacks):
 
 @pytest.fixture
 def both_models(settings) -> Iterator[None]:
-    """A server with the bundled weights of both models."""
+    """A server with the bundled weights of both models, none of them loaded yet."""
     from recognition.networks.loader import unload_networks
 
+    unload_networks()
     settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": ROOT / "weights"}
     yield
     unload_networks()

@@ -194,6 +194,7 @@ def runtimes(api) -> list[dict[str, str]]:
 
 @pytest.mark.django_db
 def test_health_names_what_answers(api, weights):
+    unload_networks()
     load_network(weights)
     (runtime,) = runtimes(api)
     assert runtime["runtime"].startswith("openvino 20")
