@@ -28,28 +28,29 @@ ROOT = Path(__file__).resolve().parent.parent
 FACES_DIR = Path(os.environ.get("FACES_DIR", ROOT.parent / "shared" / "faces"))
 # One process starts the real Milvus, for all tests that share it.
 REAL_MILVUS = pytest.mark.xdist_group("milvus")
-# Files that take a quarter of a minute or more: begun last, one process would be left alone with them.
+# Files that take a quarter of a minute or more, the longest first: begun last, one process would be left
+# alone with them.
 LONGEST = (
-    "backup",
-    "benchmark",
-    "browser",
-    "contract",
-    "crash",
     "documented_commands",
-    "faults",
-    "fuzz",
-    "gpu_kernels",
-    "inbox_browser",
-    "last_layer",
-    "load",
-    "postgresql",
-    "runtime",
+    "browser",
     "scale",
-    "scripts",
+    "crash",
+    "benchmark",
+    "contract",
+    "faults",
+    "inbox_browser",
     "server",
-    "setup",
-    "train",
+    "fuzz",
+    "postgresql",
+    "backup",
     "upgrade",
+    "train",
+    "setup",
+    "gpu_kernels",
+    "runtime",
+    "scripts",
+    "load",
+    "last_layer",
 )
 
 
@@ -66,8 +67,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
     yield  # pytest-xdist reads the groups, pytest-randomly and pytest-django sort
-    longest = {f"test_{name}" for name in LONGEST}
-    items.sort(key=lambda item: item.path.stem not in longest)
+    place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
