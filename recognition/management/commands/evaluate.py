@@ -111,9 +111,7 @@ class Command(BaseCommand):
             "--plot", type=writable, help="write ROC, DET, histograms and conditions as PNG"
         )
         parser.add_argument("--json", type=writable, help="write the figures as JSON")
-        parser.add_argument(
-            "--markdown", type=writable, help="write the figures as Markdown tables"
-        )
+        parser.add_argument("--markdown", type=writable, help="write the figures as Markdown")
         parser.add_argument(
             "--save", action="store_true", help="store figures and thresholds with the weights"
         )
