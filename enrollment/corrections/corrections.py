@@ -167,6 +167,7 @@ def merge_persons(kept: Person, *others: Person) -> Done:
         item = new_item(Kind.MERGE, whom_of(gone), gone, taker_pk=kept.pk)
         if item:
             keep_merged(item, gone)
+        lock_rows(FaceImage.objects.filter(person__in=gone))  # in one order, whosever they are
         moved = [picture for other in gone for picture in _take_over(kept, other)]
         kept.save(update_fields=[*_TAKEN_OVER, "notes", "updated_at"])
         changed = _changed(kept, stored)
@@ -229,7 +230,7 @@ def move_to_new_person(picture_ids: Sequence[int], person_id: str, *, name: str 
 def _move_checked(picture_ids: Sequence[int], person: Person, is_new: bool = False) -> Done:
     pictures = FaceImage.objects.filter(pk__in=picture_ids)
     locked = locked_persons({person.pk, *pictures.order_by().values_list("person_id", flat=True)})
-    if pictures.filter(person__in=locked).count() < len(set(picture_ids)):
+    if len(lock_rows(pictures.filter(person__in=locked))) < len(set(picture_ids)):
         raise PictureNotFound(
             gettext("Some of these pictures are not there any more. Reload and choose again.")
         )

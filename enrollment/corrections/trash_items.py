@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from enrollment.exceptions import NotInTrash
-from enrollment.models import Person, TrashedPart, TrashItem, lock_rows, new_item
+from enrollment.models import FaceImage, Person, TrashedPart, TrashItem, lock_rows, new_item
 
 PICTURES_AT_A_TIME: Final = 500  # their rows and vectors are in memory together
 Kind = TrashItem.Kind
@@ -39,7 +39,10 @@ def in_parts(ids: Sequence[int]) -> Iterator[Sequence[int]]:
 
 
 def held(pk: int) -> TrashItem:
-    """Lock an item until the transaction ends, and its persons; return it. Raise `NotInTrash`."""
+    """Lock an item until the transaction ends, its persons, and its pictures that are in use; return it.
+
+    Raise `NotInTrash`.
+    """
     lock_persons_of([pk])
     item = in_trash().select_for_update().filter(pk=pk).first()
     if item is None:
@@ -48,6 +51,7 @@ def held(pk: int) -> TrashItem:
                 "This cannot be undone any more: it was undone already, or erased when its time was over."
             )
         )
+    lock_rows(FaceImage.objects.filter(pk__in=item.parts.values("picture_pk")))
     return item
 
 

@@ -223,7 +223,7 @@ from django.core.management import call_command
 from django.db import connection, connections, transaction
 from enrollment import corrections
 from enrollment.judging import doubts
-from enrollment.models import Doubt, FaceImage, Person
+from enrollment.models import Doubt, FaceImage, Person, TrashItem
 
 call_command("migrate", verbosity=0)
 Person.objects.all().delete()
@@ -257,23 +257,41 @@ def await_waiting(count):
                 return
         time.sleep(0.05)
 
-threads = [threading.Thread(target=alone, args=[do]) for do in (judge, move)]
-with transaction.atomic():
-    FaceImage.objects.select_for_update().get(pk=first.pk)
-    for count, thread in enumerate(threads, 1):
-        thread.start()
-        await_waiting(count)
-for thread in threads:
-    thread.join()
-print(failed, bia.face_images.count())
+def at_once(held, *acts):
+    threads = [threading.Thread(target=alone, args=[do]) for do in acts]
+    with transaction.atomic():
+        FaceImage.objects.select_for_update().get(pk=held.pk)
+        for count, thread in enumerate(threads, 1):
+            thread.start()
+            await_waiting(count)
+    for thread in threads:
+        thread.join()
+
+at_once(first, judge, move)
+FaceImage.objects.filter(pk=first.pk).update(person=cal)  # after bia, whose picture is the second
+dee = Person.objects.create(person_id="dee")
+
+def gather():
+    corrections.move_pictures([first.pk, second.pk], dee)
+
+def merge():
+    corrections.merge_persons(dee, bia, cal)
+
+def undo():
+    corrections.undo(TrashItem.objects.latest("pk"))
+
+for act in (gather, undo, merge, undo):
+    at_once(second, act, judge)
+print(failed, bia.face_images.count(), cal.face_images.count())
 """
 
 
 def test_pictures_that_are_moved_while_they_are_judged_are_locked_in_one_order(
     database_url, tmp_path
 ):
-    """One of the two ended with a deadlock where a picture had been moved before."""
-    assert run(MOVED_AND_JUDGED, database_url, tmp_path).strip() == "[] 2"
+    """One of the two ended with a deadlock where a picture had been moved before, or where they were of
+    several people: each one's were locked apart."""
+    assert run(MOVED_AND_JUDGED, database_url, tmp_path).strip() == "[] 1 1"
 
 
 AT_ONCE = """
