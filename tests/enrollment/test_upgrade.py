@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection
@@ -61,6 +62,7 @@ def data(tmp_path, settings, weights, django_db_blocker) -> Iterator[Path]:
         reset_vector_store()
         connection.close()
         connection.settings_dict["NAME"] = own
+        ContentType.objects.clear_cache()  # of that database
 
 
 def upgrade(*words: str) -> tuple[str, str]:
