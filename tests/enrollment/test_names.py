@@ -81,7 +81,7 @@ QUESTIONS = [
     ("conceic\u0327a\u0303o dias", "Conceição Dias"),
     ("12345678909", "Ana"),
     ("123.456.789-09", "Ana"),
-    ("987.654-32", "Bia"),
+    ("987.654-32", "Bia Melo"),
     ("6789", "Ana"),
     ("ÁCIDO", "acido"),
 ]
@@ -90,7 +90,7 @@ QUESTIONS = [
 @pytest.mark.parametrize(("text", "name"), QUESTIONS)
 def test_people_are_found_whatever_accents_case_and_punctuation(text, name, boss, api):
     Person(person_id="123.456.789-09", name="Ana").save()
-    Person(person_id="98765432", name="Bia").save()
+    Person(person_id="98765432", name="Bia Melo").save()  # no token of a form has that by chance
     Person(person_id="3", name="Conceição Dias").save()
     Person(person_id="4", name="acido").save()
     assert [each.name for each in find_persons(text)] == [name]
@@ -98,7 +98,7 @@ def test_people_are_found_whatever_accents_case_and_punctuation(text, name, boss
     assert [each["name"] for each in answer["results"]] == [name]
     for path in ("/people/", "/admin/enrollment/person/"):
         page = boss.get(path, {"q": text}, follow=True).content.decode()
-        assert name in page and page.count("Bia") == (name == "Bia") * page.count("Bia")
+        assert name in page and ("Bia Melo" in page) is (name == "Bia Melo")
 
 
 def test_words_are_not_found_across_id_and_name():
