@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 FACES_DIR = Path(os.environ.get("FACES_DIR", ROOT.parent / "shared" / "faces"))
+MODELS_DIR = Path(os.environ.get("MODELS_DIR", ROOT.parent / "shared" / "models"))
 # One process starts the real Milvus, for all tests that share it.
 REAL_MILVUS = pytest.mark.xdist_group("milvus")
 # Files that take a quarter of a minute or more, the longest first: begun last, one process would be left

@@ -155,7 +155,7 @@ def resemblances(
     if weights and (limits := search_thresholds(weights)):
         own = {} if certain else _best_own(probes, weights)
         found += _like_others(probes, own, weights, limits)
-        if pair := thresholds_in_force(weights):
+        if own and (pair := thresholds_in_force(weights)):
             found += _unlike_own(own, pair.review.similarity)
     doubts: list[list[Doubt]] = [[] for _probe in probes]
     for place, doubt in found:

@@ -178,73 +178,21 @@ reset_vector_store()
 """
 
 
-ORDER = """
+# Acts in threads of their own that wait for each other; what went wrong is in `told`.
+THREADS = """
 import threading, time
 import django
 django.setup()
 from django.core.management import call_command
 from django.db import connection, connections, transaction
-from enrollment import corrections, enrolling
-from enrollment.models import FaceImage, Person
-from tests.pictures import draw_picture
 
-call_command("migrate", verbosity=0)
-Person.objects.all().delete()
-first, second = (Person.objects.create(person_id=name) for name in ("zoe", "ana"))
-
-def enrol():
-    uploads = [enrolling.Upload(name, "a.jpg", draw_picture(seed=n)) for n, name in enumerate(["ana", "zoe"])]
-    enrolling.enroll_pictures(uploads, source="import", use_face_detection=False)
-    connections.close_all()
-
-def waits():
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        return cursor.fetchone()[0]
-
-batch = threading.Thread(target=enrol)
-with transaction.atomic():
-    Person.objects.select_for_update().get(pk=first.pk)
-    batch.start()
-    deadline = time.monotonic() + 60
-    while not waits() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    Person.objects.select_for_update(nowait=True).get(pk=second.pk)
-batch.join()
-print(FaceImage.objects.count())
-"""
-
-
-MOVED_AND_JUDGED = """
-import threading, time
-import django
-django.setup()
-from django.core.management import call_command
-from django.db import connection, connections, transaction
-from enrollment import corrections
-from enrollment.judging import doubts
-from enrollment.models import Doubt, FaceImage, Person, TrashItem
-
-call_command("migrate", verbosity=0)
-Person.objects.all().delete()
-ana, bia, cal = (Person.objects.create(person_id=name) for name in ("ana", "bia", "cal"))
-of_ana = dict(person=ana, width=9, height=9)
-first, second = (FaceImage.objects.create(image=f"{n}.jpg", content_hash=str(n), **of_ana) for n in (1, 2))
-FaceImage.objects.filter(pk=first.pk).update(person=cal)  # an index finds it after the other from now on
-FaceImage.objects.filter(pk=first.pk).update(person=ana)
-failed = []
-
-def judge():
-    doubts._replace({first.pk: [], second.pk: []}, Doubt.with_dismissed.all())
-
-def move():
-    corrections.move_pictures([first.pk, second.pk], bia)
+told = []
 
 def alone(do):
     try:
         do()
     except Exception as error:
-        failed.append(f"{do.__name__}: {error}")
+        told.append(f"{do.__name__}: {error}")
     finally:
         connections.close_all()
 
@@ -256,6 +204,57 @@ def await_waiting(count):
             if cursor.fetchone()[0] >= count:
                 return
         time.sleep(0.05)
+
+call_command("migrate", verbosity=0)
+"""
+
+
+ORDER = (
+    THREADS
+    + """
+from enrollment import corrections, enrolling
+from enrollment.models import FaceImage, Person
+from tests.pictures import draw_picture
+
+Person.objects.all().delete()
+first, second = (Person.objects.create(person_id=name) for name in ("zoe", "ana"))
+
+def enrol():
+    uploads = [enrolling.Upload(name, "a.jpg", draw_picture(seed=n)) for n, name in enumerate(["ana", "zoe"])]
+    enrolling.enroll_pictures(uploads, source="import", use_face_detection=False)
+    connections.close_all()
+
+batch = threading.Thread(target=enrol)
+with transaction.atomic():
+    Person.objects.select_for_update().get(pk=first.pk)
+    batch.start()
+    await_waiting(1)
+    Person.objects.select_for_update(nowait=True).get(pk=second.pk)
+batch.join()
+print(FaceImage.objects.count())
+"""
+)
+
+
+MOVED_AND_JUDGED = (
+    THREADS
+    + """
+from enrollment import corrections
+from enrollment.judging import doubts
+from enrollment.models import Doubt, FaceImage, Person, TrashItem
+
+Person.objects.all().delete()
+ana, bia, cal = (Person.objects.create(person_id=name) for name in ("ana", "bia", "cal"))
+of_ana = dict(person=ana, width=9, height=9)
+first, second = (FaceImage.objects.create(image=f"{n}.jpg", content_hash=str(n), **of_ana) for n in (1, 2))
+FaceImage.objects.filter(pk=first.pk).update(person=cal)  # an index finds it after the other from now on
+FaceImage.objects.filter(pk=first.pk).update(person=ana)
+
+def judge():
+    doubts._replace({first.pk: [], second.pk: []}, Doubt.with_dismissed.all())
+
+def move():
+    corrections.move_pictures([first.pk, second.pk], bia)
 
 def at_once(held, *acts):
     threads = [threading.Thread(target=alone, args=[do]) for do in acts]
@@ -282,8 +281,9 @@ def undo():
 
 for act in (gather, undo, merge, undo):
     at_once(second, act, judge)
-print(failed, bia.face_images.count(), cal.face_images.count())
+print(told, bia.face_images.count(), cal.face_images.count())
 """
+)
 
 
 def test_pictures_that_are_moved_while_they_are_judged_are_locked_in_one_order(
@@ -294,23 +294,18 @@ def test_pictures_that_are_moved_while_they_are_judged_are_locked_in_one_order(
     assert run(MOVED_AND_JUDGED, database_url, tmp_path).strip() == "[] 1 1"
 
 
-AT_ONCE = """
-import threading, time
-import django
-django.setup()
-from django.core.management import call_command
-from django.db import connection, connections, transaction
+AT_ONCE = (
+    THREADS
+    + """
 from enrollment import corrections, journal
 from enrollment.exceptions import NotInTrash
 from enrollment.judging import doubts
 from enrollment.models import Action, Doubt, FaceImage, Person, TrashItem, lock_rows
 
-call_command("migrate", verbosity=0)
 Person.objects.all().delete()
 TrashItem.objects.all().delete()
 ana, bia = (Person.objects.create(person_id=name) for name in ("ana", "bia"))
 first, second = (FaceImage.objects.create(image=f"{n}.jpg", content_hash=str(n), person=ana) for n in (1, 2))
-told = []
 
 def refer():
     Doubt.objects.create(face_image=second, other=first, code="same_picture")
@@ -329,25 +324,10 @@ def undo():
     except NotInTrash:
         told.append("not in trash")
 
-def alone(do):
-    try:
-        do()
-    except Exception as error:
-        told.append(f"{do.__name__}: {error}")
-    finally:
-        connections.close_all()
-
-def waits():
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        return cursor.fetchone()[0]
-
 def beside(do):
     thread = threading.Thread(target=alone, args=[do])
     thread.start()
-    deadline = time.monotonic() + 60
-    while not waits() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    await_waiting(1)
     return thread
 
 with journal.changes():
@@ -368,6 +348,7 @@ with journal.changes():
 thread.join()
 print(told, Person.objects.get().person_id, TrashItem.objects.count())
 """
+)
 
 
 def test_acts_at_once_never_wait_for_each_other(database_url, tmp_path):

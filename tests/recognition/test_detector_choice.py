@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,12 +17,11 @@ from recognition.detection.none import NoDetector
 from recognition.detection.retinaface import RetinaFaceDetector
 from recognition.detection.yunet import YuNetDetector
 from recognition.exceptions import DetectorUnavailable
-from tests.conftest import ROOT
+from tests.conftest import MODELS_DIR, ROOT
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
 from tests.pictures import draw_picture
 from tests.recognition.test_detection import agree_in_threads, awkward_pictures
 
-MODELS_DIR = Path(os.environ.get("MODELS_DIR", ROOT.parent / "shared" / "models"))
 YUNET = "yunet_n_dynamic.onnx"
 
 

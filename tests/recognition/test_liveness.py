@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,11 +16,10 @@ from recognition.imaging import read_image
 from recognition.liveness import has_liveness, liveness_of
 from recognition.liveness.check import surroundings
 from recognition.liveness.minifasnet import V1SE, V2, MiniFasNet
-from tests.conftest import ROOT
+from tests.conftest import MODELS_DIR, ROOT
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
 from tests.pictures import draw_picture, upload
 
-MODELS_DIR = Path(os.environ.get("MODELS_DIR", ROOT.parent / "shared" / "models"))
 FILES = tuple(EXTRAS["liveness"].published)
 ANA = as_jpeg(draw_face(PEOPLE[0]))
 
