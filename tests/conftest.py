@@ -95,6 +95,17 @@ def _own_vector_store(settings, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _own_networks(settings) -> Iterator[None]:
+    """Leave no network in memory that only this test had weights of: health and models would name it."""
+    folder = settings.RECOGNITION["WEIGHTS_DIR"]
+    yield
+    if settings.RECOGNITION["WEIGHTS_DIR"] != folder:
+        from recognition.networks.loader import unload_networks
+
+        unload_networks()
+
+
+@pytest.fixture(autouse=True)
 def _own_language() -> Iterator[None]:
     """Reset the language: a request leaves its language set for the thread."""
     translation.deactivate()
@@ -226,14 +237,12 @@ def commits(django_capture_on_commit_callbacks):
 
 
 @pytest.fixture
-def both_models(settings) -> Iterator[None]:
+def both_models(settings) -> None:
     """A server with the bundled weights of both models, none of them loaded yet."""
     from recognition.networks.loader import unload_networks
 
     unload_networks()
     settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": ROOT / "weights"}
-    yield
-    unload_networks()
 
 
 @pytest.fixture

@@ -32,8 +32,7 @@ def damaged_weights(settings, tmp_path):
     unload_networks()
     with pytest.raises(WeightsUnavailable):
         load_network(MODEL)
-    yield folder
-    unload_networks()
+    return folder
 
 
 def problems(response) -> str:
@@ -117,4 +116,3 @@ def test_fault_of_another_model_degrades_but_leaves_ready(probe, api, weights, s
     assert probe.get("/readyz").status_code == 200
     body = api.get("/api/health").json()
     assert body["status"] == "degraded" and "cosface_resnet50" in body["problems"][0]
-    unload_networks()

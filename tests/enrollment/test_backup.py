@@ -752,7 +752,6 @@ def test_own_weights_come_along_and_others_are_never_replaced(gallery, settings,
         "restore", "--overwrite", tmp_path / "faces.tar"
     )
     assert (ours / name).read_bytes() == b"other weights"
-    unload_networks()
 
 
 # A folder of its own, as an administrator does it

@@ -56,8 +56,7 @@ def folders(settings, tmp_path, other_weights) -> tuple[Path, Path]:
     own = {"WEIGHTS_DIR": now, "NETWORK_RUNTIME": "torch"}
     settings.RECOGNITION = settings.RECOGNITION | own
     unload_networks()
-    yield now, coming
-    unload_networks()
+    return now, coming
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from recognition.exceptions import WeightsUnavailable
 from recognition.networks import find_weights, has_weights, load_network, loader, weights
 from recognition.networks.descriptor import full_hash, read_descriptor
 from recognition.networks.int8 import made_from
-from recognition.networks.loader import load_failure, unload_networks
+from recognition.networks.loader import load_failure
 from recognition.networks.weights import int8_file, weights_files
 from tests.conftest import ROOT
 
@@ -44,8 +44,7 @@ def folder(settings, tmp_path) -> Path:
     for file in (ROOT / "weights").glob(f"{MODEL}.*"):
         shutil.copy(file, tmp_path)
     set_to(settings, WEIGHTS_DIR=tmp_path, INT8_MODELS=(MODEL,))
-    yield tmp_path
-    unload_networks()
+    return tmp_path
 
 
 @pytest.mark.django_db

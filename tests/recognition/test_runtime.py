@@ -48,8 +48,7 @@ def folder(settings, data_folder: Path, tmp_path: Path) -> Path:
     folder = start_with(tmp_path / "weights")
     settings.RECOGNITION = settings.RECOGNITION | {"WEIGHTS_DIR": folder}
     unload_networks()
-    yield folder
-    unload_networks()
+    return folder
 
 
 def build_small(_network: FaceNetwork, _path: Path) -> Small:
