@@ -11,7 +11,6 @@ from itertools import islice
 from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
-from django.utils.translation import gettext
 
 from recognition.alignment import align_face, is_enlarged, whole_picture
 from recognition.conf import get_settings
@@ -35,6 +34,7 @@ from recognition.quality import (
     is_unclear_who_is_meant,
     with_liveness,
 )
+from recognition.sentences import gettext
 
 
 class CropOptions(TypedDict, total=False):

@@ -30,7 +30,6 @@ from time import monotonic
 from typing import Final, NamedTuple
 
 import numpy as np
-from django.utils.translation import gettext
 
 from recognition.conf import get_settings
 from recognition.exceptions import Overloaded
@@ -40,6 +39,7 @@ from recognition.networks.device import CPU, choose_device
 from recognition.networks.loader import no_embedding
 from recognition.networks.registry import CROP_SIZE, EMBEDDING_DIM
 from recognition.networks.runtime import HANDED_OVER
+from recognition.sentences import gettext
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 from django.utils.functional import Promise
-from django.utils.translation import gettext_lazy as _
 
 from recognition.detection import Face, chosen_detector
+from recognition.sentences import gettext_lazy as _
 
 # The limits were chosen with 108 photos, degraded step by step and embedded by our MobileNetV3-Large.
 # No original photo exceeds a limit. A degraded photo exceeds one when the cosine between its embedding

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.utils.translation import gettext
-
 from enrollment.exceptions import PersonNotFound
 from enrollment.models import FaceImage, MergedId, Person, TrashedPart, TrashItem
+from recognition.sentences import gettext
 
 
 def person_for(person_id: str, details: Mapping[str, Any] | None) -> tuple[Person, bool]:

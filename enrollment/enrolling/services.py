@@ -16,7 +16,6 @@ from typing import Final, Literal
 import numpy as np
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError
-from django.utils.translation import gettext
 
 from enrollment import index, journal
 from enrollment.enrolling.consents import record_first_consent
@@ -32,6 +31,7 @@ from recognition.exceptions import RecognitionError
 from recognition.log_text import few
 from recognition.lookahead import in_order
 from recognition.networks import usable_names
+from recognition.sentences import gettext
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from django.db.models import QuerySet
-from django.utils.translation import gettext
 
 from enrollment.models import Person
+from recognition.sentences import gettext
 
 MOST_SIMILAR_PERSONS: Final = 3  # most persons named with a similar id, and with the same name
 

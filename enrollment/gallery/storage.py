@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import IO
 
 from django.core.files.storage import FileSystemStorage
-from django.utils.translation import gettext
 
 from enrollment.exceptions import ConsentNotFound, PictureMissing, StorageUnavailable
 from enrollment.models import Consent, FaceEmbedding, FaceImage
+from recognition.sentences import gettext
 
 logger = logging.getLogger(__name__)
 

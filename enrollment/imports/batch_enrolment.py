@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
 from django.db.models import Q, QuerySet
-from django.utils.translation import gettext as _
 
 from enrollment.enrolling import (
     Look,
@@ -34,6 +33,7 @@ from recognition.embedding import Crop
 from recognition.exceptions import NoFaceDetected
 from recognition.lookahead import Crew, one_ahead
 from recognition.networks import find_weights, load_network, usable_names
+from recognition.sentences import gettext as _
 from recognition.vector_store import get_vector_store
 
 BATCH_PICTURES: Final = 64

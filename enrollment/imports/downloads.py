@@ -22,8 +22,6 @@ from urllib.parse import urljoin
 
 from django.conf import settings
 from django.db.models import QuerySet
-from django.utils.translation import gettext
-from django.utils.translation import gettext as _
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
@@ -37,6 +35,8 @@ from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
 from recognition.lookahead import in_order
 from recognition.private_file import whole_file
+from recognition.sentences import gettext
+from recognition.sentences import gettext as _
 
 SECONDS: Final = 10.0  # to connect, and between two received pieces
 TOTAL_SECONDS: Final = 30.0  # for a picture, redirects included

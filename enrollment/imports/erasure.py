@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from typing import Final
 
 from django.db import transaction
 from django.db.models import Q
-from django.utils.translation import gettext
 
 from enrollment import journal
 from enrollment.imports.found_files import FileStatus
 from enrollment.imports.staging import face_of, file_of, found_in
 from enrollment.models import ImportFile, ImportJob
+from recognition.sentences import gettext
 
 _FIELDS: Final = (
     *(
@@ -41,6 +42,7 @@ def forget_in_imports(pk: int, person_id: str) -> None:
     keys = journal.with_merged({pk})
     theirs = Q(person_pk__in=keys) | Q(person_id=person_id)
     theirs |= Q(path__contains=person_id) | Q(reason__contains=person_id)
+    theirs |= Q(reason__contains=json.dumps(person_id, ensure_ascii=False)[1:-1])  # in a sentence
     rows = ImportFile.objects.filter(theirs | ~Q(warnings=[])).select_related("job")
     changed = [row for row in rows.iterator(500) if _forget(row, keys, person_id, name)]
     ImportFile.objects.bulk_update(changed, _FIELDS, batch_size=100)

@@ -23,7 +23,6 @@ from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone, translation
-from django.utils.translation import gettext
 from django_tasks import task
 
 from enrollment import enrolling, index, journal
@@ -42,6 +41,7 @@ from enrollment.imports.staging import details_of, found_in, has_files, source_o
 from enrollment.judging import doubts_of
 from enrollment.models import FaceImage, ImportFile, ImportJob, Person, TrashItem, new_item
 from recognition.exceptions import RecognitionError
+from recognition.sentences import gettext
 
 logger = logging.getLogger(__name__)
 

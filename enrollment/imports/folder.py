@@ -16,7 +16,6 @@ from typing import Final
 from django.db import transaction
 from django.db.models import Max, Q
 from django.utils import timezone
-from django.utils.translation import gettext
 
 from enrollment import journal
 from enrollment.imports.batch_enrolment import FileResult, ImportOptions
@@ -25,6 +24,7 @@ from enrollment.imports.found_files import FileStatus, FoundFile, as_text
 from enrollment.imports.staging import rows_of, stage_files
 from enrollment.judging import doubts_of
 from enrollment.models import Doubt, ImportFile, ImportJob
+from recognition.sentences import gettext
 from recognition.vector_store import get_vector_store
 
 State = ImportJob.State

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
-from django.utils.translation import gettext as _
 
 from enrollment.enrolling import clean_person_id
 from recognition.conf import get_settings
+from recognition.sentences import gettext as _
+from recognition.sentences import joined
 
 # Files and folders of operating systems and network drives, in lower case.
 SYSTEM_FILES: Final = frozenset(
@@ -152,7 +153,7 @@ def _person(folder: Path) -> FoundFile:
         folder.name.encode()
         person_id = clean_person_id(folder.name)
     except ValidationError as error:
-        return FoundFile(folder, "", reason=" ".join(error.messages))
+        return FoundFile(folder, "", reason=joined(error.messages))
     except UnicodeEncodeError:
         return FoundFile(folder, "", reason=_("The folder's name is not UTF-8. Rename it."))
     name = person_id.replace("_", " ").strip()

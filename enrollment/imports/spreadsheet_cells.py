@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from django.utils.translation import gettext
+from recognition.sentences import gettext
 
 # The start of a cell that a spreadsheet takes for a formula; an apostrophe before it makes it text.
 _FORMULA: Final = re.compile(r"'*[=+\-@\t\r＝＋－＠]")

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
-from django.utils.translation import gettext as _
 
 from enrollment.enrolling import DETAILS, clean_person_id
 from enrollment.imports.found_files import NOBODYS, FoundFile, find_files
 from enrollment.imports.spreadsheet_cells import is_shortened, shortened_id, unescaped
 from enrollment.imports.zip_archive import MAX_FILES, BadArchive
 from enrollment.models import Person
+from recognition.sentences import Sentence, joined
+from recognition.sentences import gettext as _
 
 PERSON_ID: Final = "person_id"
 PICTURE: Final = "picture"
@@ -129,12 +130,13 @@ def _row(values: Mapping[str, str], place: str, by_name: Mapping[str, FoundFile]
     found = by_name.get(_folded(given))
     if not found and _ADDRESS.match(given):
         return _row_of_address(values, place, given)
-    path = found.path if found else Path(place)
+    path = found.path if found else Path("-")
     shown = found.shown_path if found else place
     try:
         person_id, details = _person(values)
     except ValidationError as error:
-        reason = f"{place}: {' '.join(error.messages)}" if found else " ".join(error.messages)
+        why = joined(error.messages)
+        reason = Sentence("%(place)s: %(why)s", {"place": place, "why": why}) if found else why
         return FoundFile(path, shown, reason=reason, code=NOBODYS if found else "")
     reason = "" if found else _no_picture(given)
     return FoundFile(path, shown, person_id, reason=reason, details=details)
@@ -147,7 +149,7 @@ def _row_of_address(values: Mapping[str, str], place: str, address: str) -> Foun
     try:
         person_id, details = _person(values)
     except ValidationError as error:
-        return FoundFile(path, shown, reason=" ".join(error.messages))
+        return FoundFile(path, shown, reason=joined(error.messages))
     return FoundFile(path, shown, person_id, details=details, address=address)
 
 

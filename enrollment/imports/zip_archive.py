@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Final, NamedTuple
 
-from django.utils.translation import gettext
-
 from recognition.exceptions import RecognitionError
+from recognition.sentences import gettext
 
 MAX_FILES: Final = 10_000
 MAX_BYTES: Final = 2 * 1024**3  # unpacked

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from django.db import models
-from django.template.defaultfilters import floatformat
-from django.utils.translation import gettext_lazy as _
 
 from enrollment.models.picture import FaceImage
 from recognition.quality import reason_message
+from recognition.sentences import gettext_lazy as _
 
 SAME_WITHIN: Final = 0.01  # largest difference of equal evidence; relative for values above 1
 
@@ -92,9 +91,9 @@ class Doubt(models.Model):
             return reason_message(self.code, {"given": self.given, "expected": self.expected})
         sentence = _RESEMBLANCES[self.Resemblance(self.code)]
         return sentence % {
-            "given": floatformat(self.given, 3),
-            "expected": floatformat(self.expected, 3),
-            "person": self.other.person if self.other else "",
+            "given": self.given,
+            "expected": self.expected,
+            "person": str(self.other.person) if self.other else "",
         }
 
 

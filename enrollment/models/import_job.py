@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from enrollment.models.person import PERSON_ID_MAX_LENGTH
 from enrollment.models.picture import PATH_MAX_LENGTH
+from enrollment.models.sentence_fields import SentenceField, SentencesField
 from enrollment.models.trash import ExactEncoder, TrashItem
 
 
@@ -41,7 +42,7 @@ class ImportJob(models.Model):
 
     key = models.CharField(max_length=16, unique=True, default=new_key, editable=False)
     state = models.CharField(_("state"), max_length=10, choices=State, db_index=True)
-    error = models.TextField(_("why it stopped"), blank=True)
+    error = SentenceField(_("why it stopped"), blank=True)
     source = models.CharField(_("source"), max_length=10, choices=Source, default=Source.ZIP)
     label = models.CharField(_("file"), max_length=500, blank=True)
     folder = models.TextField(blank=True, help_text="where the files stay, not copied, meanwhile")
@@ -132,8 +133,8 @@ class ImportFile(models.Model):
     rank = models.PositiveSmallIntegerField(choices=Rank, default=Rank.GOOD)
     status = models.CharField(max_length=10, blank=True, help_text="a `FileStatus`")
     code = models.CharField(max_length=40, blank=True, help_text="of the error that refused it")
-    reason = models.TextField(blank=True)
-    warnings = models.JSONField(default=list)
+    reason = SentenceField(blank=True)
+    warnings = SentencesField(default=list)
     face_detected = models.BooleanField(null=True)
     has_face = models.BooleanField(default=False, help_text="a small picture lies beside the file")
     searchable = models.BooleanField(default=True)

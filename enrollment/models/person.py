@@ -12,8 +12,6 @@ from django.core.validators import MaxLengthValidator
 from django.db import models
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.translation import gettext
-from django.utils.translation import gettext_lazy as _
 
 from enrollment.models.removal import DurablyDeleted
 from enrollment.models.texts import (
@@ -23,6 +21,8 @@ from enrollment.models.texts import (
     letters_and_digits,
     normalised,
 )
+from recognition.sentences import gettext
+from recognition.sentences import gettext_lazy as _
 
 PERSON_ID_MAX_LENGTH: Final = 200
 NOTES_MAX_LENGTH: Final = 10_000

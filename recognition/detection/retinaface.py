@@ -9,12 +9,12 @@ from typing import Any, Final
 
 import numpy as np
 from django.utils.functional import Promise
-from django.utils.translation import gettext_lazy as _
 
 from recognition.conf import get_settings
 from recognition.detection.base import Face, clipped_box, largest_first
 from recognition.detection.scaling import detection_scale, scaled
 from recognition.exceptions import DetectorUnavailable
+from recognition.sentences import gettext_lazy as _
 
 logger = logging.getLogger(__name__)
 

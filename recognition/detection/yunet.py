@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from django.utils.translation import gettext_lazy as _
 
 from recognition.conf import get_settings
 from recognition.detection.base import Face, Scores, clipped_box, largest_first
@@ -15,6 +14,7 @@ from recognition.detection.pool import NetworkPool
 from recognition.detection.scaling import scaled
 from recognition.exceptions import DetectorUnavailable
 from recognition.extras import EXTRAS
+from recognition.sentences import gettext_lazy as _
 
 logger = logging.getLogger(__name__)
 

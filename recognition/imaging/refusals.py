@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from django.utils.translation import gettext as _
-
 from recognition.conf import get_settings
 from recognition.exceptions import InvalidImage
 from recognition.imaging.formats import FORMATS_TEXT
+from recognition.sentences import gettext as _
 
 MIN_SIDE: Final = 16  # pixels; faces in smaller pictures cannot be recognised
 

@@ -7,9 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from django.utils.translation import gettext
-
 from recognition.exceptions import WeightsUnavailable
+from recognition.sentences import gettext
 
 CPU: Final = "cpu"
 NVIDIA_TRACES: Final = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"), Path("/dev/dxg"))

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.utils.functional import Promise
 from django.utils.module_loading import import_string
-from django.utils.translation import gettext
-from django.utils.translation import gettext_lazy as _
 
 from recognition.conf import get_settings
 from recognition.exceptions import WeightsUnavailable
@@ -47,6 +45,8 @@ from recognition.networks.weights import (
     is_unchanged,
     weights_files,
 )
+from recognition.sentences import gettext
+from recognition.sentences import gettext_lazy as _
 from recognition.threads import network_threads, size_threads
 
 if TYPE_CHECKING:

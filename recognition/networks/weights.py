@@ -13,14 +13,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from django.utils.translation import gettext
-
 from recognition.conf import get_settings
 from recognition.exceptions import WeightsUnavailable
 from recognition.networks.device import CPU, choose_device
 from recognition.networks.int8 import SUFFIX, made_from
 from recognition.networks.registry import NETWORKS, get_network
 from recognition.networks.runtime import openvino_version
+from recognition.sentences import gettext
 
 DIGEST_LENGTH: Final = 16  # hexadecimal digits of the file's SHA-256
 _SUFFIXES: Final = (".ckpt", ".safetensors")  # the user's file first

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from django.utils.translation import gettext as _
-
 from recognition.exceptions import VectorStoreLocked, VectorStoreUnavailable
 from recognition.log_text import first_line
+from recognition.sentences import gettext as _
 
 logger = logging.getLogger(__name__)
 
