@@ -97,12 +97,12 @@ INSTALLED_APPS = [
     "rest_framework.authtoken",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "django_tasks_db",
     "axes",
     "recognition",
     "enrollment",
     "faceproject.apps.FaceProjectConfig",
-    "import_export",  # after faceproject, whose commands take the place of its own
+    "django_tasks_db",  # after enrollment, and import_export after faceproject: our commands take the place of theirs
+    "import_export",
 ]
 MIDDLEWARE = [
     "recognition.api.request_id.RequestIdMiddleware",

@@ -6,6 +6,7 @@ from enrollment.upkeep.drift import Finding, Kind, Reconciliation
 from enrollment.upkeep.figures import Waiting, waiting_work
 from enrollment.upkeep.leader import (
     SETTING_UP,
+    at_work,
     free_locks_of_vanished,
     one_at_a_time,
     refuse_beside_server,
@@ -24,6 +25,7 @@ __all__ = [
     "SETTING_UP",
     "Trial",
     "Waiting",
+    "at_work",
     "free_locks_of_vanished",
     "is_upgrade_unfinished",
     "known_models",

@@ -1,7 +1,7 @@
 """What one process of several does: locks of PostgreSQL, each held by a connection of its own.
 
 A lock goes with the connection, so a process that was killed or cut off holds none. SQLite has no such locks:
-one server uses it, which locks a file of `DATA_DIR`, and commands beside each other lock that folder.
+who uses it for long locks a file of `DATA_DIR`, and commands beside each other lock that folder.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +25,8 @@ from recognition.exceptions import RecognitionError
 _OURS: Final = 0x66616365  # the first of the two numbers of our locks
 _LEADER: Final = 1
 SETTING_UP: Final = 2
-_SERVING: Final = "serving"  # the file that a server with SQLite locks
+_AT_WORK: Final = 3  # shared by all workers
+_SERVING: Final = "serving"  # the file that a server and its workers with SQLite share a lock of
 
 # A machine that vanishes, or a network that is cut, ends the connection at PostgreSQL after a minute: by itself it
 # would keep for two hours what the machine had locked, such as the journal's end, for which all others wait.
@@ -52,29 +53,31 @@ def _keep_alive(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
 
 
 class ServerRuns(RecognitionError):
-    """A server uses what a command is about to replace."""
+    """A server, or a worker, uses what a command is about to replace."""
 
     code = "server_runs"
     status = 409
 
 
 def refuse_beside_server() -> None:
-    """Raise `ServerRuns` while a server, on PostgreSQL the one that leads, uses the database."""
-    if _is_served():
+    """Raise `ServerRuns` while a server (on PostgreSQL the one that leads) or a worker uses the database."""
+    if _is_used():
         raise ServerRuns(
             gettext(
-                "A server of this installation is running. Stop it and its workers, then run this again."
+                "A server of this installation is running, or a worker, or the import of a watched folder. "
+                "Stop them all, then run this again."
             )
         )
 
 
-def _is_served() -> bool:
+def _is_used() -> bool:
     if connections[DEFAULT_DB_ALIAS].vendor == "postgresql":
-        probe = Leadership()
+        probe = connections[DEFAULT_DB_ALIAS].copy()
+        ask = "SELECT pg_try_advisory_lock(%s, %s)"
         try:
-            return not probe.held()
+            return not all(_ask(probe, ask, _OURS, lock) for lock in (_LEADER, _AT_WORK))
         finally:
-            probe.give_up()
+            probe.close()
     with suppress(OSError), _serving_file().open("r+b") as file:  # none, or another account's
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,6 +88,21 @@ def _is_served() -> bool:
 
 def _serving_file() -> Path:
     return settings.DATA_DIR / _SERVING
+
+
+@contextmanager
+def at_work() -> Iterator[None]:
+    """Have `refuse_beside_server` refuse beside this process."""
+    if connections[DEFAULT_DB_ALIAS].vendor == "postgresql":
+        connection = connections[DEFAULT_DB_ALIAS].copy()
+        with closing(connection):
+            _ask(connection, "SELECT pg_advisory_lock_shared(%s, %s)", _OURS, _AT_WORK)
+            yield
+        return
+    with ExitStack() as held:
+        with suppress(OSError):  # as in `Leadership.held`
+            fcntl.flock(held.enter_context(_serving_file().open("ab")), fcntl.LOCK_SH)
+        yield
 
 
 class Leadership:

@@ -461,6 +461,25 @@ def test_restore_beside_a_running_server_is_refused(file, settings) -> None:
     run("restore", file, "--overwrite")
 
 
+@pytest.mark.parametrize("work", ["db_worker", "watch"])
+def test_restore_beside_a_worker_is_refused(work, file, tmp_path, settings, monkeypatch) -> None:
+    """All was deleted beneath a worker, and beneath the import of a watched folder."""
+    refused = []
+
+    def run_beside(*_args: object) -> None:
+        with pytest.raises(CommandError, match="or a worker, or"):
+            run("restore", file, "--overwrite")
+        refused.append(work)
+
+    settings.TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
+    (tmp_path / "in").mkdir()
+    monkeypatch.setattr("django_tasks_db.management.commands.db_worker.Worker.run", run_beside)
+    monkeypatch.setattr("enrollment.management.commands.watch.Command._look", run_beside)
+    call_command(*(["db_worker"] if work == "db_worker" else ["watch", tmp_path / "in", "--once"]))
+    assert refused == [work]
+    run("restore", file, "--overwrite")
+
+
 def test_of_two_backups_to_one_name_the_first_stays(
     gallery, settings, tmp_path, monkeypatch
 ) -> None:

@@ -441,7 +441,7 @@ from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.core.management import call_command
 from django.db import connection, connections
-from enrollment.upkeep.leader import Leadership
+from enrollment.upkeep.leader import Leadership, ServerRuns, at_work, refuse_beside_server
 from faceproject.first_account import make_named_account
 
 print = functools.partial(print, flush=True)  # a child would print again what waits
@@ -495,6 +495,19 @@ third = Leadership()
 print(soon(third), second.held())
 third.give_up()
 print(second.held())
+
+def is_refused():
+    try:
+        refuse_beside_server()
+    except ServerRuns:
+        return True
+    return False
+
+print(is_refused())
+second.give_up()
+with at_work(), at_work():
+    print(is_refused())
+print(is_refused())
 """
 
 
@@ -516,6 +529,9 @@ def test_servers_start_together_count_together_and_one_of_them_leads(database_ur
         "True True",  # the first was killed
         "True False",  # the second lost its connection
         "True",
+        "True",  # beside a server
+        "True",  # beside workers
+        "False",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from enrollment.enrolling import purposes_named
 from enrollment.imports import SETTLED_SECONDS, WatchedFolder, counts_of
 from enrollment.management.days import day as read_day
 from enrollment.models import ImportJob, validate_not_past
+from enrollment.upkeep import at_work
 from recognition.exceptions import RecognitionError
 from recognition.management.options import positive
 
@@ -83,15 +85,13 @@ class Command(BaseCommand):
             message = _("'done' and 'refused' cannot be made beside %(folder)s: %(error)s.")
             names = {"folder": folder, "error": error.strerror}
             raise CommandError(message % names) from error
-        try:
+        with suppress(KeyboardInterrupt), at_work():
             while True:
                 self._look(watched)
                 if options["once"]:
                     return
                 time.sleep(options["interval"])
                 close_old_connections()
-        except KeyboardInterrupt:
-            return
 
     def _look(self, watched: WatchedFolder) -> None:
         try:
