@@ -666,6 +666,8 @@ ADMIN_PAGES = {
     "admin-backups": "/admin/enrollment/backuprecord/",
     "admin-tokens": "/admin/enrollment/accesstoken/",
     "admin-add-token": "/admin/enrollment/accesstoken/add/",
+    "admin-account": "/admin/auth/user/{account}/change/",
+    "admin-group": "/admin/auth/group/add/",
     "password": "/password",
 }
 API_PAGES = {
@@ -692,7 +694,9 @@ def test_the_admin_and_the_api_keep_nobody_out(
     page.locator("#id_password").fill("password")
     page.locator("input[type=submit]").click()
     for name, address in (ADMIN_PAGES | API_PAGES).items():
-        page.goto(address.format(person=picture.person_id, picture=picture.pk))
+        page.goto(
+            address.format(person=picture.person_id, picture=picture.pk, account=admin_user.pk)
+        )
         look_at(page, name, kind=f"{scheme}-{locale.lower()}")
     page.goto(f"/admin/enrollment/person/{picture.person_id}/change/")
     page.locator("#id_pictures").set_input_files([group])

@@ -13,6 +13,8 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from enrollment.admin.tick_boxes import PermissionsField, TickBoxes
+
 
 def permissions_of(user: Any) -> QuerySet[Permission]:
     """Return the permissions of the user and of their groups, even if the account is inactive."""
@@ -38,6 +40,8 @@ def manageable_groups(manager: Any) -> QuerySet[Group]:
 class WithinOwnRights(admin.ModelAdmin):
     """Offer only permissions of the manager, and groups without any other permission."""
 
+    filter_horizontal = ()
+
     def manages(self, manager: Any, obj: Any) -> bool:
         raise NotImplementedError
 
@@ -49,7 +53,16 @@ class WithinOwnRights(admin.ModelAdmin):
         allowed = super().has_delete_permission(request, obj)
         return allowed and (obj is None or self.manages(request.user, obj))
 
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field and db_field.name == "groups":
+            field.widget.can_add_related = False  # what a popup made would have no box
+        return field
+
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        kwargs["widget"] = TickBoxes(db_field.verbose_name)
+        if db_field.remote_field.model is Permission:
+            kwargs["form_class"] = PermissionsField
         field = super().formfield_for_manytomany(db_field, request, **kwargs)
         if field is None or field.queryset is None:
             return field

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 
 import pytest
@@ -62,6 +63,22 @@ def test_an_administrator_gives_a_group_no_more_than_they_have(browser, chief):
     assert (
         browser.post(f"/admin/auth/group/{stronger.pk}/delete/", {"post": "yes"}).status_code == 403
     )
+
+
+def test_permissions_are_ticked_under_what_the_admin_calls_each_thing(browser, chief):
+    group = Group.objects.get(name="Operator")
+    path = f"/admin/auth/group/{group.pk}/change/"
+    page = browser.get(path, headers={"accept-language": "pt-br"}).text
+    shown, folded = page.partition("Detalhes para o administrador")[::2]
+    legends = re.findall("<legend>(.*?)</legend>", shown)
+    assert legends[:2] == ["Pessoas", "Fotos"] and legends[-2:] == ["Grupos", "Usuários"]
+    people = re.sub("<.*?>", " ", shown.partition("<legend>Pessoas")[2].partition("Fotos")[0])
+    assert people.split()[:4] == ["Ver", "Adicionar", "Alterar", "Apagar"]
+    assert "Embeddings" in folded
+    before = set(group.permissions.all())
+    ticked = re.findall('name="permissions" value="([0-9]+)"[^>]*checked', page)
+    assert browser.post(path, {"name": "Operator", "permissions": ticked}).status_code == 302
+    assert set(group.permissions.all()) == before
 
 
 @pytest.mark.parametrize("active", [True, False])
