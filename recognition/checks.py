@@ -18,6 +18,7 @@ from recognition.conf import RecognitionSettings, get_settings
 from recognition.detection.choice import AUTO, DETECTORS
 from recognition.detection.yunet import yunet_file
 from recognition.exceptions import WeightsUnavailable
+from recognition.extras import EXTRAS
 from recognition.networks.device import has_nvidia_driver
 from recognition.networks.registry import KNOWN_NETWORKS, NETWORKS, FaceNetwork
 from recognition.setting import Setting, settings_of
@@ -51,6 +52,7 @@ def check_models(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         *check_weights(settings),
         *check_int8(settings),
         *check_detector(settings.detector),
+        *check_liveness(settings),
     ]
 
 
@@ -202,6 +204,19 @@ def _names_in(spec: ModuleSpec) -> set[str]:
         elif isinstance(node, ast.Assign):
             names.update(target.id for target in node.targets if isinstance(target, ast.Name))
     return set() if "*" in names else names
+
+
+def check_liveness(settings: RecognitionSettings) -> Iterator[CheckMessage]:
+    """Check the files of the liveness check, unless there is none at all."""
+    paths = [settings.weights_dir / name for name in EXTRAS["liveness"].published]
+    lacking = [path for path in paths if not (path.exists() and _is_readable(path))]
+    if lacking and any(path.exists() for path in paths):
+        yield Warning(
+            f"The liveness check lacks a file that can be read: {lacking[0]}.",
+            hint="Run 'manage.py fetch_weights liveness', or give the user who runs the server the right to "
+            "read it. Until then check_liveness=true answers 503.",
+            id="recognition.W005",
+        )
 
 
 def check_device(device: str) -> Iterator[CheckMessage]:

@@ -16,6 +16,7 @@ from django.utils.translation import gettext
 from recognition.conf import MIB, get_settings
 from recognition.detection import Choice, chosen_detector
 from recognition.exceptions import RecognitionError
+from recognition.liveness import has_liveness, liveness_problem
 from recognition.networks import find_weights, loaded_names, usable_names
 from recognition.networks.device import choose_device
 from recognition.networks.loader import LoadedNetwork, load_failure, loaded_networks
@@ -36,6 +37,7 @@ class Health:
     version: str = field(default_factory=lambda: project.VERSION)
     device: str = "unavailable"
     detector: Choice = field(default_factory=chosen_detector)
+    liveness_available: bool = False  # its files are there, and none failed to load
     searched_in: str = ""  # see `VectorStore.searched_in`
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -70,9 +72,10 @@ def examine() -> Health:
         elif name in settings.preload_models and name not in loaded_names():
             health.loading.append(name)
     health.runtimes = loaded_networks()
-    for question in (_lack_of_space, *further_questions):
+    for question in (liveness_problem, _lack_of_space, *further_questions):
         if problem := question():
             health.warnings.append(problem)
+    health.liveness_available = has_liveness() and not liveness_problem()
     return health
 
 

@@ -15,6 +15,7 @@ from django.core.management.base import SystemCheckError
 
 from faceproject import configuration
 from recognition import checks
+from recognition.extras import EXTRAS
 from recognition.networks import device as device_choice
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -282,6 +283,18 @@ def test_several_processes_on_the_embedded_database(recognition, monkeypatch):
     monkeypatch.setenv("WEB_CONCURRENCY", "4")
     assert ids() == {"recognition.W004"}
     recognition(MILVUS_URI="http://localhost:19530")
+    assert ids() == set()
+
+
+def test_liveness_check_needs_both_files(recognition, tmp_path):
+    (tmp_path / "mobilenetv3_large.ckpt").write_bytes(b"x")
+    recognition(WEIGHTS_DIR=tmp_path)
+    first, second = (tmp_path / name for name in EXTRAS["liveness"].published)
+    first.write_bytes(b"x")
+    assert ids() == {"recognition.W005"} and str(second) in found()["recognition.W005"].msg
+    second.touch()
+    assert ids() == {"recognition.W005"}
+    second.write_bytes(b"x")
     assert ids() == set()
 
 

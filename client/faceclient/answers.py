@@ -14,6 +14,7 @@ class Health(TypedDict):
     models_available: list[str]
     milvus_connected: bool
     device: str
+    liveness_available: bool
     searched_in: str  # memory, milvus_lite or milvus
     problems: list[str]
     timestamp: str

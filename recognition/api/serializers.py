@@ -293,13 +293,18 @@ class HealthResponseSerializer(AnswerSerializer):
     models_available = serializers.SerializerMethodField()
     milvus_connected = serializers.BooleanField()
     device = serializers.CharField(help_text=_("What the networks run on: cpu, cuda, unavailable."))
-    runtimes = RuntimeSerializer(many=True, help_text=_("What runs each loaded model."))
+    runtimes = RuntimeSerializer(many=True, help_text=_("What runs each loaded network."))
     detector = serializers.CharField(
         source="detector.name",
         help_text=_("What finds faces: mtcnn, yunet, retinaface, none, or the path of another."),
     )
     detector_reason = serializers.CharField(
         source="detector.reason", help_text=_("Why it is this one.")
+    )
+    liveness_available = serializers.BooleanField(
+        help_text=_(
+            "The networks that check_liveness asks are on the server, and none failed to load."
+        )
     )
     searched_in = serializers.CharField(
         help_text=_("What compares the vectors: memory (of the server), milvus_lite, milvus.")

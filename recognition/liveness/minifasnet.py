@@ -103,7 +103,7 @@ class Stage(nn.Module):
 
 
 class MiniFasNet(nn.Module):
-    """N×3×80×80 float32 BGR in [0, 255] to the N×3 probabilities of `CLASSES`."""
+    """N×3×80×80 float32 RGB, (value/255 - 0.5) / 0.5, to the N×3 probabilities of `CLASSES`."""
 
     def __init__(self, widths: Widths) -> None:
         super().__init__()
@@ -122,7 +122,18 @@ class MiniFasNet(nn.Module):
         self.prob = nn.Linear(128, CLASSES, bias=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        x = self.conv_23(self.conv2_dw(self.conv1(images)))
+        blue_first = (images.flip(1) + 1) * 127.5  # as it was trained: BGR, 0 to 255
+        x = self.conv_23(self.conv2_dw(self.conv1(blue_first)))
         x = self.conv_45(self.conv_4(self.conv_34(self.conv_3(x))))
         x = self.conv_6_dw(self.conv_6_sep(self.conv_5(x))).flatten(1)
         return self.prob(self.bn(self.linear(x))).softmax(1)
+
+
+def v2() -> MiniFasNet:
+    """Return MiniFASNetV2, untrained."""
+    return MiniFasNet(V2)
+
+
+def v1se() -> MiniFasNet:
+    """Return MiniFASNetV1SE, untrained."""
+    return MiniFasNet(V1SE)

@@ -1,8 +1,8 @@
 """Converted networks on disk, so that only the first start with new weights has to convert.
 
 A form is a folder `STEM-DIGEST-openvino-VERSION-FORM` in `converted/` beside the weights, or in
-`DATA_DIR/converted/` if the former is not writable. It holds the network and the embeddings that
-torch computed for the trial crops; a form that does not reproduce these is discarded.
+`DATA_DIR/converted/` if the former is not writable. It holds the network and what torch answered to
+the trial crops; a form that does not reproduce it is discarded.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,7 +31,7 @@ _EXPECTED: Final = "expected.npy"
 
 
 def find_converted(weights: Path, digest: str) -> tuple[openvino.Model, np.ndarray] | None:
-    """Return the stored form and the 4×512 float32 embeddings it must give for the trial crops."""
+    """Return the stored form and the float32 it must answer to the four trial crops."""
     for folder in _folders(weights):
         form = folder / _name(weights, digest)
         if not form.is_dir():
@@ -49,7 +50,12 @@ def has_converted(weights: Path, digest: str) -> bool:
 
 
 def keep_converted(
-    model: openvino.Model, expected: np.ndarray, weights: Path, digest: str, *, others: set[str]
+    model: openvino.Model,
+    expected: np.ndarray,
+    weights: Path,
+    digest: str,
+    *,
+    others: Iterable[str],
 ) -> None:
     """Write the form atomically, and delete those of this model that are not in use any more.
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import numpy as np
 from django.utils.functional import Promise
 from django.utils.module_loading import import_string
 
@@ -20,13 +23,7 @@ from recognition.exceptions import WeightsUnavailable
 from recognition.networks.converted import find_converted, has_converted, keep_converted
 from recognition.networks.device import CPU, choose_device
 from recognition.networks.int8 import int8_runtime, is_int8
-from recognition.networks.registry import (
-    CROP_SIZE,
-    EMBEDDING_DIM,
-    NETWORKS,
-    FaceNetwork,
-    get_network,
-)
+from recognition.networks.registry import NETWORKS, FaceNetwork, Network, get_network
 from recognition.networks.runtime import (
     LEAST_AGREEMENT,
     OpenVinoRuntime,
@@ -62,6 +59,10 @@ _loading = threading.Lock()
 _of_parent: list[dict[str, LoadedNetwork]] = []
 
 
+Found = TypeVar("Found", bound=Network)
+Running = tuple[Runtime, str | Promise]  # and, if it is only a fallback, why
+
+
 class _Replaced(Exception):
     """The weights file was replaced while it was read: its vectors would bear the wrong fingerprint."""
 
@@ -70,7 +71,7 @@ class _Replaced(Exception):
 class LoadedNetwork:
     """A network that is ready to run on its device, with the weights it was loaded from."""
 
-    network: FaceNetwork
+    network: Network
     runtime: Runtime
     weights: WeightsFile
     fallback: str | Promise = ""  # why another runtime than the fastest runs it
@@ -82,8 +83,8 @@ class LoadedNetwork:
 
 
 def loaded_networks() -> list[LoadedNetwork]:
-    """Return the networks in this process's memory."""
-    return [loaded for name in NETWORKS if (loaded := _loaded.get(name))]
+    """Return the networks in this process's memory, those of the liveness check among them."""
+    return list(_loaded.values())
 
 
 def loaded_names() -> list[str]:
@@ -93,15 +94,25 @@ def loaded_names() -> list[str]:
 
 def load_network(name: str) -> LoadedNetwork:
     """Return the model, loaded once a process and again after its weights file was replaced."""
-    weights = find_weights(name)
+    return load_once(get_network(name), partial(find_weights, name), _run_model)
+
+
+def load_once(
+    network: Found, find: Callable[[], WeightsFile], run: Callable[[Found, WeightsFile], Running]
+) -> LoadedNetwork:
+    """Return the network, loaded once a process and again after its weights file was replaced.
+
+    `find` returns the weights file in use, and `run` what runs the network with it.
+    """
+    name, weights = network.name, find()
     if (loaded := _loaded.get(name)) and loaded.weights == weights:
         return loaded
     with _loading:
         while not (loaded := _loaded.get(name)) or loaded.weights != weights:
             try:
-                _loaded[name] = _load(get_network(name), weights)
+                _loaded[name] = _load(network, weights, run)
             except _Replaced:
-                weights = find_weights(name)
+                weights = find()
         return loaded
 
 
@@ -119,11 +130,15 @@ def is_unconverted(name: str) -> bool:
 
 def load_failure(name: str) -> str | None:
     """Return why the current weights file failed to load the last time, or None."""
-    weights = _failed.get(name)
-    if weights is None or not has_weights(name) or find_weights(name) != weights:
+    if not has_weights(name) or not has_failed(name, weights := find_weights(name)):
         return None
     error = int8_does_not_run if is_int8(weights.path) else _does_not_load
     return str(error(name, weights.path))
+
+
+def has_failed(name: str, weights: WeightsFile) -> bool:
+    """Return whether the network failed to load the last time, and that from this weights file."""
+    return _failed.get(name) == weights
 
 
 def _does_not_load(name: str, path: Path) -> WeightsUnavailable:
@@ -153,10 +168,12 @@ def unload_networks() -> None:
         _failed.clear()
 
 
-def _load(network: FaceNetwork, weights: WeightsFile) -> LoadedNetwork:
+def _load(
+    network: Found, weights: WeightsFile, run: Callable[[Found, WeightsFile], Running]
+) -> LoadedNetwork:
     size_threads()
     try:
-        runtime, fallback = _runtime(network, weights)
+        runtime, fallback = run(network, weights)
     except WeightsUnavailable:
         _failed[network.name] = weights
         raise
@@ -173,39 +190,64 @@ def _load(network: FaceNetwork, weights: WeightsFile) -> LoadedNetwork:
     return loaded
 
 
-def _runtime(network: FaceNetwork, weights: WeightsFile) -> tuple[Runtime, str | Promise]:
-    """Return the fastest runtime for the network and, if it is only a fallback, the reason."""
+def _run_model(network: FaceNetwork, weights: WeightsFile) -> Running:
+    """Return the fastest runtime for the model and, if it is only a fallback, the reason."""
     if is_int8(weights.path):
         runtime = run_int8(network, weights.path)
         _check_unchanged(weights)
         return runtime, ""
     device = choose_device(get_settings().device)
+    if device != CPU:
+        return _torch_runtime(_build(network, weights), device), ""
+    others = {other.digest for other in weights_files(network.name)}
+    return run_on_processor(network, weights, _same_embeddings, others)
+
+
+def _same_embeddings(given: np.ndarray, expected: np.ndarray) -> bool:
+    return agreement(given, expected) >= LEAST_AGREEMENT
+
+
+def run_on_processor(
+    network: Network,
+    weights: WeightsFile,
+    agree: Callable[[np.ndarray, np.ndarray], bool],
+    others: Iterable[str] = (),
+) -> Running:
+    """Return OpenVINO with the network, or torch and the reason where OpenVINO does not do.
+
+    `agree` tells whether what OpenVINO answers to the trial crops is what torch does. Converted forms
+    of the digests in `others` are kept.
+    """
     reason: str | Promise = ""
-    if device == CPU:
-        if get_settings().network_runtime == "torch":
-            reason = _("NETWORK_RUNTIME is 'torch'.")
-        elif openvino_version() is None:
-            reason = _("openvino is not installed.")
-        elif kept := _kept_runtime(weights):
-            return kept, ""
-    module = build(network, weights.path)
-    _check_unchanged(weights)
-    if device != CPU or reason:
-        return _torch_runtime(module, device), reason
-    expected = TorchRuntime(module).run(trial_crops())
+    if get_settings().network_runtime == "torch":
+        reason = _("NETWORK_RUNTIME is 'torch'.")
+    elif openvino_version() is None:
+        reason = _("openvino is not installed.")
+    elif kept := _kept_runtime(network, weights, agree):
+        return kept, ""
+    module = _build(network, weights)
+    if reason:
+        return _torch_runtime(module), reason
+    trial = trial_crops(network.side)
+    expected = TorchRuntime(module).run(trial)
     try:
-        model = convert_to_openvino(module)
+        model = convert_to_openvino(module, network.side)
         runtime = OpenVinoRuntime(model, threads=network_threads())
-        if agreement(runtime.run(trial_crops()), expected) >= LEAST_AGREEMENT:
-            others = {other.digest for other in weights_files(network.name)}
+        if agree(runtime.run(trial), expected):
             keep_converted(model, expected, weights.path, weights.digest, others=others)
             return runtime, ""
-        logger.error("OpenVINO gives other embeddings for %s than torch", network.name)
-        fallback = _("OpenVINO gives other embeddings than torch on this processor.")
+        logger.error("OpenVINO gives other answers for %s than torch", network.name)
+        fallback = _("OpenVINO gives other answers than torch on this processor.")
     except Exception:  # noqa: BLE001 (a compiler fails in many ways; torch does what it would have done)
         logger.exception("OpenVINO does not run %s", network.name)
         fallback = _("OpenVINO does not run this network here; the log says why.")
     return _torch_runtime(module), fallback
+
+
+def _build(network: Network, weights: WeightsFile) -> torch.nn.Module:
+    module = build(network, weights.path)
+    _check_unchanged(weights)
+    return module
 
 
 def _check_unchanged(weights: WeightsFile) -> None:
@@ -223,17 +265,19 @@ def run_int8(network: FaceNetwork, path: Path) -> Runtime:
         raise int8_does_not_run(network.name, path) from error
 
 
-def _kept_runtime(weights: WeightsFile) -> Runtime | None:
-    """Return the form converted at an earlier start if it still gives the same embeddings."""
+def _kept_runtime(
+    network: Network, weights: WeightsFile, agree: Callable[[np.ndarray, np.ndarray], bool]
+) -> Runtime | None:
+    """Return the form converted at an earlier start if it still gives the same answers."""
     found = find_converted(weights.path, weights.digest)
     if found is None:
         return None
     model, expected = found
     try:
         runtime = OpenVinoRuntime(model, threads=network_threads())
-        if agreement(runtime.run(trial_crops()), expected) >= LEAST_AGREEMENT:
+        if agree(runtime.run(trial_crops(network.side)), expected):
             return runtime
-        logger.warning("The converted form of %s gives other embeddings", weights.path.name)
+        logger.warning("The converted form of %s gives other answers", weights.path.name)
     except Exception:  # noqa: BLE001 (as when it is converted)
         logger.exception("The converted form of %s does not run", weights.path.name)
     return None
@@ -246,10 +290,10 @@ def _torch_runtime(module: torch.nn.Module, device: str = CPU) -> Runtime:
     return TorchRuntime(module, device)
 
 
-def build(network: FaceNetwork, path: Path) -> torch.nn.Module:
+def build(network: Network, path: Path) -> torch.nn.Module:
     """Return the network with the weights in `path`, in evaluation mode on the CPU.
 
-    Raise `WeightsUnavailable` unless every tensor fits and a trial crop gives an embedding.
+    Raise `WeightsUnavailable` unless every tensor fits and a trial crop gives an answer of its length.
     """
     import torch
 
@@ -261,8 +305,8 @@ def build(network: FaceNetwork, path: Path) -> torch.nn.Module:
         raise _does_not_load(network.name, path) from error
     module.eval().requires_grad_(False)
     with torch.inference_mode():
-        output = module(torch.zeros(1, 3, CROP_SIZE, CROP_SIZE))
-    if output.shape != (1, EMBEDDING_DIM) or not bool(torch.isfinite(output).all()):
+        output = module(torch.zeros(1, 3, network.side, network.side))
+    if output.shape != (1, network.outputs) or not bool(torch.isfinite(output).all()):
         raise no_embedding(network.name, path)
     return module
 

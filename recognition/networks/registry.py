@@ -35,15 +35,21 @@ class PublishedWeights:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FaceNetwork:
-    """A network: its name, its builder, and its weights files.
-
-    Every network reads N×3×112×112 float32 RGB, (value/255 - 0.5) / 0.5, and returns N×512 float32.
-    """
+class Network:
+    """A network that reads N×3×side×side float32 RGB, (value/255 - 0.5) / 0.5, and returns N×outputs
+    float32."""
 
     name: str
-    description: str | Promise
     builder: str  # dotted path of a function that returns the torch module, untrained
+    side: int = CROP_SIZE
+    outputs: int = EMBEDDING_DIM
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaceNetwork(Network):
+    """A network that computes embeddings, and its weights files."""
+
+    description: str | Promise
     weights_stem: str  # <stem>.ckpt is the user's file, <stem>.safetensors the bundled one
     paper: str  # URL of the paper about the architecture and its loss
     is_extra: bool = False  # no bundled weights; used only if `EXTRA_NETWORKS` names it

@@ -33,7 +33,8 @@ class Runtime(Protocol):
     device: str  # as torch names it
 
     def run(self, crops: np.ndarray) -> np.ndarray:
-        """Return N×512 float32 embeddings, not normalised, of N×112×112×3 uint8 RGB crops."""
+        """Return what the network says (float32) of N×side×side×3 uint8 RGB crops: of a model, N×512
+        embeddings that are not normalised."""
 
 
 class TorchRuntime:
@@ -128,8 +129,8 @@ def import_openvino() -> Any:
     return openvino
 
 
-def convert_to_openvino(module: torch.nn.Module) -> openvino.Model:
-    """Return the module converted to read N×112×112×3 uint8 RGB, for any N."""
+def convert_to_openvino(module: torch.nn.Module, side: int = CROP_SIZE) -> openvino.Model:
+    """Return the module converted to read N×side×side×3 uint8 RGB, for any N."""
     import warnings
 
     import torch
@@ -139,8 +140,8 @@ def convert_to_openvino(module: torch.nn.Module) -> openvino.Model:
         warnings.simplefilter("ignore")  # that tracing is of old; it is what the converter does
         model = openvino.convert_model(
             module,
-            example_input=torch.zeros(2, 3, CROP_SIZE, CROP_SIZE),
-            input=[-1, 3, CROP_SIZE, CROP_SIZE],
+            example_input=torch.zeros(2, 3, side, side),
+            input=[-1, 3, side, side],
         )
     steps = openvino.preprocess.PrePostProcessor(model)
     crops = steps.input()
@@ -150,13 +151,13 @@ def convert_to_openvino(module: torch.nn.Module) -> openvino.Model:
     return steps.build()
 
 
-def trial_crops() -> np.ndarray:
-    """Return 4×112×112×3 uint8 RGB, always the same: half of them noise, half large squares."""
+def trial_crops(side: int = CROP_SIZE) -> np.ndarray:
+    """Return 4×side×side×3 uint8 RGB, always the same: half of them noise, half large squares."""
     chance = np.random.default_rng(0)
     noise = chance.integers(0, 256, (TRIAL_CROPS // 2, CROP_SIZE, CROP_SIZE, 3), dtype=np.uint8)
     spots = chance.integers(0, 256, (TRIAL_CROPS // 2, 7, 7, 3), dtype=np.uint8)
     large = spots.repeat(CROP_SIZE // 7, axis=1).repeat(CROP_SIZE // 7, axis=2)
-    return np.concatenate([noise, large])
+    return np.ascontiguousarray(np.concatenate([noise, large])[:, :side, :side])
 
 
 def agreement(embeddings: np.ndarray, others: np.ndarray) -> float:

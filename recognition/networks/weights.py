@@ -42,18 +42,18 @@ class WeightsFile:
 def weights_files(name: str) -> Iterator[WeightsFile]:
     """Yield the existing float32 weights files of the model, the one in use first."""
     for path in _weights_paths(get_settings().weights_dir, get_network(name).weights_stem):
-        if file := _weights_file(path):
+        if file := weights_file(path):
             yield file
 
 
 def is_unchanged(weights: WeightsFile) -> bool:
     """Return whether the file still has the contents that it was found with."""
-    return _weights_file(weights.path) == weights
+    return weights_file(weights.path) == weights
 
 
 def int8_file(name: str) -> WeightsFile | None:
     """Return the int8 file of the model if there is one, also if it is not in use."""
-    return _weights_file(get_settings().weights_dir / f"{get_network(name).weights_stem}{SUFFIX}")
+    return weights_file(get_settings().weights_dir / f"{get_network(name).weights_stem}{SUFFIX}")
 
 
 @lru_cache(maxsize=16)
@@ -61,7 +61,9 @@ def _weights_paths(folder: Path, stem: str) -> list[Path]:
     return [folder / f"{stem}{suffix}" for suffix in _SUFFIXES]
 
 
-def _weights_file(path: Path) -> WeightsFile | None:
+def weights_file(path: Path) -> WeightsFile | None:
+    """Return the file as it is now, None if it does not exist. Raise `WeightsUnavailable` if it cannot be
+    read."""
     try:
         stat = path.stat()
         digest = _digest(path, stat.st_mtime_ns, stat.st_size)

@@ -242,7 +242,7 @@ def test_weights_that_load_at_the_second_try_are_not_called_damaged(small, setti
     [
         ("openvino_version", lambda: None, "not installed"),
         ("convert_to_openvino", fail, "does not run"),
-        ("agreement", lambda *_embeddings: 0.9999, "gives other embeddings"),
+        ("agreement", lambda *_embeddings: 0.9999, "gives other answers"),
     ],
 )
 def test_torch_answers_where_the_other_cannot(api, small, monkeypatch, name, stand_in, why):

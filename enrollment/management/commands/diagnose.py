@@ -19,6 +19,7 @@ from enrollment.management.counts import people, pictures
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from enrollment.upkeep import Trial, reconcile
 from recognition.exceptions import RecognitionError, VectorStoreLocked
+from recognition.liveness import has_liveness, load_liveness
 from recognition.vector_store import get_vector_store
 
 PACKAGES: Final = ("torch", "opencv-python-headless", "numpy", "pillow", "pymilvus", "milvus-lite")
@@ -39,6 +40,7 @@ class Command(BaseCommand):
             _("Pictures"): trial.read_picture,
             _("Model"): trial.load_model,
             _("Embedding"): trial.embed,
+            _("Liveness"): _liveness,
             _("Milvus"): _milvus,
             _("Search"): trial.search,
             _("Drift"): _drift,
@@ -95,6 +97,12 @@ def _sql() -> str:
         "pictures": pictures(FaceImage.objects.count()),
         "states": by_state or _("none"),
     }
+
+
+def _liveness() -> str:
+    if not has_liveness():
+        return _("not installed; 'manage.py fetch_weights liveness' does so")
+    return ", ".join(f"{each.network.name}: {each.runtime.name}" for each in load_liveness())
 
 
 def _milvus() -> str:

@@ -20,6 +20,7 @@ from recognition.api.access import is_loopback_name, open_to
 from recognition.api.peer import is_supported
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError, VectorStoreLocked, VectorStoreUnavailable
+from recognition.liveness import has_liveness, load_liveness
 from recognition.networks import has_weights, is_unconverted, load_network, usable_names
 from recognition.vector_store import get_vector_store, reset_vector_store
 
@@ -182,3 +183,8 @@ def preload() -> None:
                 load_network(name)
         except RecognitionError as error:
             logger.error("%s is not loaded at the start: %s", name, error)
+    if has_liveness():  # whoever fetched it asks for it
+        try:
+            load_liveness()
+        except RecognitionError as error:
+            logger.error("The liveness check is not loaded at the start: %s", error)

@@ -16,6 +16,7 @@ from recognition.conf import get_settings
 from recognition.downloads import install, install_network
 from recognition.exceptions import RecognitionError, WeightsUnavailable
 from recognition.extras import EXTRAS, Extra
+from recognition.liveness import load_liveness
 from recognition.networks import KNOWN_NETWORKS, NETWORKS, PublishedWeights
 from recognition.networks.descriptor import read_descriptor
 from recognition.networks.weights import int8_file
@@ -75,6 +76,14 @@ class Command(BaseCommand):
         if name in KNOWN_NETWORKS.keys() - NETWORKS.keys():
             self.stdout.write(
                 _("To use it, set EXTRA_NETWORKS=%(name)s and restart.") % {"name": name}
+            )
+        if name == "liveness":
+            load_liveness()  # so that nobody waits for its conversion
+            self.stdout.write(
+                _(
+                    "It can be asked for now, also of a running server: check_liveness=true, or 'Look for "
+                    "pictures of pictures' among the options of the pages."
+                )
             )
         if name in KNOWN_NETWORKS:
             self.stdout.write(_("Now run 'manage.py reindex', so that enrolled pictures follow."))
