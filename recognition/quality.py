@@ -93,6 +93,11 @@ class FaceQuality:
     def is_good(self) -> bool:
         return not self.reasons
 
+    @property
+    def seems_live(self) -> bool:
+        """Whether the liveness was asked for, and is no reason against the face."""
+        return self.liveness is not None and self.liveness >= MIN_LIVENESS
+
     def as_record(self) -> dict[str, Any]:
         """Return the values and reason codes for storing as JSON; see `from_record`."""
         numbers = {item.name: getattr(self, item.name) for item in fields(self)[:-1]}

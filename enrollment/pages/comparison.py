@@ -127,12 +127,13 @@ def compare(
     target: UploadedFile | None,
     person: str,
     model: str,
+    check_liveness: bool = False,
 ) -> dict[str, Any]:
     """Compare the faces of a picture with those of another, or with those of the person whom
     `person` names; return the template context."""
     find_weights(model)  # report an unusable model before reading the pictures
     files = [file for file in (source, target) if file]
-    pictures = read_pictures(files)
+    pictures = read_pictures(files, check_liveness=check_liveness)
     if problems := [item for item in pictures if isinstance(item, Problem)]:
         return {"problems": problems}
     first, *others = [item for item in pictures if isinstance(item, QueryPicture)]

@@ -73,7 +73,24 @@ def _model_field() -> forms.ChoiceField:
     )
 
 
-class SearchForm(forms.Form):
+class LivenessForm(forms.Form):
+    """A form that can ask for the liveness check. Where its networks are not there, it is not offered; who
+    asks for it all the same is told so."""
+
+    check_liveness = forms.BooleanField(
+        label=_("Look for pictures of pictures"),
+        required=False,
+        help_text=_(
+            "Says of each face whether it may be on paper or on a screen. It errs now and then."
+        ),
+    )
+
+    @property
+    def offers_liveness(self) -> bool:
+        return has_liveness()
+
+
+class SearchForm(LivenessForm):
     """Pictures to search for, the model, and what to answer."""
 
     images = PicturesField(label=_("Pictures"), required=False, allow_empty_file=True)
@@ -85,18 +102,9 @@ class SearchForm(forms.Form):
         initial=DEFAULT_RESULTS,
     )
     group_by_person = forms.BooleanField(label=_("Each person once"), required=False, initial=True)
-    check_liveness = forms.BooleanField(
-        label=_("Look for pictures of pictures"),
-        required=False,
-        help_text=_(
-            "Says of each face whether it may be on paper or on a screen. It errs now and then."
-        ),
-    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if not has_liveness():
-            del self.fields["check_liveness"]
         message = gettext("The number of results must be a whole number from 1 to %(max)d.")
         for code in ("required", "invalid", "min_value", "max_value"):
             self.fields["top_k"].error_messages[code] = message % {"max": MAX_RESULTS}
@@ -117,7 +125,7 @@ class SearchForm(forms.Form):
         return images
 
 
-class CompareForm(forms.Form):
+class CompareForm(LivenessForm):
     """A picture, what to compare it with (another picture or an enrolled person), and the model."""
 
     source = forms.FileField(

@@ -24,6 +24,7 @@ from recognition.detection import Face, looks_for_faces
 from recognition.embedding import Crop, opened_upload
 from recognition.exceptions import NoFaceDetected, RecognitionError
 from recognition.imaging import DecodedImage
+from recognition.liveness import load_liveness
 from recognition.quality import FaceQuality
 
 PROBLEM_TITLES: Final = {
@@ -239,8 +240,11 @@ def read_pictures(
     """Return each picture with all its faces, or its problem, in the given order.
 
     A picture without a face is a problem, unless detection is disabled in the settings. With `keep`
-    each face has what is to be kept of it.
+    each face has what is to be kept of it. Raise `LivenessUnavailable` if the networks of a liveness
+    check that is asked for are missing or unusable.
     """
+    if check_liveness:
+        load_liveness()  # report it once, before reading the pictures
     return [_read_picture(file, keep, check_liveness) for file in files]
 
 

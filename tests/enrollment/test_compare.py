@@ -56,7 +56,7 @@ def test_a_picture_is_compared_with_all_of_a_person(boss, gallery, name: str) ->
     assert [len(row) for row in comparison.rows] == [1, 1, 1]
     assert comparison.person == gallery and comparison.best.decision == "match"
     assert "Ana Lima (111)" in response.text
-    assert "First picture: hard to recognise" in response.text  # the face in the middle
+    assert "First picture: trust the answer less" in response.text  # the face in the middle
     assert "Enrolled picture: good to recognise" in response.text
     entry = SearchEntry.objects.get()
     assert (entry.channel, entry.person, entry.decision) == ("verify", gallery, "match")
