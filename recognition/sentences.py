@@ -1,7 +1,8 @@
 """Sentences that are stored and read later, perhaps by somebody with another language.
 
 `gettext` and `gettext_lazy` of here translate as Django's do, and what they return remembers its English
-source and the values in it.
+source and the values in it. They are for messages only: labels and descriptions go into YAML, which writes
+no subclass of `str`.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+from contextlib import nullcontext
 
 import jsonschema
 import pytest
@@ -246,6 +247,20 @@ def test_what_stands_in_warnings_is_described(api, document, faces):
         fields = document["components"]["schemas"][name]["properties"]
         assert fields["warnings"]["items"] == {"type": "string"}
         assert set(response.json()) <= set(fields)
+
+
+def test_a_change_of_nothing_is_refused_as_described(api, document):
+    api.post("/api/persons", {"person_id": "ana"}, format="json")
+    schema = {"$ref": "#/components/schemas/PersonChangeRequest"}
+    for change, status in (({"name": "Ana"}, 200), ({"cover": None}, 200), ({}, 400)):
+        assert api.patch("/api/persons/ana", change, format="json").status_code == status
+        with pytest.raises(jsonschema.ValidationError) if status == 400 else nullcontext():
+            check(document, schema, change)
+
+
+def test_what_every_quality_has_is_promised(document):
+    quality = document["components"]["schemas"]["Quality"]
+    assert set(quality["required"]) == set(quality["properties"])
 
 
 def test_the_document_is_served(api):

@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import Any, Final
 
 from django.utils.translation import gettext_lazy as _
+from drf_spectacular.extensions import OpenApiSerializerExtension
+from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import (
+    Direction,
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiResponse,
+    extend_schema,
+)
 
 from enrollment.api import person_serializers as serializers
 from enrollment.api.pagination import ListQuerySerializer
@@ -29,6 +37,17 @@ NOT_FOUND: Final = failure(
     "person_not_found", EXAMPLES, _("There is no such person, or no such picture of them.")
 )
 TAKEN: Final = failure("person_exists", EXAMPLES, _("The id is somebody else's."))
+
+
+class ChangeExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
+    """Describes that a change of nothing is refused."""
+
+    target_class = serializers.PersonChangeSerializer
+
+    def map_serializer(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, Any]:
+        described: Any = auto_schema
+        schema = described._map_serializer(self.target, direction, bypass_extensions=True)
+        return {**schema, "minProperties": 1}
 
 
 def _json_example(value: dict[str, Any]) -> list[OpenApiExample]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from enrollment.models.picture import FaceImage
 from recognition.quality import reason_message
-from recognition.sentences import gettext_lazy as _
+from recognition.sentences import gettext_lazy
 
 SAME_WITHIN: Final = 0.01  # largest difference of equal evidence; relative for values above 1
 
@@ -98,15 +99,15 @@ class Doubt(models.Model):
 
 
 _RESEMBLANCES: Final = {
-    Doubt.Resemblance.LOOKS_LIKE_SOMEONE_ELSE: _(
+    Doubt.Resemblance.LOOKS_LIKE_SOMEONE_ELSE: gettext_lazy(
         "The face looks like somebody else who is enrolled: %(person)s (similarity %(given)s; less than "
         "%(expected)s was expected). Check whom it shows."
     ),
-    Doubt.Resemblance.UNLIKE_OWN_PICTURES: _(
+    Doubt.Resemblance.UNLIKE_OWN_PICTURES: gettext_lazy(
         "The face does not look like this person's other pictures (similarity %(given)s at most; at "
         "least %(expected)s was expected). Check whom it shows."
     ),
-    Doubt.Resemblance.SAME_PICTURE: _(
+    Doubt.Resemblance.SAME_PICTURE: gettext_lazy(
         "The very same picture is enrolled already, under %(person)s. Keep one of the two."
     ),
 }

@@ -12,6 +12,7 @@ from django.core.validators import MaxLengthValidator
 from django.db import models
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.translation import gettext_lazy as _
 
 from enrollment.models.removal import DurablyDeleted
 from enrollment.models.texts import (
@@ -21,13 +22,12 @@ from enrollment.models.texts import (
     letters_and_digits,
     normalised,
 )
-from recognition.sentences import gettext
-from recognition.sentences import gettext_lazy as _
+from recognition.sentences import gettext, gettext_lazy
 
 PERSON_ID_MAX_LENGTH: Final = 200
 NOTES_MAX_LENGTH: Final = 10_000
 KEY_LENGTH: Final = 200  # characters of an indexed key; folding can make a text longer
-_BLANK: Final = _("The person's id is blank. Give a CPF, a name, or any text.")
+_BLANK: Final = gettext_lazy("The person's id is blank. Give a CPF, a name, or any text.")
 _PATHS: Final = frozenset({".", ".."})  # a URL path cannot contain them
 # Columns computed from the id and the name, so they are saved together.
 _COMPUTED: Final = ("id_key", "name_key", "search_text", "id_order")
@@ -41,11 +41,13 @@ def validate_not_blank(value: str) -> None:
 
 def validate_person_id(value: str) -> None:
     if value in _PATHS:
-        message = _("A person's id cannot be '%(given)s', which stands for a folder. Give another.")
+        message = gettext_lazy(
+            "A person's id cannot be '%(given)s', which stands for a folder. Give another."
+        )
         raise ValidationError(message, "path", {"given": value})
     if not is_printable(value):
         raise ValidationError(
-            _(
+            gettext_lazy(
                 "The person's id holds a control character, such as the end of a line or a tab. Give it "
                 "without."
             ),
@@ -56,7 +58,7 @@ def validate_person_id(value: str) -> None:
 def validate_not_past(value: date) -> None:
     if value < timezone.localdate():
         raise ValidationError(
-            _("%(day)s is past. Give today, a later day, or none."),
+            gettext_lazy("%(day)s is past. Give today, a later day, or none."),
             "past",
             {"day": date_format(value)},
         )

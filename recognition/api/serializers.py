@@ -132,7 +132,6 @@ class QualitySerializer(serializers.Serializer):
         allow_null=True, help_text=_("The face's part of the area of all faces, 0 to 1.")
     )
     liveness = serializers.FloatField(
-        required=False,
         allow_null=True,
         help_text=_(
             "How probable it is that the face stands before the camera, 0 to 1; null unless asked for by "
