@@ -81,7 +81,8 @@ class LivenessForm(forms.Form):
         label=_("Look for pictures of pictures"),
         required=False,
         help_text=_(
-            "Says of each face whether it may be on paper or on a screen. It errs now and then."
+            "Says of each face whether it may be on paper or on a screen. It errs now and then, and of grey "
+            "pictures nearly always."
         ),
     )
 

@@ -18,7 +18,7 @@ import numpy as np
 from django.utils.translation import gettext
 
 from recognition.conf import get_settings
-from recognition.detection import Face
+from recognition.detection import Face, looks_for_faces
 from recognition.exceptions import LivenessUnavailable, WeightsUnavailable
 from recognition.instrumentation import timed
 from recognition.networks import LoadedNetwork
@@ -60,15 +60,18 @@ NETWORKS: Final = (
 
 
 def has_liveness() -> bool:
-    """Return whether both files are in `WEIGHTS_DIR`; they may still fail to load."""
-    return all(_path(network).is_file() for network in NETWORKS)
+    """Return whether both files are in `WEIGHTS_DIR`, and faces are looked for; they may still fail to
+    load."""
+    return looks_for_faces() and all(_path(network).is_file() for network in NETWORKS)
 
 
 def liveness_problem() -> str | None:
     """Return why the files that are there cannot be used, as far as is known; None without any. Loads
     nothing."""
-    if not has_liveness():
+    if not (looks_for_faces() and any(_path(network).is_file() for network in NETWORKS)):
         return None
+    if not has_liveness():
+        return _missing().message
     try:
         failed = any(has_failed(network.name, _found(network)) for network in NETWORKS)
     except WeightsUnavailable:
@@ -82,12 +85,7 @@ def load_liveness() -> list[LoadedNetwork]:
     Raise `LivenessUnavailable` if their files are missing or unusable.
     """
     if not has_liveness():
-        raise LivenessUnavailable(
-            gettext(
-                "The networks of the liveness check are not on this server. Have the administrator run "
-                "'manage.py fetch_weights liveness', or ask without it."
-            )
-        )
+        raise _missing()
     try:
         return [
             load_once(network, partial(_found, network), partial(run_on_processor, agree=_agree))
@@ -150,6 +148,22 @@ def _found(network: LivenessNetwork) -> WeightsFile:
     if found is None:  # deleted meanwhile
         raise WeightsUnavailable(network.file)
     return found
+
+
+def _missing() -> LivenessUnavailable:
+    if not looks_for_faces():
+        return LivenessUnavailable(
+            gettext(
+                "This server takes every picture for a crop (DETECTOR=none), and the liveness of a face is "
+                "seen by what is around it. Ask without it, or have the administrator set another detector."
+            )
+        )
+    return LivenessUnavailable(
+        gettext(
+            "Not all files of the liveness check are on this server. Have the administrator run 'manage.py "
+            "fetch_weights liveness', or ask without it."
+        )
+    )
 
 
 def _unusable() -> LivenessUnavailable:

@@ -262,8 +262,11 @@ def test_replaced_networks_answer_from_the_next_picture_on(api, say):
 
 
 @pytest.mark.django_db
-def test_health_tells_what_the_check_runs_by(api, say, settings):
+def test_health_tells_what_the_check_runs_by(api, folder, say, settings):
     assert health(api) == ("healthy", False, [])
+    say(True)
+    (folder / FILES[1]).unlink()
+    assert health(api) == ("degraded", False, [])
     say(True)
     assert health(api) == ("healthy", True, [])  # nothing is loaded for a probe
     preload()
@@ -288,6 +291,15 @@ def test_fetched_networks_are_ready(folder, say, monkeypatch, capsys):
     assert "check_liveness=true" in capsys.readouterr().out
     forms = [path.name for path in (folder / "converted").glob("*MiniFASNet*")]
     assert sorted(name.split("-")[0] + ".pth" for name in forms) == sorted(FILES)
+
+
+@pytest.mark.django_db
+def test_server_that_looks_for_no_faces_has_none(api, say, settings):
+    say(True)
+    settings.RECOGNITION = settings.RECOGNITION | {"DETECTOR": "none"}
+    response = api.post("/api/embedding", {"image": upload(ANA), "check_liveness": "true"})
+    assert response.status_code == 503 and "DETECTOR=none" in response.json()["message"]
+    assert health(api) == ("healthy", False, [])
 
 
 def test_server_starts_beside_networks_that_cannot_be_used(folder, say, caplog):
