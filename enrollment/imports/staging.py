@@ -34,6 +34,7 @@ from enrollment.imports.found_files import (
 from enrollment.imports.table import find_table, read_table
 from enrollment.imports.zip_archive import unpack
 from enrollment.models import ImportFile, ImportJob, new_key
+from recognition.imaging import EXTENSIONS
 
 _SUFFIX: Final = re.compile(r"\.[a-z0-9]{1,8}")
 _ROWS_AT_A_TIME: Final = 500
@@ -188,11 +189,15 @@ def found_in(row: ImportFile) -> Path:
 
 
 def _root(folder: Path) -> Path:
-    """Return the folder that contains the persons' folders; many ZIPs wrap them in one more folder."""
+    """Return the folder that contains the persons' folders; many ZIPs wrap them in one more folder.
+
+    Some lists, and fewer loose pictures than folders, make that nobody's.
+    """
     inside = _shown(folder.iterdir())
     if len(inside) == 1 and inside[0].is_dir():
         below = _shown(inside[0].iterdir())
-        if below and all(path.is_dir() for path in below):
+        folders = sum(path.is_dir() for path in below)
+        if folders > sum(path.suffix.lower()[1:] in EXTENSIONS for path in below if path.is_file()):
             return inside[0]
     return folder
 

@@ -105,6 +105,23 @@ def test_persons_wrapped_in_one_folder_are_found(boss, weights):
     assert set(Person.objects.values_list("person_id", flat=True)) == {"ana", "bia"}
 
 
+@pytest.mark.parametrize(
+    ("beside", "persons"),
+    [
+        ({"photos/list.txt": "ana, bia"}, {"ana", "bia"}),
+        ({"photos/loose.jpg": draw_picture(seed=3)}, {"ana", "bia"}),
+        ({f"photos/{seed}.jpg": draw_picture(seed=seed) for seed in (3, 4)}, {"photos"}),
+    ],
+    ids=["a list", "a loose picture", "the folder of one person"],
+)
+def test_what_lies_beside_wrapped_persons_makes_them_not_one(boss, weights, beside, persons):
+    """A single file beside their folders, and everybody's pictures were the outer folder's."""
+    files = {"photos/ana/1.jpg": draw_picture(seed=1), "photos/bia/1.jpg": draw_picture(seed=2)}
+    path = send(boss, packed(files | beside)).redirect_chain[-1][0]
+    boss.post(path)
+    assert set(Person.objects.values_list("person_id", flat=True)) == persons
+
+
 def test_faces_are_required(boss, weights):
     page = send(boss, packed({"ana/1.jpg": draw_picture()}), use_face_detection="on")
     assert "0 pictures will be added" in page.content.decode()
