@@ -135,7 +135,7 @@ class QualitySerializer(serializers.Serializer):
         allow_null=True,
         help_text=_(
             "How probable it is that the face stands before the camera, 0 to 1; null unless asked for by "
-            "`check_liveness`."
+            "`check_liveness`, and where no face was found."
         ),
     )
     reasons = QualityReasonSerializer(many=True, help_text=_("To doubt it; none when it is good."))

@@ -8,6 +8,7 @@ processor, also where there is a GPU: a face takes 3 ms.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,8 @@ from recognition.networks.loader import has_failed, load_once, run_on_processor
 from recognition.networks.registry import Network
 from recognition.networks.runtime import Runtime
 from recognition.networks.weights import WeightsFile, weights_file
+
+logger = logging.getLogger(__name__)
 
 SIDE: Final = 80  # pixels of a network's square input
 MOST_DIFFERENCE: Final = 1e-4  # of a runtime's probabilities from torch's
@@ -92,6 +95,7 @@ def load_liveness() -> list[LoadedNetwork]:
             for network in NETWORKS
         ]
     except WeightsUnavailable as error:
+        logger.warning("The liveness check cannot be used: %s", error)
         raise _unusable() from error
 
 
@@ -169,8 +173,8 @@ def _missing() -> LivenessUnavailable:
 def _unusable() -> LivenessUnavailable:
     return LivenessUnavailable(
         gettext(
-            "The networks of the liveness check cannot be loaded: a file is damaged, or of another network. "
-            "Have the administrator run 'manage.py fetch_weights liveness', which puts whole ones in their "
+            "The networks of the liveness check cannot be loaded: a file is damaged, of another network, or may "
+            "not be read. Have the administrator run 'manage.py fetch_weights liveness', which puts whole ones in their "
             "place, or ask without it. The log names the file."
         )
     )

@@ -58,8 +58,8 @@ _failed: dict[str, WeightsFile] = {}  # weights that failed to load the last tim
 _loading = threading.Lock()
 _of_parent: list[dict[str, LoadedNetwork]] = []
 
-
-Found = TypeVar("Found", bound=Network)
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
+Agree = Callable[[np.ndarray, np.ndarray], bool]  # whether one answer is the same as another
 Running = tuple[Runtime, str | Promise]  # and, if it is only a fallback, why
 
 
@@ -98,7 +98,9 @@ def load_network(name: str) -> LoadedNetwork:
 
 
 def load_once(
-    network: Found, find: Callable[[], WeightsFile], run: Callable[[Found, WeightsFile], Running]
+    network: AnyNetwork,
+    find: Callable[[], WeightsFile],
+    run: Callable[[AnyNetwork, WeightsFile], Running],
 ) -> LoadedNetwork:
     """Return the network, loaded once a process and again after its weights file was replaced.
 
@@ -169,7 +171,7 @@ def unload_networks() -> None:
 
 
 def _load(
-    network: Found, weights: WeightsFile, run: Callable[[Found, WeightsFile], Running]
+    network: AnyNetwork, weights: WeightsFile, run: Callable[[AnyNetwork, WeightsFile], Running]
 ) -> LoadedNetwork:
     size_threads()
     try:
@@ -210,7 +212,7 @@ def _same_embeddings(given: np.ndarray, expected: np.ndarray) -> bool:
 def run_on_processor(
     network: Network,
     weights: WeightsFile,
-    agree: Callable[[np.ndarray, np.ndarray], bool],
+    agree: Agree,
     others: Iterable[str] = (),
 ) -> Running:
     """Return OpenVINO with the network, or torch and the reason where OpenVINO does not do.
@@ -265,9 +267,7 @@ def run_int8(network: FaceNetwork, path: Path) -> Runtime:
         raise int8_does_not_run(network.name, path) from error
 
 
-def _kept_runtime(
-    network: Network, weights: WeightsFile, agree: Callable[[np.ndarray, np.ndarray], bool]
-) -> Runtime | None:
+def _kept_runtime(network: Network, weights: WeightsFile, agree: Agree) -> Runtime | None:
     """Return the form converted at an earlier start if it still gives the same answers."""
     found = find_converted(weights.path, weights.digest)
     if found is None:
