@@ -704,7 +704,9 @@ def test_a_wrong_filter_is_told_what_is_expected(api, query, expected):
 
 
 @pytest.mark.parametrize("arguments", [["--since=yesterday"], ["--until=2027-13-01"]])
-def test_a_time_that_is_none_is_told_without_a_traceback(arguments, capsys):
+def test_a_time_that_is_none_is_told_without_a_traceback(arguments, capsys, monkeypatch):
+    # It would have all that is logged afterwards go to what captures the output of this test, and closes.
+    monkeypatch.setattr("django.utils.log.configure_logging", lambda *_settings: None)
     with pytest.raises(SystemExit) as ended:
         execute_from_command_line(["manage.py", "journal", *arguments])
     assert ended.value.code == 2 and "a day or time is expected" in capsys.readouterr().err
