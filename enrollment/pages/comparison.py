@@ -78,6 +78,11 @@ class PairOfFaces(Likeness):
     def faces(self) -> tuple[QueryFace, QueryFace | EnrolledFace]:
         return self.source, self.target
 
+    @property
+    def has_doubts(self) -> bool:
+        """Whether something speaks against one of the faces."""
+        return any(face.doubts for face in self.faces)
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:

@@ -360,6 +360,7 @@ def test_comparison_says_which_face_may_be_a_picture_of_a_picture(local, say, we
         both = {"source": upload(ANA), "target": upload(ANA), "model": weights}
         page = local.post("/compare", both | asked).text
         said = [page.count(sentence) for sentence in sentences]
+        assert (">Trust the answer less: what speaks" in page) is bool(asked and not is_live)
         assert said == ([0, 0] if not asked else [2, 0] if is_live else [0, 2])
 
 
