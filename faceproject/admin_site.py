@@ -14,10 +14,13 @@ FIRST: Final = ("enrollment", "auth", "authtoken")  # listed first; the others f
 FIRST_MODELS: Final = ("Person", "FaceImage")
 QUEUE: Final = "django_tasks_database"  # hidden unless tasks are queued in SQL
 
-# Django's Portuguese calls people and pictures "o" and "removido"; our catalogue has our words for these.
+# Django's Portuguese calls people and pictures "o" and "removido", to change "modificar"; our catalogue has our
+# words for these.
 gettext_noop("Delete selected %(verbose_name_plural)s")
 gettext_noop("Delete multiple objects")
 gettext_noop("Delete?")
+gettext_noop("Change %s")
+gettext_noop("Select %s to change")
 gettext_noop("Successfully deleted %(count)d %(items)s.")
 gettext_noop("The %(name)s “%(obj)s” was deleted successfully.")
 gettext_noop("The {name} “{obj}” was added successfully.")
