@@ -66,6 +66,7 @@ _FACTS: Final = {  # others, of rare lines, stand as the journal's data name the
     "enrolled": pgettext_lazy("facts of the journal", "enrolled"),
     "face": _("face"),
     "format": pgettext_lazy("facts of the journal", "format"),
+    "group": _("group"),
     "ignored": pgettext_lazy("facts of the journal", "ignored"),
     "made": pgettext_lazy("facts of the journal", "made"),
     "model": _("model"),
@@ -73,10 +74,17 @@ _FACTS: Final = {  # others, of rare lines, stand as the journal's data name the
     "refused": pgettext_lazy("facts of the journal", "refused"),
     "rights": pgettext_lazy("facts of the journal", "rights"),
     "rows": pgettext_lazy("facts of the journal", "rows"),
+    "scope": _("scope"),
     "similarity": _("similarity"),
     "skipped": pgettext_lazy("facts of the journal", "skipped"),
+    "token": _("token"),
     "verdict": _("verdict"),
     "what": _("what"),
+}
+_RIGHTS: Final = {
+    "add": pgettext_lazy("rights", "given"),
+    "remove": pgettext_lazy("rights", "withdrawn"),
+    "clear": pgettext_lazy("rights", "all withdrawn"),
 }
 
 
@@ -191,14 +199,16 @@ def _short(name: str, value: Any) -> str:
 def facts_in_words(facts: dict[str, Any]) -> str:
     """Return the facts as `name value` pairs, for lists that show all kinds of lines."""
     return ", ".join(
-        f"{_FACTS.get(name, name)} {_value(value)}"
+        f"{_FACTS.get(name, name)} {_RIGHTS.get(value, value) if name == 'rights' else _value(value)}"
         for name, value in facts.items()
-        if name not in _UNTOLD
+        if name not in _UNTOLD and value is not False
     )
 
 
 def _value(value: Any) -> str:
     match value:
+        case True:
+            return gettext("yes")
         case float():
             return str(floatformat(value, 4))
         case dict():

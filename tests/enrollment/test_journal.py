@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command, execute_from_command_line
@@ -623,6 +623,24 @@ def test_numbers_are_rounded(db):
     assert journal.in_words(line).endswith(" 0.9856")
     with translation.override("pt-br"):
         assert journal.in_words(line).endswith(" 0,9856")
+
+
+def test_what_happens_to_accounts_is_in_words(db):
+    """It was told as in the data, in any language: made True, rights add."""
+    group = Group.objects.create(name="Guards")
+    user = User.objects.create_user("maria")
+    user.groups.add(group)
+    user.save()
+    user.delete()
+    with translation.override("pt-br"):
+        told = [journal.in_words(line).partition(": ")[2] for line in lines()]
+    assert told == [
+        "conta alterada. grupo Guards, criado sim",
+        "conta alterada. conta maria, criado sim",
+        "conta alterada. conta maria, direitos concedidos",
+        "conta alterada. conta maria",
+        "conta alterada. conta maria, apagado sim",
+    ]
 
 
 def test_the_history_on_a_persons_page_is_in_words(weights, boss):
