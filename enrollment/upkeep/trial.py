@@ -11,9 +11,10 @@ from enrollment.gallery import read_picture, search_gallery
 from enrollment.models import FaceEmbedding, FaceImage
 from recognition.conf import get_settings
 from recognition.embedding import embed_uploads
-from recognition.exceptions import RecognitionError
+from recognition.exceptions import NoFaceDetected, RecognitionError
 from recognition.inference import Embeddings
 from recognition.networks import find_weights, has_weights, load_network
+from recognition.networks.runtime import trial_crops
 
 
 @dataclass(slots=True)
@@ -62,6 +63,8 @@ class Trial:
         look = self.picture.use_face_detection if self.picture else True
         model = get_settings().default_model
         (crop,), embeddings = embed_uploads([content], model, use_face_detection=look)
+        if isinstance(crop, NoFaceDetected) and not self.picture:  # so NO_FACE_POLICY=error has it
+            (crop,), embeddings = embed_uploads([content], model, use_face_detection=False)
         if isinstance(crop, RecognitionError):
             raise crop
         self.embeddings = embeddings
@@ -90,8 +93,9 @@ class Trial:
 
 
 def _drawn_picture() -> bytes:
+    """Return a picture of squares, in which no face is found and which is taken for a crop of one."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.linear_gradient("L").resize((160, 160)).convert("RGB").save(buffer, "PNG")
+    Image.fromarray(trial_crops()[-1]).save(buffer, "PNG")
     return buffer.getvalue()

@@ -25,7 +25,9 @@ def diagnose() -> tuple[str, str]:
     return output.getvalue(), ""
 
 
-def test_empty_gallery_works(db):
+@pytest.mark.parametrize("more", [{}, {"NO_FACE_POLICY": "error"}, {"DETECTOR": "none"}])
+def test_empty_gallery_works(db, settings, more):
+    settings.RECOGNITION = settings.RECOGNITION | more
     output, error = diagnose()
     assert error == ""
     assert "a drawn picture, no face found" in output

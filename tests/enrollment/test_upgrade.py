@@ -117,6 +117,13 @@ def test_version_1_is_migrated_embedded_again_and_found(data):
     assert upgrade()[0].startswith("This is version 2.")  # there is nothing left to do
 
 
+@pytest.mark.parametrize("more", [{"NO_FACE_POLICY": "error"}, {"DETECTOR": "none"}])
+def test_server_that_demands_a_face_or_looks_for_none_is_upgraded(data, settings, more):
+    """Nothing is enrolled with the new weights yet, so a drawn picture is tried, without a face."""
+    settings.RECOGNITION = settings.RECOGNITION | more
+    assert upgrade("--no-reindex")[1] == ""
+
+
 def test_undone_upgrade_leaves_what_was(data):
     before = state(data)
     upgrade("--no-reindex")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from faceproject.management.commands.serve import preload
 from recognition.detection import Face, detect_faces
@@ -296,10 +296,15 @@ def test_fetched_networks_are_ready(folder, say, monkeypatch, capsys):
     assert sorted(name.split("-")[0] + ".pth" for name in forms) == sorted(FILES)
 
 
-@pytest.mark.django_db
-def test_server_that_looks_for_no_faces_has_none(api, say, settings):
+@pytest.mark.django_db(transaction=True)
+def test_server_that_looks_for_no_faces_has_none(api, say, settings, monkeypatch, capsys):
     say(True)
     settings.RECOGNITION = settings.RECOGNITION | {"DETECTOR": "none"}
+    call_command("diagnose")
+    assert "DETECTOR=none" in capsys.readouterr().out
+    monkeypatch.setattr(fetch_weights, "install", lambda url, target, **_more: (target, "the hash"))
+    with pytest.raises(CommandError, match="DETECTOR=none"):
+        call_command("fetch_weights", "liveness", no_progress=True)
     response = api.post("/api/embedding", {"image": upload(ANA), "check_liveness": "true"})
     assert response.status_code == 503 and "DETECTOR=none" in response.json()["message"]
     assert health(api) == ("healthy", False, [])
@@ -313,12 +318,15 @@ def test_server_starts_beside_networks_that_cannot_be_used(folder, say, caplog):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_diagnose_names_what_runs_it(say, capsys):
+def test_diagnose_names_what_runs_it(folder, say, capsys):
     call_command("diagnose")
     assert "fetch_weights liveness" in capsys.readouterr().out
     say(True)
     call_command("diagnose")
     assert "minifasnet_v2: openvino" in capsys.readouterr().out
+    (folder / FILES[0]).unlink()
+    with pytest.raises(CommandError, match="Liveness"):
+        call_command("diagnose")
 
 
 @pytest.mark.django_db

@@ -18,8 +18,9 @@ from django.utils.translation import gettext as _
 from enrollment.management.counts import people, pictures
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from enrollment.upkeep import Trial, reconcile
+from recognition.detection import looks_for_faces
 from recognition.exceptions import RecognitionError, VectorStoreLocked
-from recognition.liveness import has_liveness, load_liveness
+from recognition.liveness import has_liveness, liveness_problem, load_liveness
 from recognition.vector_store import get_vector_store
 
 PACKAGES: Final = ("torch", "opencv-python-headless", "numpy", "pillow", "pymilvus", "milvus-lite")
@@ -100,7 +101,9 @@ def _sql() -> str:
 
 
 def _liveness() -> str:
-    if not has_liveness():
+    if not has_liveness() and not liveness_problem():
+        if not looks_for_faces():
+            return _("not now: DETECTOR=none looks for no faces")
         return _("not installed; 'manage.py fetch_weights liveness' does so")
     return ", ".join(f"{each.network.name}: {each.runtime.name}" for each in load_liveness())
 

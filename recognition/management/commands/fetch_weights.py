@@ -78,7 +78,10 @@ class Command(BaseCommand):
                 _("To use it, set EXTRA_NETWORKS=%(name)s and restart.") % {"name": name}
             )
         if name == "liveness":
-            load_liveness()  # so that nobody waits for its conversion
+            try:
+                load_liveness()  # so that nobody waits for its conversion
+            except RecognitionError as error:
+                raise CommandError(error.message) from error
             self.stdout.write(
                 _(
                     "It can be asked for now, also of a running server: check_liveness=true, or 'Look for "
