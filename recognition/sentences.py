@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 from typing import Any, Final
 
 from django.template.defaultfilters import floatformat
@@ -21,7 +22,7 @@ _MARK: Final = "\x1f"  # begins a stored sentence; no text that people read has 
 class Sentence(str):
     """A text in the active language, which can be said again in another.
 
-    A value may be a sentence, too. A float is written with three decimals.
+    A value may be a sentence, too. A number that is none of the whole ones is written with three decimals.
     """
 
     source: str
@@ -70,7 +71,15 @@ def said(text: str) -> str:
 
 
 def _shown(value: object) -> object:
-    return floatformat(value, 3) if isinstance(value, float) else value
+    number = _number(value)
+    return floatformat(number, 3) if isinstance(number, float) else value
+
+
+def _number(value: object) -> int | float | None:
+    """Return the number as Python's own, None for what is none."""
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else None
 
 
 def _parts(value: object) -> Any:
@@ -78,7 +87,8 @@ def _parts(value: object) -> Any:
     if isinstance(value, Sentence):
         values = value.values
         return [value.source, values and {name: _parts(each) for name, each in values.items()}]
-    return value if isinstance(value, int | float) else str(value)
+    number = _number(value)
+    return str(value) if number is None else number
 
 
 def _from_parts(parts: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import pytest
 from django.db import connection
 from django.utils import translation
@@ -13,7 +14,7 @@ from enrollment import imports
 from enrollment.corrections import erase_person
 from enrollment.imports import stage_import
 from enrollment.models import ImportFile, ImportJob, Person, as_lines, from_lines
-from recognition.sentences import Sentence, gettext
+from recognition.sentences import Sentence, gettext, said, stored
 from tests.enrollment.gallery import enroll
 from tests.pictures import draw_picture, encoded, packed
 
@@ -71,6 +72,14 @@ def test_reasons_are_read_in_the_language_of_the_reader(files):
     for number, told in read(english, "en").items():
         assert told == ("", []) or told != read(english, "pt-br")[number]
     assert english.files.exclude(reason="").count() >= 5
+
+
+def test_numbers_of_numpy_are_numbers_when_they_are_read():
+    values = {"given": np.int64(3), "expected": np.float32(0.5)}
+    with translation.override("en"):
+        text = stored(Sentence("%(given)d, not %(expected)s", values))
+    with translation.override("pt-br"):
+        assert said(text) == "3, not 0,500"
 
 
 def test_what_stops_an_import_is_read_so_too():
