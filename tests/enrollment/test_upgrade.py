@@ -222,9 +222,6 @@ def test_disk_that_fills_up_during_a_migration_needs_more_room_than_it_seems(dat
     assert "everything was put back" in error and "more room on the disk of DATA_DIR" in error
 
 
-@pytest.mark.skipif(
-    not Path("/proc/locks").exists(), reason="only Linux tells who waits for a lock"
-)
 def test_upgrade_beside_a_running_server_is_refused(data):
     """With a Milvus server nothing had told of it; put back, the databases lost what it wrote meanwhile."""
     server, before = Leadership(), state(data)
@@ -236,6 +233,9 @@ def test_upgrade_beside_a_running_server_is_refused(data):
     assert not upgrade()[1]
 
 
+@pytest.mark.skipif(
+    not Path("/proc/locks").exists(), reason="only Linux tells who waits for a lock"
+)
 def test_second_upgrade_waits_for_the_first(data, monkeypatch):
     """It took the first for one that was cut off, and put everything back beneath it."""
     data.chmod(0o700)
