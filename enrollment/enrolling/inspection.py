@@ -18,6 +18,7 @@ from enrollment.models import PATH_MAX_LENGTH, Doubt
 from recognition.embedding import Crop, CropOptions, begin_embedding, opened_upload
 from recognition.exceptions import RecognitionError
 from recognition.imaging import storable_bytes
+from recognition.sentences import joined
 
 REFUSE: Final = "refuse"  # a value of ENROLL_QUALITY and ENROLL_IDENTITY
 _PROCESS: Final = secrets.token_hex(8)  # its detector finds the same faces again
@@ -129,4 +130,4 @@ def _found_before(upload: Upload) -> Mapping[str, Any] | None:
 
 def sentences(doubts: Iterable[Doubt]) -> str:
     """Return the doubts in the active language."""
-    return " ".join(doubt.message for doubt in doubts)
+    return joined(doubt.message for doubt in doubts)

@@ -10,7 +10,6 @@ from typing import Any, Final
 from django.conf import settings
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
-from django.utils.translation import gettext
 
 from enrollment import journal
 from enrollment.enrolling import job_folder
@@ -19,6 +18,7 @@ from enrollment.imports.found_files import FileStatus
 from enrollment.imports.staging import has_files
 from enrollment.models import ImportFile, ImportJob
 from recognition.exceptions import RecognitionError
+from recognition.sentences import gettext
 
 State = ImportJob.State
 Step = ImportFile.Step

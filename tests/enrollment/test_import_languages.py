@@ -7,14 +7,14 @@ import io
 import numpy as np
 import pytest
 from django.db import connection
-from django.utils import translation
+from django.utils import timezone, translation
 from PIL import Image
 
 from enrollment import imports
 from enrollment.corrections import erase_person
 from enrollment.imports import stage_import
 from enrollment.models import ImportFile, ImportJob, Person, as_lines, from_lines
-from recognition.sentences import Sentence, gettext, said, stored
+from recognition.sentences import Sentence, said, stored
 from tests.enrollment.gallery import enroll
 from tests.pictures import draw_picture, encoded, packed
 
@@ -62,9 +62,12 @@ def read(job: ImportJob, language: str) -> dict[int, tuple[str, list[str]]]:
         return {row.number: (row.reason, row.warnings) for row in job.files.all()}
 
 
-@pytest.mark.parametrize("files", [FOLDERS, TABLE])
-def test_reasons_are_read_in_the_language_of_the_reader(files):
+@pytest.mark.parametrize(
+    ("files", "doubtful"), [(FOLDERS, "warn"), (FOLDERS, "refuse"), (TABLE, "warn")]
+)
+def test_reasons_are_read_in_the_language_of_the_reader(files, doubtful, settings):
     """They stayed in the language of whoever had started the import."""
+    settings.ENROLL_QUALITY = settings.ENROLL_IDENTITY = doubtful
     enroll("ana", crop(6), name="Ana")
     english, portuguese = previewed("en", files), previewed("pt-br", files)
     assert read(portuguese, "en") == read(english, "en")
@@ -83,11 +86,11 @@ def test_numbers_of_numpy_are_numbers_when_they_are_read():
 
 
 def test_what_stops_an_import_is_read_so_too():
-    job = previewed("pt-br", {"ana/1.jpg": crop(1)})
-    ImportJob.objects.filter(pk=job.pk).update(error=gettext("This is no regular file."))
+    job = ImportJob.objects.create(state="running", started_at=timezone.now())
+    imports.stop_imports_without_files()
     with translation.override("pt-br"):
         job.refresh_from_db()
-    assert job.error == "Isto não é um arquivo comum."
+    assert job.error == "Os arquivos desta importação não existem mais. Envie-os de novo."
 
 
 def test_a_backup_keeps_sentences_and_old_rows_their_text():
