@@ -38,7 +38,7 @@ FOLDERS: dict[str, bytes | str] = {
     "bia/again.jpg": crop(4),
     "BIA/5.jpg": crop(5),
     "caio/known.jpg": crop(6),
-    "caio/dark.jpg": draw_picture((112, 112), "black", seed=7),
+    "caio/dark.png": encoded(Image.open(io.BytesIO(crop(7))).point(lambda level: level // 4), "PNG"),
     "tab\there/7.jpg": crop(8),
 }
 TABLE: dict[str, bytes | str] = {
@@ -74,6 +74,8 @@ def test_reasons_are_read_in_the_language_of_the_reader(files, doubtful, setting
     assert read(portuguese, "pt-br") == read(english, "pt-br")
     for number, told in read(english, "en").items():
         assert told == ("", []) or told != read(english, "pt-br")[number]
+    low = "low_quality" in english.files.values_list("code", flat=True)
+    assert low is (files is FOLDERS and doubtful == "refuse")
     assert english.files.exclude(reason="").count() >= 5
 
 
