@@ -38,7 +38,9 @@ FOLDERS: dict[str, bytes | str] = {
     "bia/again.jpg": crop(4),
     "BIA/5.jpg": crop(5),
     "caio/known.jpg": crop(6),
-    "caio/dark.png": encoded(Image.open(io.BytesIO(crop(7))).point(lambda level: level // 4), "PNG"),
+    "caio/dark.png": encoded(
+        Image.open(io.BytesIO(crop(7))).point(lambda level: level // 4), "PNG"
+    ),
     "tab\there/7.jpg": crop(8),
 }
 TABLE: dict[str, bytes | str] = {
