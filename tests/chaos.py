@@ -33,7 +33,7 @@ import django
 import requests
 
 from tests.gallery_folder import ROOT, mend, new_gallery
-from tests.pictures import draw_picture
+from tests.pictures import draw_crop, draw_picture
 from tests.recognition.milvus_server import free_port, running
 
 CLIENTS = 4
@@ -137,7 +137,7 @@ class Client(threading.Thread):
 
     def send(self, person: str, paths: list[str], **options: object) -> requests.Response:
         """Insert the pictures of these paths, as crops of faces."""
-        files = [("images", (path, draw_picture((112, 112), seed=path))) for path in paths]
+        files = [("images", (path, draw_crop(path))) for path in paths]
         fields = {"person_id": person, "image_paths": json.dumps(paths)}
         fields["use_face_detection"] = "false"
         return self.call("post", "/api/milvus/insert", data=fields, files=files, **options)
@@ -149,7 +149,7 @@ class Client(threading.Thread):
         response = self.call(
             "post",
             "/api/milvus/search",
-            files={"image": ("probe.jpg", draw_picture((112, 112), seed=path))},
+            files={"image": ("probe.jpg", draw_crop(path))},
             data={"use_face_detection": "false"},
         )
         if self.promises.note("search", response):
@@ -268,7 +268,7 @@ def draw_folder(folder: Path, name: str) -> set[str]:
     paths = {f"{name}-{n}/{m}.jpg" for n in range(IMPORTED_PERSONS) for m in range(PICTURES)}
     for path in paths:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(draw_picture((112, 112), seed=path))
+        (folder / path).write_bytes(draw_crop(path))
     return paths
 
 
