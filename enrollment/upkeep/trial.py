@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 from django.utils.translation import gettext as _
 
 from enrollment.gallery import read_picture, search_gallery
 from enrollment.models import FaceEmbedding, FaceImage
 from recognition.conf import get_settings
+from recognition.detection import looks_for_faces
 from recognition.embedding import embed_uploads
 from recognition.exceptions import NoFaceDetected, RecognitionError
 from recognition.inference import Embeddings
@@ -25,6 +27,7 @@ class Trial:
     """
 
     picture: FaceImage | None = None
+    face: dict[str, Any] | None = None  # of the picture, where detection would not find the same
     embeddings: Embeddings | None = None
 
     def read_picture(self) -> str:
@@ -42,6 +45,7 @@ class Trial:
             return _("none that can be searched")
         content = read_picture(row.face_image)
         self.picture = row.face_image
+        self.face = self.picture.chosen_face or (None if looks_for_faces() else row.face)
         return _("read picture %(pk)d, %(size)d bytes") % {
             "pk": row.face_image_id,
             "size": len(content),
@@ -62,7 +66,9 @@ class Trial:
         content = read_picture(self.picture) if self.picture else _drawn_picture()
         look = self.picture.use_face_detection if self.picture else True
         model = get_settings().default_model
-        (crop,), embeddings = embed_uploads([content], model, use_face_detection=look)
+        (crop,), embeddings = embed_uploads(
+            [content], model, face=self.face, use_face_detection=look
+        )
         if isinstance(crop, NoFaceDetected) and not self.picture:  # so NO_FACE_POLICY=error has it
             (crop,), embeddings = embed_uploads([content], model, use_face_detection=False)
         if isinstance(crop, RecognitionError):

@@ -7,8 +7,9 @@ import io
 import pytest
 from django.core.management import CommandError, call_command
 
-from enrollment.models import FaceEmbedding
+from enrollment.models import FaceEmbedding, FaceImage
 from recognition.vector_store import get_vector_store, reset_vector_store
+from tests.drawn_faces import PEOPLE, as_jpeg, draw_face, draw_group
 from tests.enrollment.gallery import MODEL, enroll, stored
 from tests.enrollment.holder import held_by_another_process
 
@@ -44,6 +45,22 @@ def test_enrolled_picture_is_embedded_and_finds_itself(draw_picture):
     assert f"{MODEL}, weights {MODEL}.safetensors" in output
     assert "1 found, first: 1.0000" in output
     assert stored() == before
+
+
+@pytest.mark.parametrize("chosen", [None, 2])
+def test_picture_finds_itself_by_the_face_that_it_stands_for(chosen, settings):
+    """A group photo was searched for by its largest face, and without a detector any photo as a whole:
+    it was said to be missing, and an upgrade was put back."""
+    shots = [as_jpeg(draw_face(seed, shot)) for seed in PEOPLE for shot in range(5)]
+    enroll("many", *shots, use_face_detection=True)
+    group = as_jpeg(draw_group())
+    enroll("one", group, use_face_detection=True, face_index=chosen)
+    if chosen is None:
+        settings.RECOGNITION = settings.RECOGNITION | {"DETECTOR": "none"}
+    output, error = diagnose()
+    assert error == "", output
+    assert "5 found, first: 1.0000" in output
+    assert f"picture {FaceImage.objects.latest('pk').pk}, face found" in output
 
 
 def test_lost_vector_fails_search_and_drift(draw_picture):
