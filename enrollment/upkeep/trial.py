@@ -79,11 +79,12 @@ class Trial:
         return f"{what}, {found}"
 
     def search(self) -> str:
-        """Search with that embedding; the picture that was read must be among the nearest."""
+        """Search with that embedding; the picture that was read, or the same file, must be among the nearest."""
         if self.embeddings is None:
             return _("not tried: there is no embedding to search with")
         (hits,) = search_gallery(self.embeddings, 5)
-        if self.picture and self.picture.pk not in [hit.face_image.pk for hit in hits]:
+        found = {hit.face_image.content_hash for hit in hits}  # a file may be enrolled many times
+        if self.picture and self.picture.content_hash not in found:
             raise RecognitionError(
                 _(
                     "picture %d is enrolled and is not among the 5 most similar to itself. Run "

@@ -63,6 +63,14 @@ def test_picture_finds_itself_by_the_face_that_it_stands_for(chosen, settings):
     assert f"picture {FaceImage.objects.latest('pk').pk}, face found" in output
 
 
+def test_file_that_is_enrolled_many_times_finds_itself(draw_picture):
+    """Five others were as near, so it was said to be missing, and an upgrade was put back."""
+    for number in range(9):
+        enroll(f"p{number}", draw_picture(), use_face_detection=False)
+    output, error = diagnose()
+    assert error == "", output
+
+
 def test_lost_vector_fails_search_and_drift(draw_picture):
     enroll("ana", draw_picture(), use_face_detection=False)
     get_vector_store().clear()
