@@ -35,6 +35,7 @@ from enrollment.web.permissions import Act, owner_of
 from enrollment.web.place import Place
 from enrollment.web.trash import may_undo
 from recognition.api.access import may
+from recognition.decision import Decision
 from recognition.exceptions import RecognitionError
 
 FILES_A_PAGE: Final = 100
@@ -223,7 +224,7 @@ def _described(request: HttpRequest, job: ImportJob) -> dict[str, Any]:
 
 
 def _with_candidates(rows: Iterable[Any]) -> list[Any]:
-    """Return the rows, each with the persons whom it resembles most as `alike`."""
+    """Return the rows, each with the persons whom it resembles most as `alike`, but not strangers."""
     rows = list(rows)
     keys = {pk for row in rows for pk, _similarity, _decision in row.candidates}
     persons = with_pictures(Person.objects.all()).in_bulk(keys)
@@ -231,7 +232,7 @@ def _with_candidates(rows: Iterable[Any]) -> list[Any]:
         row.alike = [
             {"person": persons[pk], "similarity": similarity, "decision": decision}
             for pk, similarity, decision in row.candidates
-            if pk in persons
+            if pk in persons and decision != Decision.UNKNOWN
         ]
     return rows
 

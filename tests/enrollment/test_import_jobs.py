@@ -139,6 +139,9 @@ def test_the_preview_shows_faces_and_whom_they_resemble(boss, settings):
         assert row.candidates[0][0] == known.pk
         face = boss.get(f"/imports/{job.pk}/files/{row.pk}")
         assert face.headers["Content-Type"] == "image/jpeg" and face.content
+    for decision, is_named in (("unknown", False), ("review", True), (None, True)):
+        job.files.update(candidates=[[known.pk, 0.17, decision]])
+        assert (f"/people/{known.pk}/" in boss.get(f"/imports/{job.pk}").text) is is_named
     stranger = Client(headers={"host": "localhost"})
     assert stranger.get(f"/imports/{job.pk}/files/{row.pk}").status_code == 404
     assert "faces.zip" not in stranger.get("/imports/").text
