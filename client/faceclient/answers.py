@@ -311,6 +311,7 @@ class Card(TypedDict):
     person_id: NotRequired[str]  # whose the doubted picture is
     image_url: str | None
     candidates: list[Candidate]
+    problem: str  # why the face could not be compared: nobody is named then
 
 
 class Settled(TypedDict):

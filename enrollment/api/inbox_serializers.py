@@ -125,6 +125,9 @@ class CardSerializer(AnswerSerializer):
         help_text=_("The face or the doubted picture; null for a pair.")
     )
     candidates = CandidateSerializer(many=True, help_text=_("At most three, best first."))
+    problem = serializers.CharField(
+        allow_blank=True, help_text=_("Why the face could not be compared: nobody is named then.")
+    )
 
     def get_image_url(self, card: Card) -> str | None:
         request = self.context["request"]

@@ -72,3 +72,4 @@ class Card:
     who: str = ""  # who searched
     group: int | None = None  # the same for faces that look like one stranger
     size: int = 1  # of the group: acts settle all of it unless told not to
+    problem: str = ""  # why the face could not be compared: who it may be is not known then

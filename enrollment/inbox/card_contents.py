@@ -56,7 +56,7 @@ def cards(
     """Return what waits, what settles most first; `leave_out` are keys of cards not wanted.
 
     Candidates are only of `persons`, if given. While the vector database does not answer there are
-    none.
+    none, and each card says why.
     """
     return cards_of(keys(filters or Filters(), leave_out, offset, limit), persons)
 
@@ -239,7 +239,8 @@ def _with_candidates(shown: list[Card], persons: QuerySet[Person] | None) -> lis
     """Return the cards with who is most similar, by one search for each weights file."""
     asked: defaultdict[Weights, list[tuple[int, np.ndarray]]] = defaultdict(list)
     try:
-        for place, (vector, weights) in _vectors(shown).items():
+        vectors, problems = _vectors(shown)
+        for place, (vector, weights) in vectors.items():
             asked[weights].append((place, vector))
         hits: dict[int, list[SearchHit]] = {}
         for weights, probes in asked.items():
@@ -249,18 +250,24 @@ def _with_candidates(shown: list[Card], persons: QuerySet[Person] | None) -> lis
             hits |= dict(zip([place for place, _vector in probes], answers, strict=True))
     except RecognitionError as error:
         logger.warning("The inbox shows nobody: %s", error)
-        return shown
+        return [
+            each if each.kind == Kind.PAIR else replace(each, problem=str(error)) for each in shown
+        ]
     hashes = {each.probe.picture_hash for each in shown if each.probe}
     rejected = rejections(hashes) if hashes else {}
     return [
-        _completed(each, hits[place], rejected) if place in hits else each
+        _completed(each, hits[place], rejected)
+        if place in hits
+        else replace(each, problem=problems.get(place, ""))
         for place, each in enumerate(shown)
     ]
 
 
-def _vectors(shown: Sequence[Card]) -> dict[int, tuple[np.ndarray, Weights]]:
-    """Return the vectors of the cards' faces, by the card's place."""
-    found = {}
+def _vectors(
+    shown: Sequence[Card],
+) -> tuple[dict[int, tuple[np.ndarray, Weights]], dict[int, str]]:
+    """Return the vectors of the cards' faces, and why a face has none, by the card's place."""
+    found, problems = {}, {}
     pictures = {each.picture.pk: n for n, each in enumerate(shown) if each.picture}
     if pictures and (weights := compared_weights()):
         for row in weights.rows.filter(face_image__in=pictures):
@@ -271,9 +278,10 @@ def _vectors(shown: Sequence[Card]) -> dict[int, tuple[np.ndarray, Weights]]:
                 made = embeddings_of(each.probe)
             except RecognitionError as error:
                 logger.warning("Face %d of the inbox cannot be compared: %s", each.probe.pk, error)
+                problems[place] = str(error)
                 continue
             found[place] = made.vectors[0], Weights.of(made)
-    return found
+    return found, problems
 
 
 def _completed(shown: Card, hits: Sequence[SearchHit], rejected: dict[str, dict[int, Any]]) -> Card:

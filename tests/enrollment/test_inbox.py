@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.utils import timezone
+from django.utils.html import escape
 
 from enrollment import corrections, desk, inbox, journal, probes
 from enrollment.backups.contents import backed_up_models
@@ -30,6 +31,7 @@ from enrollment.models import (
     TrashItem,
 )
 from enrollment.probes.groups import group_of
+from recognition.vector_store import reset_vector_store
 from tests.drawn_faces import PEOPLE, as_jpeg, draw_face
 from tests.enrollment.gallery import MODEL, add_vectors, enroll, found, set_thresholds
 from tests.pictures import upload
@@ -207,6 +209,33 @@ def test_assigning_what_was_to_be_reviewed_teaches(api, keeping, photos):
     removed = desk.erase_with_receipt(ana)["receipt"]["removed"]
     assert (removed["feedback"], removed["kept_faces"]) == (1, 1)
     assert not Feedback.objects.exists() and not Probe.objects.filter(person=ana).exists()
+
+
+def test_a_card_says_why_it_names_nobody(api, boss, keeping, photos, settings, data_folder):
+    """Where the vector database did not answer, or the key was another one, it looked like a stranger."""
+    enroll("ana", photos[ANA, 0], use_face_detection=True)
+    set_thresholds(0.9999, 0.1)
+    search(api, photos[ANA, 1])
+
+    def said() -> str:
+        (card,) = boss.get("/api/inbox").json()["results"]
+        assert bool(card["candidates"]) is not bool(card["problem"])
+        text = boss.get("/inbox/").text
+        assert escape(card["problem"]) in text
+        assert ("It was not looked up who this may be." in text) is bool(card["problem"])
+        return card["problem"]
+
+    assert said() == ""
+    ours = settings.RECOGNITION
+    blocked = data_folder / "a-file"
+    blocked.write_bytes(b"no database")
+    settings.RECOGNITION = ours | {"MILVUS_URI": str(blocked)}
+    reset_vector_store()
+    assert "reindex" in said()
+    settings.RECOGNITION = ours
+    reset_vector_store()
+    (data_folder / "sealing_key").unlink()
+    assert "encrypted with another key" in said()
 
 
 def test_whoever_assigns_a_face_has_seen_it_but_not_whom_else_it_is_like(api, keeping, photos):
