@@ -38,12 +38,12 @@ class JSONParser(FrameworkJSONParser):
             return found
         except RecursionError as error:
             raise ParseError(gettext("the JSON is nested too deeply")) from error
-        except UnicodeDecodeError as error:
-            raise not_utf8(error.object) from error
         except UnicodeEncodeError as error:
             half = error.object[max(0, error.start - SHOWN_BEFORE) : error.start + 1]
             raise not_utf8(half.encode(errors="backslashreplace")) from error
         except UnicodeError as error:
+            if isinstance(error, UnicodeDecodeError) and codecs.lookup(encoding).name == "utf-8":
+                raise not_utf8(error.object) from error
             raise ParseError(gettext("it is not in the charset that its header names")) from error
         except JSONDecodeError as error:
             message = gettext("it is not JSON from line %(line)d, column %(column)d on")

@@ -24,6 +24,10 @@ STRICT: Final = "strict_utf_8"  # a codec that is strict whatever error handler 
 UNNAMED: Final = "unnamed"  # the name of a file without a usable name, such as '..'
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _SAMPLES: Final = (b"a=1", bytes(range(256)))
+_OF_HOST_NAMES: Final = (
+    "punycode",
+    "idna",
+)  # no charsets, though from Python 3.13 on they fail like one
 
 
 class Request(WSGIRequest):
@@ -46,6 +50,8 @@ def is_charset(name: str) -> bool:
     """Return whether this is the name of a charset, which reads text or says which bytes are none."""
     for sample in _SAMPLES:
         try:
+            if codecs.lookup(name).name in _OF_HOST_NAMES:
+                return False
             sample.decode(name, "replace")
             sample.decode(name)
         except UnicodeDecodeError:
