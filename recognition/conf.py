@@ -75,7 +75,7 @@ class RecognitionSettings:
     )
     int8_models: tuple[str, ...] = setting(
         (),
-        "Models, with commas, that are computed in int8 instead of float32: by OpenVINO, on a processor, [1.8 to 3.5 times as fast](performance.md#int8). Both models bring their files along; [training](../training/README.md#int8) makes them for weights of your own. Embeddings and thresholds are others: after a change run `script/manage reindex`. Where int8 cannot run, or its file was made from other weights, the model answers 503 and `/api/health` says why; float32 never takes its place by itself.",
+        "Models, with commas, that are computed in int8 instead of float32: by OpenVINO, on a processor, [1 to 5 times as fast, by model and processor](performance.md#int8). Both models bring their files along; [training](../training/README.md#int8) makes them for weights of your own. Embeddings and thresholds are others: after a change run `script/manage reindex`. Where int8 cannot run, or its file was made from other weights, the model answers 503 and `/api/health` says why; float32 never takes its place by itself.",
     )
     preload_models: tuple[str, ...] = setting(
         (),

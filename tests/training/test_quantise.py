@@ -38,7 +38,7 @@ def crops(count: int) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 256, (count, 112, 112, 3), dtype=np.uint8)
 
 
-def moved(network: nn.Module, _crops: np.ndarray) -> openvino.Model:
+def moved(network: nn.Module, _crops: np.ndarray, _exact: object = ()) -> openvino.Model:
     """The network without its last layer, whose features are scaled and moved."""
     moved = without_end(network)
     with torch.no_grad():
