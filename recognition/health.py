@@ -72,10 +72,10 @@ def examine() -> Health:
         elif name in settings.preload_models and name not in loaded_names():
             health.loading.append(name)
     health.runtimes = loaded_networks()
-    for question in (liveness_problem, _lack_of_space, *further_questions):
-        if problem := question():
-            health.warnings.append(problem)
-    health.liveness_available = has_liveness() and not liveness_problem()
+    unusable = liveness_problem()
+    health.liveness_available = has_liveness() and not unusable
+    others = (question() for question in (_lack_of_space, *further_questions))
+    health.warnings += [problem for problem in (unusable, *others) if problem]
     return health
 
 

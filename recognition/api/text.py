@@ -7,6 +7,7 @@ Here both are rejected, so that no person gets a damaged name and no picture is 
 from __future__ import annotations
 
 import codecs
+from contextlib import suppress
 from typing import IO, Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -24,10 +25,8 @@ STRICT: Final = "strict_utf_8"  # a codec that is strict whatever error handler 
 UNNAMED: Final = "unnamed"  # the name of a file without a usable name, such as '..'
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _SAMPLES: Final = (b"a=1", bytes(range(256)))
-_OF_HOST_NAMES: Final = (
-    "punycode",
-    "idna",
-)  # no charsets, though from Python 3.13 on they fail like one
+# Encodings of host names, which from Python 3.13 on fail like a charset.
+_OF_HOST_NAMES: Final = ("punycode", "idna")
 
 
 class Request(WSGIRequest):
@@ -48,16 +47,15 @@ class Request(WSGIRequest):
 
 def is_charset(name: str) -> bool:
     """Return whether this is the name of a charset, which reads text or says which bytes are none."""
-    for sample in _SAMPLES:
-        try:
-            if codecs.lookup(name).name in _OF_HOST_NAMES:
-                return False
-            sample.decode(name, "replace")
-            sample.decode(name)
-        except UnicodeDecodeError:
-            continue
-        except (LookupError, UnicodeError):
+    try:
+        if codecs.lookup(name).name in _OF_HOST_NAMES:
             return False
+        for sample in _SAMPLES:
+            with suppress(UnicodeDecodeError):
+                sample.decode(name, "replace")
+                sample.decode(name)
+    except (LookupError, UnicodeError):
+        return False
     return True
 
 

@@ -211,7 +211,9 @@ def test_assigning_what_was_to_be_reviewed_teaches(api, keeping, photos):
     assert not Feedback.objects.exists() and not Probe.objects.filter(person=ana).exists()
 
 
-def test_a_card_says_why_it_names_nobody(api, boss, keeping, photos, settings, data_folder):
+def test_a_card_says_why_it_names_nobody(
+    request, api, boss, keeping, photos, settings, data_folder
+):
     """Where the vector database did not answer, or the key was another one, it looked like a stranger."""
     enroll("ana", photos[ANA, 0], use_face_detection=True)
     set_thresholds(0.9999, 0.1)
@@ -227,9 +229,7 @@ def test_a_card_says_why_it_names_nobody(api, boss, keeping, photos, settings, d
 
     assert said() == ""
     ours = settings.RECOGNITION
-    blocked = data_folder / "a-file"
-    blocked.write_bytes(b"no database")
-    settings.RECOGNITION = ours | {"MILVUS_URI": str(blocked)}
+    request.getfixturevalue("no_store")
     reset_vector_store()
     assert "reindex" in said()
     settings.RECOGNITION = ours
