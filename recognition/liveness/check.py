@@ -21,6 +21,7 @@ from django.utils.translation import gettext
 from recognition.conf import get_settings
 from recognition.detection import Face, looks_for_faces
 from recognition.exceptions import LivenessUnavailable, WeightsUnavailable
+from recognition.extras import EXTRAS
 from recognition.instrumentation import timed
 from recognition.networks import LoadedNetwork
 from recognition.networks.loader import has_failed, load_once, run_on_processor
@@ -34,6 +35,7 @@ SIDE: Final = 80  # pixels of a network's square input
 MOST_DIFFERENCE: Final = 1e-4  # of a runtime's probabilities from torch's
 _BATCH: Final = 8  # faces at once: OpenVINO keeps its buffers at the size of the largest batch
 _LIVE: Final = 1  # the class of a face before the camera
+_V2, _V1SE = EXTRAS["liveness"].published  # the files that `fetch_weights` puts there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +52,13 @@ NETWORKS: Final = (
     LivenessNetwork(
         name="minifasnet_v2",
         builder="recognition.liveness.minifasnet.v2",
-        file="2.7_80x80_MiniFASNetV2.pth",
+        file=_V2,
         around=2.7,
     ),
     LivenessNetwork(
         name="minifasnet_v1se",
         builder="recognition.liveness.minifasnet.v1se",
-        file="4_0_0_80x80_MiniFASNetV1SE.pth",
+        file=_V1SE,
         around=4.0,
     ),
 )
