@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "2.6.0"
+__version__ = "2.7.0"
 
 # Before NumPy is loaded, which reads it once. The threads of its OpenBLAS sleep when their part is done,
 # rather than turn for some 20 ms and keep a core from everybody else: 2**10 cycles, not 2**26.
