@@ -282,6 +282,8 @@ def make_environ(scope: Scope) -> Environ:
     target = scope["raw_path"]
     if b"://" in target and not target.startswith(b"/"):  # GET http://localhost/path
         target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+    if target.startswith(b"//"):  # who puts /api/health behind http://localhost/
+        target = b"/" + target.lstrip(b"/")
     environ: Environ = {
         "REQUEST_METHOD": scope["method"],
         "SCRIPT_NAME": "",

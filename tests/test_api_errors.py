@@ -290,11 +290,26 @@ def test_what_stands_behind_a_form_is_passed_over(api, after):
     assert (answer.status_code, answer.json()["total"]) == (200, 2)
 
 
-def test_a_picture_without_a_file_name_is_told_what_it_lacks(api):
-    head = b'--edge\r\nContent-Disposition: form-data; name="image"\r\n\r\n'
-    body = head + draw_picture() + b"\r\n--edge--\r\n"
-    refused = assert_error(api.generic("POST", EMBEDDING, body, **BOUNDARY), 400, "not_utf8")
-    assert "filename=" in refused["message"]
+@pytest.mark.parametrize(
+    ("before", "after", "content_type"),
+    [
+        pytest.param(
+            b'--edge\r\nContent-Disposition: form-data; name="image"\r\n\r\n',
+            b"\r\n--edge--\r\n",
+            "multipart/form-data; boundary=edge",
+            id="curl -F 'image=<face.jpg'",
+        ),
+        pytest.param(
+            b"", b"", "application/x-www-form-urlencoded", id="curl --data-binary @face.jpg"
+        ),
+    ],
+)
+def test_a_picture_sent_as_text_is_told_how_to_be_sent(api, before, after, content_type):
+    body = before + draw_picture() + after
+    answer = api.generic("POST", EMBEDDING, body, content_type=content_type)
+    refused = assert_error(answer, 400, "not_utf8")
+    assert "with a file name (curl: -F image=@face.jpg)" in refused["message"]
+    assert refused["message"].isascii()  # it showed the picture's bytes
 
 
 @pytest.mark.parametrize(

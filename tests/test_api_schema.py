@@ -51,6 +51,12 @@ def test_every_call_is_described_once_and_keeps_its_name(document):
     assert not [path for path in document["paths"] if path.endswith("/")]
 
 
+def test_a_token_is_given_alone(document):
+    """It had to be typed behind the word Token, of which no generated client knew."""
+    scheme = document["components"]["securitySchemes"]["tokenAuth"]
+    assert scheme == {"type": "http", "scheme": "bearer"}
+
+
 def test_pictures_are_binary_parts_of_a_form(document):
     for call in ("post /api/embedding", "post /api/milvus/insert"):
         content = operations(document)[call]["requestBody"]["content"]

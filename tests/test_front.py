@@ -150,6 +150,15 @@ def test_the_path_is_told_as_it_was_sent(connect):
     assert heard(connect(request(path="http://[::1/x")))["PATH_INFO"] == "/x"  # was a traceback
 
 
+def test_an_address_that_was_put_together_with_two_slashes_is_meant(connect):
+    """'http://localhost/' + '/api/health' was a page of HTML; the previous system led to the right address."""
+    said = heard(connect(request(path="//api/persons/a%2F%2Fb")))
+    assert (said["REQUEST_URI"], said["PATH_INFO"]) == (
+        "/api/persons/a%2F%2Fb",
+        "/api/persons/a//b",
+    )
+
+
 def test_headers_that_could_pass_for_others_are_dropped(connect):
     headers = "X_Forwarded_For: 1.1.1.1\r\nrecognition.peer: 1\r\nX-Forwarded-For: 2.2.2.2\r\n"
     said = heard(connect(request(headers=headers + "Cookie: a=1\r\nCookie: b=2\r\n")))

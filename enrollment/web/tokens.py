@@ -21,22 +21,29 @@ from enrollment.models import AccessToken, Action, digest_of
 logger = logging.getLogger(__name__)
 
 NOTED_EVERY: Final = timedelta(minutes=10)
+SCHEMES: Final = (b"token", b"bearer")
 
 
 class TokenAuthentication(authentication.TokenAuthentication):
-    """Authentication by the header `Authorization: Token …`."""
+    """Authentication by the header `Authorization: Token …`, or `Bearer …` as other services have it."""
+
+    keyword = "Bearer"  # for the OpenAPI document: its readers then give the token alone
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
         header = authentication.get_authorization_header(request).split()
-        is_ours = bool(header) and header[0].lower() == self.keyword.lower().encode()
-        if is_ours and (len(header) != 2 or not header[1].isascii()):
+        if not header or header[0].lower() not in SCHEMES:
+            return None
+        if len(header) != 2 or not header[1].isascii():
             note_refusal(Action.TOKEN_REFUSED, reason="unreadable")
             raise AuthenticationFailed(
                 gettext(
                     "The header Authorization cannot be read: 'Token', one space and the token are expected."
                 )
             )
-        return super().authenticate(request)
+        return self.authenticate_credentials(header[1].decode())
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Token"
 
     def authenticate_credentials(self, key: str) -> tuple[Any, Any]:
         # Not first(), which sorts the only one there is: a tenth of a small request.

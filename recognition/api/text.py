@@ -66,12 +66,17 @@ class NotUtf8(BadRequest, RecognitionError):
     status = 400
 
 
-def not_utf8(given: bytes, *, is_part: bool = False) -> NotUtf8:
-    """Return the error for these bytes, perhaps a part of a form; its message shows them."""
+def not_utf8(given: bytes) -> NotUtf8:
+    """Return the error for these bytes. Its message shows them, unless they are a file's."""
+    if b"\0" in given:  # no text: a file in a field, or in the place of a form
+        return NotUtf8(
+            gettext(
+                "A file was sent where text is expected. Send it as a part of multipart/form-data with a "
+                "file name (curl: -F image=@face.jpg)."
+            )
+        )
     shown = given.strip()[-100:].decode("utf-8", "backslashreplace")
     message = gettext("This text is not UTF-8: '%(given)s'. Send fields and file names in UTF-8.")
-    if is_part:
-        message += " " + gettext("A file needs a file name in the head of its part (filename=…).")
     return NotUtf8(message % {"given": shown})
 
 
@@ -108,7 +113,7 @@ class Utf8UploadHandler(FileUploadHandler):
         try:
             parsed = _Parser(META, body, handlers, strict).parse()
         except UnicodeDecodeError as error:
-            raise not_utf8(error.object, is_part=True) from error
+            raise not_utf8(error.object) from error
         if not body.is_whole:
             raise MultiPartParserError("The last boundary is missing.")
         return parsed

@@ -108,6 +108,13 @@ def test_a_search_token_enrols_nobody(issue, call):
     assert not Person.objects.exists()
 
 
+@pytest.mark.parametrize("scheme", ["Token", "token", "Bearer", "bearer"])
+def test_a_token_may_be_sent_as_other_services_want_it(api, issue, scheme):
+    headers = {"authorization": f"{scheme} {issue()}"}
+    answer = api.get("/api/models", REMOTE_ADDR="10.0.0.7", headers=headers)
+    assert answer.status_code == 200
+
+
 @pytest.mark.parametrize(
     ("token", "sentence"),
     [
