@@ -116,7 +116,9 @@ class ProjectSettings:
         "Together with the password: this admin account is made at the start when it is not there.",
     )
     django_superuser_password: str = setting(
-        "", "Its password; changing it here later does not change the account's.", is_secret=True
+        "",
+        "Its password, of 12 characters or more; changing it here later does not change the account's.",
+        is_secret=True,
     )
     django_superuser_email: str = setting("", "Its e-mail address.")
     debug: bool = setting(
