@@ -73,3 +73,8 @@ class Card:
     group: int | None = None  # the same for faces that look like one stranger
     size: int = 1  # of the group: acts settle all of it unless told not to
     problem: str = ""  # why the face could not be compared: who it may be is not known then
+
+
+def is_number(text: str) -> bool:
+    """Return whether the text, of a card's key that anybody may have typed, is a number of a row."""
+    return text.isdecimal() and len(text) < 19

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from enrollment.exceptions import CardNotFound
 from enrollment.gallery import SearchHit, Weights, compared_weights, search_gallery
-from enrollment.inbox.card import Action, Candidate, Card, Filters, Kind
+from enrollment.inbox.card import Action, Candidate, Card, Filters, Kind, is_number
 from enrollment.inbox.sections import keys, nearer_cases, pair_cases
 from enrollment.judging import doubts_of
 from enrollment.models import Doubt, FaceImage, Person, Probe, ProbeChannel
@@ -77,11 +77,6 @@ def face_of(key: str) -> bytes:
     if probe is None:
         raise card_not_found(key)
     return read_face(probe)
-
-
-def is_number(text: str) -> bool:
-    """Return whether the text is a number that a row may have."""
-    return text.isdecimal() and len(text) < 19
 
 
 def card_not_found(key: str) -> CardNotFound:

@@ -14,7 +14,7 @@ from django.core.cache import cache
 from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from enrollment.inbox.card import Filters, Kind
+from enrollment.inbox.card import Filters, Kind, is_number
 from enrollment.judging import Kind as Found
 from enrollment.models import (
     DistinctPair,
@@ -171,7 +171,7 @@ def count(filters: Filters | None = None) -> int:
 def _numbers(kind: str, left_out: Keys) -> set[int]:
     """Return the numbers of the keys of this kind."""
     parts = (key.partition("-") for key in left_out)
-    return {int(number) for name, _dash, number in parts if name == kind and number.isdigit()}
+    return {int(number) for name, _dash, number in parts if name == kind and is_number(number)}
 
 
 # What the last audit found

@@ -24,8 +24,8 @@ from enrollment.inbox.assignment import (
     lock_faces,
     settled_already,
 )
-from enrollment.inbox.card import Action, Kind
-from enrollment.inbox.card_contents import OF_DOUBTS, OF_FACES, OF_PAIRS, card_not_found, is_number
+from enrollment.inbox.card import Action, Kind, is_number
+from enrollment.inbox.card_contents import OF_DOUBTS, OF_FACES, OF_PAIRS, card_not_found
 from enrollment.inbox.sections import COUNT, nearer_cases, pair_cases
 from enrollment.judging import dismiss_doubts
 from enrollment.models import DistinctPair, Doubt, FaceImage, Person, Probe, TrashItem
@@ -210,7 +210,8 @@ def _parsed(keys: Sequence[str], action: str) -> defaultdict[str, list[str]]:
     numbers: defaultdict[str, list[str]] = defaultdict(list)
     for key in keys:
         kind, _dash, number = key.partition("-")
-        if kind not in ACTIONS or not is_number(number.replace("-", "")):
+        parts = number.split("-") if kind == Kind.PAIR else [number]
+        if kind not in ACTIONS or not all(map(is_number, parts)):
             raise card_not_found(key)
         if action not in ACTIONS[Kind(kind)]:
             message = gettext("'%(action)s' does not settle '%(key)s'. These do: %(known)s.")

@@ -42,6 +42,7 @@ FACES_SHOWN: Final = 12
 PICTURES_SHOWN: Final = 4  # of each person whom a merge shows
 ALL: Final = "all"  # whom it is about: all that the filter finds
 PAGE: Final = "page"  # all of the page of the list
+MOST_PAGES: Final = 10**9  # SQL counts rows no further than 2**63
 
 
 class BasisForm(forms.ModelForm):
@@ -179,15 +180,14 @@ def _chosen_keys(data: QueryDict) -> list[int]:
     """Return the primary keys of the persons in question who are there."""
     text, filters, order = GalleryForm(data).choices()
     found = sorted_persons(filtered_persons(text, filters), order)
-    match data.get("whom"):
-        case whom if whom == ALL:
-            pass
-        case whom if whom == PAGE:
-            start = ((number_of(data.get("page")) or 1) - 1) * PERSONS_A_PAGE
-            found = found[start : start + PERSONS_A_PAGE]
-        case _:
-            given = filter(None, map(number_of, data.getlist("person")))
-            found = sorted_persons(Person.objects.filter(pk__in=list(given)[:MOST_CHANGED]), order)
+    whom = data.get("whom")
+    if whom == PAGE:
+        page = number_of(data.get("page")) or 1
+        start = (min(page, MOST_PAGES) - 1) * PERSONS_A_PAGE
+        found = found[start : start + PERSONS_A_PAGE]
+    elif whom != ALL:
+        given = filter(None, map(number_of, data.getlist("person")))
+        found = sorted_persons(Person.objects.filter(pk__in=list(given)[:MOST_CHANGED]), order)
     return list(found.values_list("pk", flat=True))
 
 

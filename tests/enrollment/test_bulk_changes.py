@@ -109,6 +109,8 @@ def test_a_page_of_the_list_is_taken_as_it_was_shown(local, people, monkeypatch)
     assert [each.person_id for each in shown.context["persons"]] == ["p3"]
     shown = local.get(MANY, {"act": "delete", "whom": "page", "page": "1", "order": "name"})
     assert shown.context["count"] == 3
+    beyond = {"act": "delete", "whom": "page", "page": "9" * 18}
+    assert "Nobody was chosen" in local.get(MANY, beyond, follow=True).text
 
 
 def test_purposes_are_given_where_there_is_a_consent(local, people):

@@ -185,10 +185,21 @@ def test_what_nobody_offered_is_refused(desk):
         ({"act": "new", "person_id": ""}, "Give an id"),
         ({"act": "delete"}, "does not settle"),
         ({"act": "discard", "key": "probe-0"}, "settled meanwhile"),
+        ({"act": "discard", "key": "probe-1-2"}, "has no card"),
+        ({"act": "confirm", "key": "doubt-1-2"}, "has no card"),
     ):
         answer = desk.post("/inbox/", {"key": bia} | fields, follow=True)
         assert sentence in said(answer), fields
     assert len(waiting()) == 2
+
+
+@pytest.mark.parametrize("key", ["probe-²", "doubt-²", f"probe-{10**22}", f"doubt-{10**22}"])
+def test_keys_that_no_card_has_are_skipped_and_told_without_harm(desk, key):
+    """They used to fail, and each page of the session after them."""
+    shown = keys(desk.get("/inbox/"))
+    answer = desk.post("/inbox/", {"key": key, "act": "skip", "have": [key]}, headers=FRAGMENT)
+    assert answer.status_code == 200
+    assert keys(desk.get("/inbox/")) == shown
 
 
 def test_cards_are_filtered(desk):
