@@ -140,6 +140,16 @@ class CsvAndJson:
         return self.formats
 
 
+class MadeElsewhere(admin.ModelAdmin):
+    """Rows that the program makes: the admin neither adds nor changes them."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
 class FindsPersons:
     """Also find rows by the id and name of their person; see `holds_words`."""
 

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 
-from enrollment.admin.common import TICKED
+from enrollment.admin.common import TICKED, MadeElsewhere
 from enrollment.backups import state_of
 from enrollment.models import BackupRecord, Purpose, Receipt
 
@@ -57,10 +57,7 @@ class BackupRecordAdmin(_Kept):
 
 
 @admin.register(Receipt)
-class ReceiptAdmin(_Kept):
+class ReceiptAdmin(_Kept, MadeElsewhere):
     list_display = ["pk", "made_at"]
     fields = ["made_at", "content"]
     readonly_fields = fields
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False

@@ -14,13 +14,14 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from enrollment import journal
+from enrollment.admin.common import MadeElsewhere
 from enrollment.admin.dates import DatedAdmin
 from enrollment.gallery import holds_words
 from enrollment.models import JournalEntry, Person
 
 
 @admin.register(JournalEntry)
-class JournalEntryAdmin(DatedAdmin):
+class JournalEntryAdmin(MadeElsewhere, DatedAdmin):
     list_display = ["at", "sentence", "who", "channel", "address"]
     list_filter = ["action", "kind", "channel", "at"]
     list_per_page = 50
@@ -46,12 +47,6 @@ class JournalEntryAdmin(DatedAdmin):
         persons = Person.objects.filter(holds_words(search_term, ""))
         about = journal.about(persons.values_list("pk", flat=True))
         return queryset.filter(Q(pk__in=found.values("pk")) | about), False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

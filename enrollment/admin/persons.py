@@ -22,9 +22,9 @@ from enrollment import corrections, enrolling, journal
 from enrollment.admin.common import CsvAndJson, GalleryAdmin, RowTooLong, thumbnail
 from enrollment.admin.forms import PersonForm
 from enrollment.admin.merge_action import merge_selected
-from enrollment.admin.pictures import FaceImageInline
+from enrollment.admin.pictures import FaceImageInline, PictureStateFilter
 from enrollment.admin.resources import PersonExportResource, PersonResource
-from enrollment.admin.states import SyncState, person_badges, person_sync_state, with_pictures
+from enrollment.admin.states import person_badges, person_sync_state, with_pictures
 from enrollment.corrections import CHANGEABLE
 from enrollment.gallery import DUE_SOON, persons_due
 from enrollment.models import Doubt, FaceImage, Person
@@ -58,31 +58,34 @@ HERE = Place(
 )
 
 
-class PersonStateFilter(admin.SimpleListFilter):
-    title = _("state")
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return SyncState.choices
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Person]) -> QuerySet[Person]:
-        if self.value() in SyncState:
-            return queryset.alias(sync_state=person_sync_state()).filter(sync_state=self.value())
-        return queryset
+class PersonStateFilter(PictureStateFilter):
+    state = staticmethod(person_sync_state)
 
 
-class HasPicturesFilter(admin.SimpleListFilter):
-    title = _("pictures")
-    parameter_name = "pictures"
+class ExistenceFilter(admin.SimpleListFilter):
+    """People of whom something exists, or does not."""
+
+    having: Exists
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         return [("yes", _("Yes")), ("no", _("No"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Person]) -> QuerySet[Person]:
-        having = Exists(FaceImage.objects.filter(person=OuterRef("pk")))
         if self.value() == "yes":
-            return queryset.filter(having)
-        return queryset.filter(~having) if self.value() == "no" else queryset
+            return queryset.filter(self.having)
+        return queryset.filter(~self.having) if self.value() == "no" else queryset
+
+
+class HasPicturesFilter(ExistenceFilter):
+    title = _("pictures")
+    parameter_name = "pictures"
+    having = Exists(FaceImage.objects.filter(person=OuterRef("pk")))
+
+
+class DoubtfulPicturesFilter(ExistenceFilter):
+    title = _("doubtful pictures")
+    parameter_name = "doubtful"
+    having = Exists(Doubt.objects.filter(face_image__person=OuterRef("pk")))
 
 
 class RetentionFilter(admin.SimpleListFilter):
@@ -105,20 +108,6 @@ class RetentionFilter(admin.SimpleListFilter):
             case "baseless":
                 return queryset.filter(legal_basis="")
         return queryset
-
-
-class DoubtfulPicturesFilter(admin.SimpleListFilter):
-    title = _("doubtful pictures")
-    parameter_name = "doubtful"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("yes", _("Yes")), ("no", _("No"))]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Person]) -> QuerySet[Person]:
-        doubtful = Exists(Doubt.objects.filter(face_image__person=OuterRef("pk")))
-        if self.value() == "yes":
-            return queryset.filter(doubtful)
-        return queryset.filter(~doubtful) if self.value() == "no" else queryset
 
 
 @admin.register(Person)

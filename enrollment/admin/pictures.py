@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.db.models import Exists, OuterRef, Prefetch, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.forms import BaseInlineFormSet
 from django.forms.formsets import DELETION_FIELD_NAME
 from django.http import HttpRequest
@@ -23,7 +23,7 @@ from enrollment import corrections, enrolling, journal
 from enrollment.admin.common import GalleryAdmin, thumbnail
 from enrollment.admin.dates import DatedAdmin
 from enrollment.admin.states import SyncState, badge, is_doubtful, picture_badges, sync_state
-from enrollment.gallery import data_uri, read_picture
+from enrollment.gallery import data_uri, read_picture, with_states
 from enrollment.judging import dismiss_doubts
 from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person
 from enrollment.web import say_dismissed, say_in_trash, say_synced
@@ -47,13 +47,6 @@ QUALITY_LABELS = {
     "not_live": _("Picture of a picture"),
     "several_faces": _("Several faces"),
 }
-
-
-def with_embeddings(pictures: QuerySet[FaceImage]) -> QuerySet[FaceImage]:
-    """Prefetch the embeddings without vectors, and the doubts with the persons that they name."""
-    rows = FaceEmbedding.objects.defer("vector")
-    doubts = Doubt.objects.select_related("other__person")
-    return pictures.prefetch_related(Prefetch("embeddings", rows), Prefetch("doubts", doubts))
 
 
 class NewestPicturesFormSet(BaseInlineFormSet):
@@ -84,7 +77,7 @@ class FaceImageInline(admin.TabularInline):
     show_change_link = True
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[FaceImage]:
-        return with_embeddings(super().get_queryset(request))
+        return with_states(super().get_queryset(request))
 
     def has_add_permission(self, request: HttpRequest, obj: Person | None = None) -> bool:
         return False
@@ -139,13 +132,14 @@ class FaceEmbeddingInline(admin.TabularInline):
 class PictureStateFilter(admin.SimpleListFilter):
     title = _("state")
     parameter_name = "state"
+    state = staticmethod(sync_state)  # what returns it as an annotation
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         return SyncState.choices
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[FaceImage]) -> QuerySet[FaceImage]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if self.value() in SyncState:
-            return queryset.alias(sync_state=sync_state()).filter(sync_state=self.value())
+            return queryset.alias(sync_state=self.state()).filter(sync_state=self.value())
         return queryset
 
 
@@ -231,7 +225,7 @@ class FaceImageAdmin(GalleryAdmin, DatedAdmin):
     readonly_fields = [*shown_fields, *technical_fields]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[FaceImage]:
-        return with_embeddings(super().get_queryset(request))
+        return with_states(super().get_queryset(request))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False  # pictures are added on their person's page

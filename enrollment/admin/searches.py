@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
-from django.http import HttpRequest
 from django.template.defaultfilters import floatformat
 from django.urls import reverse
 from django.utils.html import format_html
@@ -15,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from import_export import fields, resources
 from import_export.admin import ExportMixin
 
-from enrollment.admin.common import CsvAndJson, FindsPersons
+from enrollment.admin.common import CsvAndJson, FindsPersons, MadeElsewhere
 from enrollment.admin.dates import DatedAdmin
 from enrollment.admin.states import decision_badge
 from enrollment.models import SearchEntry
@@ -34,7 +31,7 @@ class SearchEntryResource(resources.ModelResource):
 
 
 @admin.register(SearchEntry)
-class SearchEntryAdmin(FindsPersons, CsvAndJson, ExportMixin, DatedAdmin):
+class SearchEntryAdmin(MadeElsewhere, FindsPersons, CsvAndJson, ExportMixin, DatedAdmin):
     resource_classes = [SearchEntryResource]
     list_display = [
         "created_at",
@@ -57,12 +54,6 @@ class SearchEntryAdmin(FindsPersons, CsvAndJson, ExportMixin, DatedAdmin):
 
     class Media:
         css = {"all": ["enrollment/admin.css"]}
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     @admin.display(description=_("who"), ordering="username")
     def who(self, entry: SearchEntry) -> str:

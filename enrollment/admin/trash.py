@@ -13,6 +13,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from enrollment import corrections
+from enrollment.admin.common import MadeElsewhere
 from enrollment.desk import erase_item_with_receipts
 from enrollment.models import MergedId, TrashItem
 from enrollment.web import Act, may_undo, receipts_response, undo_item
@@ -22,8 +23,8 @@ from recognition.exceptions import RecognitionError
 LIST = "admin:enrollment_trashitem_changelist"
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
-    """A list that is made by the program; who may browse the gallery may see it."""
+class BrowsedAdmin(MadeElsewhere):
+    """A list that whoever may browse the gallery may see."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)
@@ -31,15 +32,9 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return may(request, Act.BROWSE)
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
 
 @admin.register(TrashItem)
-class TrashItemAdmin(ReadOnlyAdmin):
+class TrashItemAdmin(BrowsedAdmin):
     list_display = ["label_or_kind", "kind", "pictures", "created_at", "erase_at"]
     list_display_links = None
     list_filter = ["kind", "created_at"]
@@ -95,7 +90,7 @@ class TrashItemAdmin(ReadOnlyAdmin):
 
 
 @admin.register(MergedId)
-class MergedIdAdmin(ReadOnlyAdmin):
+class MergedIdAdmin(BrowsedAdmin):
     """Merged ids; a deleted one stands for nobody any more and can be given again."""
 
     list_display = ["person_id", "taker", "created_at"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
 
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
@@ -12,16 +11,9 @@ from rest_framework.response import Response
 from enrollment import enrolling
 from enrollment.api import desk_schema as schema
 from enrollment.api import desk_serializers as serializers
-from enrollment.api.persons import PersonCall
+from enrollment.api.persons import FileCall, PersonCall
 from enrollment.gallery import get_person
 from enrollment.web import Act, document_response, export_response
-
-
-class FileCall(PersonCall):
-    """A call that answers a file, whatever the client accepts; errors are JSON."""
-
-    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
-        return super().perform_content_negotiation(request, force=True)
 
 
 class PersonExportView(FileCall):

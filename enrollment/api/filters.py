@@ -13,6 +13,7 @@ from django_filters.rest_framework import CharFilter, DjangoFilterBackend, Filte
 from drf_spectacular.utils import extend_schema_field
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
+from rest_framework.serializers import Serializer
 from rest_framework.settings import api_settings
 
 from enrollment.api.pagination import ListQuerySerializer
@@ -34,6 +35,14 @@ def check_parameters(request: Request, known: Collection[str]) -> None:
     if unknown := {name: message for name in given if name not in known}:
         raise ValidationError(unknown)
     refuse_repeated({name: len(given.getlist(name)) for name in given})
+
+
+def read_query(request: Request, serializer: type[Serializer]) -> dict[str, Any]:
+    """Return what the address gives for the fields of the serializer. Raise `ValidationError`."""
+    query = serializer(data=request.query_params)
+    check_parameters(request, [*query.fields, api_settings.URL_FORMAT_OVERRIDE])
+    query.is_valid(raise_exception=True)
+    return dict(query.validated_data)
 
 
 class KnownFilters(DjangoFilterBackend):

@@ -9,12 +9,11 @@ from django.db.models import QuerySet
 from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.settings import api_settings
 
 from enrollment import inbox, probes
 from enrollment.api import inbox_schema as schema
 from enrollment.api import inbox_serializers as serializers
-from enrollment.api.filters import check_parameters
+from enrollment.api.filters import read_query
 from enrollment.api.pagination import PageNumbers
 from enrollment.api.persons import PersonCall
 from enrollment.gallery import Weights, best_of_person, person_meant, search_thresholds
@@ -52,10 +51,7 @@ class InboxView(PersonCall):
 
     @schema.inbox_list
     def get(self, request: Request) -> Response:
-        query = serializers.InboxQuerySerializer(data=request.query_params)
-        check_parameters(request, [*query.fields, api_settings.URL_FORMAT_OVERRIDE])
-        query.is_valid(raise_exception=True)
-        given = query.validated_data
+        given = read_query(request, serializers.InboxQuerySerializer)
         person = person_meant(given["person_id"]).pk if given.get("person_id") else None
         filters = Filters(given.get("kind", ""), person, given.get("day"), given.get("who", ""))
         pages = PageNumbers()

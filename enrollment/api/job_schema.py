@@ -11,6 +11,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from enrollment.api import job_serializers as serializers
 from enrollment.api.pagination import ListQuerySerializer
 from enrollment.api.schema import EXAMPLES
+from enrollment.imports import DECISIONS
 from recognition.api.schema import UPLOAD_ERRORS, answer, errors, failure, request_example
 
 _NUMBER: Final = OpenApiParameter(
@@ -20,7 +21,7 @@ _ACT: Final = OpenApiParameter(
     "act",
     OpenApiTypes.STR,
     OpenApiParameter.PATH,
-    enum=serializers.ACTS,
+    enum=[*DECISIONS],
     description=_("What is to become of it."),
 )
 _GONE: Final = failure("import_gone", EXAMPLES, _("There is no such import, or not any more."))

@@ -17,9 +17,6 @@ from recognition.api.answers import AnswerSerializer, InstantField
 from recognition.api.fields import DayField, FlagField, OneOfField, RepeatedField, TextField
 
 STATUSES: Final = [str(status) for status in FileStatus]
-ACTS: Final = ("start", "pause", "resume", "cancel")
-
-
 _NO_FILE: Final = dict.fromkeys(
     ("required", "invalid"),
     _("The ZIP is missing. Send it as a file of a multipart/form-data form."),

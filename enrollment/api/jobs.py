@@ -9,24 +9,16 @@ from django.db.models import QuerySet
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.settings import api_settings
 
 from enrollment import enrolling, imports
 from enrollment.api import job_schema as schema
 from enrollment.api import job_serializers as serializers
-from enrollment.api.filters import check_parameters
+from enrollment.api.filters import read_query
 from enrollment.api.pagination import PageNumbers
 from enrollment.api.persons import PageCall, PersonCall
 from enrollment.models import ImportJob
 from enrollment.web import Act, owner_of
 from recognition.api.access import require
-
-_ACTS = {
-    "start": imports.start_import,
-    "pause": imports.pause_import,
-    "resume": imports.resume_import,
-    "cancel": imports.cancel_import,
-}
 
 
 class JobCall(PersonCall):
@@ -87,11 +79,9 @@ class JobFilesView(JobCall):
 
     @schema.jobs_files
     def get(self, request: Request, number: int) -> Response:
-        query = serializers.FilesQuerySerializer(data=request.query_params)
-        check_parameters(request, [*query.fields, api_settings.URL_FORMAT_OVERRIDE])
-        query.is_valid(raise_exception=True)
+        query = read_query(request, serializers.FilesQuerySerializer)
         files = _job(request, number).files.order_by("rank", "number")
-        if status := query.validated_data.get("status"):
+        if status := query.get("status"):
             files = files.filter(status=status)
         pages = PageNumbers()
         pages.paginate_queryset(files, request)
@@ -103,12 +93,12 @@ class JobActView(JobCall):
 
     @schema.jobs_act
     def post(self, request: Request, number: int, act: str) -> Response:
-        if act not in _ACTS:
+        if act not in imports.DECISIONS:
             raise NotFound
         job = _job(request, number)
         if act in ("start", "resume"):
             imports.check_readiness()
-        _ACTS[act](job)
+        imports.DECISIONS[act](job)
         return _answer(job)
 
 

@@ -14,12 +14,11 @@ from rest_framework.parsers import FormParser
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.settings import api_settings
 
 from enrollment import corrections, enrolling, journal
 from enrollment.api import person_schema as schema
 from enrollment.api import person_serializers as serializers
-from enrollment.api.filters import KnownFilters, PersonFilter, check_parameters
+from enrollment.api.filters import KnownFilters, PersonFilter, read_query
 from enrollment.api.pagination import PageNumbers
 from enrollment.api.paths import PERSON_IN_ROUTE, person_url
 from enrollment.api.views import insert_pictures, was_answered
@@ -59,6 +58,14 @@ class PersonCall(LeadsOn):
 
     parser_classes = [JSONParser, FormParser, MultiPartParser]
     throttle_scope = "persons"
+
+
+class FileCall(PersonCall):
+    """A call that answers a file, whatever the client accepts, which DRF does not render; errors are
+    JSON."""
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        return super().perform_content_negotiation(request, force=True)
 
 
 class PageCall(ListModelMixin, GenericAPIView):
@@ -165,16 +172,15 @@ class PersonImagesView(LeadsOn, UploadView, PageCall):
         try:
             person_id = get_person(person_id).person_id
         except PersonMerged:
-            person_id = enrolling.clean_person_id(
-                person_id
-            )  # the answer says whose the pictures are
+            # The answer says whose the pictures are.
+            person_id = enrolling.clean_person_id(person_id)
         except PersonNotFound:
             if not was_answered(request):
                 raise
         return insert_pictures(request, form | {"person_id": person_id}, is_known=True)
 
 
-class PersonImageView(PersonCall):
+class PersonImageView(FileCall):
     """Read, move or delete a picture of a person."""
 
     serializer_class = serializers.PictureMoveSerializer
@@ -183,10 +189,6 @@ class PersonImageView(PersonCall):
         "PATCH": Act.CHANGE_PICTURES,
         "DELETE": Act.DELETE_PICTURES,
     }
-
-    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
-        # Accept `Accept: image/jpeg`, which DRF would refuse, as it does not render the picture itself.
-        return super().perform_content_negotiation(request, force=True)
 
     @schema.persons_images_read
     def get(self, request: Request, person_id: str, image_id: int) -> HttpResponse:
@@ -226,12 +228,7 @@ class PersonImageView(PersonCall):
 def is_to_erase(request: Request) -> bool:
     """Return whether the address says `?erase=true`. Raise `ValidationError`, also for what may be
     `erase` misspelt: the person would be kept in the trash."""
-    check_parameters(
-        request, [*serializers.EraseQuerySerializer().fields, api_settings.URL_FORMAT_OVERRIDE]
-    )
-    query = serializers.EraseQuerySerializer(data=request.query_params)
-    query.is_valid(raise_exception=True)
-    return bool(query.validated_data["erase"])
+    return bool(read_query(request, serializers.EraseQuerySerializer)["erase"])
 
 
 def _erased_answer(person_id: str) -> Response:

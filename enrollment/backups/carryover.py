@@ -17,7 +17,7 @@ from django.utils.translation import gettext
 from enrollment import corrections
 from enrollment.backups.archive import ArchiveRefused
 from enrollment.backups.contents import Manifest
-from enrollment.backups.records import keep_until
+from enrollment.backups.records import new_record
 from enrollment.corrections import Erased, list_beside, read_erased_list, remembered
 from enrollment.exceptions import NotInTrash
 from enrollment.installation_key import installation_key
@@ -93,16 +93,7 @@ def outliving(path: Path, manifest: Manifest, *, without_erasures: bool) -> Outl
             }
         )
     backups = [_without_number(record) for record in BackupRecord.objects.all()]
-    backups.append(
-        BackupRecord(
-            made_at=made_at,
-            file=str(path.resolve()),
-            size=path.stat().st_size,
-            persons=manifest.rows.get("enrollment.person", 0),
-            pictures=manifest.rows.get("enrollment.faceimage", 0),
-            keep_until=keep_until(),
-        )
-    )
+    backups.append(new_record(path, path.stat().st_size, made_at, manifest.rows))
     given_up = (foreign or {own}) if without_erasures else set()
     dropped = {each.digest for each in since if each.key in given_up}
     erased = [each for each in [*here, *(beside or ())] if each.digest not in dropped]

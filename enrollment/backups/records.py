@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from contextlib import closing, suppress
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 
@@ -32,25 +32,22 @@ class BackupState(Enum):
     DELETED = _("deleted")
 
 
-def keep_until(days: int | None = None) -> date | None:
-    """Return the last day of a backup made now: `days` from today, by default `BACKUP_KEEP_DAYS`."""
-    count = settings.BACKUP_KEEP_DAYS if days is None else days
-    return timezone.localdate() + timedelta(days=count) if count else None
-
-
-def record_backup(
+def new_record(
     path: Path, size: int, made_at: datetime, rows: dict[str, int], days: int | None = None
 ) -> BackupRecord:
-    """Put a backup on record that is at `path` or is about to be."""
-    record: BackupRecord = BackupRecord.objects.create(
+    """Return the unsaved record of a backup that is at `path` or is about to be.
+
+    It is to be kept for `days` from today, by default for `BACKUP_KEEP_DAYS`; 0 sets no end.
+    """
+    count = settings.BACKUP_KEEP_DAYS if days is None else days
+    return BackupRecord(
         made_at=made_at,
         file=str(path.resolve()),
         size=size,
         persons=rows.get("enrollment.person", 0),
         pictures=rows.get("enrollment.faceimage", 0),
-        keep_until=keep_until(days),
+        keep_until=timezone.localdate() + timedelta(days=count) if count else None,
     )
-    return record
 
 
 def state_of(record: BackupRecord) -> BackupState:

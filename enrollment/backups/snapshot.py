@@ -32,7 +32,7 @@ from enrollment.backups.contents import (
     Manifest,
     backed_up_models,
 )
-from enrollment.backups.records import record_backup
+from enrollment.backups.records import new_record
 from enrollment.corrections import write_erased_lists
 from enrollment.exceptions import StorageUnavailable
 from enrollment.gallery import sync
@@ -78,7 +78,8 @@ def backup(path: Path, track: Track = untracked, *, keep_days: int | None = None
             os.fsync(file.fileno())
             # Before it has its name: without a record nobody is told when it is overdue, nor whom it
             # should not hold any more. A kill in between leaves a record without a file.
-            record = record_backup(path, file.tell(), made_at, manifest.rows, keep_days)
+            record = new_record(path, file.tell(), made_at, manifest.rows, keep_days)
+            record.save()
             undo.callback(record.delete)
         undo.callback(path.unlink)
         sync(path.parent)  # so that the new name survives a power loss
@@ -162,10 +163,8 @@ def _add_weights(archive: ArchiveWriter, manifest: Manifest) -> None:
     for name in NETWORKS:
         files = list(weights_files(name))
         needed = [file for file in files if (name, file.fingerprint) in used]
-        int8 = int8_file(name)
-        if (
-            int8 and (name, int8.fingerprint) in used
-        ):  # which serves only beside what it was made from
+        int8 = int8_file(name)  # which serves only beside what it was made from
+        if int8 and (name, int8.fingerprint) in used:
             needed = [int8, *dict.fromkeys([*files[:1], *needed])]
         for weights in needed:
             archive.add(f"weights/{weights.path.name}", weights.path.read_bytes())

@@ -49,6 +49,7 @@ from enrollment.corrections.trash_items import (
     PERSONS_OF_ITEMS,
     in_trash,
     new_settlement,
+    trash_item,
     trashed_person,
 )
 from enrollment.corrections.undo import undo, undo_each
@@ -93,6 +94,7 @@ __all__ = [
     "save_person",
     "set_cover",
     "set_purposes",
+    "trash_item",
     "trashed_of",
     "trashed_person",
     "undo",

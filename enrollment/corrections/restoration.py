@@ -9,7 +9,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, Final
 
 from django.apps import apps
@@ -75,8 +74,7 @@ def _restore(item: TrashItem, person_id: str | None) -> Restored:
     owners = present_owners(pictures.order_by().values_list("person_pk", flat=True).distinct())
     restored = Restored(persons or [*owners.values()])
     doubts: dict[int, Doubt] = {}
-    parts = pictures.iterator(PICTURES_AT_A_TIME)
-    while some := list(islice(parts, PICTURES_AT_A_TIME)):
+    for some in index.batches(pictures.iterator(PICTURES_AT_A_TIME), PICTURES_AT_A_TIME):
         restored.pictures += _restore_pictures(some, owners, doubts)
     _restore_doubts(doubts)
     relink(item)

@@ -46,13 +46,25 @@ def held(pk: int) -> TrashItem:
     lock_persons_of([pk])
     item = in_trash().select_for_update().filter(pk=pk).first()
     if item is None:
-        raise NotInTrash(
-            gettext(
-                "This cannot be undone any more: it was undone already, or erased when its time was over."
-            )
-        )
+        raise _gone()
     lock_rows(FaceImage.objects.filter(pk__in=item.parts.values("picture_pk")))
     return item
+
+
+def trash_item(pk: int) -> TrashItem:
+    """Return the item, also one whose time is over and that is not erased yet. Raise `NotInTrash`."""
+    item = TrashItem.objects.filter(pk=pk).first()
+    if item is None:
+        raise _gone()
+    return item
+
+
+def _gone() -> NotInTrash:
+    return NotInTrash(
+        gettext(
+            "This cannot be undone any more: it was undone already, or erased when its time was over."
+        )
+    )
 
 
 def lock_persons_of(items: Collection[int]) -> None:

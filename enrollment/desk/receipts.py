@@ -123,7 +123,7 @@ def _erase_trashed(person_id: str, ground: Ground) -> Signed:
     return _completed([(case, receipt)], ground)[0]
 
 
-def erase_item_with_receipts(pk: int, ground: Ground = Ground.REQUEST) -> list[Signed]:
+def erase_item_with_receipts(pk: int) -> list[Signed]:
     """Erase an item of the trash; return a signed receipt for each deleted person in it.
 
     Raise `NotInTrash` when it is gone.
@@ -135,7 +135,7 @@ def erase_item_with_receipts(pk: int, ground: Ground = Ground.REQUEST) -> list[S
         ]
         corrections.erase_item(pk)
         begun = [(case, _begun(case)) for case in cases]
-    return _completed(begun, ground)
+    return _completed(begun, Ground.REQUEST)
 
 
 def _case(person_id: str, rows: Iterable[Model]) -> _Case:

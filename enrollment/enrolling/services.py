@@ -10,7 +10,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import Final, Literal
 
 import numpy as np
@@ -23,8 +22,8 @@ from enrollment.enrolling.inspection import REFUSE, Look, Upload, look_at, sente
 from enrollment.enrolling.merged_ids import note_pictures, person_for
 from enrollment.exceptions import DoubtfulIdentity, PictureNotFound, StorageUnavailable
 from enrollment.gallery import Weights, compared_weights
-from enrollment.judging import Probe, resemblances
-from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person, note_removals
+from enrollment.judging import Probe, doubts_of, resemblances
+from enrollment.models import Doubt, FaceEmbedding, FaceImage, Person, lock_rows, note_removals
 from recognition.detection import looks_for_faces
 from recognition.embedding import Crop, embeddings_of
 from recognition.exceptions import RecognitionError
@@ -278,8 +277,7 @@ def _persons(uploads: Iterable[Upload]) -> dict[str, Person]:
     """Return the persons of the uploads by id, locked; create the new ones."""
     by_id = {clean_person_id(upload.person_id): upload for upload in uploads}
     if len(by_id) > 1:  # in the order of their keys, as corrections do: so neither ever deadlocks
-        known = Person.objects.select_for_update().filter(person_id__in=by_id)
-        list(known.order_by("pk").values_list("pk"))
+        lock_rows(Person.objects.filter(person_id__in=by_id))
     found = {}
     for person_id, upload in sorted(by_id.items()):
         given = {name: upload.details[name] for name in DETAILS if name in upload.details}
@@ -332,12 +330,11 @@ def _attach_results(stored: Iterable[Outcome]) -> None:
     for row in FaceEmbedding.objects.filter(face_image__in=outcomes):
         outcomes[row.face_image_id].embeddings.append(row)
     judged_at = dict(FaceImage.objects.filter(pk__in=outcomes).values_list("pk", "judged_at"))
+    doubts = doubts_of(outcomes)
     for pk, outcome in outcomes.items():
-        outcome.doubts, outcome.judged = [], judged_at.get(pk) is not None
+        outcome.doubts, outcome.judged = doubts[pk], judged_at.get(pk) is not None
         if pk not in judged_at:
             outcome.error, outcome.face_image = _gone(outcome.picture), None
-    for doubt in Doubt.objects.filter(face_image__in=outcomes).select_related("other__person"):
-        outcomes[doubt.face_image_id].doubts.append(doubt)
 
 
 def _gone(picture: FaceImage) -> PictureNotFound:
@@ -353,8 +350,7 @@ def sync_again(face_images: Iterable[FaceImage]) -> index.IndexReport:
     """
     index.remove_deleted.enqueue()
     report = index.IndexReport()
-    remaining = iter(face_images)
-    while pictures := list(islice(remaining, index.BATCH_SIZE)):
+    for pictures in index.batches(face_images, index.BATCH_SIZE):
         index.complete_rows(pictures)
         rows = FaceEmbedding.objects.filter(face_image__in=pictures)
         report += index.index_rows(list(rows.values_list("pk", flat=True)))

@@ -55,6 +55,7 @@ from enrollment.gallery.selectors import (
     removals_that_wait,
     search_gallery,
     with_doubts,
+    with_states,
     without_verdict,
 )
 from enrollment.gallery.storage import read_document, read_picture, sync
@@ -128,5 +129,6 @@ __all__ = [
     "with_doubts",
     "with_loneliness",
     "with_pictures",
+    "with_states",
     "without_verdict",
 ]

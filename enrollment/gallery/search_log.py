@@ -62,8 +62,7 @@ def note_shown_again(
     request: HttpRequest, answer: SearchAnswer, found: Iterable[Sequence[SearchHit]]
 ) -> None:
     """Journal whom a kept answer showed to somebody else than who searched."""
-    user = request.user
-    if (user.get_username() if user.is_authenticated else "") == answer.username:
+    if request.user.get_username() == answer.username:
         return
     found = list(found)
     shown = _shown(found)
@@ -100,9 +99,7 @@ def note_verification(
 def _note(request: HttpRequest, lines: list[journal.Line], entries: list[SearchEntry]) -> None:
     for entry in entries:
         DECISIONS.labels(entry.decision or "none").inc()
-    user = getattr(request, "user", None)
-    for entry in entries:
-        entry.username = user.get_username() if user and user.is_authenticated else ""
+        entry.username = request.user.get_username()  # empty without an account
         entry.request_id = current_request_id()
     _append(entries, lines)
 

@@ -17,11 +17,7 @@ from django.utils.translation import gettext, ngettext
 from enrollment.exceptions import PersonMerged, PersonNotComparable, PersonNotFound, PictureNotFound
 from enrollment.gallery.person_list import find_persons, with_pictures
 from enrollment.gallery.purposes import DUE_SOON, nearest_of, persons_due, persons_expiring
-from enrollment.gallery.weights import (
-    Weights,
-    compared_weights,
-    search_thresholds,
-)
+from enrollment.gallery.weights import Weights, compared_weights, search_thresholds
 from enrollment.models import (
     Doubt,
     FaceEmbedding,
@@ -376,11 +372,15 @@ def merged_id(*ids: str) -> MergedId | None:
 
 
 def pictures_of(person: Person) -> QuerySet[FaceImage]:
-    """Return the person's pictures, newest first, with doubts and embeddings but without vectors."""
+    """Return the person's pictures, newest first, with what `with_states` loads."""
+    return with_states(person.face_images.order_by("-pk"))
+
+
+def with_states(pictures: QuerySet[FaceImage]) -> QuerySet[FaceImage]:
+    """Prefetch the embeddings without vectors, and the doubts with the persons that they name."""
     rows = FaceEmbedding.objects.defer("vector")
     doubts = Doubt.objects.select_related("other__person")
-    related = [Prefetch("embeddings", rows), Prefetch("doubts", doubts)]
-    return person.face_images.order_by("-pk").prefetch_related(*related)
+    return pictures.prefetch_related(Prefetch("embeddings", rows), Prefetch("doubts", doubts))
 
 
 def with_doubts() -> QuerySet[FaceImage]:

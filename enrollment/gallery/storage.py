@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import IO
 
 from django.core.files.storage import FileSystemStorage
+from django.db.models.fields.files import FieldFile
+from django.utils.functional import Promise
 
 from enrollment.exceptions import ConsentNotFound, PictureMissing, StorageUnavailable
 from enrollment.models import Consent, FaceEmbedding, FaceImage
@@ -48,15 +50,7 @@ def read_document(consent: Consent) -> bytes:
         raise ConsentNotFound(
             gettext("This consent was recorded without a document, so there is none to read.")
         )
-    try:
-        with consent.document.open("rb") as file:
-            return bytes(file.read())
-    except FileNotFoundError as error:
-        logger.exception("The document of consent %s is missing", consent.pk)
-        raise PictureMissing(gettext("The file of this document is missing.")) from error
-    except Exception as error:  # noqa: BLE001 (each storage fails with classes of its own)
-        logger.exception("The document of consent %s cannot be read", consent.pk)
-        raise StorageUnavailable(Failure.STORAGE_UNAVAILABLE.label) from error
+    return _read(consent.document, gettext("The file of this document is missing."))
 
 
 def read_picture(picture: FaceImage) -> bytes:
@@ -64,12 +58,17 @@ def read_picture(picture: FaceImage) -> bytes:
 
     Raise `PictureMissing` when it does not exist and `StorageUnavailable` when it cannot be read.
     """
+    return _read(picture.image, Failure.PICTURE_MISSING.label)
+
+
+def _read(stored: FieldFile, missing: str | Promise) -> bytes:
+    whose = f"{stored.instance._meta.model_name} {stored.instance.pk}"
     try:
-        with picture.image.open("rb") as file:
+        with stored.open("rb") as file:
             return bytes(file.read())
     except FileNotFoundError as error:
-        logger.exception("The file of picture %s is missing", picture.pk)
-        raise PictureMissing(Failure.PICTURE_MISSING.label) from error
+        logger.exception("The file of %s is missing", whose)
+        raise PictureMissing(missing) from error
     except Exception as error:  # noqa: BLE001 (each storage fails with classes of its own)
-        logger.exception("Picture %s cannot be read from its storage", picture.pk)
+        logger.exception("The file of %s cannot be read from its storage", whose)
         raise StorageUnavailable(Failure.STORAGE_UNAVAILABLE.label) from error

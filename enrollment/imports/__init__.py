@@ -13,6 +13,7 @@ from enrollment.imports.faces import small_picture
 from enrollment.imports.folder import Follower, begin_folder_import
 from enrollment.imports.found_files import FileStatus, FoundFile, find_files
 from enrollment.imports.jobs import (
+    DECISIONS,
     ImportBusy,
     ImportGone,
     cancel_import,
@@ -31,6 +32,7 @@ from enrollment.imports.staging import details_of, file_of, found_in, stage_impo
 from enrollment.imports.watched_folder import SETTLED_SECONDS, WatchedFolder
 
 __all__ = [
+    "DECISIONS",
     "FileResult",
     "FileStatus",
     "Follower",

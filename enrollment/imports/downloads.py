@@ -35,7 +35,6 @@ from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError
 from recognition.lookahead import in_order
 from recognition.private_file import whole_file
-from recognition.sentences import gettext
 from recognition.sentences import gettext as _
 
 SECONDS: Final = 10.0  # to connect, and between two received pieces
@@ -44,8 +43,6 @@ MOST_REDIRECTS: Final = 5
 _PORTS: Final = {"https": 443, "http": 80}
 _CHUNK: Final = 64 * 1024
 _HEADERS: Final = {"User-Agent": "face-recognition-import", "Accept-Encoding": "identity"}
-
-
 _AHEAD: Final = 4  # pictures begun before their turn
 MOST_BYTES: Final = 2 * 1024**3  # of one import, as a ZIP unpacks
 
@@ -254,7 +251,7 @@ def each_fetched(job: ImportJob) -> Generator[ImportFile]:
         else:  # somebody erased the person, or cancelled the import, meanwhile
             file_of(row).unlink(missing_ok=True)
         if held > MOST_BYTES:
-            message = gettext("The pictures of one import take at most %(limit)d MB. Split it.")
+            message = _("The pictures of one import take at most %(limit)d MB. Split it.")
             _refuse(_left(job), message % {"limit": MOST_BYTES >> 20})
             return
         yield row

@@ -57,13 +57,8 @@ _OUTCOME: Final = (
 
 
 def request_imports() -> None:
-    """Have the waiting imports carried out: by the server's thread, or the worker.
-
-    Without either, as in a management command, they are carried out at once.
-    """
-    if settings.TASKS_BACKEND == "immediate" and index.thread_runs.is_set():
-        index.requested.put(wake)
-    else:
+    """Have the waiting imports carried out in the background, or at once where nobody else does."""
+    if not index.server_takes(wake):
         work_off_imports.enqueue()
 
 
@@ -277,8 +272,7 @@ def _batches(
         key="" if dry_run else job.key,
         at_a_time=None if job.folder else size,
     )
-    remaining = iter(rows)
-    while some := list(islice(remaining, size)):
+    for some in index.batches(rows, size):
         yield some, list(islice(results, len(some)))
 
 
@@ -317,8 +311,7 @@ def _keep(rows: list[ImportFile], results: list[FileResult], step: Step) -> None
 def _each_refused(run: _Run, act: Callable[[list[ImportFile]], None]) -> bool:
     """Do something with the refused files that are kept, some at a time; return whether to go on."""
     refused = run.job.files.filter(status=FileStatus.REFUSED, step=Step.DONE, is_kept=True)
-    rows = iter(list(refused))
-    while some := list(islice(rows, BATCH)):
+    for some in index.batches(list(refused), BATCH):
         for row in some:
             row.job = run.job
         act(some)

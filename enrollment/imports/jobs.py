@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Final
@@ -119,6 +120,14 @@ def cancel_import(job: ImportJob) -> None:
     if not _change(job, [State.RUNNING, State.PAUSED, State.FAILED], State.CANCELLED):
         raise ImportBusy(gettext("This import is over. Undo takes back what it enrolled."))
     request_imports()
+
+
+DECISIONS: Final[Mapping[str, Callable[[ImportJob], None]]] = {
+    "start": start_import,
+    "pause": pause_import,
+    "resume": resume_import,
+    "cancel": cancel_import,
+}
 
 
 def _change(job: ImportJob, before: list[State], after: State, **values: Any) -> bool:

@@ -21,7 +21,7 @@ from enrollment.enrolling import Outcome, Upload, record_first_consent
 from enrollment.exceptions import ActionRefused, AlreadySettled, PersonNotFound
 from enrollment.imports import details_of
 from enrollment.judging import dismiss_doubts
-from enrollment.models import Doubt, FaceImage, ImportFile, Person, Probe, TrashItem
+from enrollment.models import Doubt, FaceImage, ImportFile, Person, Probe, TrashItem, lock_rows
 from enrollment.probes import Verdict, Word, give_feedback, read_face, read_record
 from recognition.decision import Decision
 from recognition.exceptions import RecognitionError
@@ -97,7 +97,7 @@ class Enrolled:
             journal.record(journal.Action.SETTLED, person=person, facts=facts)
             if any(outcome.doubts for outcome in self.outcomes):
                 pictures = FaceImage.objects.filter(pk__in=stored)
-                dismiss_doubts(pictures, journal.current_author().who[:150], but=UNSEEN)
+                dismiss_doubts(pictures, journal.current_author().who, but=UNSEEN)
         return Done(len(stored), item, person)
 
     def take_back(self) -> None:
@@ -199,8 +199,7 @@ def _enroll(begun: Sequence[Enrolled], source: str) -> dict[int, list[Outcome]]:
 
 def lock_faces(probes: Iterable[Probe]) -> None:
     """Lock the faces until the transaction ends, so that two who settle several never deadlock."""
-    ids = {probe.pk for probe in probes}
-    list(Probe.objects.select_for_update().filter(pk__in=ids).order_by("pk").values_list("pk"))
+    lock_rows(Probe.objects.filter(pk__in={probe.pk for probe in probes}))
 
 
 def _mark(probes: Sequence[Probe], settled_as: str, item: TrashItem | None) -> None:
@@ -216,7 +215,7 @@ def _mark(probes: Sequence[Probe], settled_as: str, item: TrashItem | None) -> N
         count = waiting.update(
             settled_at=timezone.now(),
             settled_as=settled_as,
-            settled_by=journal.current_author().who[:150],
+            settled_by=journal.current_author().who,
             settled_in=item.pk,
         )
     if count < len(probes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from enrollment.inbox.card import Action, Candidate, Card, Filters, Kind, is_num
 from enrollment.inbox.sections import keys, nearer_cases, pair_cases
 from enrollment.judging import doubts_of
 from enrollment.models import Doubt, FaceImage, Person, Probe, ProbeChannel
-from enrollment.probes import embeddings_of, read_face, rejections
+from enrollment.probes import Said, embeddings_of, feedback_on, read_face, rejected
 from recognition.decision import Decision
 from recognition.exceptions import RecognitionError
 from recognition.inference import Embeddings
@@ -248,10 +248,9 @@ def _with_candidates(shown: list[Card], persons: QuerySet[Person] | None) -> lis
         return [
             each if each.kind == Kind.PAIR else replace(each, problem=str(error)) for each in shown
         ]
-    hashes = {each.probe.picture_hash for each in shown if each.probe}
-    rejected = rejections(hashes) if hashes else {}
+    said = feedback_on(each.probe.picture_hash for each in shown if each.probe)
     return [
-        _completed(each, hits[place], rejected)
+        _completed(each, hits[place], said)
         if place in hits
         else replace(each, problem=problems.get(place, ""))
         for place, each in enumerate(shown)
@@ -279,10 +278,10 @@ def _vectors(
     return found, problems
 
 
-def _completed(shown: Card, hits: Sequence[SearchHit], rejected: dict[str, dict[int, Any]]) -> Card:
+def _completed(shown: Card, hits: Sequence[SearchHit], said: Mapping[str, Said]) -> Card:
     not_these = {shown.person.pk} if shown.person else set()
     if shown.probe:
-        not_these |= rejected.get(shown.probe.picture_hash, {}).keys()
+        not_these |= rejected(said.get(shown.probe.picture_hash, {}))
     named = [each for each in shown.candidates if each.person.pk not in not_these]
     nearest = [
         Candidate(hit.person, hit.face_image, hit.similarity, hit.decision)

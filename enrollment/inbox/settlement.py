@@ -28,7 +28,7 @@ from enrollment.inbox.card import Action, Kind, is_number
 from enrollment.inbox.card_contents import OF_DOUBTS, OF_FACES, OF_PAIRS, card_not_found
 from enrollment.inbox.sections import COUNT, nearer_cases, pair_cases
 from enrollment.judging import dismiss_doubts
-from enrollment.models import DistinctPair, Doubt, FaceImage, Person, Probe, TrashItem
+from enrollment.models import DistinctPair, Doubt, FaceImage, Person, Probe, TrashItem, lock_rows
 from recognition.exceptions import RecognitionError
 
 ACTIONS: Final[Mapping[Kind, Collection[Action]]] = {
@@ -171,8 +171,7 @@ def _lock(chosen: Iterable[_Chosen]) -> None:
         persons = {picture.person_id for each in chosen for picture in each.pictures}
         persons |= {each.answer.person.pk for each in chosen if each.answer.person}
         persons |= {int(pk) for each in chosen for pair in each.pairs for pk in pair.split("-")}
-        rows = Person.objects.select_for_update().filter(pk__in=persons).order_by("pk")
-        list(rows.values_list("pk"))
+        lock_rows(Person.objects.filter(pk__in=persons))
         lock_faces(probe for each in chosen for probe in each.probes)
 
 
@@ -284,7 +283,7 @@ def _dismiss_seen(ids: Sequence[int], done: Done) -> None:
 
     Those that compare it with other pictures of the person arise when it is judged, after the move.
     """
-    who, pictures = journal.current_author().who[:150], FaceImage.objects.filter(pk__in=ids)
+    who, pictures = journal.current_author().who, FaceImage.objects.filter(pk__in=ids)
     seen = Doubt.objects.filter(face_image__in=ids).exclude(code__in=Doubt.Resemblance)
     if done.undo:
         done.undo.facts["doubts"] = list(seen.values_list("pk", flat=True))
@@ -300,7 +299,6 @@ def _dismiss_seen(ids: Sequence[int], done: Done) -> None:
 
 def _dismiss(pictures: QuerySet[FaceImage], ids: Sequence[int]) -> Done:
     """Dismiss all doubts of the pictures, also what only the last audit found."""
-    who = journal.current_author().who[:150]
     cases = nearer_cases()
     for pk in ids:
         if pk in cases and not Doubt.objects.filter(face_image=pk, other__isnull=False).exists():
@@ -314,7 +312,7 @@ def _dismiss(pictures: QuerySet[FaceImage], ids: Sequence[int]) -> Done:
                 persons="{} {}".format(*case["persons"]),
             )
     doubts = list(Doubt.objects.filter(face_image__in=ids).values_list("pk", flat=True))
-    dismiss_doubts(pictures, who)
+    dismiss_doubts(pictures, journal.current_author().who)
     at = Doubt.with_dismissed.filter(pk__in=doubts).values_list("dismissed_at", flat=True).first()
     # A picture that is judged again has other rows, dismissed at the same time.
     facts = {"doubts": doubts, "doubted": list(ids), "dismissed_at": at and at.isoformat()}
@@ -341,7 +339,7 @@ def _settle_pair(number: str, action: str, kept: Person | None) -> Done:
         pair, is_new = DistinctPair.objects.get_or_create(
             first=first,
             second=second,
-            defaults={"username": journal.current_author().who[:150]},
+            defaults={"username": journal.current_author().who},
         )
         if not is_new:
             raise settled_already()

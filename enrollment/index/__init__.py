@@ -13,6 +13,7 @@ from enrollment.index.queue import (
     request_indexing,
     request_upsert,
     requested,
+    server_takes,
     thread_runs,
     together,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "request_indexing",
     "request_upsert",
     "requested",
+    "server_takes",
     "thread_runs",
     "together",
     "untracked",

@@ -23,14 +23,18 @@ thread_runs: Final = threading.Event()
 _gathered: ContextVar[list[int] | None] = ContextVar("index_gathered", default=None)
 
 
-def request_indexing(ids: list[int]) -> None:
-    """Index the embeddings in the background: in the worker or in the server's own thread.
+def server_takes(work: Callable[[], object]) -> bool:
+    """Leave the work to the server's own thread; return False where a worker does it, or where no such
+    thread runs, as in a management command."""
+    if settings.TASKS_BACKEND != "immediate" or not thread_runs.is_set():
+        return False
+    requested.put(work)
+    return True
 
-    Without either, as in a management command, index them at once.
-    """
-    if settings.TASKS_BACKEND == "immediate" and thread_runs.is_set():
-        requested.put(partial(index_rows, ids))
-    else:
+
+def request_indexing(ids: list[int]) -> None:
+    """Index the embeddings in the background, or at once where nobody else does."""
+    if not server_takes(partial(index_rows, ids)):
         index_embeddings.enqueue(ids)
 
 

@@ -8,13 +8,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Max, QuerySet
 from django_tasks import task
 
 from enrollment.index.indexing import writing
-from enrollment.index.queue import request_upsert, requested, thread_runs
+from enrollment.index.queue import request_upsert, server_takes
 from enrollment.models import Consent, FaceEmbedding, FaceImage, Removal, TrashedPart
 from recognition.exceptions import RecognitionError
 from recognition.log_text import first_line
@@ -31,9 +30,8 @@ class _Run:
     asked_for = False
 
 
-_next = (
-    threading.local()
-)  # `.run` belongs to this thread's transaction, as each thread has its own connection
+# `.run` belongs to this thread's transaction, as each thread has its own connection.
+_next = threading.local()
 
 
 def request_removals(**kwargs: Any) -> None:
@@ -49,9 +47,7 @@ def request_removals(**kwargs: Any) -> None:
         if run.asked_for:
             return
         run.asked_for, _next.run = True, None
-        if settings.TASKS_BACKEND == "immediate" and thread_runs.is_set():
-            requested.put(remove_deleted.func)
-        else:
+        if not server_takes(remove_deleted.func):
             remove_deleted.enqueue()
 
     transaction.on_commit(ask_once, robust=True)

@@ -81,7 +81,7 @@ def name_command(arguments: Sequence[str]) -> None:
 def command_author(command: str) -> Author:
     """Return the author of what the management command of this name does."""
     try:
-        who = getpass.getuser()
+        who = getpass.getuser()[:150]  # as long as the name of an account may be
     except (KeyError, OSError):  # a container's user without a name
         who = ""
     return Author(who, AuthorKind.COMMAND, via=command, channel=Channel.COMMAND)

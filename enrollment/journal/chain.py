@@ -124,7 +124,7 @@ def add_line(
         chain=SEARCHES if action in _OF_SEARCHES else CHANGES,
         at=timezone.now(),
         action=action,
-        who=author.who[:150],
+        who=author.who,
         kind=author.kind,
         via=author.via[:100],
         address=author.address[:45],

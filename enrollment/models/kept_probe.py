@@ -1,6 +1,6 @@
 """What a search saw, kept for a while: so that its answer can be acted on, and for the inbox.
 
-What shows or measures a face is encrypted with a key of the installation; see `enrollment.inbox`.
+What shows or measures a face is encrypted with a key of the installation; see `enrollment.probes`.
 """
 
 from __future__ import annotations

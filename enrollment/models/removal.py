@@ -121,14 +121,14 @@ def _record_removals_with(rows: models.QuerySet[Any], erase: bool) -> None:
         pictures = pictures.filter(**{_PICTURES_OF[name]: rows.values("pk")})
         locked = pictures.order_by("pk").select_for_update(of=("self",))
         named = list(locked.values_list("image", flat=True))
-    if erase and name in _PICTURES_OF:
-        files = named
-        forget_in_history(
-            {
-                kind.model: kind.annotate(text=Cast("pk", CharField())).values("text")
-                for kind in (rows, pictures)
-            }
-        )
+        if erase:
+            files = named
+            forget_in_history(
+                {
+                    kind.model: kind.annotate(text=Cast("pk", CharField())).values("text")
+                    for kind in (rows, pictures)
+                }
+            )
     note_removals(vectors.values_list("pk", "model", "fingerprint"), files)
 
 

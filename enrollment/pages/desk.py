@@ -15,6 +15,7 @@ from enrollment.desk import Ground, erase_with_receipt
 from enrollment.pages.desk_forms import ConsentForm, ErasureForm
 from enrollment.pages.history import history
 from enrollment.pages.people import get_shown, show
+from enrollment.pages.people_forms import number_of
 from enrollment.pages.people_page import people_page
 from enrollment.web import Act, document_response, export_response, receipts_response
 
@@ -60,8 +61,8 @@ def consents(request: HttpRequest, pk: int) -> HttpResponse:
     """List the consents with their documents; a POST records one more, or removes one."""
     shown = get_shown(pk)
     if remove := request.POST.get("remove", ""):
-        if remove.isascii() and remove.isdigit() and len(remove) < 19:
-            enrolling.remove_consent(shown, int(remove))
+        if number := number_of(remove):
+            enrolling.remove_consent(shown, number)
             messages.success(request, gettext("The consent was removed."))
         return redirect("person-consents", pk)
     form = ConsentForm(request.POST or None, request.FILES or None)

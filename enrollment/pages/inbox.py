@@ -26,6 +26,7 @@ from enrollment.inbox import Action, Answer, Filters, Settled
 from enrollment.models import Person, TrashItem
 from enrollment.pages.inbox_cards import OF_PERSONS, shown_cards
 from enrollment.pages.inbox_forms import SiftForm
+from enrollment.pages.people_forms import number_of
 from enrollment.pages.views import FRAGMENT_HEADER
 from enrollment.web import (
     Act,
@@ -40,6 +41,7 @@ from recognition.exceptions import RecognitionError
 
 AHEAD: Final = 4  # cards that a browser has: the one shown, and those that come next
 LISTED: Final = 24
+MOST_PAGES: Final = 1000  # of the list
 MOST_UNDONE: Final = 20  # acts of a session
 MOST_SKIPPED: Final = 500
 _SESSION: Final = "inbox"
@@ -182,9 +184,9 @@ def _action(act: str) -> Action:
 
 
 def _person(key: str, person_id: str) -> Person:
-    if not key.isdecimal():
+    number = number_of(key)
+    if number is None:
         return person_typed(person_id)
-    number = int(key[:18])
     # Or whom that one was merged into since the card was shown.
     found = Person.objects.filter(Q(pk=number) | Q(merged_ids__former_pk=number)).first()
     if found is None:
@@ -249,7 +251,7 @@ def _take_back(request: HttpRequest, desk: Desk, act: dict[str, Any]) -> list[st
 
 def _whole(request: HttpRequest) -> HttpResponse:
     is_list = request.GET.get("view") == "list"
-    number = _number(request.GET.get("page")) if is_list else 1
+    number = min(number_of(request.GET.get("page")) or 1, MOST_PAGES) if is_list else 1
     context = _shared(request)
     limit = LISTED if is_list else AHEAD
     wanted: dict[str, Any] = {
@@ -304,10 +306,6 @@ def _shared(request: HttpRequest) -> dict[str, Any]:
         "left": left,
         "left_of_all": inbox.count() if is_sifted else left,
     }
-
-
-def _number(text: str | None) -> int:
-    return min(int(text), 1000) if text and text.isdecimal() and len(text) < 6 and int(text) else 1
 
 
 def _rendered(request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:

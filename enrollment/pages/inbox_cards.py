@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,6 +10,7 @@ from django.http import HttpRequest
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from enrollment.gallery import jpeg_uri
 from enrollment.inbox import Action, Candidate, Card, Kind
 from enrollment.models import Probe
 from enrollment.probes import read_face
@@ -95,10 +95,9 @@ def _face(request: HttpRequest, card: Card) -> str:
 def _uri(probe: Probe) -> str:
     """Return the face as a `data:` URI, which no cache of a browser keeps; empty if it is gone."""
     try:
-        jpeg = read_face(probe)
+        return jpeg_uri(read_face(probe))
     except RecognitionError:
         return ""
-    return f"data:image/jpeg;base64,{b64encode(jpeg).decode('ascii')}"
 
 
 def _others(card: Card) -> list[str]:

@@ -12,10 +12,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from enrollment.exceptions import AnswerNotFound, PersonNotComparable, PersonNotFound
-from enrollment.gallery import (
-    SearchHit,
-    data_uri,
-)
+from enrollment.gallery import SearchHit, data_uri
 from enrollment.models import Feedback, Probe
 from enrollment.probes import FacePicture, Remembered, SealBroken, face_pictures
 from enrollment.web import found_by, picture_address

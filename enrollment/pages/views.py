@@ -24,6 +24,7 @@ from enrollment.models import FaceImage, Person, SearchEntry
 from enrollment.pages import comparison
 from enrollment.pages.forms import CompareForm, SearchForm, model_options
 from enrollment.pages.identification import identify
+from enrollment.pages.people_forms import number_of
 from enrollment.pages.query_pictures import Problem, asked_faces
 from enrollment.web import (
     Act,
@@ -80,10 +81,9 @@ def compare(request: HttpRequest) -> HttpResponse:
 
 def _whom_to_compare(request: HttpRequest) -> dict[str, str]:
     """Return the form's values for the person by whose page the user came, given by key."""
-    given = request.GET.get("person", "")
-    if not (may(request, Act.BROWSE) and given.isdecimal() and len(given) < 19):
+    if not may(request, Act.BROWSE):
         return {}
-    person = Person.objects.filter(pk=given).first()
+    person = Person.objects.filter(pk=number_of(request.GET.get("person"))).first()
     return {"person": person.person_id} if person else {}
 
 

@@ -4,7 +4,6 @@ thresholds of this gallery."""
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -73,7 +72,7 @@ class Word:
 def give_feedback(words: Iterable[Word]) -> list[Feedback]:
     """Remember what was said; the latest word for a picture and a person counts."""
     latest = {(word.probe.picture_hash, word.person.pk): word for word in words}
-    username = journal.current_author().who[:150]
+    username = journal.current_author().who
     with journal.changes():
         said = Feedback.objects.bulk_create(
             [word.as_row(username) for word in latest.values()],
@@ -91,17 +90,6 @@ def give_feedback(words: Iterable[Word]) -> list[Feedback]:
     return said
 
 
-def rejections(hashes: Iterable[str]) -> dict[str, dict[int, Feedback]]:
-    """Return who was said not to be on which picture, by the picture's hash and the person's key."""
-    found: defaultdict[str, dict[int, Feedback]] = defaultdict(dict)
-    wanted = set(hashes) - {""}
-    if wanted:
-        rows = Feedback.objects.filter(picture_hash__in=wanted, verdict=Verdict.REJECTED)
-        for row in rows:
-            found[row.picture_hash][row.person_id] = row
-    return dict(found)
-
-
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """The hits of a searched face, best first. `aside` are persons whom it does not show, as
@@ -117,11 +105,11 @@ class Remembered:
     @classmethod
     def of(cls, hits: Iterable[SearchHit], said: Said) -> Remembered:
         """Part the hits by what was said."""
-        rejected = _rejected(said)
+        not_these = rejected(said)
         rest: list[SearchHit] = []
         aside: dict[int, SearchHit] = {}
         for hit in hits:
-            if hit.person.pk in rejected:
+            if hit.person.pk in not_these:
                 aside.setdefault(hit.person.pk, hit)
             else:
                 rest.append(hit)
@@ -154,7 +142,7 @@ def remember(
         if each.aside and len(hits) >= top_k:
             one = Embeddings(probe.vectors[place : place + 1], probe.model, probe.fingerprint)
             others = Person.objects.all() if persons is None else persons
-            others = others.exclude(pk__in=_rejected(each.said))
+            others = others.exclude(pk__in=rejected(each.said))
             (rest,) = search_gallery(one, top_k, persons=others, **options)
             each = Remembered(rest, each.aside, each.said)
         remembered.append(each)
@@ -186,8 +174,9 @@ def take_back_feedback(picture_hash: str, person: Person) -> None:
             said.delete()
 
 
-def _rejected(said: Said) -> set[int]:
-    return {pk for pk, row in said.items() if row.verdict == Feedback.Verdict.REJECTED}
+def rejected(said: Said) -> set[int]:
+    """Return the keys of the persons of whom it was said that the picture does not show them."""
+    return {pk for pk, row in said.items() if row.verdict == Verdict.REJECTED}
 
 
 def _hash_of(crop: Crop | None) -> str:

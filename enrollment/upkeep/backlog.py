@@ -10,12 +10,12 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from django.conf import settings
 from django.db import DatabaseError, connection, connections
@@ -145,7 +145,10 @@ def work_off(before: datetime, stopped: Callable[[], bool] = lambda: False) -> W
             break
         report += index.index_rows(ids, begun=begun)
     judged = 0
-    for ids in _batches(unjudged(before), stopped):
+    waiting = list(unjudged(before).order_by("pk").values_list("pk", flat=True))
+    for ids in batches(waiting, index.BATCH_SIZE):
+        if stopped():
+            break
         judging.judge(ids)
         judged += FaceImage.objects.filter(pk__in=ids).exclude(judged_at=None).count()
     return Work(report.indexed, report.failed, deleted, judged)
@@ -154,14 +157,6 @@ def work_off(before: datetime, stopped: Callable[[], bool] = lambda: False) -> W
 def _anything_left(before: datetime) -> bool:
     left = (Removal.objects.filter(file=""), unfinished(before), unjudged(before))
     return any(queryset.exists() for queryset in left)
-
-
-def _batches(rows: QuerySet[Any], stopped: Callable[[], bool]) -> Iterator[list[int]]:
-    ids_left = list(rows.order_by("pk").values_list("pk", flat=True))
-    for ids in batches(ids_left, index.BATCH_SIZE):
-        if stopped():
-            return
-        yield ids
 
 
 def _truncate_wal() -> None:

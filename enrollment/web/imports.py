@@ -42,12 +42,6 @@ FILES_A_PAGE: Final = 100
 IMPORTS_A_PAGE: Final = 50
 CSV_COLUMNS: Final = ("file", "person_id", "status", "reason", "face_detected", "searchable")
 _SHOWN: Final = {"refused": ImportFile.Rank.REFUSED, "doubtful": ImportFile.Rank.DOUBTFUL}
-_DECISIONS: Final = {
-    "start": imports.start_import,
-    "pause": imports.pause_import,
-    "resume": imports.resume_import,
-    "cancel": imports.cancel_import,
-}
 
 
 class PictureImportForm(forms.Form):
@@ -174,11 +168,11 @@ def import_run(request: HttpRequest, token: int | str, *, place: Place) -> HttpR
 
 
 def _decide(request: HttpRequest, job: ImportJob, place: Place) -> HttpResponse:
-    act = next((name for name in _DECISIONS if name in request.POST), "start")
+    act = next((name for name in imports.DECISIONS if name in request.POST), "start")
     try:
         if act in ("start", "resume"):
             check_readiness()
-        _DECISIONS[act](job)
+        imports.DECISIONS[act](job)
     except RecognitionError as error:
         messages.error(request, error.message)
         return redirect(place.run, job.pk)

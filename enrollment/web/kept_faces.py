@@ -29,7 +29,6 @@ def keep_search(
 
     Return the answer, None when nothing is kept.
     """
-    user = getattr(request, "user", None)
     searched = [
         SearchedFace(
             crop, picture, vector, next(iter(hits), None), _decision(crop, hits, thresholds)
@@ -40,7 +39,7 @@ def keep_search(
     return keep_answer(
         searched,
         channel=channel,
-        username=user.get_username() if user and user.is_authenticated else "",
+        username=request.user.get_username(),
         weights=Weights.of(probe),
         content=content,
     )

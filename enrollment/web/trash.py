@@ -20,7 +20,6 @@ from django.views.decorators.http import require_POST
 from enrollment import corrections
 from enrollment.corrections import Done
 from enrollment.desk import erase_item_with_receipts
-from enrollment.exceptions import NotInTrash
 from enrollment.models import Person, TrashItem
 from enrollment.web.errors import error_text
 from enrollment.web.permissions import acts_to_undo
@@ -131,13 +130,7 @@ def trash_items(request: HttpRequest) -> list[tuple[TrashItem, str]]:
 
 
 def _item(request: HttpRequest, pk: int) -> TrashItem:
-    item = TrashItem.objects.filter(pk=pk).first()  # one whose time is over says so itself
-    if item is None:
-        raise NotInTrash(
-            gettext(
-                "This cannot be undone any more: it was undone already, or erased when its time was over."
-            )
-        )
+    item = corrections.trash_item(pk)  # one whose time is over says so itself
     for act in acts_to_undo(item):
         if not may(request, act):
             raise PermissionDenied(lacking_permission(act))

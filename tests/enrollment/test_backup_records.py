@@ -110,7 +110,7 @@ def test_what_cannot_be_put_on_record_is_no_backup(file, monkeypatch):
     def full(*_given):
         raise OperationalError("database or disk is full")
 
-    monkeypatch.setattr(snapshot, "record_backup", full)
+    monkeypatch.setattr(snapshot, "new_record", full)
     second = file.with_name("second.tar")
     with pytest.raises(OperationalError):
         run("backup", second)

@@ -211,7 +211,7 @@ def test_what_is_removed_meanwhile_is_left_to_the_next_run(monkeypatch):
 
 def test_while_the_server_runs_nobody_waits_for_the_removal(commits, picture, monkeypatch):
     person = enroll("ana", picture).person
-    monkeypatch.setattr(index.removals, "requested", queue := SimpleQueue())
+    monkeypatch.setattr(index.queue, "requested", queue := SimpleQueue())
     index.thread_runs.set()
     try:
         with commits():

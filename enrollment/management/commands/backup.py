@@ -12,10 +12,9 @@ from django.utils.translation import gettext as _
 from enrollment.backups import backup
 from enrollment.management.counts import people, pictures
 from enrollment.management.days import MOST_DAYS
+from recognition.conf import MIB
 from recognition.exceptions import RecognitionError
 from recognition.management.progress import add_progress_argument, progress_bar
-
-MIB = 1024 * 1024
 
 
 class Command(BaseCommand):

@@ -15,6 +15,7 @@ from enrollment.corrections import CHANGEABLE, change_person
 from enrollment.gallery import get_person
 from enrollment.management.days import day
 from enrollment.models import Person
+from enrollment.web import error_text
 from recognition.exceptions import RecognitionError
 
 LINES_SHOWN: Final = 10
@@ -52,10 +53,8 @@ class Command(BaseCommand):
                 person = change_person(person, **changes)
             else:
                 journal.note_look(person)
-        except RecognitionError as error:
-            raise CommandError(error.message) from error
-        except ValidationError as error:
-            raise CommandError(" ".join(error.messages)) from error
+        except (RecognitionError, ValidationError) as error:
+            raise CommandError(error_text(error)) from error
         self._show(person)
 
     def _show(self, person: Person) -> None:

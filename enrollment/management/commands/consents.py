@@ -17,6 +17,7 @@ from enrollment.enrolling import add_consent, purposes_named, remove_consent
 from enrollment.gallery import get_person
 from enrollment.management.days import day
 from enrollment.models import Person
+from enrollment.web import error_text
 from recognition.exceptions import RecognitionError
 from recognition.management.options import require_with
 
@@ -62,10 +63,8 @@ class Command(BaseCommand):
             elif options["remove"] is not None:
                 remove_consent(person, options["remove"])
             self._list(person)
-        except RecognitionError as error:
-            raise CommandError(error.message) from error
-        except ValidationError as error:
-            raise CommandError(" ".join(error.messages)) from error
+        except (RecognitionError, ValidationError) as error:
+            raise CommandError(error_text(error)) from error
 
     @staticmethod
     def _add(person: Person, options: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from django.utils.translation import ngettext
 from enrollment import corrections
 from enrollment.desk import erase_item_with_receipts
 from enrollment.management.receipts import add_receipts_argument, check_folder, hand_out
-from enrollment.models import TrashItem
+from enrollment.web import error_text
 from recognition.exceptions import RecognitionError
 
 
@@ -41,13 +41,10 @@ class Command(BaseCommand):
             if options["act"] == "erase":
                 self._erase(options["item"], options["receipts"])
                 return
-            item = TrashItem.objects.filter(pk=options["item"]).first()
-            gone = TrashItem(pk=options["item"], kind=TrashItem.Kind.PERSON)
-            restored = corrections.undo(item or gone, person_id=options["person_id"])
-        except RecognitionError as error:
-            raise CommandError(error.message) from error
-        except ValidationError as error:
-            raise CommandError(" ".join(error.messages)) from error
+            item = corrections.trash_item(options["item"])
+            restored = corrections.undo(item, person_id=options["person_id"])
+        except (RecognitionError, ValidationError) as error:
+            raise CommandError(error_text(error)) from error
         count = len(restored.pictures)
         text = ngettext(
             "Undone, with %(count)d picture.", "Undone, with %(count)d pictures.", count

@@ -18,6 +18,7 @@ from enrollment.imports import SETTLED_SECONDS, WatchedFolder, counts_of
 from enrollment.management.days import day as read_day
 from enrollment.models import ImportJob, validate_not_past
 from enrollment.upkeep import at_work
+from enrollment.web import error_text
 from recognition.exceptions import RecognitionError
 from recognition.management.options import positive
 
@@ -115,10 +116,8 @@ def _details(options: dict[str, Any]) -> dict[str, Any]:
         if day:
             validate_not_past(day)
         purposes = purposes_named(options["purpose"])
-    except ValidationError as error:
-        raise CommandError(" ".join(error.messages)) from error
-    except RecognitionError as error:
-        raise CommandError(error.message) from error
+    except (RecognitionError, ValidationError) as error:
+        raise CommandError(error_text(error)) from error
     details = {
         "legal_basis": options["legal_basis"],
         "keep_until": day,
