@@ -45,12 +45,12 @@ class ProjectSettings:
 
     data_dir: Path = setting(
         Path("data"),
-        "Holds everything that must outlive an update: `db.sqlite3`, `milvus_face.db/`, `media/` (pictures), and three keys: `secret_key`, `installation_key`, `sealing_key`. Made at the first start, readable by its owner only. [What to back up, and how](operations.md#backup-and-restore), and [when a key is lost](operations.md#lost-keys).",
+        "The folder of everything that must outlive an update: `db.sqlite3`, `milvus_face.db/`, `media/` (pictures), and the [keys](operations.md#lost-keys). Made at the first start, readable by its owner only. [How to back it up](operations.md#backup-and-restore).",
         section="Where things are kept",
     )
     database_url: dict[str, Any] | None = setting(
         None,
-        "Another SQL database than SQLite, as `postgres://user:password@host:5432/name`. Percent-encode special characters of the password.",
+        "PostgreSQL instead of SQLite, as `postgres://user:password@host:5432/name`. Percent-encode special characters of the password.",
         read=database,
         takes="an address like postgres://user:pass@host/db",
         shown="DATA_DIR/db.sqlite3",
@@ -58,7 +58,7 @@ class ProjectSettings:
     )
     s3_bucket: str = setting(
         "",
-        "Pictures are kept in this bucket instead of `DATA_DIR/media`. Keep the bucket private: the service hands pictures out itself, to those who may see them.",
+        "Bucket that keeps the pictures instead of `DATA_DIR/media`. Keep it private: the service itself hands pictures out, to those who may see them.",
     )
     s3_endpoint_url: str | None = setting(None, "Address of an S3 service other than Amazon's.")
     s3_region: str | None = setting(None, "Region of the bucket.")
@@ -80,23 +80,23 @@ class ProjectSettings:
     )
     allowed_hosts: tuple[str, ...] = setting(
         (),
-        "Names and addresses, with commas, by which other machines call this one. The names of the machine itself (`localhost`, `127.0.0.1`, `[::1]`) are always answered; any other gets 400.",
+        "Names and addresses, with commas, by which other machines call this one. `localhost`, `127.0.0.1` and `[::1]` are always answered; any other name gets 400.",
     )
     api_auth_required: bool | None = setting(
         None,
-        "`1`: everybody needs an account, also on this machine; `0`: nobody does, from anywhere; unset: all but the server's own user on the machine itself, straight to it ([exactly](#who-needs-no-account)). Say `0` only where the network itself is closed.",
+        "`1`: everybody needs an account, also on this machine; `0`: nobody does; unset: all but the server's own user, directly on the same machine ([the exact rule](#who-needs-no-account)). Set `0` only where the network itself is closed.",
     )
     csrf_trusted_origins: tuple[str, ...] = setting(
         (),
-        "`https://faces.example.org`, with commas: the addresses from which browsers may send forms, needed behind a proxy that ends TLS.",
+        "Addresses, with commas, from which browsers may send forms, such as `https://faces.example.org`. Needed behind a proxy that ends TLS.",
     )
     https: bool = setting(
         False,
-        "`1`: cookies for HTTPS only, plain HTTP is redirected, and the header `X-Forwarded-Proto` of the proxy is believed. Set it only behind a proxy that sets that header itself.",
+        "`1`: cookies for HTTPS only, plain HTTP is redirected, and the proxy's header `X-Forwarded-Proto` is believed. Set it only behind a proxy that sets that header itself.",
     )
     proxies: int = setting(
         0,
-        "How many reverse proxies, one behind the other, every request passes. So many addresses at the end of `X-Forwarded-For` were written by them, and the first of these counts as the client's where [wrong passwords](#accounts-and-groups) and [calls](#limits) are counted. `0` believes none.",
+        "How many reverse proxies, one behind the other, every request passes. By it the client's address is read from the end of `X-Forwarded-For`, to count [wrong passwords](#accounts-and-groups) and [calls](#limits). `0` believes none.",
         least=0,
         most=10,
     )
@@ -113,7 +113,7 @@ class ProjectSettings:
     )
     django_superuser_username: str = setting(
         "",
-        "Together with the password: this admin account is made at the start when it is not there.",
+        "Admin account that is made at the start when it is not there, together with the password.",
     )
     django_superuser_password: str = setting(
         "",
@@ -142,12 +142,12 @@ class ProjectSettings:
     )
     language_code: Literal["en", "pt-br"] = setting(
         "en",
-        "`en` or `pt-br`: the language where the client's `Accept-Language` asks for neither.",
+        "Language where the client's `Accept-Language` asks for neither: `en` or `pt-br`.",
         section="Language, time, log",
     )
     time_zone: str = setting(
         "",
-        "Time zone of the pages and of the log, such as `America/Sao_Paulo`; none: the machine's own. By it a person's [last day](privacy.md#retention) ends.",
+        "Time zone of the pages and of the log, such as `America/Sao_Paulo`; unset: the machine's. A person's [last day](privacy.md#retention) ends by it.",
         read=time_zone,
         takes="the name of a time zone such as America/Sao_Paulo",
     )
@@ -156,18 +156,18 @@ class ProjectSettings:
     )
     log_format: Literal["line", "json"] = setting(
         "line",
-        "`json`: each line of the log is an object in JSON ([its fields](monitoring.md#the-log)).",
+        "`json`: each line of the log is a JSON object ([its fields](monitoring.md#the-log)).",
     )
     access_log: bool = setting(
         True,
-        "`0`: no line about each request that was answered ([what it holds](monitoring.md#the-log)).",
+        "`0`: no line for each answered request ([what it holds](monitoring.md#the-log)).",
     )
     otel_exporter_otlp_endpoint: str = setting(
         "",
-        "Traces are sent to this OpenTelemetry collector, such as `http://localhost:4318` ([traces](monitoring.md#traces)). Needs `pip install -r requirements-tracing.txt`.",
+        "OpenTelemetry collector that gets [traces](monitoring.md#traces), such as `http://localhost:4318`. Needs `pip install -r requirements-tracing.txt`.",
     )
     env_file: Path = setting(
         Path(".env"),
-        "Another file to read the settings from (from the environment only).",
+        "Another file to read the settings from. Set it in the environment only.",
         takes="a file",
     )

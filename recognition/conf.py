@@ -29,7 +29,7 @@ class RecognitionSettings:
     )
     milvus_uri: str = setting(
         "data/milvus_face.db",
-        "Where the vectors are: a folder (embedded Milvus Lite, which belongs to one process) or the address of a Milvus server such as `http://host:19530`. A server is for several processes or very large galleries ([which, when](operations.md#the-vector-database)). After a change run `script/manage reindex`.",
+        "Where the vectors are: a folder (embedded Milvus Lite, which belongs to one process), or the address of a Milvus server such as `http://host:19530` ([which, when](operations.md#the-vector-database)). After a change run `script/manage reindex`.",
         shown="DATA_DIR/milvus_face.db",
     )
     milvus_token: str = setting("", "`user:password` or token of a Milvus server.", is_secret=True)
@@ -41,17 +41,17 @@ class RecognitionSettings:
     )
     milvus_index: Literal["AUTO", "FLAT", "SCANN", "HNSW"] = setting(
         "AUTO",
-        "How the nearest are found: `FLAT` compares with every vector and misses none; `SCANN`, which only a Milvus server has, compares with short codes of all, and exactly with the nearest: ten times quicker among a million, where it missed none in 20,000; `HNSW` walks a graph and misses some ([figures](operations.md#which-index)). `AUTO` is `SCANN` on a Milvus server and `FLAT` in the embedded database. Of a new collection: after a change run `script/manage reindex --rebuild`.",
+        "How the nearest vectors are found: `AUTO`, `FLAT`, `SCANN` or `HNSW`. `FLAT` compares with every vector and misses none. `SCANN`, on a Milvus server only, is ten times quicker among a million and missed none in 20,000. `HNSW` walks a graph and misses some. `AUTO` is `SCANN` on a Milvus server, `FLAT` otherwise ([figures](operations.md#which-index)). After a change run `script/manage reindex --rebuild`.",
     )
     milvus_hnsw_ef: int = setting(
         256,
-        "HNSW: candidates looked at by a search; at once, no rebuild. More finds more and takes longer.",
+        "HNSW: how many candidates a search looks at. More finds more and takes longer; no rebuild is needed.",
         least=1,
         most=32_768,
     )
     milvus_memory_bytes: int = setting(
         1024 * MIB,
-        "Embedded database with `FLAT`: megabytes that the vectors of the models in use may take in the server's memory, where searches are quickest; 205 for each 100,000 of one model. Those that do not fit are searched by Milvus Lite itself, about ten times slower ([figures](performance.md#search)); `/api/health` says which.",
+        "Embedded database with `FLAT`: megabytes of memory for the vectors of the models in use, 205 for each 100,000 of a model. Vectors that do not fit are searched about ten times more slowly ([figures](performance.md#search)); `/api/health` says which.",
         least=0,
         most=1_048_576 * MIB,
         unit=MIB,
@@ -59,49 +59,49 @@ class RecognitionSettings:
     )
     default_model: str = setting(
         "mobilenetv3_large",
-        "The model of requests that name none; `cosface_resnet50` is the other.",
+        "Model of requests that name none; `cosface_resnet50` is the other.",
         section="Networks",
     )
     extra_networks: tuple[str, ...] = setting(
         (),
-        "Networks that do not come along: `edgeface_xs`. Fetch its weights first ([which](../weights/README.md)), measure them (`evaluate --save`), and run `script/manage reindex`.",
+        "Networks that are not bundled: `edgeface_xs`. Fetch its weights first ([which](../weights/README.md)), measure them (`evaluate --save`), and run `script/manage reindex`.",
     )
     device: str = setting(
         "auto", "`auto` takes a CUDA GPU when there is one; `cpu`, `cuda`, `cuda:1` insist."
     )
     network_runtime: Literal["auto", "torch"] = setting(
         "auto",
-        "What runs the networks on a processor: `auto` takes OpenVINO, which is [faster](performance.md#runtimes), where it gives the embeddings of torch, and torch otherwise; `torch` insists. `/api/health` says which it is. A GPU has torch always.",
+        "What runs the networks on a processor: `auto` or `torch`. `auto` takes OpenVINO, which is [faster](performance.md#runtimes), where it gives the embeddings of torch; `torch` insists on torch. A GPU always runs torch. `/api/health` says which it is.",
     )
     int8_models: tuple[str, ...] = setting(
         (),
-        "Models, with commas, that are computed in int8 instead of float32: by OpenVINO, on a processor, [1 to 5 times as fast, by model and processor](performance.md#int8). Both models bring their files along; [training](../training/README.md#int8) makes them for weights of your own. Embeddings and thresholds are others: after a change run `script/manage reindex`. Where int8 cannot run, or its file was made from other weights, the model answers 503 and `/api/health` says why; float32 never takes its place by itself.",
+        "Models, with commas, that are computed in int8 instead of float32, by OpenVINO on a processor: [1 to 5 times as fast](performance.md#int8). The files for both models are bundled; for weights of your own [make them](../training/README.md#int8). Embeddings and thresholds change: run `script/manage reindex` afterwards. Where int8 cannot run, or its file belongs to other weights, the model answers 503, and `/api/health` says why.",
     )
     preload_models: tuple[str, ...] = setting(
         (),
-        "Models, with commas, that the server loads at its start, and without which it is not ready; the others load at their first use. When unset, the default model is loaded at the start, and nobody waits for it.",
+        "Models, with commas, that the server loads at its start, and without which it is not ready. Others load at their first use. Unset: the default model is loaded at the start, but nobody waits for it.",
     )
     embed_batch_size: int = setting(
         256,
-        "Faces that go through a network at once; lower it when a GPU runs out of memory. On a processor 8 are the most, as more are [no faster](performance.md#runtimes).",
+        "Faces that go through a network at once. Lower it when a GPU runs out of memory. A processor takes 8 at most, as more are [no faster](performance.md#runtimes).",
         least=1,
         most=4_096,
     )
     max_waiting_faces: int = setting(
         1_000,
-        "Faces that wait for the network at the same time. A request that brings more gets 503 and when to come again; imports and commands wait, and take half at the most.",
+        "Faces that may wait for the network. A request that brings more gets 503 with `Retry-After`; imports and commands wait, and take half of it at most.",
         least=1,
         most=1_000_000,
     )
     torch_threads: int = setting(
         0,
-        "Processor threads of one forward pass, whatever runs it, and of OpenCV; `0`: one for each core that the process may use.",
+        "Processor threads of one forward pass and of OpenCV; `0`: one for each core that the process may use.",
         least=0,
         most=1_024,
     )
     flip_tta: bool = setting(
         False,
-        "`1`: an embedding is the mean of those of the face and of its mirror image, at twice the network's time. After a change run `script/manage reindex`, since the two kinds of vectors are never compared, and measure the thresholds anew (`evaluate --save`).",
+        "`1`: an embedding is the mean of those of the face and of its mirror image, in twice the time. After a change run `script/manage reindex` and measure the thresholds (`evaluate --save`).",
     )
     max_request_bytes: int = setting(
         50 * MIB,
@@ -121,23 +121,23 @@ class RecognitionSettings:
     )
     max_decoded_pixels: int = setting(
         60_000_000,
-        "Width × height of all pictures that are decoded at the same time; further requests wait until there is room. A pixel takes about 10 bytes of memory while it is decoded.",
+        "Width × height of all pictures that are decoded at the same time; further requests wait. A pixel takes about 10 bytes of memory meanwhile.",
         least=112 * 112,
         most=20_000_000_000,
     )
     detector: str = setting(
         "auto",
-        "What finds faces: `auto` takes YuNet when its file is in `WEIGHTS_DIR` at the start (`fetch_weights yunet`), MTCNN otherwise; `/api/health` says which and why. `yunet` and `mtcnn` insist ([what a change means](operations.md#the-detector)). `retinaface` needs `pip install -r requirements-retinaface.txt` and fetches its weights at the first use, into `~/.uniface/models` or `UNIFACE_CACHE_DIR`; its scores run lower, so set `DETECTION_MIN_SCORE=0.5` with it. `none` finds none: every picture is taken for a crop. The dotted path of a class takes your own, which implements [`recognition/detection/base.py`](../recognition/detection/base.py).",
+        "What finds faces: `auto`, `yunet`, `mtcnn`, `retinaface`, `none`, or the dotted path of a class. `auto` takes YuNet when its file is in `WEIGHTS_DIR` at the start (`fetch_weights yunet`), MTCNN otherwise; `/api/health` says which and why. `yunet` and `mtcnn` insist ([what a change means](operations.md#the-detector)). `retinaface` needs `pip install -r requirements-retinaface.txt`, fetches its weights at the first use into `~/.uniface/models` or `UNIFACE_CACHE_DIR`, and has lower scores: set `DETECTION_MIN_SCORE=0.5` with it. `none` takes every picture for a crop. A class of your own implements [`recognition/detection/base.py`](../recognition/detection/base.py).",
     )
     detection_max_side: int = setting(
         1600,
-        "Larger pictures are scaled down to this to find faces (the crop is still cut from the original): larger finds smaller faces, slower. At 1600, faces from 40 pixels on are found in a photo of 12 megapixels; at 1024 from 60 on, in 0.4 of the time.",
+        "Longest side, in pixels, at which faces are looked for. Larger pictures are scaled down to it; the crop is still cut from the original. At 1600, faces from 40 pixels on are found in a photo of 12 megapixels; at 1024 from 60 on, in 0.4 of the time.",
         least=112,
         most=20_000,
     )
     detection_min_score: float | None = setting(
         None,
-        "Faces that the detector is less sure of are ignored (0 to 1). When unset it is what was measured for the detector: 0.8 for YuNet, 0.9 for the others; their scores do not compare.",
+        "Faces of which the detector is less sure are ignored (0 to 1). Unset: what was measured for the detector, 0.8 for YuNet and 0.9 for the others. Scores of two detectors do not compare.",
         least=0,
         most=1,
     )
@@ -149,7 +149,7 @@ class RecognitionSettings:
     )
     no_face_policy: Literal["embed", "error"] = setting(
         "embed",
-        'A picture without a face, in calls that only embed or search: `embed` takes the whole picture and answers `"face_detected": false`, without any verdict; `error` refuses it with 422. It is never enrolled.',
+        'What becomes of a picture without a face in calls that only embed or search: `embed` or `error`. `embed` takes the whole picture and answers `"face_detected": false`, without a verdict; `error` refuses it with 422. Such a picture is never enrolled.',
     )
 
 

@@ -70,7 +70,7 @@ def test_answers_are_asked_again_until_they_fit_and_hold_at_once(tmp_path: Path)
     ]
     assert (tmp_path / ".env").read_text().splitlines() == lines
     assert "Todos precisam de uma conta." in done.stdout  # by the answers just given
-    assert "then they are deleted" in done.stdout and "](" not in done.stdout  # no Markdown
+    assert "then they are erased" in done.stdout and "](" not in done.stdout  # no Markdown
 
 
 @pytest.mark.usefixtures("migrated")
