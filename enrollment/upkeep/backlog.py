@@ -30,6 +30,7 @@ from enrollment.index import batches, index_batches
 from enrollment.models import ErasedId, FaceEmbedding, FaceImage, Removal, compute_again
 from enrollment.upkeep.figures import LAST_PASS
 from enrollment.upkeep.leader import Leadership
+from enrollment.upkeep.picture_files import delete_leftover_files
 from enrollment.upkeep.retention import delete_due_persons
 from enrollment.upkeep.safe_copy import forget_old_copies
 from enrollment.upkeep.settings_record import note_settings
@@ -47,6 +48,7 @@ OTHERS_TAKE: Final = 2.0  # seconds between two batches of an import, at the mos
 AT_A_TIME: Final = 10.0  # seconds of work before other due work gets its turn
 LISTS_KEPT: Final = 3600.0  # seconds from a look at the lists beside backups to the next
 MEMORY_COMPARED: Final = 3600.0  # seconds from a comparison of the vectors in memory to the next
+FILES_COMPARED: Final = 86400.0  # seconds from a comparison of the stored files to the next
 FIRST_RETRY: Final = 1.0  # seconds after a pass that failed; doubled each time
 LAST_RETRY: Final = 300.0
 UPDATE_TAKES: Final = timedelta(days=7)  # at most, from the first server of it to the last
@@ -182,7 +184,7 @@ class BacklogThread(threading.Thread):
         self._computed = False
         self._listed: int | None = None  # the last erasure on the lists beside backups
         self._lists_due = time.monotonic()
-        self._memory_due = time.monotonic() + MEMORY_COMPARED
+        self._memory_due = self._files_due = time.monotonic() + MEMORY_COMPARED
         self._cut_short = False
         self._before, self._due = timezone.now(), time.monotonic()
 
@@ -282,6 +284,7 @@ class BacklogThread(threading.Thread):
             self._remove_files,
             self._compare,
             partial(self._work_off, before),
+            self._compare_files,
         )
         done = [self._attempt(step) for step in steps]
         return all(done)
@@ -354,6 +357,12 @@ class BacklogThread(threading.Thread):
             if not get_vector_store().compare_memory():
                 self._lacked = None
             self._memory_due = time.monotonic() + MEMORY_COMPARED
+
+    def _compare_files(self) -> None:
+        """Delete, an hour after the start and every day, stored files that no row names."""
+        if time.monotonic() >= self._files_due:
+            self._files_due = time.monotonic() + FILES_COMPARED
+            delete_leftover_files()
 
     def _compute(self) -> None:
         """Complete, once, what servers of version 1.0 wrote: the last of them may have ended just now."""

@@ -6,39 +6,56 @@ Files of deleted pictures that the trash holds are accounted for.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, Final
 
 from django.core.files.storage import Storage
+from django.db import DatabaseError
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from enrollment import index
-from enrollment.index import Track, batches
+from enrollment.index import Track, batches, untracked
 from enrollment.models import DOCUMENTS_FOLDER, Consent, FaceImage, TrashedPart
 from enrollment.upkeep.drift import Kind, Reconciliation
+from recognition.log_text import first_line
+
+logger = logging.getLogger(__name__)
 
 FOLDERS: Final = ("pictures", DOCUMENTS_FOLDER)  # see enrollment.models.picture_path
-# With a Milvus server, other processes may be storing pictures: first the file, then the row.
-UPLOAD_TAKES_AT_MOST: Final = timedelta(minutes=15)
+KEPT_BY_SERVER: Final = timedelta(days=1)  # files without a row, in case SQL is an older copy
 # More files without a row than a crash leaves; DATABASE_URL may name the wrong database.
 LEFTOVER_FILES: Final = 100
 LEFTOVER_SHARE: Final = 0.1
 NAMES_A_QUERY: Final = 1_000
 
 
-def compare_files(
-    result: Reconciliation, *, mend: bool, started_at: datetime, alone: bool, track: Track
-) -> None:
-    """Record the differences in `result` and, with `mend`, delete files without a row.
+def delete_leftover_files() -> None:
+    """Delete the files that no row has named for a day, such as those of uploads that were cut off; log
+    how many, and what is wrong with others."""
+    result = Reconciliation()
+    try:
+        compare_files(result, mend=True, before=timezone.now() - KEPT_BY_SERVER)
+    except DatabaseError:
+        raise
+    except Exception as error:  # noqa: BLE001 (each storage fails with classes of its own)
+        logger.warning("The stored files cannot be compared with SQL: %s", first_line(error))
+    if result.deleted_files:
+        logger.warning("Deleted %d stored files that no row named", result.deleted_files)
+    for reason, count in result.unmended.items():
+        logger.warning("The stored files differ from SQL: %d × %s", count, reason)
 
-    `alone` says that no other process can have stored pictures since `started_at`; otherwise young
-    files are kept, as their rows may follow.
-    """
+
+def compare_files(
+    result: Reconciliation, *, mend: bool, before: datetime, track: Track = untracked
+) -> None:
+    """Record the differences in `result` and, with `mend`, delete files without a row that were stored
+    before `before`. Younger ones are kept, as their rows may follow."""
     storage = FaceImage._meta.get_field("image").storage
     files = chain.from_iterable(_stored_files(storage, folder) for folder in FOLDERS)
     unnamed = set(track(files, _("Listing files"), None))
@@ -54,13 +71,11 @@ def compare_files(
     result.note(Kind.MISSING_DOCUMENT, without_document)
     result.note(Kind.ORPHAN_FILE, sorted(unnamed))
     if mend:
-        # The row of a file older than this cannot be about to be written.
-        settled = started_at - (timedelta(0) if alone else UPLOAD_TAKES_AT_MOST)
         belong_together = len(unnamed) < stored
         _note_missing(result, missing, without_document)
         for names in batches(sorted(unnamed), NAMES_A_QUERY):  # deleted or restored meanwhile
             unnamed -= index.files_in_use(names)
-        _delete_leftovers(result, storage, unnamed, settled, belong_together=belong_together)
+        _delete_leftovers(result, storage, unnamed, before, belong_together=belong_together)
 
 
 def _take_named(storage: Storage, unnamed: set[str], rows: QuerySet[Any]) -> list[int]:
@@ -92,7 +107,7 @@ def _delete_leftovers(
     result: Reconciliation,
     storage: Storage,
     unnamed: set[str],
-    settled: datetime,
+    before: datetime,
     *,
     belong_together: bool,
 ) -> None:
@@ -103,7 +118,7 @@ def _delete_leftovers(
         )
         result.unmended[reason] += len(unnamed)
         return
-    old = [name for name in unnamed if _modified_at(storage, name) < settled]
+    old = [name for name in unnamed if _modified_at(storage, name) < before]
     if old and not belong_together:
         reason = _(
             "The picture file is named by no row, and so are all others: SQL and the pictures are of "

@@ -7,6 +7,7 @@ written. A run can be interrupted at any step; the next run continues from there
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from django.db import IntegrityError, transaction
@@ -31,6 +32,8 @@ from recognition.vector_store import (
     partition_name,
 )
 
+# With a Milvus server, other processes may be storing pictures: first the file, then the row.
+UPLOAD_TAKES_AT_MOST: Final = timedelta(minutes=15)
 COMPARED_AT_A_TIME: Final = 1_000  # rows of Milvus looked up in SQL with one query
 
 Status = FaceEmbedding.Status
@@ -98,13 +101,10 @@ class _Run:
         if not self.model:
             self._judge()
         if self.files and not self.model:
-            compare_files(
-                self.result,
-                mend=self.mend,
-                started_at=self.started_at,
-                alone=self.store.is_embedded,  # then no other process can enrol
-                track=self.track,
-            )
+            # With the embedded database no other process can enrol, so no row may follow.
+            takes = timedelta(0) if self.store.is_embedded else UPLOAD_TAKES_AT_MOST
+            before = self.started_at - takes
+            compare_files(self.result, mend=self.mend, before=before, track=self.track)
         return self.result
 
     # Comparing SQL rows

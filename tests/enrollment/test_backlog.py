@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import timedelta
 from unittest.mock import Mock
 
 import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.utils import timezone
 from django_tasks_db import DatabaseBackend
 from django_tasks_db.models import DBTaskResult
@@ -319,3 +322,48 @@ def test_reindex_compares_the_memory_too(row, picture):
     resident.remove([row.pk])
     assert reconcile(mend=False).found == {}
     assert found(picture) == ["ana"]
+
+
+def stored_file(folder: str, age: timedelta) -> str:
+    """Store a file that no row names, this long ago; return its name."""
+    name = default_storage.save(f"{folder}/2001/01/left.jpg", ContentFile(b"half a picture"))
+    at = (timezone.now() - age).timestamp()
+    os.utime(default_storage.path(name), (at, at))
+    return name
+
+
+def test_files_of_uploads_that_were_cut_off_are_deleted_after_a_day(row, thread, caplog):
+    old = [stored_file(folder, timedelta(hours=25)) for folder in ("pictures", "consents")]
+    young = stored_file("pictures", timedelta(hours=23))
+    os.utime(row.face_image.image.path, (1e9, 1e9))
+    thread._pass(timezone.now())
+    assert all(map(default_storage.exists, old))
+    thread._files_due = 0.0
+    thread._pass(timezone.now())
+    assert not any(map(default_storage.exists, old))
+    assert default_storage.exists(young)
+    assert default_storage.exists(row.face_image.image.name)
+    assert "Deleted 2 stored files that no row named" in caplog.text
+    assert time.monotonic() + 3600 < thread._files_due < time.monotonic() + 86400
+
+
+def test_files_of_another_installation_are_left_and_told(row, thread, caplog):
+    row.face_image.image.storage.delete(row.face_image.image.name)
+    name = stored_file("pictures", timedelta(days=9))
+    thread._files_due = 0.0
+    assert thread._pass(timezone.now()) == backlog.PAUSE
+    assert default_storage.exists(name)
+    assert "1 × The picture file is named by no row, and so are all others" in caplog.text
+    assert "1 × The picture's stored file is missing" in caplog.text
+
+
+def test_a_storage_that_cannot_be_listed_is_told_and_hinders_nothing(
+    row, thread, caplog, monkeypatch
+):
+    def refused(*arguments: object) -> None:
+        raise OSError("AccessDenied: ListBucket")
+
+    monkeypatch.setattr(default_storage._wrapped, "listdir", refused)
+    thread._files_due = 0.0
+    assert thread._pass(timezone.now()) == backlog.PAUSE
+    assert "The stored files cannot be compared with SQL: AccessDenied: ListBucket" in caplog.text
