@@ -509,7 +509,8 @@ def test_json_of_any_depth_is_400(api, depth, opening, closing):
 @pytest.mark.parametrize("body", ["1", '"ana"', "[]", '["person_id"]', "{", "\xff"])
 def test_json_that_is_no_object_is_400(api, body):
     response = api.post("/api/persons", body.encode("latin-1"), content_type="application/json")
-    assert_error(response, 400)
+    refused = assert_error(response, 400)
+    assert list(refused.get("fields", {})) in ([], ["non_field_errors"])  # as in a PATCH of nothing
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
 from faceclient import FaceApiError, FaceClient
@@ -72,6 +73,11 @@ def test_pictures_come_in_every_form(faces, tmp_path: Path):
     assert faces.detect(content)["faces"] == []
     batch = faces.embeddings([content, b"nothing"], use_face_detection=False)
     assert [result["success"] for result in batch["results"]] == [True, False]
+    for one in (file, str(file), content, io.BytesIO(content)):  # each letter was a path to open
+        assert faces.embeddings(one)["total"] == 1
+    assert faces.embeddings(tmp_path.glob("*.png"))["total"] == 1
+    vector = np.array(answers[0]["embedding"], np.float32)
+    assert faces.search(embedding=vector)["results"] == []
 
 
 def test_insert_search_verify(faces):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self, cast
@@ -143,9 +143,14 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def files_of(**images: Sequence[Image]) -> list[File]:
+def files_of(**images: Image | Iterable[Image]) -> list[File]:
     """Return the file parts, fully read, so that a repeated request can send them again."""
-    return [(field, _read(image)) for field, items in images.items() for image in items]
+    return [(field, _read(image)) for field, items in images.items() for image in _each(items)]
+
+
+def _each(images: Image | Iterable[Image]) -> Iterable[Image]:
+    is_one = isinstance(images, str | Path | bytes) or hasattr(images, "read")
+    return [cast(Image, images)] if is_one else cast(Iterable[Image], images)
 
 
 def _read(image: Image) -> tuple[str, bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -70,7 +70,7 @@ class FaceClient(ApiCalls):
         files = files_of(image=[image])
         return cast(Embedding, self._call("POST", "/embedding", files=files, form=options))
 
-    def embeddings(self, images: Sequence[Image], **options: Any) -> Embeddings:
+    def embeddings(self, images: Image | Iterable[Image], **options: Any) -> Embeddings:
         """Return one result for each picture, in order. Raises only when every picture failed."""
         files = files_of(images=images)
         return cast(Embeddings, self._call("POST", "/embeddings/batch", files=files, form=options))
@@ -93,7 +93,7 @@ class FaceClient(ApiCalls):
     def insert(
         self,
         person_id: str,
-        images: Sequence[Image],
+        images: Image | Iterable[Image],
         *,
         image_paths: Sequence[str] | None = None,
         idempotency_key: str | None = None,
@@ -107,7 +107,7 @@ class FaceClient(ApiCalls):
         self,
         image: Image | None = None,
         *,
-        embedding: Sequence[float] | None = None,
+        embedding: Iterable[float] | None = None,
         **options: Any,
     ) -> SearchResult:
         """Return the most similar enrolled pictures.
@@ -115,7 +115,11 @@ class FaceClient(ApiCalls):
         Options: `top_k`, `threshold`, `group_by_person`, `all_faces`, `model`, `check_liveness`.
         """
         files = files_of(image=[] if image is None else [image])
-        form = options | {"embedding": None if embedding is None else json.dumps(list(embedding))}
+        form = options | {
+            "embedding": None
+            if embedding is None
+            else json.dumps([float(number) for number in embedding])
+        }
         return cast(SearchResult, self._call("POST", "/milvus/search", files=files, form=form))
 
     # Persons
@@ -178,7 +182,7 @@ class FaceClient(ApiCalls):
     def add_pictures(
         self,
         person_id: str,
-        images: Sequence[Image],
+        images: Image | Iterable[Image],
         *,
         image_paths: Sequence[str] | None = None,
         idempotency_key: str | None = None,
@@ -355,7 +359,7 @@ class FaceClient(ApiCalls):
     def _insert(
         self,
         path: str,
-        images: Sequence[Image],
+        images: Image | Iterable[Image],
         image_paths: Sequence[str] | None,
         key: str | None,
         form: dict[str, Any],

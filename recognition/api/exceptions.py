@@ -93,7 +93,7 @@ def _answer_in_json(request: Request) -> None:
 
 def validation_body(error: exceptions.ValidationError) -> dict[str, object]:
     """Return the body of a validation error: by field under `fields`, and joined in one message."""
-    detail = error.detail if isinstance(error.detail, dict) else {"request": error.detail}
+    detail = error.detail if isinstance(error.detail, dict) else {WHOLE_REQUEST: error.detail}
     problems = {name: _problems(value) for name, value in detail.items()}
     codes = {problem.code for items in problems.values() for problem in items}
     code = codes.pop() if len(codes) == 1 and codes <= _OWN_CODES else "validation_error"
