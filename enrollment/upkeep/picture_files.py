@@ -28,7 +28,7 @@ from recognition.log_text import first_line
 logger = logging.getLogger(__name__)
 
 FOLDERS: Final = ("pictures", DOCUMENTS_FOLDER)  # see enrollment.models.picture_path
-KEPT_BY_SERVER: Final = timedelta(days=1)  # files without a row, in case SQL is an older copy
+KEPT_BY_SERVER: Final = timedelta(days=7)  # files without a row, in case SQL is an older copy
 # More files without a row than a crash leaves; DATABASE_URL may name the wrong database.
 LEFTOVER_FILES: Final = 100
 LEFTOVER_SHARE: Final = 0.1
@@ -36,7 +36,7 @@ NAMES_A_QUERY: Final = 1_000
 
 
 def delete_leftover_files() -> None:
-    """Delete the files that no row has named for a day, such as those of uploads that were cut off; log
+    """Delete the files that no row has named for a week, such as those of uploads that were cut off; log
     how many, and what is wrong with others."""
     result = Reconciliation()
     try:

@@ -332,9 +332,9 @@ def stored_file(folder: str, age: timedelta) -> str:
     return name
 
 
-def test_files_of_uploads_that_were_cut_off_are_deleted_after_a_day(row, thread, caplog):
-    old = [stored_file(folder, timedelta(hours=25)) for folder in ("pictures", "consents")]
-    young = stored_file("pictures", timedelta(hours=23))
+def test_files_of_uploads_that_were_cut_off_are_deleted_after_a_week(row, thread, caplog):
+    old = [stored_file(folder, timedelta(days=8)) for folder in ("pictures", "consents")]
+    young = stored_file("pictures", timedelta(days=6))
     os.utime(row.face_image.image.path, (1e9, 1e9))
     thread._pass(timezone.now())
     assert all(map(default_storage.exists, old))
