@@ -33,7 +33,7 @@ def test_both_languages_have_the_same_parts_and_links_that_lead_there(local, nam
         hrefs = re.findall(r'href="([^"]*)"', article)
         assert hrefs and all(href.startswith(("#", "/help/")) for href in hrefs)
         assert links and "<img" not in article
-        assert "style=" not in article  # the policy of the pages forbids it; aligned columns have it
+        assert "style=" not in article  # forbidden by the policy; aligned columns have it
         for link in links:
             path, _, part = link.partition("#")
             chapter = path.removeprefix("/help/") or name
