@@ -12,7 +12,8 @@ from faceproject import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README.pt-BR.md", ROOT / "weights" / "README.md"]
-PAGES += [ROOT / "training" / "README.md", ROOT / "data" / "README.md"]
+PAGES += [ROOT / "training" / "README.md", ROOT / "training" / "runs.md"]
+PAGES += [ROOT / "data" / "README.md"]
 PAGES += [ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 LINK = re.compile(r'\]\(([^)\s]+)\)|click \w+ "([^"]+)"')
