@@ -136,13 +136,13 @@ def convert_to_openvino(module: torch.nn.Module, side: int = CROP_SIZE) -> openv
     import torch
 
     openvino = import_openvino()
-    with warnings.catch_warnings():
+    example = torch.zeros(2, 3, side, side)
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # that tracing is of old; it is what the converter does
-        model = openvino.convert_model(
-            module,
-            example_input=torch.zeros(2, 3, side, side),
-            input=[-1, 3, side, side],
-        )
+        # Traced here, as the converter has it traced twice more and compared, which takes longer than
+        # all the rest; whoever converts compares the answers.
+        traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
+        model = openvino.convert_model(traced, example_input=example, input=[-1, 3, side, side])
     steps = openvino.preprocess.PrePostProcessor(model)
     crops = steps.input()
     crops.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
