@@ -185,9 +185,9 @@ def convert_once(*names: str) -> None:
 
     folder = ROOT / "weights" / "converted"
     folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for name in names:
+    for name in names:
+        with (folder / f"{name}.lock").open("w") as lock:  # who needs one model waits for that only
+            fcntl.flock(lock, fcntl.LOCK_EX)
             load_network(name)
 
 
