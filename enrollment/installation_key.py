@@ -80,10 +80,16 @@ def _parsed(pem: str) -> InstallationKey:
 def _read(path: Path) -> InstallationKey:
     try:
         return _parsed(private_file(path, _fresh))
-    except (ValueError, TypeError, UnsupportedAlgorithm, OSError) as error:
+    except OSError as error:
         message = gettext(
-            "The file %(file)s in DATA_DIR is no Ed25519 private key in PEM, or cannot be read. Bring the "
-            "right one back; without it a new one is made, and older receipts need the old public key."
+            "The file %(file)s in DATA_DIR cannot be read or made: %(reason)s. Have the administrator "
+            "check the free space and the rights of DATA_DIR."
+        )
+        raise KeyRefused(message % {"file": FILE, "reason": error.strerror}) from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        message = gettext(
+            "The file %(file)s in DATA_DIR is no Ed25519 private key in PEM. Bring the right one "
+            "back; without it a new one is made, and older receipts need the old public key."
         )
         raise KeyRefused(message % {"file": FILE}) from error
 

@@ -213,7 +213,8 @@ def receipt_again(number: int, person_id: str) -> Signed:
     receipt = Receipt.objects.filter(pk=number).first()
     if receipt is None or receipt.subject != _subject(person_id):
         message = gettext(
-            "There is no receipt %(number)d about this id. Look at its number and the id."
+            "There is no receipt %(number)d about this id, or installation_key was another one when it "
+            "was made. Look at its number and the id, or bring the old key back."
         )
         raise ReceiptRefused(message % {"number": number})
     return _signed(receipt, person_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -21,16 +22,22 @@ Failure = FaceEmbedding.Failure
 
 
 class DurableStorage(FileSystemStorage):
-    """A file storage that flushes each saved file and its folder entries to the disk."""
+    """A file storage that flushes each saved file and its folder entries to the disk, and leaves
+    nothing of one that a full disk did not take whole."""
 
     def _save(self, name: str, content: IO[bytes]) -> str:
-        saved: str = super()._save(name, content)  # type: ignore[misc]  # missing in the stubs
-        path, root = Path(self.path(saved)), Path(self.location)
-        sync(path)
-        for folder in path.parents:
-            sync(folder)
-            if folder == root:
-                break
+        try:
+            saved: str = super()._save(name, content)  # type: ignore[misc]  # missing in the stubs
+            path, root = Path(self.path(saved)), Path(self.location)
+            sync(path)
+            for folder in path.parents:
+                sync(folder)
+                if folder == root:
+                    break
+        except OSError:
+            with suppress(OSError):
+                self.delete(name)
+            raise
         return saved
 
 

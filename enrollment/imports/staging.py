@@ -52,7 +52,7 @@ def stage_import(
     """Unpack the ZIP and store the job that looks at its pictures, or enrols them if confirmed.
 
     `details` are what people get who are new with it, as in `Upload`; `options` are those of
-    `ImportOptions`. Raise `BadArchive`.
+    `ImportOptions`. Raise what `unpack` raises.
     """
     forget_old_imports()
     home = Path(tempfile.mkdtemp(prefix="", dir=imports_folder()))

@@ -5,6 +5,7 @@ Programs write the names of entries in several ways, and often do not say in whi
 
 from __future__ import annotations
 
+import errno
 import lzma
 import re
 import shutil
@@ -16,11 +17,17 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Final, NamedTuple
 
+from enrollment.exceptions import StorageUnavailable
 from recognition.exceptions import RecognitionError
 from recognition.sentences import gettext
 
 MAX_FILES: Final = 10_000
 MAX_BYTES: Final = 2 * 1024**3  # unpacked
+# What a file system says of a name that it does not take.
+_NAMES_REFUSED: Final = (
+    *(errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
+)
 # Exceptions for damaged or encrypted entries and unsupported compression.
 _DAMAGE: Final = (
     zipfile.BadZipFile,
@@ -51,7 +58,8 @@ class BadArchive(RecognitionError):
 def unpack(file: IO[bytes], folder: Path) -> dict[str, str]:
     """Write the files of the ZIP below the folder; return the reasons of failed entries, by name.
 
-    Raise `BadArchive` when the archive as a whole is damaged, unsafe or too large.
+    Raise `BadArchive` when the archive as a whole is damaged, unsafe or too large, and
+    `StorageUnavailable` when the disk does not take it.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -72,10 +80,17 @@ def unpack(file: IO[bytes], folder: Path) -> dict[str, str]:
             )
         ) from error
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno and error.errno not in _NAMES_REFUSED:
+            raise StorageUnavailable(
+                gettext(
+                    "There is no room for the files of the ZIP, so nothing was imported. Have the "
+                    "administrator check the free space and the rights of DATA_DIR, then send it again."
+                )
+            ) from error
         raise BadArchive(
             gettext(
-                "The ZIP holds names that cannot be files here, or the disk is full. Rename what has a "
-                "very long or odd name and pack it again."
+                "The ZIP holds names that cannot be files here. Rename what has a very long or odd name "
+                "and pack it again."
             )
         ) from error
     return {name: reason for name, reason in reasons.items() if reason}

@@ -63,9 +63,15 @@ def hash_of_face(pixels: np.ndarray) -> str:
 def _cipher() -> AESGCM:
     try:
         return _of(private_file(settings.DATA_DIR / FILE, _fresh))
-    except (ValueError, OSError) as error:
+    except OSError as error:
         message = gettext(
-            "The file %(file)s in DATA_DIR is no key, or cannot be read. Bring the right one back; "
+            "The file %(file)s in DATA_DIR cannot be read or made: %(reason)s. Have the administrator "
+            "check the free space and the rights of DATA_DIR."
+        )
+        raise SealBroken(message % {"file": FILE, "reason": error.strerror}) from error
+    except ValueError as error:
+        message = gettext(
+            "The file %(file)s in DATA_DIR is no key. Bring the right one back; "
             "without it a new one is made, and what is kept of searched faces cannot be read."
         )
         raise SealBroken(message % {"file": FILE}) from error

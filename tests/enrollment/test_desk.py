@@ -269,6 +269,31 @@ def test_a_receipt_that_the_disk_does_not_take_is_printed(ana, tmp_path, monkeyp
     assert json.loads(brace + data)["receipt"]["person_id"] == CPF
 
 
+def test_a_key_that_the_disk_does_not_take_is_not_called_a_wrong_one(
+    ana, api, data_folder, monkeypatch
+):
+    """The first erasure on a full disk told to bring the right key back."""
+
+    def full(*_given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (data_folder / "installation_key").unlink(missing_ok=True)
+    monkeypatch.setattr("os.fsync", full)
+    refused = api.delete(f"/api/persons/{CPF}?erase=true")
+    assert refused.status_code == 503 and refused.json()["error"] == "key_refused"
+    assert "cannot be read or made: No space left on device" in refused.json()["message"]
+    assert not (data_folder / "installation_key").exists() and Person.objects.exists()
+
+
+def test_a_receipt_of_another_key_is_not_simply_said_to_be_none(ana, data_folder):
+    """Once installation_key was lost, the right number and id were said to be wrong."""
+    desk.erase_with_receipt(ana)
+    (data_folder / "installation_key").unlink()
+    number = Receipt.objects.get().pk
+    with pytest.raises(CommandError, match="or installation_key was another one"):
+        run("receipt", "--again", number, "--person-id", CPF)
+
+
 def test_nobody_is_erased_where_receipts_cannot_be_written(ana, tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda *given, **named: False)
     with pytest.raises(CommandError, match="cannot be written"):

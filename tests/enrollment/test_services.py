@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import threading
@@ -184,6 +185,22 @@ def test_storage_that_takes_no_file_is_a_sentence_without_a_path(picture, settin
     assert refused.value.status == 503
     assert str(settings.MEDIA_ROOT) not in refused.value.message
     assert not Person.objects.exists()
+
+
+@pytest.mark.parametrize("failing", ["os.fsync", "django.core.files.base.File.chunks"])
+def test_a_file_that_the_disk_does_not_take_whole_is_not_kept(
+    picture, settings, monkeypatch, failing: str
+):
+    """On a full disk each refused picture left a part of itself, which nobody owned."""
+
+    def full(*_given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(failing, full)
+    with pytest.raises(StorageUnavailable):
+        enroll("ana", picture)
+    monkeypatch.undo()
+    assert files(settings) == [] and not Person.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import random
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from enrollment.exceptions import StorageUnavailable
 from enrollment.imports import ImportOptions, carry_out_imports, each_file, find_files
 from enrollment.imports.staging import stage_import
 from enrollment.imports.zip_archive import BadArchive, unpack
@@ -139,6 +141,17 @@ def test_one_name_tells_the_code_page_of_the_others(tmp_path):
     content = raw_named(*names)
     assert all(unpacked(content, tmp_path / "a").values())
     assert not list((tmp_path / "a").rglob("*.jpg"))
+
+
+def test_a_full_disk_is_not_the_zips_fault(tmp_path, monkeypatch):
+    """It was a 400, of names that cannot be files."""
+
+    def full(*_given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("enrollment.imports.zip_archive.shutil.copyfileobj", full)
+    with pytest.raises(StorageUnavailable, match="no room for the files of the ZIP"):
+        unpack(io.BytesIO(packed({"ana/1.jpg": b"x"})), tmp_path / "a")
 
 
 def test_a_name_that_lies_about_utf8_is_answered_in_a_sentence(tmp_path):
