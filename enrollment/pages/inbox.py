@@ -293,13 +293,12 @@ def _fragment(
 def _shared(request: HttpRequest) -> dict[str, Any]:
     desk = Desk.of(request)
     form = SiftForm(request.GET)
-    filters, person = form.filters()
+    filters = form.filters()
     is_sifted = filters != Filters()
     left = inbox.count(filters)
     return {
         "form": form,
         "filters": filters,
-        "filtered_person": person,
         "is_sifted": is_sifted,
         "skipped": desk.skipped,
         "undoable": bool(desk.acts),

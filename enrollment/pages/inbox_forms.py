@@ -7,7 +7,6 @@ from django.utils.translation import gettext_lazy as _
 
 from enrollment.gallery import find_persons
 from enrollment.inbox import Filters
-from enrollment.models import Person
 from enrollment.pages.inbox_cards import KINDS
 from enrollment.web import DayInput
 
@@ -28,19 +27,19 @@ class SiftForm(forms.Form):
     )
     who = forms.CharField(label=_("Who searched"), required=False, max_length=150)
 
-    def filters(self) -> tuple[Filters, Person | None]:
-        """Return what is wanted, and whom the text of the person names: an id, or else a part."""
+    def filters(self) -> Filters:
+        """Return what is wanted; the person's text is an id, or else words of ids and names."""
         self.is_valid()
         wanted = self.cleaned_data
         text = wanted.get("person", "").strip()
-        person = None
+        key = None
         if text:
             found = find_persons(text)
             person = found.filter(person_id=text).first() or found.first()
-        nobody = -1 if text else None
+            key = person.pk if person else -1  # nobody
         return Filters(
             kind=wanted.get("kind", ""),
-            person=person.pk if person else nobody,
+            person=key,
             day=wanted.get("day"),
             who=wanted.get("who", ""),
-        ), person
+        )

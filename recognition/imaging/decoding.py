@@ -113,15 +113,15 @@ def opened_image(data: bytes, *, side: int | None = None) -> Iterator[DecodedIma
             image.forget()
 
 
-def read_image(data: bytes, *, side: int | None = None) -> DecodedImage:
+def read_image(data: bytes) -> DecodedImage:
     """Decode a picture like `opened_image`, for code that reads one picture at a time outside
     requests."""
-    with _decoded(data, side) as image:
+    with _decoded(data) as image:
         return image
 
 
 @contextmanager
-def _decoded(data: bytes, side: int | None) -> Iterator[DecodedImage]:
+def _decoded(data: bytes, side: int | None = None) -> Iterator[DecodedImage]:
     if not data:
         raise refusals.empty()
     kind = file_kind(data)

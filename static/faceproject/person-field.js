@@ -124,7 +124,6 @@ export function makePersonField(input) {
     const index = [...list.children].indexOf(event.target.closest("li"));
     if (index >= 0) take(index);
   });
-  return { close: () => show([]) };
 }
 
 for (const input of document.querySelectorAll("input[data-suggest]")) makePersonField(input);

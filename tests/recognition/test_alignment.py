@@ -58,16 +58,6 @@ def test_aligned_crop_stays_as_it_is():
     assert np.array_equal(align_face(crop, TEMPLATE), crop)
 
 
-def test_other_sizes_scale_the_template():
-    crop = np.zeros((112, 112, 3), np.uint8)
-    crop[48:56, 34:43] = 255  # around the left eye
-
-    large = align_face(crop, TEMPLATE, size=224)
-
-    assert large.shape == (224, 224, 3)
-    assert large[103, 77, 0] == 255
-
-
 def test_edge_pixels_go_on_outside_the_picture():
     image = np.full((200, 200, 3), 90, np.uint8)
     image[:, 0] = (10, 20, 30)

@@ -312,10 +312,11 @@ def test_a_jpeg_is_read_at_the_scale_that_is_asked_for():
         (1600, 1200), exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
     )
 
-    picture = read_image(data, side=300)
-
-    assert (picture.width, picture.height) == (1200, 1600)
-    assert picture.pixels.shape == (400, 300, 3)
-    assert picture.scale == 0.25
-    assert read_image(data, side=1000).scale == 1
-    assert read_image(draw_picture((1600, 1200), format="PNG"), side=300).scale == 1
+    with opened_image(data, side=300) as picture:
+        assert (picture.width, picture.height) == (1200, 1600)
+        assert picture.pixels.shape == (400, 300, 3)
+        assert picture.scale == 0.25
+    with opened_image(data, side=1000) as picture:
+        assert picture.scale == 1
+    with opened_image(draw_picture((1600, 1200), format="PNG"), side=300) as picture:
+        assert picture.scale == 1
