@@ -27,7 +27,6 @@ SPECTACULAR_SETTINGS: Final[dict[str, Any]] = {
         "{deepLinking: false, displayRequestDuration: true,"
         " presets: [SwaggerUIBundle.presets.apis, optionsStartEmpty]}"
     ),
-    "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "COMPONENT_SPLIT_PATCH": False,  # what a PATCH needs is needed
     "ENUM_NAME_OVERRIDES": {

@@ -9,7 +9,7 @@ from django.contrib.auth import get_user_model
 from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
-from recognition.api.access import is_cross_site, is_loopback_name, is_own
+from recognition.api.access import is_cross_site, is_loopback_name, is_own, root_address
 from recognition.api.peer import PEER
 from tests.pictures import upload
 
@@ -44,6 +44,22 @@ def test_names_of_this_machine(name):
 )
 def test_names_that_may_mean_another_machine(name):
     assert not is_loopback_name(name)
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("::1", "[::1]"),
+        ("faces.example", "faces.example"),
+        ("0.0.0.0", "localhost"),
+        ("::", "localhost"),
+        ("*", "localhost"),
+    ],
+)
+def test_the_address_to_open_is_one_that_is_answered(settings, host, shown):
+    settings.HOST = host
+    assert root_address(8000) == f"http://{shown}:8000"
 
 
 @pytest.mark.parametrize(

@@ -58,18 +58,20 @@ def migrated(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("migrated")
 def test_answers_are_asked_again_until_they_fit_and_hold_at_once(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("# mine\nLANGUAGE_CODE=en\nTHREADS=3\n")
-    done = setup(tmp_path, typed="klingon\npt-br\n\n\n1\n\n7\n", **ACCOUNT)
+    done = setup(tmp_path, typed="klingon\npt-br\n0.0.0.0\n\n1\n\n7\n", **ACCOUNT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "LANGUAGE_CODE: 'klingon' was given, and one of en, pt-br is expected." in done.stdout
     lines = [
         "# mine",
         "THREADS=3",
         "LANGUAGE_CODE=pt-br",
+        "HOST=0.0.0.0",
         "API_AUTH_REQUIRED=1",
         "SEARCH_LOG_DAYS=7",
     ]
     assert (tmp_path / ".env").read_text().splitlines() == lines
     assert "Todos precisam de uma conta." in done.stdout  # by the answers just given
+    assert " http://localhost:0/" in done.stdout  # http://0.0.0.0 would be answered 400
     assert "then they are erased" in done.stdout and "](" not in done.stdout  # no Markdown
 
 

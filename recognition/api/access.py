@@ -37,6 +37,7 @@ from recognition.api.peer import PEER, is_supported, own_user
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+ANY_ADDRESS = ("0.0.0.0", "::", "*")  # noqa: S104 (names to compare with, not to listen at)
 FORWARDING_HEADERS = ("Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip")
 FORWARDING_PREFIXES = ("X-Forwarded-", "X-Original-", "Cf-")
 
@@ -49,6 +50,13 @@ def is_loopback_name(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def root_address(port: int) -> str:
+    """Return the address of the server's pages for who sits at this machine, without a last slash."""
+    host = settings.HOST
+    shown = "localhost" if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"
 
 
 def is_forwarded(request: HttpRequest) -> bool:

@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from enrollment.management.counts import people, pictures
 from enrollment.models import FaceEmbedding, FaceImage, Person
 from enrollment.upkeep import Trial, reconcile
+from recognition.api.access import root_address
 from recognition.detection import looks_for_faces
 from recognition.exceptions import RecognitionError, VectorStoreLocked
 from recognition.liveness import has_liveness, liveness_problem, load_liveness
@@ -57,13 +58,12 @@ class Command(BaseCommand):
             outcome, works = step(), True
         except VectorStoreLocked:
             # The running server holds the database; its health endpoint can check it.
-            root = f"http://{settings.HOST}:{settings.PORT}"
             outcome, works = (
                 _(
                     "not now: the server has the vector database; ask its /readyz, which by the settings of "
                     "this command is %s/readyz"
                 )
-                % root,
+                % root_address(settings.PORT),
                 True,
             )
         except RecognitionError as error:

@@ -16,7 +16,7 @@ from enrollment.upkeep import BacklogThread, is_upgrade_unfinished
 from enrollment.web import accounts_with_old_tokens
 from faceproject.first_account import has_admin, make_named_account
 from faceproject.server import DRAIN_SECONDS, CannotListen, Server
-from recognition.api.access import is_loopback_name, open_to
+from recognition.api.access import is_loopback_name, open_to, root_address
 from recognition.api.peer import is_supported
 from recognition.conf import get_settings
 from recognition.exceptions import RecognitionError, VectorStoreLocked, VectorStoreUnavailable
@@ -26,7 +26,6 @@ from recognition.vector_store import get_vector_store, reset_vector_store
 
 logger = logging.getLogger(__name__)
 
-ANY_ADDRESS = {"0.0.0.0", "::", "*"}  # noqa: S104 (names to compare with, not to listen at)
 NAMED_PICTURES = 5  # pictures without a face that the start message names
 
 
@@ -138,8 +137,7 @@ class Command(BaseCommand):
 
     def _say_addresses(self, port: int) -> None:
         host = settings.HOST
-        shown = "localhost" if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
-        root = f"http://{shown}:{port}"
+        root = root_address(port)
         self._say(gettext("Search page:  %(url)s") % {"url": f"{root}/"})
         self._say(gettext("Admin:        %(url)s") % {"url": f"{root}/admin/"})
         self._say(gettext("API:          %(url)s") % {"url": f"{root}/api/docs"})

@@ -19,7 +19,7 @@ from enrollment.gallery import gallery_is_empty
 from faceproject.configuration import SETTINGS, as_text
 from faceproject.environment import write_settings
 from faceproject.first_account import has_admin, make_named_account
-from recognition.api.access import open_to
+from recognition.api.access import open_to, root_address
 from recognition.extras import EXTRAS
 from recognition.setting import Setting
 
@@ -127,8 +127,7 @@ class Command(BaseCommand):
         self.stdout.write("\n" + (open_to() or _("Everybody needs an account.")))
         if failed:
             raise CommandError(_("Does not work: %(names)s.") % {"names": ", ".join(failed)})
-        root = f"http://{settings.HOST}:{settings.PORT}"
-        page = f"{root}/people/new" if gallery_is_empty() else f"{root}/"
+        page = root_address(settings.PORT) + ("/people/new" if gallery_is_empty() else "/")
         self.stdout.write(_("Now start script/server and open %(page)s.") % {"page": page})
 
     def _try(self, name: str, step: Callable[[], object]) -> bool:
