@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 
 from recognition.exceptions import RecognitionError, WeightsUnavailable
 from recognition.networks import FaceNetwork, build
+from recognition.networks.weights import file_hash
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response
@@ -88,7 +89,7 @@ def install(
     partial = target.with_name(f"{target.stem}.{_short_hash(url)}.part")
     with _held(partial):
         download(url, partial, progress)
-        found = _file_hash(partial)
+        found = file_hash(partial)
         if found != sha256.lower():
             partial.unlink()
             raise DownloadError(
@@ -230,8 +231,3 @@ def _total(response: Response, start: int) -> int | None:
 
 def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

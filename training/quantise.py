@@ -21,14 +21,13 @@ from tqdm import tqdm
 from recognition.networks import NETWORKS, FaceNetwork, WeightsFile, build
 from recognition.networks.descriptor import (
     WeightsDescriptor,
-    full_hash,
     read_descriptor,
     write_descriptor,
 )
 from recognition.networks.int8 import SUFFIX, write_int8
 from recognition.networks.registry import EMBEDDING_DIM
 from recognition.networks.runtime import OpenVinoRuntime, convert_to_openvino, import_openvino
-from recognition.networks.weights import DIGEST_LENGTH
+from recognition.networks.weights import DIGEST_LENGTH, file_hash
 from recognition.threads import network_threads
 from training.faces import Faces, open_pack
 from training.last_layer import TOGETHER, Regression, last_layer, without_end
@@ -108,20 +107,19 @@ def make_int8(network: FaceNetwork, source: Path, crops: np.ndarray, solved: np.
 
     Crops are N×112×112×3 uint8 RGB: some for the ranges of the layers, more to solve the last one.
     """
-    sha256 = full_hash(WeightsFile(source, ""))
+    sha256 = file_hash(source)
     exact = build(network, source)
     model = with_last_layer(quantise(exact, crops, IN_FLOAT32.get(network.name, ())), exact, solved)
     target = source.with_name(f"{network.weights_stem}{SUFFIX}")
     write_int8(model, target, made_from=sha256)
     known = read_descriptor(WeightsFile(source, sha256[:DIGEST_LENGTH]))
-    made = WeightsFile(target, "")
     descriptor = WeightsDescriptor(
-        sha256=full_hash(made),
+        sha256=file_hash(target),
         source=f"{source.name} ({sha256[:DIGEST_LENGTH]}) in int8 by NNCF {version('nncf')}",
         trained_on=known.trained_on if known else "",
         licence=known.licence if known else "",
     )
-    write_descriptor(made, descriptor)
+    write_descriptor(WeightsFile(target, ""), descriptor)
     return target
 
 

@@ -6,14 +6,13 @@ its SHA-256. Other weights under the same name have no descriptor until they are
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from recognition.networks.weights import DIGEST_LENGTH, WeightsFile
+from recognition.networks.weights import DIGEST_LENGTH, WeightsFile, file_hash
 from recognition.private_file import AS_USUAL, whole_file
 
 
@@ -43,12 +42,6 @@ class WeightsDescriptor:
     curve: list[Threshold] = field(default_factory=list)  # at further rates, for larger galleries
     measured: dict[str, Any] = field(default_factory=dict)  # figures, data and command
     flip_tta: bool = False
-
-
-def full_hash(weights: WeightsFile) -> str:
-    """Return the full SHA-256 of a weights file; `digest` is its beginning."""
-    with weights.path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def descriptor_path(weights_path: Path) -> Path:
@@ -109,6 +102,6 @@ def write_descriptor(weights: WeightsFile, descriptor: WeightsDescriptor) -> Pat
 
 def update_descriptor(weights: WeightsFile, **changes: Any) -> tuple[WeightsDescriptor, Path]:
     """Change fields of the descriptor, or create it; return it and its path."""
-    known = read_descriptor(weights) or WeightsDescriptor(sha256=full_hash(weights))
+    known = read_descriptor(weights) or WeightsDescriptor(sha256=file_hash(weights.path))
     descriptor = replace(known, **changes)
     return descriptor, write_descriptor(weights, descriptor)

@@ -164,5 +164,10 @@ def usable_names() -> list[str]:
 
 @lru_cache(maxsize=16)
 def _digest(path: Path, mtime_ns: int, size: int) -> str:
+    return file_hash(path)[:DIGEST_LENGTH]
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits; of weights, `digest` is its beginning."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_LENGTH]
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,10 +19,10 @@ from recognition.decision import thresholds_of
 from recognition.embedding import embed_crops
 from recognition.exceptions import WeightsUnavailable
 from recognition.networks import find_weights, has_weights, load_network, loader, weights
-from recognition.networks.descriptor import full_hash, read_descriptor
+from recognition.networks.descriptor import read_descriptor
 from recognition.networks.int8 import made_from
 from recognition.networks.loader import load_failure
-from recognition.networks.weights import int8_file, weights_files
+from recognition.networks.weights import file_hash, int8_file, weights_files
 from tests.conftest import ROOT
 
 MODEL = "mobilenetv3_large"
@@ -69,7 +69,7 @@ def test_int8_answers_as_weights_of_its_own(api, chosen, settings):
 def test_bundled_file_belongs_to_the_bundled_weights(both_models, model):
     """After new weights it is made anew: training/README.md says how."""
     file, (source, *_others) = int8_file(model), weights_files(model)
-    assert made_from(file.path, file.digest) == full_hash(source)
+    assert made_from(file.path, file.digest) == file_hash(source.path)
     assert read_descriptor(file).match
 
 

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from recognition.networks import NETWORKS, WeightsFile, int8
-from recognition.networks.descriptor import WeightsDescriptor, full_hash, write_descriptor
+from recognition.networks.descriptor import WeightsDescriptor, write_descriptor
 from recognition.networks.int8 import int8_runtime, made_from
 from recognition.networks.runtime import OpenVinoRuntime, agreement, convert_to_openvino
+from recognition.networks.weights import file_hash
 from training import quantise
 from training.faces import Faces
 from training.last_layer import last_layer, without_end
@@ -53,7 +54,7 @@ def test_file_names_what_it_was_made_from(tmp_path, monkeypatch):
     monkeypatch.setattr(quantise, "version", lambda name: "3.4.0")
     source = tmp_path / "mine.ckpt"
     source.write_bytes(b"weights")
-    sha256 = full_hash(WeightsFile(source, ""))
+    sha256 = file_hash(source)
     known = WeightsDescriptor(sha256=sha256, licence="ours", measured={"accuracy": 0.9})
     write_descriptor(WeightsFile(source, sha256[:16]), known)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from argparse import ArgumentParser
 from typing import Any
 
@@ -14,11 +13,11 @@ from recognition.conf import get_settings
 from recognition.exceptions import WeightsUnavailable
 from recognition.extras import EXTRAS, Extra
 from recognition.networks import NETWORKS, FaceNetwork, WeightsFile, build
-from recognition.networks.descriptor import WeightsDescriptor, full_hash, read_descriptor
+from recognition.networks.descriptor import WeightsDescriptor, read_descriptor
 from recognition.networks.int8 import is_int8
 from recognition.networks.loader import run_int8
 from recognition.networks.registry import EMBEDDING_DIM
-from recognition.networks.weights import find_weights, int8_file, weights_files
+from recognition.networks.weights import file_hash, find_weights, int8_file, weights_files
 
 
 class Command(BaseCommand):
@@ -86,8 +85,7 @@ class Command(BaseCommand):
             )
         broken = 0
         for file, published in there.items():
-            with (folder / file).open("rb") as content:
-                found = hashlib.file_digest(content, "sha256").hexdigest()
+            found = file_hash(folder / file)
             broken += found != published.sha256
             lines = {
                 "SHA-256": found,
@@ -112,7 +110,7 @@ class Command(BaseCommand):
         accuracy = known and known.measured.get("accuracy")
         lines = {
             _("used"): used,
-            "SHA-256": full_hash(file),
+            "SHA-256": file_hash(file.path),
             _("fingerprint"): file.fingerprint,
             _("loads"): problem or _("yes, %(count)d numbers") % {"count": EMBEDDING_DIM},
             _("source"): (known and known.source) or _("not known"),
