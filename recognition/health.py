@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from django.conf import settings as project
 from django.db import DatabaseError, connection
@@ -16,13 +16,17 @@ from django.utils.translation import gettext
 from recognition.conf import MIB, get_settings
 from recognition.detection import Choice, chosen_detector
 from recognition.exceptions import RecognitionError
+from recognition.inference import get_queue, waiting_faces
 from recognition.liveness import has_liveness, liveness_problem
 from recognition.networks import find_weights, loaded_names, usable_names
 from recognition.networks.device import choose_device
 from recognition.networks.loader import LoadedNetwork, load_failure, loaded_networks
+from recognition.networks.runtime import trial_crops
 from recognition.vector_store import get_vector_store
 
 logger = logging.getLogger(__name__)
+
+TRIAL_SECONDS: Final = 0.5
 Answer = TypeVar("Answer")
 
 # Further checks, added by other applications. Each returns a sentence about a problem, or None.
@@ -54,7 +58,7 @@ class Health:
 
 
 def examine() -> Health:
-    """Check SQL, Milvus, the device and the weights. Loads no model."""
+    """Check SQL, Milvus, the device, the weights, and the default model where it is loaded."""
     settings = get_settings()
     health = Health()
     _note(health.errors, _ask_sql)
@@ -62,7 +66,8 @@ def examine() -> Health:
     device = _note(health.errors, lambda: choose_device(settings.device))
     health.searched_in = get_vector_store().searched_in
     health.device = device or health.device
-    _note(health.errors, lambda: find_weights(settings.default_model))
+    if _note(health.errors, lambda: find_weights(settings.default_model)) and device:
+        _note(health.errors, _try_default_model)
     for name in set(settings.int8_models) - {settings.default_model}:
         _note(health.warnings, partial(find_weights, name))
     for name in usable_names():
@@ -77,6 +82,42 @@ def examine() -> Health:
     others = (question() for question in (_lack_of_space, *further_questions))
     health.warnings += [problem for problem in (unusable, *others) if problem]
     return health
+
+
+class ModelFails(RecognitionError):
+    """A loaded model computes no embedding."""
+
+    code = "model_fails"
+    status = 503
+
+
+def _try_default_model() -> None:
+    """Embed a crop, as the device may fail after a model was loaded; load no model for it.
+
+    Where faces wait the device is at work, and is not asked for one more.
+    """
+    name = get_settings().default_model
+    weights = find_weights(name)
+    is_loaded = any(
+        each.network.name == name and each.weights == weights for each in loaded_networks()
+    )
+    if not is_loaded or waiting_faces():
+        return
+    try:
+        get_queue().submit(trial_crops()[:1], name).result(TRIAL_SECONDS)
+    except TimeoutError:
+        return  # others came first
+    except RecognitionError:
+        raise
+    except Exception as error:
+        logger.exception("The model %s computes no embedding", name)
+        raise ModelFails(
+            gettext(
+                "The model '%(name)s' computes no embedding any more; the log says why. Restart the server; "
+                "where that does not mend it, set DEVICE=cpu."
+            )
+            % {"name": name}
+        ) from error
 
 
 def _lack_of_space() -> str | None:

@@ -72,6 +72,28 @@ def test_what_did_not_load_is_told_in_the_language_of_who_asks(api, damaged_weig
     assert "danificado" in said and "is damaged" in same
 
 
+def test_a_model_that_fails_after_it_was_loaded_is_told(probe, api, weights, monkeypatch):
+    """A GPU may be lost while the server runs: every embedding was a 500 and the health was healthy."""
+    loaded = load_network(MODEL)
+    assert api.get("/api/health").json()["problems"] == []
+
+    def fail(crops):
+        raise RuntimeError("CUDA error: unspecified launch failure at /srv/secret")
+
+    monkeypatch.setattr(loaded.runtime, "run", fail)
+    said = problems(probe.get("/readyz"))
+    assert f"'{MODEL}' computes no embedding" in said and "secret" not in said
+    assert api.get("/api/health").json()["status"] == "degraded"
+    monkeypatch.undo()
+    assert probe.get("/readyz").status_code == 200
+
+
+def test_health_loads_no_model(api, weights):
+    unload_networks()
+    body = api.get("/api/health").json()
+    assert (body["status"], body["models_loaded"]) == ("healthy", [])
+
+
 def test_disk_with_no_room_for_a_request_degrades_but_leaves_ready(probe, api, weights, settings):
     room = shutil.disk_usage(settings.DATA_DIR).free
     settings.RECOGNITION = settings.RECOGNITION | {"MAX_REQUEST_BYTES": 2 * room}
