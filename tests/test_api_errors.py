@@ -565,6 +565,21 @@ def test_a_body_in_another_charset_than_its_header_names(api):
     assert made.json()["person_id"] == "João"
 
 
+@pytest.mark.parametrize(
+    ("path", "field", "items"),
+    [
+        ("/api/milvus/search", "embedding", [0.5] * 512),
+        ("/api/milvus/insert", "image_paths", ["a.jpg", "b.jpg"]),
+    ],
+)
+def test_a_list_in_the_place_of_a_json_array_is_told_what_is_expected(api, path, field, items):
+    """`data={"embedding": [...]}` of HTTP libraries: it was only said to be sent 512 times."""
+    form = {field: items, "images": [upload(), upload()], "person_id": "ana"}
+    body = assert_error(api.post(path, form), 400, "validation_error")
+    assert list(body["fields"]) == [field]
+    assert "Send a JSON array" in body["message"]
+
+
 def test_lists_in_forms_are_repeated_fields_and_nothing_else(api):
     """`images[0]` was read, and said to be passed over; of two the first was lost."""
     body = assert_error(api.post("/api/embeddings/batch", {"images[0]": upload()}), 400)

@@ -35,13 +35,13 @@ class FormCall(APIView):
         form = serializer_of_thread(self.serializer_class)
         self.warn(request, _unknown(request.data, form.fields))
         if isinstance(request.data, QueryDict):
-            refuse_repeated(
-                {
-                    name: len(request.data.getlist(name))
-                    for name, field in form.fields.items()
-                    if not isinstance(field, serializers.ListField)
-                }
-            )
+            counts = {
+                name: len(request.data.getlist(name))
+                for name, field in form.fields.items()
+                if not isinstance(field, serializers.ListField)
+            }
+            _refuse_lists(form.fields, counts)
+            refuse_repeated(counts)
         fields: dict[str, Any] = form.run_validation(request.data)
         return fields
 
@@ -55,6 +55,17 @@ class FormCall(APIView):
         if sentences and isinstance(getattr(response, "data", None), dict):
             response.data = _with_warnings(response.data, sentences)
         return super().finalize_response(request, response, *args, **kwargs)
+
+
+def _refuse_lists(fields: Mapping[str, Any], counts: Mapping[str, int]) -> None:
+    """Raise `ValidationError` with what is expected of a JSON array that was sent item by item.
+
+    So do HTTP libraries send a list that stands for one.
+    """
+    expected = {name: fields[name].error_messages.get("not_json") for name in counts}
+    wrong = {name: text for name, text in expected.items() if text and counts[name] > 1}
+    if wrong:
+        raise serializers.ValidationError(wrong)
 
 
 def _with_warnings(body: dict[str, Any], sentences: list[str]) -> dict[str, Any]:
