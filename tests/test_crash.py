@@ -78,7 +78,7 @@ for number in itertools.count():
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path, _converted: None) -> dict[str, str]:
     return new_gallery(tmp_path / "data")
 
 

@@ -18,7 +18,7 @@ from tests.faults import (
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Promises]:
+def base(tmp_path_factory: pytest.TempPathFactory, _converted: None) -> tuple[Path, Promises]:
     folder = tmp_path_factory.mktemp("faults") / "base"
     return folder, small_gallery(folder)
 

@@ -20,7 +20,7 @@ PASSWORD = ACCOUNT["DJANGO_SUPERUSER_PASSWORD"]
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory, _converted: None) -> Iterator[Site]:
     """All parts but the web servers and the worker."""
     folder = tmp_path_factory.mktemp("site")
     try:

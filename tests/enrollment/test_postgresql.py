@@ -477,7 +477,7 @@ def lead():
     time.sleep(60)
 
 def soon(leadership):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not leadership.held() and time.monotonic() < deadline:
         time.sleep(0.05)
     return leadership.held()

@@ -17,16 +17,24 @@ ROOT = Path(__file__).parents[2]
 
 
 def compare() -> None:
-    """Compare small layers, forwards and backwards; Triton reads its environment at import."""
+    """Compare small layers, forwards and backwards; Triton reads its environment at import.
+
+    The channels take a part of a program's tile, or one tile and a part.
+    """
     from training import gpu_kernels
 
     gpu_kernels.CHUNK = 64
-    for side, stride, pixels in ((3, 1, 6), (3, 2, 7), (5, 1, 5), (5, 2, 6)):
+    for channels, side, stride, pixels in (
+        (72, 3, 1, 6),
+        (72, 3, 2, 7),
+        (40, 5, 1, 5),
+        (40, 5, 2, 6),
+    ):
         torch.manual_seed(0)
-        plain = nn.Conv2d(72, 72, side, stride, side // 2, groups=72)
+        plain = nn.Conv2d(channels, channels, side, stride, side // 2, groups=channels)
         own = copy.deepcopy(plain)
         assert suit_gpu(nn.Sequential(own)) == "1 layers of gpu_kernels.py"
-        given = [torch.randn(2, 72, pixels, pixels, requires_grad=True)]
+        given = [torch.randn(2, channels, pixels, pixels, requires_grad=True)]
         given.append(given[0].detach().clone().requires_grad_())
         outputs = plain(given[0]), own(given[1])
         torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-4, atol=1e-5)
