@@ -296,7 +296,7 @@ FILE_UPLOAD_PERMISSIONS = 0o600
 FILE_UPLOAD_HANDLERS = [
     "recognition.api.text.Utf8UploadHandler",
     "django.core.files.uploadhandler.MemoryFileUploadHandler",
-    "django.core.files.uploadhandler.TemporaryFileUploadHandler",
+    "recognition.api.large_files.NamelessFileUploadHandler",
 ]
 
 # Background work
