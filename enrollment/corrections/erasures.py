@@ -60,9 +60,16 @@ def picture_mark(file: str) -> str:
 def remember_erased(marks: Iterable[str]) -> None:
     """Remember persons and pictures that are being erased, in the caller's transaction.
 
-    After the commit the lists beside the backups on record are written anew.
+    After the commit the lists beside the backups on record are written anew. The log tells once when the
+    key is another than before.
     """
     key, now = installation_key(), timezone.now()
+    last = ErasedId.objects.order_by("-pk").values_list("key", flat=True).first()
+    if last and last != key.name:
+        logger.warning(
+            "What was erased until now was noted with another installation_key. If that is lost, bring the "
+            "old file back: without it backups of before are restored only with --without-erasures."
+        )
     ErasedId.objects.bulk_create(
         [
             ErasedId(digest=key.digest_of(mark), key=key.name, erased_at=now)

@@ -294,6 +294,18 @@ def test_a_receipt_of_another_key_is_not_simply_said_to_be_none(ana, data_folder
         run("receipt", "--again", number, "--person-id", CPF)
 
 
+def test_the_first_erasure_with_another_key_tells_that_the_old_one_may_be_lost(
+    ana, data_folder, caplog
+):
+    bia, cia = (Person.objects.create(person_id=each) for each in ("bia", "cia"))
+    desk.erase_with_receipt(ana)
+    assert "installation_key" not in caplog.text
+    (data_folder / "installation_key").unlink()
+    desk.erase_with_receipt(bia)
+    desk.erase_with_receipt(cia)
+    assert caplog.text.count("noted with another installation_key") == 1
+
+
 def test_nobody_is_erased_where_receipts_cannot_be_written(ana, tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda *given, **named: False)
     with pytest.raises(CommandError, match="cannot be written"):
