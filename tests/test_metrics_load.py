@@ -10,6 +10,7 @@ import requests
 from tests.test_metrics import samples
 from tests.test_server import START_SECONDS, Served, data, migrated  # noqa: F401 (fixtures)
 
+QUICK = 6.0  # seconds of a scrape, on a busy machine
 CLIENTS, CALLS = 6, 8
 
 
@@ -39,7 +40,7 @@ def test_scrapes_under_load_are_whole_quick_and_count_every_call(data) -> None: 
     finally:
         server.process.kill()
     assert set(statuses) == {200}
-    assert len(seconds) > 3 and max(seconds) < START_SECONDS / 10
+    assert len(seconds) > 3 and max(seconds) < QUICK
     assert max(waiting) > 0 and found["faces_http_requests_waiting"] == 0
     calls = 'faces_http_requests_total{method="POST",route="/api/embedding",status="200"}'
     assert found[calls] == CLIENTS * CALLS + 1
