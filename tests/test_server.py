@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -289,28 +290,44 @@ def _is_indexed(url: str) -> bool:
     return all(row["status"] == "indexed" for row in picture["embeddings"])
 
 
-def test_request_in_progress_is_answered_before_the_end(start: Callable[..., Served]) -> None:
-    server = start(NETWORK_RUNTIME="torch", WEIGHTS_DIR=str(ROOT / "weights"))
+def test_request_in_progress_is_answered_before_the_end(
+    start: Callable[..., Served], tmp_path: Path
+) -> None:
+    server = start()
+    server.post("/api/milvus/insert", person_id="first")  # by which all is loaded
     answers: list[requests.Response] = []
-    # The first request for this model loads it by torch: seconds in which to stop the server.
-    request = partial(server.post, "/api/embedding", model="cosface_resnet50")
+    request = partial(server.post, "/api/milvus/insert", person_id="ana")
     client = threading.Thread(target=lambda: answers.append(request()))
-    client.start()
-    await_busy(server)
-    assert server.stop() == 0
+    with closing(sqlite3.connect(tmp_path / "data/db.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # what the request waits for
+        client.start()
+        await_true(lambda: "faces_http_requests_in_progress 2.0" in metrics(server))  # and this one
+        server.process.send_signal(signal.SIGTERM)
+        await_true(lambda: not listens(server))
+        other.execute("ROLLBACK")
+    assert server.process.wait(STOP_SECONDS) == 0
     client.join(STOP_SECONDS)
     assert [answer.status_code for answer in answers] == [200]
 
 
-def await_busy(server: Served) -> None:
-    """Wait until the server's process has begun to load the request's network."""
-    maps = Path(f"/proc/{server.process.pid}/maps")
-    if not maps.exists():
-        pytest.skip("Needs /proc to see that the request has begun.")
+def await_true(is_so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while "torchvision" not in maps.read_text():
-        assert time.monotonic() < deadline, "The request never began to load the network."
+    while not is_so():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def metrics(server: Served) -> str:
+    return requests.get(f"{server.url}/metrics", timeout=START_SECONDS).text
+
+
+def listens(server: Served) -> bool:
+    host, _colon, port = server.url.removeprefix("http://").partition(":")
+    try:
+        socket.create_connection((host, int(port)), START_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(("method", "body"), [("GET", b"ok"), ("HEAD", b"")])
