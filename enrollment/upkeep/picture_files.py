@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from enrollment import index
+from enrollment.exceptions import StorageUnavailable
 from enrollment.index import Track, batches, untracked
 from enrollment.models import DOCUMENTS_FOLDER, Consent, FaceImage, TrashedPart
 from enrollment.upkeep.drift import Kind, Reconciliation
@@ -41,10 +42,8 @@ def delete_leftover_files() -> None:
     result = Reconciliation()
     try:
         compare_files(result, mend=True, before=timezone.now() - KEPT_BY_SERVER)
-    except DatabaseError:
-        raise
-    except Exception as error:  # noqa: BLE001 (each storage fails with classes of its own)
-        logger.warning("The stored files cannot be compared with SQL: %s", first_line(error))
+    except StorageUnavailable as error:
+        logger.warning("%s", error)
     if result.deleted_files:
         logger.warning("Deleted %d stored files that no row named", result.deleted_files)
     for reason, count in result.unmended.items():
@@ -55,7 +54,20 @@ def compare_files(
     result: Reconciliation, *, mend: bool, before: datetime, track: Track = untracked
 ) -> None:
     """Record the differences in `result` and, with `mend`, delete files without a row that were stored
-    before `before`. Younger ones are kept, as their rows may follow."""
+    before `before`. Younger ones are kept, as their rows may follow. Raise `StorageUnavailable`."""
+    try:
+        _compare_files(result, mend=mend, before=before, track=track)
+    except DatabaseError:
+        raise
+    except Exception as error:  # noqa: BLE001 (each storage fails with classes of its own)
+        message = _(
+            "The stored files cannot be compared with SQL: %(error)s. Check that the disk or the bucket is "
+            "there and may be listed; then run 'manage.py reindex'."
+        )
+        raise StorageUnavailable(message % {"error": first_line(error).rstrip(".")}) from error
+
+
+def _compare_files(result: Reconciliation, *, mend: bool, before: datetime, track: Track) -> None:
     storage = FaceImage._meta.get_field("image").storage
     files = chain.from_iterable(_stored_files(storage, folder) for folder in FOLDERS)
     unnamed = set(track(files, _("Listing files"), None))

@@ -380,6 +380,20 @@ def test_pictures_of_another_installation_are_left_alone(gallery):
     assert len(files()) == 3
 
 
+@pytest.mark.parametrize("arguments", [(), ("--check",)])
+def test_a_storage_that_does_not_answer_is_a_sentence(gallery, monkeypatch, arguments):
+    """Without its bucket, reindex ended in a traceback."""
+
+    def away(*_given: object) -> None:
+        raise OSError("NoSuchBucket: the bucket does not exist.")
+
+    monkeypatch.setattr(default_storage._wrapped, "listdir", away)
+    with pytest.raises(
+        CommandError, match="NoSuchBucket: the bucket does not exist. Check that the disk"
+    ):
+        reindex(*arguments)
+
+
 def test_young_files_are_left_to_their_upload(gallery, monkeypatch):
     monkeypatch.setattr(type(get_vector_store()), "is_embedded", False)
     default_storage.save("pictures/young.jpg", ContentFile(b"x"))
