@@ -46,7 +46,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, _converted: None) -> tuple[Pa
             disk_full,
             {"insert 503", "delete 503", "search 200", "insert with space again 200"},
             set(),
-            "reindex|none",  # on a busy machine the server has time to mend it itself
+            "reindex|none",  # no part of a picture stays; the server may have mended the rest itself
         ),
     ],
 )
