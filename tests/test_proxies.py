@@ -154,6 +154,11 @@ def test_probes_and_pages_answer_and_strangers_log_in_first(proxy: Proxy) -> Non
     assert (page.status_code, page.headers["Location"]) == (302, "/login?next=/")
 
 
+def test_addresses_have_the_port_that_the_client_named(proxy: Proxy) -> None:
+    answer = proxy.ask("GET", "/api/", headers={"Host": f"{NAME}:8443"})
+    assert answer.json()["docs"] == f"https://{NAME}:8443/api/docs"
+
+
 def test_a_person_logs_in_by_a_form(browser) -> None:
     browser("GET", "/login")
     form = {
