@@ -98,7 +98,7 @@ class ApiCalls:
         headers: dict[str, str] | None = None,
         repeatable: bool | None = None,
     ) -> dict[str, Any]:
-        if repeatable is None:  # a POST with pictures and without a key stores nothing
+        if repeatable is None:  # what is put off before its pictures are read stored nothing
             repeatable = method == "GET" or files is not None
         options = {"params": query, "json": body, "headers": headers}
         if files is not None:
