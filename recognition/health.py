@@ -18,7 +18,7 @@ from recognition.detection import Choice, chosen_detector
 from recognition.exceptions import RecognitionError
 from recognition.inference import get_queue, waiting_faces
 from recognition.liveness import has_liveness, liveness_problem
-from recognition.networks import find_weights, loaded_names, usable_names
+from recognition.networks import WeightsFile, find_weights, loaded_names, usable_names
 from recognition.networks.device import choose_device
 from recognition.networks.loader import LoadedNetwork, load_failure, loaded_networks
 from recognition.networks.runtime import trial_crops
@@ -66,8 +66,9 @@ def examine() -> Health:
     device = _note(health.errors, lambda: choose_device(settings.device))
     health.searched_in = get_vector_store().searched_in
     health.device = device or health.device
-    if _note(health.errors, lambda: find_weights(settings.default_model)) and device:
-        _note(health.errors, _try_default_model)
+    weights = _note(health.errors, lambda: find_weights(settings.default_model))
+    if weights and device:
+        _note(health.errors, lambda: _try_model(settings.default_model, weights))
     for name in set(settings.int8_models) - {settings.default_model}:
         _note(health.warnings, partial(find_weights, name))
     for name in usable_names():
@@ -91,13 +92,11 @@ class ModelFails(RecognitionError):
     status = 503
 
 
-def _try_default_model() -> None:
+def _try_model(name: str, weights: WeightsFile) -> None:
     """Embed a crop, as the device may fail after a model was loaded; load no model for it.
 
     Where faces wait the device is at work, and is not asked for one more.
     """
-    name = get_settings().default_model
-    weights = find_weights(name)
     is_loaded = any(
         each.network.name == name and each.weights == weights for each in loaded_networks()
     )
