@@ -96,9 +96,7 @@ class JobActView(JobCall):
         if act not in imports.DECISIONS:
             raise NotFound
         job = _job(request, number)
-        if act in ("start", "resume"):
-            imports.check_readiness()
-        imports.DECISIONS[act](job)
+        imports.decide(job, act)
         return _answer(job)
 
 

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from enrollment import journal
 from enrollment.enrolling import job_folder
+from enrollment.imports.batch_enrolment import check_readiness
 from enrollment.imports.execution import request_imports
 from enrollment.imports.found_files import FileStatus
 from enrollment.imports.staging import has_files
@@ -128,6 +129,13 @@ DECISIONS: Final[Mapping[str, Callable[[ImportJob], None]]] = {
     "resume": resume_import,
     "cancel": cancel_import,
 }
+
+
+def decide(job: ImportJob, act: str) -> None:
+    """Do one of `DECISIONS`; raise what `check_readiness` raises before pictures are enrolled by it."""
+    if act in ("start", "resume"):
+        check_readiness()
+    DECISIONS[act](job)
 
 
 def _change(job: ImportJob, before: list[State], after: State, **values: Any) -> bool:

@@ -170,9 +170,7 @@ def import_run(request: HttpRequest, token: int | str, *, place: Place) -> HttpR
 def _decide(request: HttpRequest, job: ImportJob, place: Place) -> HttpResponse:
     act = next((name for name in imports.DECISIONS if name in request.POST), "start")
     try:
-        if act in ("start", "resume"):
-            check_readiness()
-        imports.DECISIONS[act](job)
+        imports.decide(job, act)
     except RecognitionError as error:
         messages.error(request, error.message)
         return redirect(place.run, job.pk)
